@@ -1,0 +1,23 @@
+"""convbench: how fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.
+
+The names below are the whole Python interface; each loads what it needs when it is first used, so that importing
+this package costs nothing (a worker process imports it too, before it sets up its environment).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.execute import run
+    from harness.review import load, report, samples, summary
+
+__all__ = ["load", "report", "run", "samples", "summary"]
+
+_HOMES = {"run": "harness.execute", "load": "harness.review", "samples": "harness.review", "summary": "harness.review",
+          "report": "harness.review"}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Frame to frame: figures, flags and comparisons derived from stored facts."""

@@ -1,0 +1,1 @@
+"""Suites as text, turned into a plan."""

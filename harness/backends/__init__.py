@@ -1,0 +1,1 @@
+"""One framework each, behind the protocols of `base`."""

@@ -1,0 +1,29 @@
+"""What a user can get wrong, and nothing else.
+
+Each class is one kind of mistake, its message one line that names the place, what was found and what is allowed.
+A failed cell is no exception: it is a row with a status (`record.Status`). Only `cli` turns these into an exit code.
+"""
+
+
+class UserError(Exception):
+    """Something that the person at the keyboard can mend; the command line prints it and exits with code 2."""
+
+
+class SuiteError(UserError):
+    """A suite that does not exist, or says something that is not allowed."""
+
+
+class SelectionError(UserError):
+    """An option that narrows a suite (an axis, `-k`, a backend) is malformed or leaves no cell."""
+
+
+class BackendError(UserError):
+    """A backend that nobody registered."""
+
+
+class RunNotFoundError(UserError):
+    """A run that the store does not hold, or a folder that is no run."""
+
+
+class BusyError(UserError):
+    """Another run is measuring on this host, and two at once would measure each other."""

@@ -1,0 +1,64 @@
+"""FLOP and least bytes of a workload, from its shape alone. Each formula with its source; a multiply-add is two FLOP.
+
+Never a framework's own counter: torch's FlopCounterMode over-counts the grouped filter gradient by `groups`
+(pytorch#183405), XLA on CPU a depthwise convolution about seven times.
+"""
+
+import math
+
+from harness.spec import Cell, ConvSpec, Direction, Optimizer
+
+
+def nominal(spec: ConvSpec) -> int:
+    """FLOP of one pass, 2 * N * K * P * Q * (C/g) * R * S; the same for fprop, dgrad and wgrad.
+
+    Source: what DeepBench, MIOpen and TensorFlow's profiler count. Taps that fall into the padding are counted too.
+    """
+    return 2 * math.prod(spec.y_shape) * math.prod(spec.w_shape[1:])
+
+
+def exact(spec: ConvSpec) -> int:
+    """FLOP of one pass without the taps that fall into the padding; separable, so a product of counts per dimension.
+
+    Source: oneDNN's benchdnn (tests/benchdnn/conv/conv_aux.cpp) and XLA's cost analysis count so.
+    """
+    taps = 1
+    for size, out, r, s, d, (lo, _) in zip(
+        spec.spatial, spec.out_spatial, spec.kernel, spec.stride, spec.dilation, spec.padding, strict=True
+    ):
+        taps *= sum(0 <= p * s + tap * d - lo < size for p in range(out) for tap in range(r))
+    return 2 * spec.n * spec.k * (spec.c // spec.groups) * taps
+
+
+def passes(direction: Direction) -> int:
+    """How many passes of F FLOP a direction stands for. The loss and the optimizer's step are not counted."""
+    return 3 if direction in (Direction.BPROP, Direction.TRAIN) else 1
+
+
+def result_bytes(cell: Cell) -> int:
+    """Bytes of what a call leaves behind: y, dx or dw alone; y, dx and dw together; the updated w and slots beside them."""
+    spec, size = cell.spec, cell.precision.itemsize
+    x, w, y = (math.prod(shape) * size for shape in (spec.x_shape, spec.w_shape, spec.y_shape))
+    slots = 2 * w if cell.optimizer is Optimizer.ADAM else 0
+    return {
+        Direction.FPROP: y,
+        Direction.DGRAD: x,
+        Direction.WGRAD: w,
+        Direction.BPROP: y + x + w,
+        Direction.TRAIN: y + x + 2 * w + slots,
+    }[cell.direction]
+
+
+def least_bytes(cell: Cell) -> int:
+    """Least traffic of a call: each operand read once, each result written once, no im2col expansion."""
+    spec, size = cell.spec, cell.precision.itemsize
+    x, w, y = (math.prod(shape) * size for shape in (spec.x_shape, spec.w_shape, spec.y_shape))
+    slots = 2 * w if cell.optimizer is Optimizer.ADAM else 0
+    operands = {
+        Direction.FPROP: x + w,
+        Direction.DGRAD: y + w,
+        Direction.WGRAD: x + y,
+        Direction.BPROP: x + w,
+        Direction.TRAIN: x + w + slots,
+    }[cell.direction]
+    return operands + result_bytes(cell)

@@ -1,0 +1,1 @@
+"""Fresh processes: spawn, watch, kill, restart."""

@@ -1,0 +1,1 @@
+"""One cell to one record: the clock, the checks, the witnesses, the engine."""

@@ -1,0 +1,1 @@
+"""Frame to page: charts, small themed SVG, one self-contained HTML file."""

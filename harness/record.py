@@ -1,0 +1,304 @@
+"""What came back: Record and its parts, Environment, Run, and COLUMNS, the schema of every frame.
+
+Facts only. No mean, no rate and no ratio is stored; `analysis` derives them on reading, so that a repaired formula
+repairs the history too.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from harness.spec import Cell
+
+# Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
+METHOD_VERSION = 1
+
+# A block whose threads stood runnable but not running for more than this share of its wall time is contended.
+CONTENDED_SHARE = 0.01
+
+
+class Status(StrEnum):
+    """Whether a cell ran and was right. Every status but OK comes with a reason."""
+
+    OK = "ok"
+    UNSUPPORTED = "unsupported"
+    INCORRECT = "incorrect"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    NOT_RUN = "not_run"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts as a failure of the run; unsupported and skipped do not."""
+        return self not in (Status.OK, Status.UNSUPPORTED, Status.SKIPPED)
+
+
+class Flag(StrEnum):
+    """How far to trust a figure: what the engine saw (stored) and what the samples show (derived in `analysis.summary`)."""
+
+    NOT_CONVERGED = "not_converged"
+    CONTENDED = "contended"
+    UNSTEADY_WARMUP = "unsteady_warmup"
+    FEW_SAMPLES = "few_samples"
+    DRIFT = "drift"
+    NOISY = "noisy"
+    VERY_NOISY = "very_noisy"
+    TRIALS_DISAGREE = "trials_disagree"
+    OUTLIERS = "outliers"
+    AUTOCORRELATED = "autocorrelated"
+    FLOP_DISAGREE = "flop_disagree"
+
+    @property
+    def words(self) -> str:
+        """What raised it, in one sentence."""
+        return _FLAG_WORDS[self]
+
+    @property
+    def bars_verdict(self) -> bool:
+        """Whether a figure under this flag must not be called faster or slower than another."""
+        return self in _BARRING
+
+
+_FLAG_WORDS = {
+    Flag.NOT_CONVERGED: "A cap on time or samples was reached before the interval was narrow enough.",
+    Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one, or too few clean ones were left.",
+    Flag.UNSTEADY_WARMUP: "Warm-up ended at its cap before two blocks in a row agreed within 5 %.",
+    Flag.FEW_SAMPLES: "Fewer than 10 clean samples in a trial.",
+    Flag.DRIFT: "From the first to the last third of a trial the time moved by over 3 % and over twice the interval.",
+    Flag.NOISY: "The interquartile range is over 10 % of the median.",
+    Flag.VERY_NOISY: "The interquartile range is over 25 % of the median.",
+    Flag.TRIALS_DISAGREE: "The medians of the trials, each in fresh processes, range over more than 10 %.",
+    Flag.OUTLIERS: "Over 5 % of the samples lie more than 3 interquartile ranges outside the quartiles.",
+    Flag.AUTOCORRELATED: "Neighbouring samples are alike (lag-1 correlation over 0.5), so the interval within a trial is too narrow.",
+    Flag.FLOP_DISAGREE: "The framework's own FLOP count differs from both of ours by more than 1 %.",
+}
+_BARRING = {Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.DRIFT}
+
+
+class SeriesKind(StrEnum):
+    """What a block is: calls waited for one by one, calls queued and waited for together, or time on the device's clock."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class Series:
+    """The samples of one kind. A sample is a block of `iterations` calls; tuples are in the order of measuring.
+
+    `run_delay_ns` is the time the process's threads stood runnable but not running, per block, shared out by wall time
+    where a group of short blocks was read together; empty where the kernel does not tell.
+    """
+
+    kind: SeriesKind
+    iterations: int
+    block_ns: tuple[int, ...]
+    run_delay_ns: tuple[int, ...]
+    stopped_by: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the clock said. `cpu_ns` and `wall_ns` cover the sampling as a whole; `steal_ns` the host's share of it."""
+
+    series: tuple[Series, ...]
+    first_call_ns: int
+    warmup_ns: int
+    wall_ns: int
+    cpu_ns: int
+    steal_ns: int | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes before and at the peak of one call, and how they were read. None: not measured, the method says why."""
+
+    host_base_bytes: int | None
+    host_peak_bytes: int | None
+    device_base_bytes: int | None
+    device_peak_bytes: int | None
+    method: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether the result was right. `max_rel_err` is the largest error over the tolerance's own scale (see measure.oracle)."""
+
+    ok: bool
+    method: str
+    max_rel_err: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell in one trial. What a step that did not happen would have filled is None."""
+
+    run_id: str
+    trial: int
+    order: int
+    cell: Cell
+    status: Status
+    started_at: datetime
+    reason: str = ""
+    flags: tuple[Flag, ...] = ()
+    op: str = ""
+    settings: dict[str, str] | None = None
+    flop_framework: float | None = None
+    threads_used: int | None = None
+    check: Check | None = None
+    samples: Samples | None = None
+    memory: Memory | None = None
+    environment_id: str = ""
+    spent_ns: dict[str, int] | None = None  # wall time of each step of the engine, by name
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
+
+    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating system.
+    """
+
+    id: str
+    machine_id: str
+    backend: str
+    host: str
+    os: str
+    cpu: str
+    cores: int
+    affinity: tuple[int, ...]
+    memory_bytes: int
+    gpu: str
+    driver: str
+    python: str
+    packages: dict[str, str]
+    environ: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one suite. `id` sorts by time; `finished_at` is None while it runs, or when it was cut off."""
+
+    id: str
+    suite: str
+    suite_sha256: str
+    description: str
+    commit: str
+    harness_version: str
+    method_version: int
+    seed: int
+    command: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    environments: tuple[Environment, ...] = ()
+
+
+class Column(NamedTuple):
+    """How a column of a frame reads: its dtype, its unit ("" where it has none), and one line on its meaning."""
+
+    dtype: str
+    unit: str
+    meaning: str
+
+
+_AXES = {
+    "workload": Column("string", "", "Name of the workload in its suite."),
+    "shape": Column("string", "", "The convolution on one line: n, c, k, size, filter, stride, padding, dilation, groups."),
+    "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train."),
+    "precision": Column("string", "", "fp64, fp32, tf32, bf16 or fp16."),
+    "layout": Column("string", "", "Order of the activations' dimensions: NCHW or NHWC, or their 1-D and 3-D forms."),
+    "cache": Column("string", "", "hot: called again at once; cold: the caches overwritten before every call."),
+    "backend": Column("string", "", "Name of the backend."),
+    "mode": Column("string", "", "eager, compiled or xla."),
+    "optimizer": Column("string", "", "sgd or adam; empty but for direction train."),
+    "device": Column("string", "", "cpu or gpu:INDEX."),
+    "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity."),
+    "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from."),
+    "cell": Column("string", "", "The cell's stable id: every axis, joined by slashes."),
+}  # fmt: skip
+
+_FACTS = {
+    "run_id": Column("string", "", "The run; ids sort by time."),
+    "suite": Column("string", "", "Name of the suite."),
+    "trial": Column("int64", "", "Number of the trial, from 0; each trial is a set of fresh processes."),
+    "order": Column("int64", "", "Place of the measurement in the run, from 0."),
+    **_AXES,
+    "status": Column("string", "", "ok, unsupported, incorrect, oom, timeout, crashed, error, skipped or not_run."),
+    "reason": Column("string", "", "Why the status is not ok; empty where it is."),
+    "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each."),
+    "op": Column("string", "", "The framework call that was timed."),
+    "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
+    "threads_used": Column("Int64", "", "Threads that the framework says it uses."),
+    "check_method": Column("string", "", "How the result was checked."),
+    "max_rel_err": Column("float64", "", "Largest error of the elements checked in floating point, relative to the size of their sums."),
+    "tolerance": Column("float64", "", "What max_rel_err must stay under."),
+    "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included."),
+    "warmup_ns": Column("float64", "ns", "Time spent warming up."),
+    "wall_ns": Column("float64", "ns", "Wall time of the sampled calls."),
+    "cpu_ns": Column("float64", "ns", "CPU time of the process during the sampled calls, all threads."),
+    "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured."),
+    "iterations": Column("Int64", "", "Calls in one sample."),
+    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time."),
+    "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
+    "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included."),
+    "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during one call; missing: not measured."),
+    "device_base_bytes": Column("float64", "bytes", "Device memory in use before the call, operands included."),
+    "device_peak_bytes": Column("float64", "bytes", "Peak device memory during one call; missing: not measured."),
+    "memory_method": Column("string", "", "How the memory was read, or why it was not."),
+    "started_at": Column("datetime64[us, UTC]", "UTC", "When the cell was begun."),
+    "environment_id": Column("string", "", "The environment in run.json: machine, versions, settings."),
+    "machine_id": Column("string", "", "Hash of the machine's stable part: CPU, cores, memory class, GPUs, operating system."),
+}  # fmt: skip
+
+_SAMPLE = {
+    "series": Column("string", "", "latency: calls waited for one by one; throughput: queued and waited for together; device: the device's clock."),
+    "index": Column("int64", "", "Place of the sample in its series, from 0."),
+    "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),
+    "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
+    "contended": Column("bool", "", "Whether run_delay_ns exceeds 1 % of block_ns; such samples are kept, and left out of every figure."),
+}  # fmt: skip
+
+_FIGURES = {
+    "trials": Column("int64", "", "Trials with status ok."),
+    "samples": Column("int64", "", "Clean samples over all trials."),
+    "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians over clean samples."),
+    "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
+    "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),
+    "ci_method": Column("string", "", "trials: t-interval on the logs of the trials' medians; within: order statistics in one process (under 3 trials)."),
+    "min_ns": Column("float64", "ns", "Fastest clean sample."),
+    "p95_ns": Column("float64", "ns", "95th percentile of the clean samples; missing where a sample holds several calls."),
+    "flop_nominal": Column("float64", "FLOP", "2*N*K*P*Q*(C/g)*R*S per pass; three passes for bprop and train."),
+    "flop_exact": Column("float64", "FLOP", "The same without taps that fall into the padding."),
+    "flop_per_s": Column("float64", "FLOP/s", "flop_nominal over median_ns: an effective rate, fast algorithms do fewer FLOP."),
+    "ceiling_share": Column("float64", "", "flop_per_s over the best GEMM rate measured in the same run; missing: not measured."),
+    "bytes_min": Column("float64", "bytes", "Least traffic: each operand read once, each result written once."),
+    "bytes_per_s": Column("float64", "bytes/s", "bytes_min over median_ns."),
+    "intensity_flop_per_byte": Column("float64", "FLOP/byte", "flop_nominal over bytes_min."),
+    "workspace_bytes": Column("float64", "bytes", "Peak less base less results: a lower bound on the host, where allocators reuse pages."),
+    "energy_per_call_j": Column("float64", "J", "Energy of one call from a counter; missing: not measured."),
+    "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
+    "yardstick_ratio": Column("float64", "", "Time over that of a fixed piece of work beside it; missing: not measured."),
+    "corrected_ns": Column("float64", "ns", "The time corrected by the yardstick; missing: not measured."),
+    "contended_share": Column("float64", "", "Share of the samples left out as contended; missing: not measured."),
+}  # fmt: skip
+
+COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES}
+
+RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
+SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
+SUMMARY_COLUMNS: tuple[str, ...] = (
+    "run_id", "suite", *_AXES, "status", "reason", "flags", "op", "settings", "trials", "samples",
+    "median_ns", "ci_low_ns", "ci_high_ns", "ci_method", "min_ns", "p95_ns", "first_call_ns",
+    "flop_nominal", "flop_exact", "flop_framework", "flop_per_s", "ceiling_share",
+    "bytes_min", "bytes_per_s", "intensity_flop_per_byte",
+    "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes", "workspace_bytes", "memory_method", "energy_per_call_j",
+    "threads_used", "effective_cores", "yardstick_ratio", "corrected_ns", "contended_share", "steal_ns",
+    "check_method", "max_rel_err", "tolerance", "started_at", "environment_id", "machine_id",
+)  # fmt: skip

@@ -1,0 +1,317 @@
+"""What is asked: workloads, the axes, Cell, Budget and Plan. Pure data, immutable, JSON-able through `codec`.
+
+Nothing here says how a framework does it (backends) or what came back (record).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+
+class Direction(StrEnum):
+    """One pass over a convolution y = conv(x, w), or several in one call.
+
+    fprop, dgrad and wgrad are the three passes, each alone. bprop is the forward pass, the loss mean(y^2) and both
+    gradients; train adds the optimizer's step on w. Other tools' names for them stand in docs/glossary.md.
+    """
+
+    FPROP = "fprop"
+    DGRAD = "dgrad"
+    WGRAD = "wgrad"
+    BPROP = "bprop"
+    TRAIN = "train"
+
+    @property
+    def words(self) -> str:
+        """What people read: `backward filter`."""
+        return {
+            Direction.FPROP: "forward",
+            Direction.DGRAD: "backward input",
+            Direction.WGRAD: "backward filter",
+            Direction.BPROP: "forward + both gradients",
+            Direction.TRAIN: "training step",
+        }[self]
+
+
+class Mode(StrEnum):
+    """How the framework runs the call: dispatched op by op, compiled by its own compiler, or TensorFlow's through XLA."""
+
+    EAGER = "eager"
+    COMPILED = "compiled"
+    XLA = "xla"
+
+
+class Precision(StrEnum):
+    """The arithmetic. TF32 is never implied: it is asked for by name, and fp32 forbids it."""
+
+    FP64 = "fp64"
+    FP32 = "fp32"
+    TF32 = "tf32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in memory; TF32 is stored as float32."""
+        return {Precision.FP64: 8, Precision.FP32: 4, Precision.TF32: 4, Precision.BF16: 2, Precision.FP16: 2}[self]
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Half the distance from 1 to the next number of the format that the products are rounded to."""
+        return {
+            Precision.FP64: 2.0**-53,
+            Precision.FP32: 2.0**-24,
+            Precision.TF32: 2.0**-11,
+            Precision.BF16: 2.0**-8,
+            Precision.FP16: 2.0**-11,
+        }[self]
+
+
+class Layout(StrEnum):
+    """Order of the activations' dimensions: channels first or channels last, named by its 2-D form."""
+
+    CHANNELS_FIRST = "NCHW"
+    CHANNELS_LAST = "NHWC"
+
+    def text(self, ndim: int) -> str:
+        """The name for 1, 2 or 3 spatial dimensions: `NCW`, `NHWC`, `NDHWC`."""
+        spatial = {1: "W", 2: "HW", 3: "DHW"}[ndim]
+        return f"NC{spatial}" if self is Layout.CHANNELS_FIRST else f"N{spatial}C"
+
+
+class Cache(StrEnum):
+    """Whether a call finds its operands in the caches: hot, called again at once; cold, the caches overwritten before."""
+
+    HOT = "hot"
+    COLD = "cold"
+
+
+class Optimizer(StrEnum):
+    """The optimizer of `train`, both with learning rate 0.01: plain SGD, or Adam with 0.9, 0.999 and 1e-8."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a cell runs. Text form `cpu`, `gpu:0`."""
+
+    kind: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`cpu`, `gpu` or `gpu:1`. Raises ValueError for anything else."""
+        kind, _, index = text.partition(":")
+        if kind not in ("cpu", "gpu") or (index and not index.isdecimal()) or (kind == "cpu" and index):
+            raise ValueError(f"{text!r} is no device; write cpu, gpu or gpu:1")
+        return cls(kind, int(index or 0))
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """A convolution of 1, 2 or 3 spatial dimensions: x [N, C, *spatial], w [K, C/groups, *kernel], y [N, K, *out_spatial].
+
+    As in every deep-learning framework this is a cross-correlation. `padding` is (low, high) per dimension, so it may be
+    asymmetric. Raises ValueError where the numbers do not describe a convolution with at least one output.
+    """
+
+    n: int
+    c: int
+    k: int
+    spatial: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        dims = self.ndim
+        if dims not in (1, 2, 3):
+            raise ValueError(f"spatial has {dims} dimensions; 1, 2 or 3 are allowed")
+        for name in ("kernel", "stride", "dilation", "padding"):
+            if len(getattr(self, name)) != dims:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, spatial has {dims}")
+        for name in ("n", "c", "k", "groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        for name in ("spatial", "kernel", "stride", "dilation"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {list(getattr(self, name))}; every entry must be at least 1")
+        if min(min(pair) for pair in self.padding) < 0:
+            raise ValueError(f"padding is {[list(pair) for pair in self.padding]}; no entry may be negative")
+        for name in ("c", "k"):
+            if getattr(self, name) % self.groups:
+                raise ValueError(f"{name} is {getattr(self, name)}, which {self.groups} groups do not divide")
+        if min(self.out_spatial) < 1:
+            raise ValueError(
+                f"kernel {list(self.kernel)} with dilation {list(self.dilation)} does not fit into spatial "
+                f"{list(self.spatial)} with padding {[list(pair) for pair in self.padding]}: no output is left"
+            )
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions: 1, 2 or 3."""
+        return len(self.spatial)
+
+    @property
+    def out_spatial(self) -> tuple[int, ...]:
+        """Output positions per dimension: floor((size + lo + hi - dilation * (kernel - 1) - 1) / stride) + 1."""
+        return tuple(
+            (size + lo + hi - d * (r - 1) - 1) // s + 1
+            for size, r, s, d, (lo, hi) in zip(self.spatial, self.kernel, self.stride, self.dilation, self.padding, strict=True)
+        )
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Canonical shape of the input, [N, C, *spatial]."""
+        return (self.n, self.c, *self.spatial)
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """Canonical shape of the filter, [K, C/groups, *kernel]."""
+        return (self.k, self.c // self.groups, *self.kernel)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Canonical shape of the output and of its gradient, [N, K, *out_spatial]."""
+        return (self.n, self.k, *self.out_spatial)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether every dimension is padded alike on both sides."""
+        return all(lo == hi for lo, hi in self.padding)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each input channel is a group of its own (and there are several)."""
+        return self.groups == self.c > 1
+
+    def same_padding(self) -> tuple[tuple[int, int], ...]:
+        """The padding that TensorFlow calls SAME for this size: out = ceil(size / stride), the odd one at the end.
+
+        Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+        """
+        pairs = []
+        for size, r, s, d in zip(self.spatial, self.kernel, self.stride, self.dilation, strict=True):
+            total = max((math.ceil(size / s) - 1) * s + d * (r - 1) + 1 - size, 0)
+            pairs.append((total // 2, total - total // 2))
+        return tuple(pairs)
+
+    def __str__(self) -> str:
+        """A descriptor on one line: `n1 c3 k64 28x28 f5x5 p2x2`, what is trivial left out, `2-1` an asymmetric pad."""
+
+        def sizes(values: tuple[int, ...]) -> str:
+            return "x".join(map(str, values))
+
+        parts = [f"n{self.n}", f"c{self.c}", f"k{self.k}", sizes(self.spatial), f"f{sizes(self.kernel)}"]
+        if set(self.stride) != {1}:
+            parts.append(f"s{sizes(self.stride)}")
+        if any(map(any, self.padding)):
+            parts.append("p" + "x".join(str(lo) if lo == hi else f"{lo}-{hi}" for lo, hi in self.padding))
+        if set(self.dilation) != {1}:
+            parts.append(f"d{sizes(self.dilation)}")
+        if self.groups > 1:
+            parts.append(f"g{self.groups}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure: a workload in one direction by one backend under one setting of every axis.
+
+    `count` is how many layers of this shape the network has that the workload was taken from; it changes no figure.
+    """
+
+    workload: str
+    spec: ConvSpec
+    direction: Direction
+    backend: str
+    mode: Mode = Mode.EAGER
+    device: Device = Device("cpu")
+    precision: Precision = Precision.FP32
+    layout: Layout = Layout.CHANNELS_LAST
+    cache: Cache = Cache.HOT
+    threads: int = 0
+    optimizer: Optimizer | None = None
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
+            raise ValueError(f"{self.direction} with optimizer {self.optimizer}: train needs one, the others take none")
+
+    def __str__(self) -> str:
+        """The stable id: every axis, in a fixed order; an optimizer stands at the end."""
+        axes = (
+            self.workload, self.direction, self.backend, self.mode, str(self.device), self.precision,
+            self.layout.lower(), self.cache, f"t{self.threads}",
+        )  # fmt: skip
+        return "/".join([*axes, self.optimizer] if self.optimizer else axes)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When enough is enough. The defaults are those of docs/method.md, which says where each comes from."""
+
+    trials: int = 3
+    warmup_calls: int = 3
+    warmup_cpu_s: float = 0.1
+    warmup_gpu_s: float = 0.5  # clocks ramp up
+    warmup_max_s: float = 5.0
+    warmup_agreement: float = 0.05
+    block_s: float = 1e-3
+    min_samples: int = 30
+    min_time_s: float = 0.5
+    max_samples: int = 1000
+    max_time_s: float = 10.0
+    slow_call_s: float = 0.3  # a call longer than this is allowed slow_max_time_s, and slow_min_samples suffice
+    slow_max_time_s: float = 15.0
+    slow_min_samples: int = 10
+    rel_half_width: float = 0.01
+    replace_factor: float = 3.0  # contended blocks are replaced until the whole took this many times the caps
+    timeout_s: float = 180.0  # one cell in one trial, compilation included; then its worker is killed
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "warmup_calls", "min_samples", "max_samples", "slow_min_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        for name in ("warmup_max_s", "block_s", "max_time_s", "slow_call_s", "slow_max_time_s", "rel_half_width", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of a plan: measure this cell now, in this trial. `order` counts through the whole run."""
+
+    trial: int
+    order: int
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a run in the order in which they are measured."""
+
+    suite: str
+    steps: tuple[Step, ...]
+    seed: int
+    budget: Budget
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Each cell once, in the order of the first trial."""
+        return tuple(dict.fromkeys(step.cell for step in self.steps))

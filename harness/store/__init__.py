@@ -1,0 +1,1 @@
+"""Runs on disk: the journal while it runs, Parquet when it is done."""

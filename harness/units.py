@@ -1,0 +1,95 @@
+"""Numbers to text, and nowhere else: nanoseconds, bytes, FLOP/s and ratios as people read them.
+
+A missing number (None or NaN) is an en dash, never 0 and never blank. Four significant digits for times, three for the rest.
+"""
+
+import math
+
+MISSING = "–"  # en dash
+
+
+def _significant(value: float, digits: int) -> str:
+    """`value` with `digits` significant digits, without an exponent for what a table holds."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = round(value, decimals)
+    # Rounding may have carried into one more digit: 9.9996 -> 10.00.
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else decimals
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def _scaled(value: float, steps: list[tuple[float, str]], digits: int) -> str:
+    size = abs(value)
+    factor, unit = next((step for step in steps if size >= step[0]), steps[-1])
+    return f"{_significant(value / factor, digits)} {unit}"
+
+
+def duration(ns: float | None, digits: int = 4) -> str:
+    """A time in the unit that fits it: `1.234 ms`, `56.78 µs`."""
+    if ns is None or math.isnan(ns):
+        return MISSING
+    return _scaled(ns, [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")], digits)
+
+
+def wall(seconds: float) -> str:
+    """A time that a person waits: `45 s`, `5 min 12 s`, `1 h 03 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def milliseconds(ns: float | None) -> str:
+    """A time in ms without its unit, for a column whose header carries it."""
+    return MISSING if ns is None or math.isnan(ns) else _significant(ns / 1e6, 4)
+
+
+def size(nbytes: float | None) -> str:
+    """Memory in binary units: `12.3 MiB`."""
+    if nbytes is None or math.isnan(nbytes):
+        return MISSING
+    return _scaled(nbytes, [(2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")], 3)
+
+
+def mebibytes(nbytes: float | None) -> str:
+    """Memory in MiB without its unit, for a column whose header carries it."""
+    return MISSING if nbytes is None or math.isnan(nbytes) else _significant(nbytes / 2**20, 3)
+
+
+def flop(count: float | None) -> str:
+    """A count of floating-point operations: `7.53 MFLOP`."""
+    if count is None or math.isnan(count):
+        return MISSING
+    return _scaled(count, [(1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP")], 3)
+
+
+def flop_rate(flop_per_s: float | None) -> str:
+    """A rate in the unit that fits it: `86.4 GFLOP/s`."""
+    if flop_per_s is None or math.isnan(flop_per_s):
+        return MISSING
+    return _scaled(flop_per_s, [(1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1.0e6, "MFLOP/s")], 3)
+
+
+def teraflops(flop_per_s: float | None) -> str:
+    """A rate in TFLOP/s without its unit, for a column whose header carries it."""
+    return MISSING if flop_per_s is None or math.isnan(flop_per_s) else _significant(flop_per_s / 1e12, 3)
+
+
+def ratio(value: float | None, digits: int = 3) -> str:
+    """A factor: `1.25×`."""
+    return MISSING if value is None or math.isnan(value) else f"{_significant(value, digits)}×"
+
+
+def percent(share: float | None) -> str:
+    """A share with one decimal: `12.5 %`."""
+    return MISSING if share is None or math.isnan(share) else f"{100 * share:.1f} %".replace("-", "−")
+
+
+def interval(median: float | None, low: float | None, high: float | None) -> str:
+    """The half-width of an interval as a share of its centre: `± 1.2 %`."""
+    if median is None or low is None or high is None or any(map(math.isnan, (median, low, high))):
+        return MISSING
+    return f"± {50 * (high - low) / median:.1f} %"
