@@ -1,0 +1,218 @@
+"""JAX: `lax.conv_general_dilated` forward, `jax.linear_transpose` of it for each gradient alone.
+
+JAX names no backward op. The convolution is linear in x and in w, and its transpose in one of them is exactly that
+gradient; under jit it compiles to a single convolution (a vjp that keeps one gradient would do so too, but un-jitted it
+runs the forward pass as well). Mode compiled is `jax.jit`, eager is dispatch op by op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
+
+if TYPE_CHECKING:
+    from harness.backends.base import Array
+
+
+class JaxBackend:
+    """JAX through XLA on the CPU or on an NVIDIA GPU."""
+
+    name: ClassVar[str] = "jax"
+    distributions: ClassVar[tuple[str, ...]] = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin")
+    modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
+
+    @staticmethod
+    def environ(device: Device, threads: int) -> dict[str, str]:
+        """A CPU worker starts no GPU; a GPU worker takes memory as it needs it, so that others fit beside it."""
+        platform = "cpu" if device.kind == "cpu" else "cuda"
+        return {"JAX_PLATFORMS": platform, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+    def __init__(self, device: Device, threads: int) -> None:
+        import jax
+        import jax.numpy
+        import numpy
+
+        self.jax, self.np = jax, numpy
+        self.kind, self.index = device.kind, device.index
+        self.device = jax.devices("cpu" if device.kind == "cpu" else "cuda")[device.index]
+
+    def devices(self) -> tuple[Device, ...]:
+        """The CPU, and the GPUs where this process was set up for them."""
+        if self.kind == "cpu":
+            return (Device("cpu"),)
+        return tuple(Device("gpu", index) for index in range(len(self.jax.devices("cuda"))))
+
+    def threads_used(self) -> int | None:
+        """JAX does not say."""
+        return None
+
+    def supports(self, cell: Cell) -> str | None:
+        """Everything but TF32 on a CPU and a mode of its own for XLA, which it always runs through."""
+        if cell.mode not in self.modes:
+            return f"JAX has no mode {cell.mode}"
+        if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
+            return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        return None
+
+    def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
+        """Operands on the device; float64 needs the x64 mode, which is on for such cells only."""
+        self.jax.config.update("jax_enable_x64", cell.precision is Precision.FP64)
+        return JaxPrepared(self.jax, self.np, self.device, cell, operands)
+
+
+class JaxPrepared:
+    """One cell in JAX; see `base.Prepared`."""
+
+    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands) -> None:
+        self.jax, self.np, self.device, self.cell = jax, np, device, cell
+        self.dtype = getattr(jax.numpy, _DTYPES[cell.precision])
+        spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.spec.ndim]
+        self.last = cell.layout is Layout.CHANNELS_LAST
+        activations = cell.layout.text(cell.spec.ndim)
+        self.numbers = (activations, f"{spatial}IO" if self.last else f"OI{spatial}", activations)
+        # DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it.
+        lax = jax.lax.Precision
+        self.precision = lax.HIGHEST if cell.precision in (Precision.FP32, Precision.FP64) else lax.DEFAULT
+        self.state: Any = None
+        self.lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        self.settings: Mapping[str, str] = {
+            "precision": self.precision.name,
+            "filter_layout": self.numbers[1],
+            "x64": str(jax.config.jax_enable_x64),
+        }
+
+    def _array(self, array: Array, filter_: bool = False) -> Any:
+        if self.last:
+            array = self.np.moveaxis(array, (0, 1), (-1, -2)) if filter_ else self.np.moveaxis(array, 1, -1)
+        return self.jax.device_put(self.jax.numpy.asarray(array, dtype=self.dtype), self.device)
+
+    def _canonical(self, array: Any, filter_: bool = False) -> Array:
+        array = self.np.asarray(array.astype(self.jax.numpy.float32) if array.dtype.itemsize < 4 else array).astype("float64")
+        if self.last:
+            array = self.np.moveaxis(array, (-1, -2), (0, 1)) if filter_ else self.np.moveaxis(array, -1, 1)
+        return array
+
+    def load(self, operands: Operands) -> None:
+        """Arrays on the device in the cell's layout."""
+        self.x, self.dy = self._array(operands.x), self._array(operands.dy)
+        self.w = self._array(operands.w, filter_=True)
+        if self.cell.direction in (Direction.DGRAD, Direction.WGRAD):
+            self.other = self.w if self.cell.direction is Direction.DGRAD else self.x
+            # Un-jitted, a transpose built in the call would have its tracing timed; jit builds its own, once.
+            self.transposed = self._transpose(self.other)
+        self.reset()
+
+    def reset(self) -> None:
+        """The optimizer's state on the first filter; arrays are immutable, so the filter itself is unharmed."""
+        if self.cell.direction is not Direction.TRAIN:
+            return
+        from jax.example_libraries import optimizers
+
+        if self.cell.optimizer is Optimizer.SGD:
+            init, self.update, self.params = optimizers.sgd(LEARNING_RATE)
+        else:
+            init, self.update, self.params = optimizers.adam(LEARNING_RATE, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
+        self.state, self.step = init(self.w), 0
+
+    def _convolution(self, x: Any, w: Any) -> Any:
+        spec = self.cell.spec
+        return self.jax.lax.conv_general_dilated(
+            x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self.numbers,
+            feature_group_count=spec.groups, precision=self.precision,
+        )  # fmt: skip
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call; operands are arguments, so that none is folded as a constant."""
+        name, direction = "lax.conv_general_dilated", self.cell.direction
+        function: Callable[..., Any]
+        match direction:
+            case Direction.FPROP:
+                text, function, arguments = name, self._convolution, lambda: (self.x, self.w)
+            case Direction.DGRAD | Direction.WGRAD:
+                text = f"linear_transpose({name}) in {'x' if direction is Direction.DGRAD else 'w'}"
+                function, arguments = lambda dy, other: self._transpose(other)(dy)[0], lambda: (self.dy, self.other)
+            case Direction.BPROP:
+                text, function, arguments = f"value_and_grad(mean({name}^2))", self._both, lambda: (self.x, self.w)
+            case Direction.TRAIN:
+                text = f"value_and_grad(mean({name}^2)), optimizers.{self.cell.optimizer}"
+                function, arguments = self._step, lambda: (self.step, self.x, self.state)
+        if self.cell.mode is Mode.COMPILED:
+            function, text = self.jax.jit(function), f"jax.jit({text})"
+            self.lowered = lambda: function.lower(*arguments())
+        elif direction in (Direction.DGRAD, Direction.WGRAD):
+            return text, lambda: self.transposed(self.dy)[0]
+        if direction is not Direction.TRAIN:
+            return text, lambda: function(*arguments())
+
+        def train() -> Any:
+            *results, self.state = function(*arguments())
+            self.step += 1
+            return results
+
+        return text, train
+
+    def _transpose(self, other: Any) -> Callable[[Any], tuple[Any]]:
+        """The gradient as a function of dy: the transpose of the convolution in x with `other` = w, or in w with x."""
+        if self.cell.direction is Direction.DGRAD:
+            return self.jax.linear_transpose(lambda x: self._convolution(x, other), self._like(self.x))
+        return self.jax.linear_transpose(lambda w: self._convolution(other, w), self._like(self.w))
+
+    def _like(self, array: Any) -> Any:
+        return self.jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+    def _loss(self, x: Any, w: Any) -> tuple[Any, Any]:
+        y = self._convolution(x, w)
+        return self.jax.numpy.mean(self.jax.numpy.square(y)), y
+
+    def _both(self, x: Any, w: Any) -> Any:
+        (loss, y), (dx, dw) = self.jax.value_and_grad(self._loss, argnums=(0, 1), has_aux=True)(x, w)
+        return y, loss, dx, dw
+
+    def _step(self, index: Any, x: Any, state: Any) -> Any:
+        y, loss, dx, dw = self._both(x, self.params(state))
+        state = self.update(index, dw, state)
+        return y, loss, dx, dw, self.params(state), state
+
+    def wait(self, handle: Any) -> None:
+        """Dispatch is asynchronous on every device."""
+        self.jax.block_until_ready(handle)
+
+    def fetch(self, handle: Any) -> Results:
+        """Host copies in float64 and canonical layout."""
+        single = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}.get(self.cell.direction)
+        values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
+        loss = float(values.pop("loss")) if "loss" in values else None
+        arrays = {name: self._canonical(value, filter_=name in ("dw", "w")) for name, value in values.items()}
+        return Results(loss=loss, **arrays)
+
+    def device_memory(self) -> tuple[int, int, str] | None:
+        """What XLA planned for the compiled program: JAX's own peak counter has no reset, so none is read."""
+        if self.cell.device.kind == "cpu" or self.lowered is None:
+            return None
+        plan = self.lowered().compile().memory_analysis()
+        base = int(plan.argument_size_in_bytes)
+        peak = base + int(plan.output_size_in_bytes) + int(plan.temp_size_in_bytes)
+        return base, peak, "jax compiled.memory_analysis"
+
+    def flops(self) -> float | None:
+        """XLA's cost analysis of the traced program, before it is optimised; it leaves out taps in the padding."""
+        count = self.lowered().cost_analysis() if self.lowered else None
+        return float(count["flops"]) if count and "flops" in count else None
+
+    def close(self) -> None:
+        """Drop the arrays; compiled programs stay in JAX's own cache until the worker ends."""
+        self.x = self.w = self.dy = self.other = self.transposed = self.state = self.launch = self.lowered = None
+
+
+_DTYPES = {
+    Precision.FP64: "float64",
+    Precision.FP32: "float32",
+    Precision.TF32: "float32",
+    Precision.BF16: "bfloat16",
+    Precision.FP16: "float16",
+}

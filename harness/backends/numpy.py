@@ -1,0 +1,210 @@
+"""The reference: the three passes from their definition, in numpy, one matrix product per filter tap.
+
+Always there, never ranked. The functions serve the oracle too, so they are written to be right and readable; they are
+held against a literal loop over every index in the tests. What a framework does belongs in its own file.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer, Precision
+
+if TYPE_CHECKING:
+    from harness.backends.base import Array
+
+Slices = tuple[slice, ...]
+
+
+def _taps(spec: ConvSpec) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
+    """For each filter tap that touches the input at all: its index, the input positions it reads, the outputs it feeds."""
+    per_dimension = []
+    for size, out, r, s, d, (lo, _) in zip(
+        spec.spatial, spec.out_spatial, spec.kernel, spec.stride, spec.dilation, spec.padding, strict=True
+    ):
+        reach = []
+        for tap in range(r):
+            offset = tap * d - lo  # output p reads input p * s + offset, where that lies inside [0, size)
+            first = max(0, -(offset // s))
+            last = min(out - 1, (size - 1 - offset) // s)
+            if first <= last:
+                begin = first * s + offset
+                reach.append((tap, slice(begin, begin + (last - first) * s + 1, s), slice(first, last + 1)))
+        per_dimension.append(reach)
+    for combination in itertools.product(*per_dimension):
+        index, inputs, outputs = zip(*combination, strict=True)
+        yield index, inputs, outputs
+
+
+def _grouped(array: Array, groups: int) -> Array:
+    """[N, C, *spatial] as [G, N, *spatial, C/G], so that one matrix product serves all positions of a group."""
+    import numpy as np
+
+    n, c, *spatial = array.shape
+    split = array.reshape(n, groups, c // groups, *spatial)
+    return np.ascontiguousarray(np.moveaxis(np.moveaxis(split, 1, 0), 2, -1))
+
+
+def _ungrouped(array: Array) -> Array:
+    """The inverse of `_grouped`."""
+    import numpy as np
+
+    groups, n, *spatial, c = array.shape
+    return np.moveaxis(np.moveaxis(array, -1, 2), 0, 1).reshape(n, groups * c, *spatial)
+
+
+def _filters(spec: ConvSpec, w: Array) -> Array:
+    """[K, C/g, *kernel] as [*kernel, G, K/g, C/g]; K and C/g are those of `w`, which may hold fewer than the spec says."""
+    import numpy as np
+
+    split = w.reshape(spec.groups, -1, *w.shape[1:])
+    return np.moveaxis(split, (0, 1, 2), (-3, -2, -1))
+
+
+def fprop(spec: ConvSpec, x: Array, w: Array) -> Array:
+    """y [N, K, *out] = sum over c and taps r of x[n, c, p * stride + r * dilation - lo] * w[k, c, r].
+
+    Here and below batch and channels are those of the arrays, so that a subset or a combination of them may be passed.
+    """
+    import numpy as np
+
+    xg, wt = _grouped(x, spec.groups), _filters(spec, w)
+    y = np.zeros((spec.groups, len(x), *spec.out_spatial, wt.shape[-2]), dtype=np.result_type(x, w))
+    for tap, inputs, outputs in _taps(spec):
+        y[(slice(None), slice(None), *outputs)] += _products(xg[(slice(None), slice(None), *inputs)], wt[tap].swapaxes(1, 2))
+    return _ungrouped(y)
+
+
+def dgrad(spec: ConvSpec, w: Array, dy: Array) -> Array:
+    """dx [N, C, *spatial]: each dy times the filter, scattered to the inputs that it was made from."""
+    import numpy as np
+
+    dyg, wt = _grouped(dy, spec.groups), _filters(spec, w)
+    dx = np.zeros((spec.groups, len(dy), *spec.spatial, wt.shape[-1]), dtype=np.result_type(dy, w))
+    for tap, inputs, outputs in _taps(spec):
+        dx[(slice(None), slice(None), *inputs)] += _products(dyg[(slice(None), slice(None), *outputs)], wt[tap])
+    return _ungrouped(dx)
+
+
+def wgrad(spec: ConvSpec, x: Array, dy: Array) -> Array:
+    """dw [K, C/g, *kernel] = sum over n and positions p of dy[n, k, p] * x[n, c, p * stride + r * dilation - lo]."""
+    import numpy as np
+
+    xg, dyg = _grouped(x, spec.groups), _grouped(dy, spec.groups)
+    cg, kg = xg.shape[-1], dyg.shape[-1]
+    dw = np.zeros((*spec.kernel, spec.groups, kg, cg), dtype=np.result_type(x, dy))
+    for tap, inputs, outputs in _taps(spec):
+        rows = dyg[(slice(None), slice(None), *outputs)].reshape(spec.groups, -1, kg)
+        columns = xg[(slice(None), slice(None), *inputs)].reshape(spec.groups, -1, cg)
+        dw[tap] = rows.swapaxes(1, 2) @ columns
+    return np.moveaxis(dw, (-3, -2, -1), (0, 1, 2)).reshape(spec.groups * kg, cg, *spec.kernel)
+
+
+def _products(positions: Array, matrices: Array) -> Array:
+    """[G, N, *positions, A] times [G, A, B] -> [G, N, *positions, B]."""
+    shape = positions.shape
+    return (positions.reshape(shape[0], -1, shape[-1]) @ matrices).reshape(*shape[:-1], matrices.shape[-1])
+
+
+class NumpyBackend:
+    """The reference as a backend: every convolution, in float32 and float64, on the CPU."""
+
+    name: ClassVar[str] = "numpy"
+    distributions: ClassVar[tuple[str, ...]] = ("numpy",)
+    modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER})
+
+    @staticmethod
+    def environ(device: Device, threads: int) -> dict[str, str]:
+        """Nothing beyond what every worker gets."""
+        return {}
+
+    def __init__(self, device: Device, threads: int) -> None:
+        import numpy
+
+        self.np = numpy
+        self.threads = threads
+
+    def devices(self) -> tuple[Device, ...]:
+        """The CPU."""
+        return (Device("cpu"),)
+
+    def threads_used(self) -> int | None:
+        """numpy does not say how many threads its BLAS uses."""
+        return None
+
+    def supports(self, cell: Cell) -> str | None:
+        """Only what numpy has arithmetic for."""
+        if cell.precision not in (Precision.FP32, Precision.FP64):
+            return f"numpy has no {cell.precision} arithmetic"
+        return None
+
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+        """The call on copies in the cell's precision; the layout is numpy's own affair and always channels first."""
+        return NumpyPrepared(self.np, cell, operands)
+
+
+class NumpyPrepared:
+    """One cell on the reference; see `base.Prepared`."""
+
+    def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
+        self.np, self.cell = np, cell
+        self.dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+        self.op = f"harness.backends.numpy: {cell.direction}, one matrix product per tap"
+        self.settings: Mapping[str, str] = {"filter_layout": "K,C/g,*kernel"}
+        self.load(operands)
+
+    def load(self, operands: Operands) -> None:
+        """Copies in the cell's precision."""
+        self.x, self.w, self.dy = (array.astype(self.dtype) for array in (operands.x, operands.w, operands.dy))
+        self.initial_w = self.w
+        self.reset()
+
+    def reset(self) -> None:
+        """The first filter, and slots of zero."""
+        self.w, self.m, self.v, self.step = self.initial_w, 0.0, 0.0, 0
+
+    def launch(self) -> Results:
+        """The results themselves; numpy is synchronous."""
+        spec = self.cell.spec
+        match self.cell.direction:
+            case Direction.FPROP:
+                return Results(y=fprop(spec, self.x, self.w))
+            case Direction.DGRAD:
+                return Results(dx=dgrad(spec, self.w, self.dy))
+            case Direction.WGRAD:
+                return Results(dw=wgrad(spec, self.x, self.dy))
+        y = fprop(spec, self.x, self.w)
+        loss, dy = float(self.np.mean(self.np.square(y))), y * self.dtype(2 / y.size)
+        dx, dw = dgrad(spec, self.w, dy), wgrad(spec, self.x, dy)
+        if self.cell.direction is Direction.BPROP:
+            return Results(y=y, loss=loss, dx=dx, dw=dw)
+        self.w = self._updated(dw)
+        return Results(y=y, loss=loss, dx=dx, dw=dw, w=self.w)
+
+    def _updated(self, dw: Array) -> Array:
+        if self.cell.optimizer is Optimizer.SGD:
+            return self.w - self.dtype(LEARNING_RATE) * dw
+        self.step += 1
+        self.m = ADAM_BETA1 * self.m + (1 - ADAM_BETA1) * dw
+        self.v = ADAM_BETA2 * self.v + (1 - ADAM_BETA2) * dw * dw
+        mean, power = self.m / (1 - ADAM_BETA1**self.step), self.v / (1 - ADAM_BETA2**self.step)
+        return (self.w - LEARNING_RATE * mean / (self.np.sqrt(power) + ADAM_EPSILON)).astype(self.dtype)
+
+    def wait(self, handle: Results) -> None:
+        """Nothing: the results are there."""
+
+    def fetch(self, handle: Results) -> Results:
+        """As they are, in float64."""
+        return Results(
+            **{
+                name: value if isinstance(value, float) else value.astype(self.np.float64)
+                for name, value in handle.items().items()
+            }
+        )
+
+    def close(self) -> None:
+        """Drop the arrays."""
+        self.x = self.w = self.dy = self.initial_w = self.m = self.v = None

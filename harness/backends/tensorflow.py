@@ -1,0 +1,309 @@
+"""TensorFlow: `tf.nn.conv*d` forward, the `Conv*Backprop*` raw ops for each gradient alone, GradientTape for both at once.
+
+The raw ops are the only way to time one gradient: `tf.nn` has no such function but for depthwise convolutions. The
+filter is [*kernel, C/g, K] in either layout. A 1-D convolution is the 2-D op on a height of 1, as `tf.nn.conv1d` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+
+if TYPE_CHECKING:
+    from harness.backends.base import Array
+
+
+class TensorFlowBackend:
+    """TensorFlow on the CPU (oneDNN, Eigen, XLA) or on an NVIDIA GPU (cuDNN, XLA)."""
+
+    name: ClassVar[str] = "tensorflow"
+    distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
+    modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
+
+    @staticmethod
+    def environ(device: Device, threads: int) -> dict[str, str]:
+        """A CPU worker sees no GPU: TensorFlow would place every op on one. A GPU worker takes memory as it needs it."""
+        placed = {"CUDA_VISIBLE_DEVICES": "-1"} if device.kind == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        return {"TF_CPP_MIN_LOG_LEVEL": "2", **placed}
+
+    def __init__(self, device: Device, threads: int) -> None:
+        import tensorflow
+
+        self.tf = tensorflow
+        self.tf.config.threading.set_intra_op_parallelism_threads(threads)
+        self.tf.config.threading.set_inter_op_parallelism_threads(threads)
+        self.device = "/CPU:0" if device.kind == "cpu" else f"/GPU:{device.index}"
+
+    def devices(self) -> tuple[Device, ...]:
+        """The CPU and the GPUs that TensorFlow loaded a driver for."""
+        gpus = self.tf.config.list_physical_devices("GPU")
+        return (Device("cpu"), *(Device("gpu", index) for index in range(len(gpus))))
+
+    def threads_used(self) -> int | None:
+        """The size of the intra-op pool."""
+        return int(self.tf.config.threading.get_intra_op_parallelism_threads())
+
+    def supports(self, cell: Cell) -> str | None:
+        """What has no kernel. Without this the ops fail, some with a message that does not name the cause."""
+        spec = cell.spec
+        if cell.mode not in self.modes:
+            return f"TensorFlow has no mode {cell.mode}"
+        if spec.ndim == 3 and spec.groups > 1:
+            return "TensorFlow's Conv3D has no groups"
+        if cell.device.kind != "cpu":
+            return None
+        if cell.precision is Precision.TF32:
+            return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if cell.mode is Mode.XLA:
+            return None
+        return _cpu_kernel_missing(cell)
+
+    def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
+        """Operands on the device, precision set and read back."""
+        config = self.tf.config.experimental
+        config.enable_tensor_float_32_execution(cell.precision is Precision.TF32)
+        settings = {"tf32": str(config.tensor_float_32_execution_enabled())}
+        return TensorFlowPrepared(self.tf, self.device, cell, operands, settings)
+
+
+def _cpu_kernel_missing(cell: Cell) -> str | None:
+    """Which of the limits of TensorFlow's own CPU kernels (not XLA's) a cell runs into."""
+    spec = cell.spec
+    gradient = cell.direction is not Direction.FPROP
+    if cell.layout is Layout.CHANNELS_FIRST:
+        return "TensorFlow's CPU kernels take channels-last activations only"
+    if _depthwise(spec):
+        return None
+    if spec.groups > 1 and gradient:
+        return "TensorFlow has no CPU kernel for the gradients of grouped convolutions"
+    if max(spec.dilation) > 1 and gradient:
+        return "TensorFlow has no CPU kernel for the gradients of dilated convolutions"
+    if max(spec.dilation) > 1 and spec.ndim == 3:
+        return "TensorFlow has no CPU kernel for dilated 3-D convolutions"
+    return None
+
+
+def _depthwise(spec: ConvSpec) -> bool:
+    """Whether the depthwise op can serve: 2-D (or 1-D), one stride for all dimensions, no dilation."""
+    return spec.depthwise and spec.ndim < 3 and len(set(_two(spec.stride))) == 1 and max(spec.dilation) == 1
+
+
+def _two(values: tuple[Any, ...], filler: Any = None) -> tuple[Any, ...]:
+    """One entry becomes two: that of the added height of 1 first (its own, or that of the only dimension)."""
+    return ((values[0] if filler is None else filler), values[0]) if len(values) == 1 else values
+
+
+class TensorFlowPrepared:
+    """One cell in TensorFlow; see `base.Prepared`."""
+
+    def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+        self.tf, self.device, self.cell, self.spec = tf, device, cell, cell.spec
+        self.dtype = getattr(tf, _DTYPES[cell.precision])
+        self.last = cell.layout is Layout.CHANNELS_LAST
+        self.depthwise = _depthwise(self.spec)
+        # Conv3D takes SAME and VALID only; any other padding is applied to x before the clock starts.
+        self.prepadded = self.spec.ndim == 3 and any(map(any, self.spec.padding))
+        self.mutable = cell.direction is Direction.TRAIN
+        self.optimizer: Any = None
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        filters = "[*kernel,C,K/C]" if self.depthwise else "[*kernel,C/g,K]"
+        self.settings: Mapping[str, str] = {**settings, "filter_layout": filters}
+
+    # Operands: canonical host arrays to tensors and back ----------------------------------------------------------
+
+    def _activations(self, array: Array) -> Array:
+        """[N, C, *spatial] in the cell's layout, a 1-D one with a height of 1."""
+        if self.spec.ndim == 1:
+            array = array[:, :, None]
+        return _moved(array, 1, -1) if self.last else array
+
+    def _filter(self, array: Array) -> Array:
+        """[K, C/g, *kernel] as [*kernel, C/g, K], or [*kernel, C, K/C] for the depthwise op."""
+        if self.spec.ndim == 1:
+            array = array[:, :, None]
+        if self.depthwise:  # output channel c * multiplier + m belongs to input channel c
+            array = array[:, 0].reshape(self.spec.c, -1, *array.shape[2:])
+        return _moved(_moved(array, 0, -1), 0, -1) if self.depthwise else _moved(_moved(array, 1, -1), 0, -1)
+
+    def _tensor(self, array: Array) -> Any:
+        with self.tf.device(self.device):
+            return self.tf.cast(self.tf.constant(array), self.dtype)
+
+    def load(self, operands: Operands) -> None:
+        """Tensors on the device; w is a variable where an optimizer updates it."""
+        x = self._activations(operands.x)
+        if self.prepadded:
+            pads = [(0, 0), (0, 0), *self.spec.padding]
+            x = self.tf.pad(x, [pads[0], *pads[2:], pads[1]] if self.last else pads).numpy()
+        self.x, self.dy = self._tensor(x), self._tensor(self._activations(operands.dy))
+        self.initial_w = self._tensor(self._filter(operands.w))
+        if not self.mutable:
+            self.w = self.initial_w
+        elif getattr(self, "w", None) is None:
+            with self.tf.device(self.device):
+                self.w = self.tf.Variable(self.initial_w)
+        self.reset()
+
+    def reset(self) -> None:
+        """The first filter, and the optimizer's slots at zero; the same variables, since a tf.function holds on to them."""
+        if not self.mutable:
+            return
+        self.w.assign(self.initial_w)
+        if self.optimizer is None:
+            kinds = self.tf.keras.optimizers
+            with self.tf.device(self.device):
+                if self.cell.optimizer is Optimizer.SGD:
+                    self.optimizer = kinds.SGD(LEARNING_RATE)
+                else:
+                    self.optimizer = kinds.Adam(LEARNING_RATE, beta_1=ADAM_BETA1, beta_2=ADAM_BETA2, epsilon=ADAM_EPSILON)
+                self.optimizer.build([self.w])
+        for variable in self.optimizer.variables:
+            if variable.path.rsplit("/", 1)[-1] != "learning_rate":
+                variable.assign(self.tf.zeros_like(variable.value))
+
+    # The call ---------------------------------------------------------------------------------------------------------
+
+    def _geometry(self) -> dict[str, Any]:
+        """strides, padding, dilations and data_format as the raw ops want them."""
+        spec = self.spec
+        around = (lambda inner, outer: [outer, *inner, outer]) if self.last else (lambda inner, outer: [outer, outer, *inner])
+        layout = {2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}[max(2, spec.ndim)][0 if self.last else 1]
+        geometry: dict[str, Any] = {
+            "strides": around(_two(spec.stride, None if self.depthwise else 1), 1),
+            "dilations": around(_two(spec.dilation, 1), 1),
+            "data_format": layout,
+            "padding": "VALID",
+        }
+        if any(map(any, spec.padding)) and not self.prepadded:
+            pairs = around(_two(spec.padding, (0, 0)), (0, 0))
+            geometry |= {"padding": "EXPLICIT", "explicit_paddings": [side for pair in pairs for side in pair]}
+        return geometry
+
+    def _forward(self) -> tuple[str, Callable[[Any, Any], Any]]:
+        """The documented forward call; tf.nn takes explicit paddings as pairs in the place of `padding`."""
+        raw = self._geometry()
+        flat = raw.get("explicit_paddings")
+        padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else "VALID"
+        nn, strides, layout, dilations = self.tf.nn, raw["strides"], raw["data_format"], raw["dilations"]
+        if self.depthwise:
+            return "tf.nn.depthwise_conv2d", lambda x, w: nn.depthwise_conv2d(x, w, strides, padding, layout)
+        if self.spec.ndim == 3:
+            return "tf.nn.conv3d", lambda x, w: nn.conv3d(x, w, strides, padding, layout, dilations)
+        return "tf.nn.conv2d", lambda x, w: nn.conv2d(x, w, strides, padding, layout, dilations)
+
+    def _backward(self) -> tuple[str, Callable[[Any, Any], Any]]:
+        """One gradient alone, by its raw op; its two tensors are (dy, w) or (x, dy)."""
+        raw, tf, geometry = self.tf.raw_ops, self.tf, self._geometry()
+        prefix = "DepthwiseConv2dNative" if self.depthwise else "Conv3D" if self.spec.ndim == 3 else "Conv2D"
+        version = "V2" if self.spec.ndim == 3 else ""
+        if self.cell.direction is Direction.DGRAD:
+            name, sizes = f"{prefix}BackpropInput{version}", tf.constant(self.x.shape.as_list(), tf.int32)
+            op = getattr(raw, name)
+            return f"tf.raw_ops.{name}", lambda dy, w: op(input_sizes=sizes, filter=w, out_backprop=dy, **geometry)
+        name, sizes = f"{prefix}BackpropFilter{version}", tf.constant(self.initial_w.shape.as_list(), tf.int32)
+        op = getattr(raw, name)
+        return f"tf.raw_ops.{name}", lambda x, dy: op(input=x, filter_sizes=sizes, out_backprop=dy, **geometry)
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call; operands are arguments, so that none is folded as a constant."""
+        direction = self.cell.direction
+        if direction in (Direction.DGRAD, Direction.WGRAD):
+            text, call = self._backward()
+        elif direction is Direction.FPROP:
+            text, call = self._forward()
+        else:
+            text, call = self._both()
+        if self.cell.mode is not Mode.EAGER:
+            call = self.tf.function(call, jit_compile=self.cell.mode is Mode.XLA)
+            text = f"tf.function({text}{', jit_compile=True' if self.cell.mode is Mode.XLA else ''})"
+        launch = {
+            Direction.DGRAD: lambda: call(self.dy, self.w),
+            Direction.WGRAD: lambda: call(self.x, self.dy),
+            Direction.TRAIN: lambda: call(self.x, None),  # the variable is captured, as a model's are
+        }.get(direction, lambda: call(self.x, self.w))
+        return text + (" on x padded beforehand" if self.prepadded else ""), launch
+
+    def _both(self) -> tuple[str, Callable[[Any, Any], Any]]:
+        name, forward = self._forward()
+        tf, train = self.tf, self.cell.direction is Direction.TRAIN
+
+        def call(x: Any, w: Any) -> Any:
+            w = self.w if train else w
+            with tf.GradientTape() as tape:
+                tape.watch([x] if train else [x, w])  # a variable is watched by itself, a tensor is not
+                y = forward(x, w)
+                loss = tf.reduce_mean(tf.square(y))
+            dx, dw = tape.gradient(loss, [x, w])
+            if not train:
+                return y, loss, dx, dw
+            self.optimizer.apply_gradients([(dw, w)])
+            return y, loss, dx, dw, w.value()
+
+        text = f"{name}, mean(y^2), GradientTape.gradient"
+        return (f"{text}, optimizers.{self.cell.optimizer}.apply_gradients" if train else text), call
+
+    def wait(self, handle: Any) -> None:
+        """The CPU executor is synchronous; a GPU's stream is waited for through the one public call that does so."""
+        if "GPU" in self.device:
+            self.tf.test.experimental.sync_devices()
+
+    # Results ----------------------------------------------------------------------------------------------------------
+
+    def fetch(self, handle: Any) -> Results:
+        """Host copies in float64 and canonical layout."""
+        single = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}.get(self.cell.direction)
+        values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
+        back = {"y": self._canonical, "dx": self._canonical, "dw": self._canonical_filter, "w": self._canonical_filter}
+        arrays = {name: self.tf.cast(value, self.tf.float64).numpy() for name, value in values.items()}
+        results = {name: back[name](array) for name, array in arrays.items() if name != "loss"}
+        if self.prepadded and "dx" in results:
+            inside = (slice(lo, lo + n) for n, (lo, _) in zip(self.spec.spatial, self.spec.padding, strict=True))
+            results["dx"] = results["dx"][(slice(None), slice(None), *inside)]
+        return Results(loss=float(arrays["loss"]) if "loss" in arrays else None, **results)
+
+    def _canonical(self, array: Array) -> Array:
+        array = _moved(array, -1, 1) if self.last else array
+        return array[:, :, 0] if self.spec.ndim == 1 else array
+
+    def _canonical_filter(self, array: Array) -> Array:
+        if self.depthwise:
+            array = _moved(_moved(array, -1, 0), -1, 0)
+            array = array.reshape(self.spec.k, 1, *array.shape[2:])
+        else:
+            array = _moved(_moved(array, -1, 0), -1, 1)
+        return array[:, :, 0] if self.spec.ndim == 1 else array
+
+    def device_memory(self) -> tuple[int, int, str] | None:
+        """TensorFlow's BFC allocator over one call."""
+        if "GPU" not in self.device:
+            return None
+        stats, name = self.tf.config.experimental, self.device.strip("/")
+        self.wait(None)
+        stats.reset_memory_stats(name)
+        base = int(stats.get_memory_info(name)["current"])
+        handle = self.launch()
+        self.wait(handle)
+        return base, int(stats.get_memory_info(name)["peak"]), "tf.config.experimental.get_memory_info"
+
+    def close(self) -> None:
+        """Drop the tensors and what a tf.function was traced for."""
+        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = None
+
+
+_DTYPES = {
+    Precision.FP64: "float64",
+    Precision.FP32: "float32",
+    Precision.TF32: "float32",
+    Precision.BF16: "bfloat16",
+    Precision.FP16: "float16",
+}
+
+
+def _moved(array: Array, source: int, target: int) -> Array:
+    import numpy as np
+
+    return np.ascontiguousarray(np.moveaxis(array, source, target))

@@ -1,0 +1,258 @@
+"""PyTorch: functional convolutions forward, `aten.convolution_backward` with an output mask for each gradient alone.
+
+The mask really skips the other gradient's work. `torch.nn.grad` is a thin wrapper over the same op since 2022 and was
+wrong for groups before; autograd's own `backward` computes both gradients and belongs to bprop and train.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+
+if TYPE_CHECKING:
+    from harness.backends.base import Array
+
+
+class TorchBackend:
+    """PyTorch on the CPU (oneDNN and its own kernels) or on an NVIDIA GPU (cuDNN)."""
+
+    name: ClassVar[str] = "torch"
+    distributions: ClassVar[tuple[str, ...]] = ("torch", "triton")
+    modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
+
+    @staticmethod
+    def environ(device: Device, threads: int) -> dict[str, str]:
+        """A CPU worker sees no GPU; inductor's cache is off, so that a first call is a first call in every trial."""
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
+        return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "OMP_NUM_THREADS": str(threads), **hidden}
+
+    def __init__(self, device: Device, threads: int) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = torch.device("cpu") if device.kind == "cpu" else torch.device("cuda", device.index)
+        torch.set_num_threads(threads)
+
+    def devices(self) -> tuple[Device, ...]:
+        """The CPU and what CUDA shows."""
+        count = self.torch.cuda.device_count() if self.torch.cuda.is_available() else 0
+        return (Device("cpu"), *(Device("gpu", index) for index in range(count)))
+
+    def threads_used(self) -> int | None:
+        """The size of the intra-op pool."""
+        return int(self.torch.get_num_threads())
+
+    def supports(self, cell: Cell) -> str | None:
+        """What PyTorch has no call for, or this machine no compiler."""
+        if cell.mode not in self.modes:
+            return f"PyTorch has no mode {cell.mode}"
+        if cell.layout is Layout.CHANNELS_LAST and cell.spec.ndim == 1:
+            return "PyTorch has no channels-last memory format for 1-D convolutions"
+        if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
+            return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if cell.mode is Mode.COMPILED and cell.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+            return "torch.compile on the CPU needs a C++ compiler, and neither g++ nor clang++ is on the PATH"
+        return None
+
+    def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
+        """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
+        return TorchPrepared(self.torch, self.device, cell, operands, self._settings(cell))
+
+    def _settings(self, cell: Cell) -> dict[str, str]:
+        backends = self.torch.backends
+        wanted = "tf32" if cell.precision is Precision.TF32 else "ieee"
+        # By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
+        on_cpu = cell.device.kind == "cpu"
+        switch = backends.mkldnn.conv if on_cpu else backends.cudnn.conv
+        switch.fp32_precision = wanted
+        read = {"fp32_precision": str(switch.fp32_precision)}
+        if on_cpu:
+            read["mkldnn"] = str(backends.mkldnn.is_available() and backends.mkldnn.enabled)
+        else:
+            read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
+            read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
+        return read
+
+
+class TorchPrepared:
+    """One cell in PyTorch; see `base.Prepared`."""
+
+    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+        self.torch, self.device, self.cell = torch, device, cell
+        self.dtype = getattr(torch, _DTYPES[cell.precision])
+        self.format = _memory_format(torch, cell)
+        # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
+        self.prepadded = not cell.spec.symmetric
+        self.pads = (0,) * cell.spec.ndim if self.prepadded else tuple(lo for lo, _ in cell.spec.padding)
+        self.optimizer: Any = None
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        last = cell.layout is Layout.CHANNELS_LAST
+        self.settings: Mapping[str, str] = {**settings, "filter_layout": "channels_last" if last else "contiguous"}
+
+    def _tensor(self, array: Array) -> Any:
+        tensor = self.torch.tensor(array, dtype=self.dtype, device=self.device)
+        return tensor.contiguous(memory_format=self.format)
+
+    def load(self, operands: Operands) -> None:
+        """Copies on the device; for bprop and train x and w ask for gradients."""
+        x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
+        if self.prepadded:
+            flat = [side for pair in reversed(self.cell.spec.padding) for side in pair]
+            x = self.torch.nn.functional.pad(x, flat).contiguous(memory_format=self.format)
+        if self.cell.direction in (Direction.BPROP, Direction.TRAIN):
+            x.requires_grad_()
+            w.requires_grad_()
+        if getattr(self, "x", None) is None:
+            self.x, self.w, self.dy = x, w, dy
+        else:  # into the same tensors: a compiled call may have specialised on them
+            with self.torch.no_grad():
+                for kept, new in ((self.x, x), (self.w, w), (self.dy, dy)):
+                    kept.copy_(new)
+        self.initial_w = w.detach().clone()
+        self.reset()
+
+    def reset(self) -> None:
+        """The first filter and a new optimizer."""
+        if self.cell.direction is not Direction.TRAIN:
+            return
+        with self.torch.no_grad():
+            self.w.copy_(self.initial_w)
+        if self.cell.optimizer is Optimizer.SGD:
+            self.optimizer = self.torch.optim.SGD([self.w], lr=LEARNING_RATE)
+        else:
+            betas = (ADAM_BETA1, ADAM_BETA2)
+            self.optimizer = self.torch.optim.Adam([self.w], lr=LEARNING_RATE, betas=betas, eps=ADAM_EPSILON)
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call."""
+        spec, x, w, dy = self.cell.spec, self.x, self.w, self.dy
+        name = f"conv{spec.ndim}d"
+        conv = getattr(self.torch.nn.functional, name)
+        compiled = self.cell.mode is Mode.COMPILED
+        wrap = (lambda f: self.torch.compile(f, dynamic=False, fullgraph=True)) if compiled else (lambda f: f)
+        note = " on x padded beforehand" if self.prepadded else ""
+        stride, pads, dilation, groups = spec.stride, self.pads, spec.dilation, spec.groups
+
+        def forward(x: Any, w: Any) -> Any:
+            return conv(x, w, None, stride, pads, dilation, groups)
+
+        def forward_loss(x: Any, w: Any) -> tuple[Any, Any]:
+            y = conv(x, w, None, stride, pads, dilation, groups)
+            return y, y.square().mean()
+
+        match self.cell.direction:
+            case Direction.FPROP:
+                call = wrap(forward)
+                text, launch = f"F.{name}", lambda: call(x, w)
+            case Direction.DGRAD | Direction.WGRAD:
+                mask = [self.cell.direction is Direction.DGRAD, self.cell.direction is Direction.WGRAD, False]
+                call = wrap(self._backward(mask))
+                text, launch = f"aten.convolution_backward(output_mask={mask})", lambda: call(dy, x, w)
+            case Direction.BPROP:
+                call, grad = wrap(forward_loss), self.torch.autograd.grad
+
+                def launch() -> Any:
+                    y, loss = call(x, w)
+                    return (y, loss, *grad(loss, (x, w)))
+
+                text = f"F.{name}, mean(y^2), autograd.grad"
+            case Direction.TRAIN:
+                text, launch = (
+                    f"F.{name}, mean(y^2), backward, optim.{self.cell.optimizer}.step",
+                    self._train(wrap(forward_loss)),
+                )
+        return (f"torch.compile({text})" if compiled else text) + note, launch
+
+    def _backward(self, mask: list[bool]) -> Callable[..., Any]:
+        spec, pads, which = self.cell.spec, list(self.pads), mask.index(True)
+        stride, dilation, nothing = list(spec.stride), list(spec.dilation), [0] * spec.ndim
+        backward = self.torch.ops.aten.convolution_backward
+
+        def call(dy: Any, x: Any, w: Any) -> Any:
+            return backward(dy, x, w, None, stride, pads, dilation, False, nothing, spec.groups, mask)[which]
+
+        return call
+
+    def _train(self, forward_loss: Callable[..., Any]) -> Callable[[], Any]:
+        x, w = self.x, self.w
+
+        def launch() -> Any:
+            x.grad = w.grad = None
+            y, loss = forward_loss(x, w)
+            loss.backward()
+            self.optimizer.step()
+            return y, loss, x.grad, w.grad, w
+
+        return launch
+
+    def wait(self, handle: Any) -> None:
+        """The CPU is synchronous; on a GPU the stream that the call was put on is waited for."""
+        if self.device.type == "cuda":
+            self.torch.cuda.current_stream(self.device).synchronize()
+
+    def fetch(self, handle: Any) -> Results:
+        """Host copies in float64; the part of dx that belongs to beforehand padding is cut off."""
+        single = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}.get(self.cell.direction)
+        values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
+        arrays = {name: tensor.detach().to("cpu", self.torch.float64).numpy().copy() for name, tensor in values.items()}
+        if self.prepadded and "dx" in arrays:
+            arrays["dx"] = arrays["dx"][_inside(self.cell.spec)]
+        if "loss" in arrays:
+            arrays["loss"] = float(arrays["loss"])
+        return Results(**arrays)
+
+    def device_memory(self) -> tuple[int, int, str] | None:
+        """CUDA's caching allocator over one call."""
+        if self.device.type != "cuda":
+            return None
+        cuda = self.torch.cuda
+        cuda.synchronize(self.device)
+        cuda.reset_peak_memory_stats(self.device)
+        base = int(cuda.memory_allocated(self.device))
+        handle = self.launch()
+        self.wait(handle)
+        return base, int(cuda.max_memory_allocated(self.device)), "torch.cuda.max_memory_allocated"
+
+    def flops(self) -> float | None:
+        """FlopCounterMode over one eager call; it does not see into compiled code."""
+        if self.cell.mode is not Mode.EAGER:
+            return None
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self.launch()
+        return float(counter.get_total_flops())
+
+    def close(self) -> None:
+        """Drop the tensors, and on a GPU give the cached blocks back, so that the next cell starts alike."""
+        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = None
+        if self.device.type == "cuda":
+            self.torch.cuda.empty_cache()
+        if self.cell.mode is Mode.COMPILED:
+            with contextlib.suppress(AttributeError):
+                self.torch.compiler.reset()
+
+
+_DTYPES = {
+    Precision.FP64: "float64",
+    Precision.FP32: "float32",
+    Precision.TF32: "float32",
+    Precision.BF16: "bfloat16",
+    Precision.FP16: "float16",
+}
+
+
+def _memory_format(torch: Any, cell: Cell) -> Any:
+    if cell.layout is Layout.CHANNELS_FIRST:
+        return torch.contiguous_format
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[cell.spec.ndim]
+
+
+def _inside(spec: ConvSpec) -> tuple[slice, ...]:
+    return (slice(None), slice(None), *(slice(lo, lo + n) for n, (lo, _) in zip(spec.spatial, spec.padding, strict=True)))
