@@ -4,6 +4,7 @@ Nothing here says how a framework does it (backends) or what came back (record).
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -222,6 +223,41 @@ class ConvSpec:
             parts.append(f"g{self.groups}")
         return " ".join(parts)
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The convolution whose `str` is `text`, so that a frame, which holds only that text, can be computed with.
+
+        Raises ValueError for anything else.
+        """
+        found = _DESCRIPTOR.fullmatch(text)
+        if not found:
+            raise ValueError(f"{text!r} describes no convolution; it reads like 'n1 c3 k64 28x28 f5x5 p2x2'")
+
+        def sizes(values: str) -> tuple[int, ...]:
+            return tuple(map(int, values.split("x")))
+
+        spatial = sizes(found["spatial"])
+        ones = "x".join("1" * len(spatial))
+        pads = [pad.partition("-") for pad in (found["padding"] or "x".join("0" * len(spatial))).split("x")]
+        return cls(
+            n=int(found["n"]),
+            c=int(found["c"]),
+            k=int(found["k"]),
+            spatial=spatial,
+            kernel=sizes(found["kernel"]),
+            stride=sizes(found["stride"] or ones),
+            dilation=sizes(found["dilation"] or ones),
+            padding=tuple((int(lo), int(hi or lo)) for lo, _, hi in pads),
+            groups=int(found["groups"] or 1),
+        )
+
+
+_SIZES = r"\d+(?:x\d+)*"
+_DESCRIPTOR = re.compile(
+    rf"n(?P<n>\d+) c(?P<c>\d+) k(?P<k>\d+) (?P<spatial>{_SIZES}) f(?P<kernel>{_SIZES})(?: s(?P<stride>{_SIZES}))?"
+    rf"(?: p(?P<padding>\d+(?:-\d+)?(?:x\d+(?:-\d+)?)*))?(?: d(?P<dilation>{_SIZES}))?(?: g(?P<groups>\d+))?"
+)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -285,6 +321,11 @@ class Budget:
         for name in ("warmup_max_s", "block_s", "max_time_s", "slow_call_s", "slow_max_time_s", "rel_half_width", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        for name in ("warmup_cpu_s", "warmup_gpu_s", "min_time_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if not self.replace_factor >= 1:
+            raise ValueError(f"replace_factor is {self.replace_factor}; at least 1 is needed")
 
 
 @dataclass(frozen=True)

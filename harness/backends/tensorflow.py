@@ -7,6 +7,7 @@ filter is [*kernel, C/g, K] in either layout. A 1-D convolution is the 2-D op on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
@@ -30,9 +31,11 @@ class TensorFlowBackend:
         return {"TF_CPP_MIN_LOG_LEVEL": "2", **placed}
 
     def __init__(self, device: Device, threads: int) -> None:
+        import numpy
         import tensorflow
 
-        self.tf = tensorflow
+        self.tf, self.np = tensorflow, numpy
+        self.tried: dict[Cell, str | None] = {}
         self.tf.config.threading.set_intra_op_parallelism_threads(threads)
         self.tf.config.threading.set_inter_op_parallelism_threads(threads)
         self.device = "/CPU:0" if device.kind == "cpu" else f"/GPU:{device.index}"
@@ -51,15 +54,36 @@ class TensorFlowBackend:
         spec = cell.spec
         if cell.mode not in self.modes:
             return f"TensorFlow has no mode {cell.mode}"
-        if spec.ndim == 3 and spec.groups > 1:
-            return "TensorFlow's Conv3D has no groups"
-        if cell.device.kind != "cpu":
-            return None
-        if cell.precision is Precision.TF32:
+        if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
-        if cell.mode is Mode.XLA:
+        kinds = {
+            f"{cell.layout.text(spec.ndim)} activations": cell.layout is Layout.CHANNELS_FIRST,
+            "grouped convolutions": spec.groups > 1 and not _depthwise(spec),
+            "dilated convolutions": max(spec.dilation) > 1,
+        }
+        doubtful = [kind for kind, applies in kinds.items() if applies]
+        if not doubtful or (cell.device.kind != "cpu" and spec.ndim < 3):
             return None
-        return _cpu_kernel_missing(cell)
+        # Whether such a kernel exists on a CPU depends on the build, the processor, oneDNN and the padding: ask TensorFlow.
+        problem = self._try(replace(cell, spec=_smallest(spec), workload="probe"))
+        if problem is None:
+            return None
+        what = "" if cell.direction is Direction.FPROP else "gradients of "
+        return f"TensorFlow has no {cell.device.kind.upper()} kernel here for {what}{' and '.join(doubtful)}: {problem}"
+
+    def _try(self, cell: Cell) -> str | None:
+        """The first line of TensorFlow's message where a call fails, None where it works; asked once per kind of call."""
+        if cell not in self.tried:
+            shapes = cell.spec.x_shape, cell.spec.w_shape, cell.spec.y_shape
+            try:
+                prepared = self.prepare(cell, Operands(*(self.np.ones(shape, self.np.float32) for shape in shapes)))
+                prepared.fetch(prepared.launch())
+                prepared.close()
+                self.tried[cell] = None
+            except (self.tf.errors.OpError, ValueError) as error:
+                text = getattr(error, "message", None) or str(error)
+                self.tried[cell] = " ".join(text.split("[Op:")[0].split())[:200]
+        return self.tried[cell]
 
     def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
         """Operands on the device, precision set and read back."""
@@ -69,21 +93,23 @@ class TensorFlowBackend:
         return TensorFlowPrepared(self.tf, self.device, cell, operands, settings)
 
 
-def _cpu_kernel_missing(cell: Cell) -> str | None:
-    """Which of the limits of TensorFlow's own CPU kernels (not XLA's) a cell runs into."""
-    spec = cell.spec
-    gradient = cell.direction is not Direction.FPROP
-    if cell.layout is Layout.CHANNELS_FIRST:
-        return "TensorFlow's CPU kernels take channels-last activations only"
-    if _depthwise(spec):
-        return None
-    if spec.groups > 1 and gradient:
-        return "TensorFlow has no CPU kernel for the gradients of grouped convolutions"
-    if max(spec.dilation) > 1 and gradient:
-        return "TensorFlow has no CPU kernel for the gradients of dilated convolutions"
-    if max(spec.dilation) > 1 and spec.ndim == 3:
-        return "TensorFlow has no CPU kernel for dilated 3-D convolutions"
-    return None
+def _smallest(spec: ConvSpec) -> ConvSpec:
+    """A convolution of the same kind on as few positions as show it; sizes keep their remainder by the stride.
+
+    SAME padding depends on that remainder alone, so the small one is padded by the same rule as the large one.
+    """
+    sizes = []
+    for size, r, s, d in zip(spec.spatial, spec.kernel, spec.stride, spec.dilation, strict=True):
+        least = d * (r - 1) + 1
+        sizes.append(size - max(0, (size - least) // s) * s)
+    return replace(spec, n=1, spatial=tuple(sizes))
+
+
+def _padding(spec: ConvSpec) -> str:
+    """How the ops are told the padding. oneDNN's kernels take SAME and VALID only, as most programs say it."""
+    if not any(map(any, spec.padding)):
+        return "VALID"
+    return "SAME" if spec.padding == spec.same_padding() else "EXPLICIT"
 
 
 def _depthwise(spec: ConvSpec) -> bool:
@@ -105,13 +131,14 @@ class TensorFlowPrepared:
         self.last = cell.layout is Layout.CHANNELS_LAST
         self.depthwise = _depthwise(self.spec)
         # Conv3D takes SAME and VALID only; any other padding is applied to x before the clock starts.
-        self.prepadded = self.spec.ndim == 3 and any(map(any, self.spec.padding))
+        self.prepadded = self.spec.ndim == 3 and _padding(self.spec) == "EXPLICIT"
+        self.padding = "VALID" if self.prepadded else _padding(self.spec)
         self.mutable = cell.direction is Direction.TRAIN
         self.optimizer: Any = None
         self.load(operands)
         self.op, self.launch = self._choose()
         filters = "[*kernel,C,K/C]" if self.depthwise else "[*kernel,C/g,K]"
-        self.settings: Mapping[str, str] = {**settings, "filter_layout": filters}
+        self.settings: Mapping[str, str] = {**settings, "filter_layout": filters, "padding": self.padding}
 
     # Operands: canonical host arrays to tensors and back ----------------------------------------------------------
 
@@ -176,18 +203,18 @@ class TensorFlowPrepared:
             "strides": around(_two(spec.stride, None if self.depthwise else 1), 1),
             "dilations": around(_two(spec.dilation, 1), 1),
             "data_format": layout,
-            "padding": "VALID",
+            "padding": self.padding,
         }
-        if any(map(any, spec.padding)) and not self.prepadded:
+        if self.padding == "EXPLICIT":
             pairs = around(_two(spec.padding, (0, 0)), (0, 0))
-            geometry |= {"padding": "EXPLICIT", "explicit_paddings": [side for pair in pairs for side in pair]}
+            geometry["explicit_paddings"] = [side for pair in pairs for side in pair]
         return geometry
 
     def _forward(self) -> tuple[str, Callable[[Any, Any], Any]]:
         """The documented forward call; tf.nn takes explicit paddings as pairs in the place of `padding`."""
         raw = self._geometry()
         flat = raw.get("explicit_paddings")
-        padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else "VALID"
+        padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else self.padding
         nn, strides, layout, dilations = self.tf.nn, raw["strides"], raw["data_format"], raw["dilations"]
         if self.depthwise:
             return "tf.nn.depthwise_conv2d", lambda x, w: nn.depthwise_conv2d(x, w, strides, padding, layout)

@@ -1,0 +1,77 @@
+"""The axes of a suite: their names, their defaults, and how one value of each is written.
+
+A backend is any name here: which ones are installed is not known before a probe, and an absent one is a row, not an error.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness.ask.wording import not_one_of, show
+from harness.spec import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+
+# Takes part only where it is named: the reference checks the others and is never ranked among them.
+REFERENCE = "numpy"
+
+BACKEND_NAME = re.compile(r"[A-Za-z0-9_.@+-]+")  # no "/", which separates the axes in a cell's id
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The values of every axis. `backend` and `device` are None where they stand open: whatever is installed and present."""
+
+    direction: tuple[Direction, ...] = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+    precision: tuple[Precision, ...] = (Precision.FP32,)
+    layout: tuple[Layout, ...] = (Layout.CHANNELS_LAST,)
+    backend: tuple[str, ...] | None = None
+    mode: tuple[Mode, ...] = (Mode.EAGER,)
+    optimizer: tuple[Optimizer, ...] = (Optimizer.SGD,)
+    device: tuple[Device, ...] | None = None
+    threads: tuple[int, ...] = (0,)
+    cache: tuple[Cache, ...] = (Cache.HOT,)
+
+
+NAMES = tuple(field.name for field in fields(Axes))
+
+_VOCABULARY: dict[str, dict[str, Any]] = {
+    **{
+        axis: {member.value: member for member in kind}
+        for axis, kind in {
+            "direction": Direction, "precision": Precision, "mode": Mode, "optimizer": Optimizer, "cache": Cache,
+        }.items()
+    },
+    "layout": {layout.text(dims): layout for dims in (2, 1, 3) for layout in Layout},
+}  # fmt: skip
+
+
+def parse(axis: str, value: object) -> Any:
+    """The typed value of an axis for its text (or number). Raises ValueError with what was found and what is allowed."""
+    if axis == "device":
+        try:
+            return Device.parse(str(value))
+        except ValueError:
+            raise ValueError(f"found {show(value)}; allowed: cpu, gpu (the first one), gpu:1 and so on") from None
+    if axis == "threads":
+        if re.fullmatch("[0-9]{1,6}", str(value)):
+            return int(str(value))
+        raise ValueError(f"found {show(value)}; allowed: 0 (every core) or a number of threads")
+    if axis == "backend":
+        if BACKEND_NAME.fullmatch(str(value)):
+            return str(value)
+        raise ValueError(f"found {show(value)}; allowed: a name of letters, digits and _ . @ + -")
+    # Cell ids carry layouts in lower case, so they are taken so as well.
+    text = str(value).upper() if axis == "layout" else str(value)
+    if text not in _VOCABULARY[axis]:
+        raise ValueError(not_one_of(value, _VOCABULARY[axis]))
+    return _VOCABULARY[axis][text]
+
+
+def parse_all(axis: str, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
+    """The typed values of an axis. Raises ValueError for one that is not allowed, or that stands there twice."""
+    if not values:
+        raise ValueError("found []; allowed: at least one value")
+    parsed = tuple(parse(axis, value) for value in values)
+    for index, value in enumerate(parsed):
+        if value in parsed[:index]:
+            raise ValueError(f"found {show(values[index])} twice (as {value}); allowed: each value once")
+    return parsed

@@ -1,0 +1,177 @@
+"""A suite's TOML as typed tables, nothing more: which tables and keys there are, and of what type. Unknown ones are errors.
+
+Each field's description is the "allowed" of its error message. What a value means (an axis, a shape) is not judged here.
+"""
+
+import tomllib
+import typing
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from harness.ask import axes
+from harness.ask.wording import hint, show
+from harness.spec import Budget
+
+
+class Table(BaseModel):
+    """Strict: no key that is not listed, no text where a number belongs."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+# No framework indexes further, and a product of such numbers still fits a float.
+Index = Annotated[int, Field(le=2**31 - 1)]
+Whole = Annotated[int, Field(le=2**31 - 1, description="a whole number below 2^31")]
+Sizes = Annotated[list[Index], Field(description="a whole number per dimension, as in [56, 56]")]
+PerDimension = Annotated[
+    Index | list[Index], Field(description="a whole number per dimension, as in [3, 3], or one number for all of them")
+]
+Padding = Annotated[
+    Literal["same", "valid"] | list[Annotated[list[Index], Field(min_length=2, max_length=2)]],
+    Field(description='"same", "valid" or a [low, high] pair per dimension, as in [[1, 1], [1, 1]]'),
+]
+Texts = Annotated[list[str], Field(min_length=1, description='a list of at least one text, as in ["a", "b"]')]
+Numbers = Annotated[list[int], Field(min_length=1, description="a list of at least one whole number, as in [1, 2]")]
+Pick = Annotated[str | Texts, Field(description='a text or a list of texts, as in "a" or ["a", "b"]')]
+PickNumber = Annotated[int | Numbers, Field(description="a whole number or a list of them, as in 1 or [1, 2]")]
+
+
+class SuiteTable(Table):
+    """`[suite]`."""
+
+    name: Annotated[str, Field(description="a text")]
+    description: Annotated[str, Field(description="a text")] = ""
+
+
+def _table(name: str, keys: dict[str, Any]) -> Any:
+    """A table all of whose keys may be left out; `stated` tells which were not, so a default of None never shows."""
+    return create_model(name, __base__=Table, **keys)
+
+
+AxesTable = _table("AxesTable", {name: (Numbers if name == "threads" else Texts, None) for name in axes.NAMES})
+ExcludeTable = _table(
+    "ExcludeTable",
+    {"workload": (Pick, None), **{name: (PickNumber if name == "threads" else Pick, None) for name in axes.NAMES}},
+)
+
+
+class WorkloadTable(Table):
+    """`[[workload]]`: a shape by hand."""
+
+    name: Annotated[str, Field(description="a text")]
+    kind: Annotated[Literal["conv"], Field(description='"conv"')] = "conv"
+    n: Whole
+    c: Whole
+    k: Whole
+    spatial: Sizes
+    kernel: PerDimension
+    padding: Padding
+    stride: PerDimension = 1
+    dilation: PerDimension = 1
+    groups: Whole = 1
+    count: Annotated[int, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = 1
+
+
+# `set` of `[[workloads_from]]`: keys of a workload that replace what its table says.
+SetTable = _table(
+    "SetTable",
+    {
+        name: (kind, None)
+        for name, kind in typing.get_type_hints(WorkloadTable, include_extras=True).items()
+        if name in WorkloadTable.model_fields and name not in ("name", "kind", "count")
+    },
+)
+
+
+class FromTable(Table):
+    """`[[workloads_from]]`: shapes out of a CSV table beside the suite."""
+
+    table: Annotated[str, Field(description="the path of a CSV table, relative to the suite's folder")]
+    where: Annotated[str | None, Field(description="a text, as in 'n <= 16 and groups == 1'")] = None
+    set: Annotated[SetTable, Field(description="a table of a workload's keys, as in { n = 8 }")] = SetTable()  # type: ignore[valid-type]
+    limit: Annotated[int | None, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = None
+
+
+# The fields of Budget are listed there and nowhere else.
+BudgetTable = _table(
+    "BudgetTable",
+    {
+        name: (
+            kind,
+            Field(default=None, ge=0, le=10**9, description=f"a {'whole ' if kind is int else ''}number from 0 to 10^9"),
+        )
+        for name, kind in typing.get_type_hints(Budget).items()
+    },
+)
+
+
+class Document(Table):
+    """A whole suite."""
+
+    suite: Annotated[SuiteTable, Field(description="a table [suite] with a name")]
+    axes: Annotated[AxesTable, Field(description="a table [axes]")] = AxesTable()  # type: ignore[valid-type]
+    budget: Annotated[BudgetTable, Field(description="a table [budget]")] = BudgetTable()  # type: ignore[valid-type]
+    workload: Annotated[list[WorkloadTable], Field(description="tables headed [[workload]]")] = []
+    workloads_from: Annotated[list[FromTable], Field(description="tables headed [[workloads_from]]")] = []
+    exclude: Annotated[list[ExcludeTable], Field(description="tables headed [[exclude]]")] = []  # type: ignore[valid-type]
+
+
+# What stands under a top-level key, for the messages.
+_TABLES: dict[str, type[Table]] = {
+    "suite": SuiteTable, "axes": AxesTable, "budget": BudgetTable, "workload": WorkloadTable, "workloads_from": FromTable,
+    "exclude": ExcludeTable,
+}  # fmt: skip
+
+
+def stated(table: Table) -> dict[str, Any]:
+    """The keys that the suite itself states, with their values."""
+    return table.model_dump(exclude_unset=True)
+
+
+def parse(text: str) -> Document:
+    """The tables of a suite. Raises ValueError, one line, for what is not TOML and for the first key that is wrong."""
+    try:
+        raw = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("is not TOML: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"is not TOML: {error}") from None
+    try:
+        return Document.model_validate(raw)
+    except ValidationError as invalid:
+        # A key misspelt is also a key missing; the spelling is what helps.
+        errors = sorted(invalid.errors(), key=lambda error: error["type"] != "extra_forbidden")
+        raise ValueError(_told(raw, errors[0]["type"], errors[0]["loc"])) from None
+
+
+def heading(table: str, index: int, name: object = None) -> str:
+    """How a table of an array is called: `[[workload]] 2 "conv2_3x3"`, counted from 1."""
+    return f"[[{table}]] {index + 1}" + (f" {show(name)}" if isinstance(name, str) else "")
+
+
+def _told(raw: dict[str, Any], problem: str, location: tuple[int | str, ...]) -> str:
+    """One line for an error of pydantic's: table, key, what was found and what is allowed."""
+    model: type[Table] = Document
+    place, found, rest = [], raw, list(location)
+    # (table, key, ...) or (table, index, key, ...); a shorter one is about the table itself.
+    depth = 2 if len(rest) > 1 and isinstance(rest[1], int) else 1
+    if len(rest) > depth:
+        table, index = str(rest[0]), rest[1]
+        model, found, rest = _TABLES[table], raw[table], rest[depth:]
+        place.append(f"[{table}]")
+        if isinstance(index, int):
+            found = found[index]
+            place = [heading(table, index, found.get("name", found.get("table")))]
+    if len(rest) > 1 and rest[0] == "set" and isinstance(found["set"], dict):
+        model, found = SetTable, found["set"]
+        place.append(str(rest.pop(0)))
+    key = str(rest[0])
+    if problem == "extra_forbidden":
+        near = hint(key, model.model_fields)
+        what = "table" if model is Document else "key"
+        told = f"unknown {what} {show(key)}{near}{'' if near else ';'} allowed: {', '.join(model.model_fields)}"
+    else:
+        allowed = model.model_fields[key].description
+        told = f"{key}: {f'found {show(found[key])}' if key in found else 'is missing'}; allowed: {allowed}"
+    return ": ".join([*place, told])

@@ -1,0 +1,131 @@
+"""From a suite to a plan: which cells there are on this machine, in what order they are measured, and for how long.
+
+Nothing here looks at the machine: what was found, the seed and the number of cores come in as arguments.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+
+from harness import flops
+from harness.ask import expression
+from harness.ask.axes import REFERENCE
+from harness.ask.suite import Suite
+from harness.ask.wording import show
+from harness.errors import SelectionError
+from harness.spec import Budget, Cell, Device, Direction, Mode, Plan, Step
+
+Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
+
+
+def cells(suite: Suite, found: Found) -> tuple[Cell, ...]:
+    """The cells of a suite on this machine, in the order in which the suite states them. Raises SelectionError for none.
+
+    A backend or device that is named is asked for even where it was not found: the launcher makes that a row which says why.
+    """
+    pairs = [(backend, device) for backend in _backends(suite, found) for device in _devices(suite, found, backend)]
+    if not pairs:
+        raise SelectionError(f"suite {show(suite.name)}: no cell is left: no backend is installed that could be measured")
+    every = [cell for cell in _combinations(suite, pairs) if not any(exclude.covers(cell) for exclude in suite.excludes)]
+    if not every:
+        raise SelectionError(f"suite {show(suite.name)}: no cell is left: what was chosen is all excluded by the suite")
+    if suite.keyword is None:
+        return tuple(every)
+    try:
+        fits = expression.keyword(suite.keyword)
+    except ValueError as error:
+        raise SelectionError(f"-k: {error}") from None
+    chosen = tuple(cell for cell in every if fits(str(cell)))
+    if not chosen:
+        raise SelectionError(f"-k: {suite.keyword!r} fits none of {len(every)} cells, the first of which is {every[0]}")
+    return chosen
+
+
+def _backends(suite: Suite, found: Found) -> Sequence[str]:
+    open_to = sorted(name for name in found if name.partition("@")[0] != REFERENCE)
+    named = open_to if suite.axes.backend is None else suite.axes.backend
+    return tuple(dict.fromkeys([*named, *suite.also]))
+
+
+def _devices(suite: Suite, found: Found, backend: str) -> tuple[Device, ...]:
+    return suite.axes.device if suite.axes.device is not None else found.get(backend) or (Device("cpu"),)
+
+
+def _combinations(suite: Suite, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
+    axes = suite.axes
+    rest = list(product(axes.precision, axes.layout, axes.mode, axes.threads, axes.cache))
+    for workload, direction, (backend, device) in product(suite.workloads, axes.direction, pairs):
+        optimizers = axes.optimizer if direction is Direction.TRAIN else (None,)
+        for (precision, layout, mode, threads, cache), optimizer in product(rest, optimizers):
+            yield Cell(
+                workload=workload.name,
+                spec=workload.spec,
+                direction=direction,
+                backend=backend,
+                mode=mode,
+                device=device,
+                precision=precision,
+                layout=layout,
+                cache=cache,
+                threads=threads,
+                optimizer=optimizer,
+                count=workload.count,
+            )
+
+
+# What shares a value stays together, outermost first; within the last, the backends and modes remain: those are compared.
+_NESTING: tuple[Callable[[Cell], object], ...] = (
+    lambda cell: (cell.device, cell.threads),  # a round: its workers are processes of their own
+    lambda cell: cell.workload,
+    lambda cell: (cell.direction, cell.precision, cell.layout, cell.cache, cell.optimizer),
+)
+
+
+def plan(suite: Suite, found: Found, seed: int) -> Plan:
+    """The plan of a run. The same suite, machine and seed give the same plan; SelectionError as of `cells`.
+
+    Shuffled on every level, so that drift of the machine hits all alike, while what will be compared stays neighbours
+    in time: per trial the rounds, in a round the workloads, in a workload its other axes, in those the backends and modes.
+    """
+    rng = random.Random(seed)
+    every = cells(suite, found)
+    ordered = [(trial, cell) for trial in range(suite.budget.trials) for cell in _shuffled(every, _NESTING, rng)]
+    steps = tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered))
+    return Plan(suite.name, steps, seed, suite.budget)
+
+
+def _shuffled(items: Sequence[Cell], nesting: Sequence[Callable[[Cell], object]], rng: random.Random) -> list[Cell]:
+    if not nesting:
+        return rng.sample(items, len(items))
+    groups: dict[object, list[Cell]] = {}
+    for cell in items:
+        groups.setdefault(nesting[0](cell), []).append(cell)
+    return [cell for key in rng.sample(list(groups), len(groups)) for cell in _shuffled(groups[key], nesting[1:], rng)]
+
+
+# Guesses for the estimate alone, which says "about 5 min" before a run; no figure of any cell depends on them.
+WORKERS_START_S = 10.0  # the workers of a round start side by side; importing the frameworks is most of it
+STEP_OVERHEAD_S = 0.4  # operands, check, memory pass
+COMPILE_S = 1.5  # for a step that is not eager
+CPU_FLOP_PER_S = 20e9  # of one core
+GPU_FLOP_PER_S = 5e12
+
+
+def estimate(plan: Plan, cores: int) -> float:
+    """Seconds that the plan will take, roughly, on `cores` CPU cores: a start per trial and round, then every step."""
+    rounds = {(step.trial, step.cell.device, step.cell.threads) for step in plan}
+    return WORKERS_START_S * len(rounds) + sum(_step_s(step.cell, plan.budget, cores) for step in plan)
+
+
+def _step_s(cell: Cell, budget: Budget, cores: int) -> float:
+    """Seconds of one step: overhead, compilation, warm-up and sampling, each at its least within its cap."""
+    on_cpu = cell.device.kind == "cpu"
+    rate = CPU_FLOP_PER_S * min(cell.threads or cores, cores) if on_cpu else GPU_FLOP_PER_S
+    call_s = flops.nominal(cell.spec) * flops.passes(cell.direction) / rate
+    warmup_s = max(budget.warmup_cpu_s if on_cpu else budget.warmup_gpu_s, budget.warmup_calls * call_s)
+    slow = call_s > budget.slow_call_s
+    samples, cap_s = (budget.slow_min_samples, budget.slow_max_time_s) if slow else (budget.min_samples, budget.max_time_s)
+    sampling_s = max(budget.min_time_s, samples * call_s)
+    compile_s = 0.0 if cell.mode is Mode.EAGER else COMPILE_S
+    step_s = STEP_OVERHEAD_S + compile_s + min(warmup_s, budget.warmup_max_s) + min(sampling_s, cap_s)
+    return min(step_s, budget.timeout_s)

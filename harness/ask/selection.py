@@ -1,0 +1,96 @@
+"""What the command line changes in a suite: axes narrowed, a `-k` expression, budget and threads overridden.
+
+A suite that states an axis means it: only its own values can be chosen. An axis at its default takes any value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from harness.ask import axes as axis_values
+from harness.ask import expression
+from harness.ask.suite import Suite
+from harness.ask.wording import hint, not_one_of, show
+from harness.errors import SelectionError
+from harness.spec import Budget
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user asks for on top of a suite. `axes` may also name `workload`, with patterns such as `rn50_*`.
+
+    `backends` join those of the suite, whatever it states; `budget` overrides fields of Budget; `threads` replaces the axis.
+    """
+
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    keyword: str | None = None
+    backends: tuple[str, ...] = ()
+    budget: Mapping[str, int | float] = field(default_factory=dict)
+    threads: int | None = None
+
+
+def parse_axis(text: str) -> tuple[str, tuple[str, ...]]:
+    """`("mode", ("eager", "xla"))` for `mode=eager,xla`, the form of `-a`. Raises SelectionError for anything else."""
+    axis, equals, values = text.partition("=")
+    parts = tuple(part.strip() for part in values.split(","))
+    if not equals or not axis.strip() or not all(parts):
+        raise SelectionError(f"-a: found {show(text)}; allowed: axis=value or axis=value,value")
+    return axis.strip(), parts
+
+
+def narrow(suite: Suite, selection: Selection) -> Suite:
+    """The suite with the selection applied. Raises SelectionError, one line, for what the suite does not have."""
+    for name, values in selection.axes.items():
+        suite = _workloads(suite, values) if name == "workload" else _axis(suite, name, values)
+    if selection.threads is not None:
+        threads = _parsed("threads", [str(selection.threads)])
+        suite = replace(suite, axes=replace(suite.axes, threads=threads), stated=suite.stated | {"threads"})
+    if selection.keyword is not None:
+        try:
+            expression.keyword(selection.keyword)
+        except ValueError as error:
+            raise SelectionError(f"-k: {error}") from None
+        suite = replace(suite, keyword=selection.keyword)
+    if selection.backends:
+        suite = replace(suite, also=(*suite.also, *_parsed("backend", selection.backends)))
+    return replace(suite, budget=_budget(suite.budget, selection.budget))
+
+
+def _parsed(axis: str, values: Sequence[str]) -> tuple[Any, ...]:
+    try:
+        return axis_values.parse_all(axis, list(values))
+    except ValueError as error:
+        raise SelectionError(f"{axis}: {error}") from None
+
+
+def _axis(suite: Suite, axis: str, values: Sequence[str]) -> Suite:
+    if axis not in axis_values.NAMES:
+        raise SelectionError(f"axis: {not_one_of(axis, ['workload', *axis_values.NAMES])}")
+    chosen = _parsed(axis, values)
+    if axis in suite.stated:
+        own = getattr(suite.axes, axis)
+        for text, value in zip(values, chosen, strict=True):
+            if value not in own:
+                told = not_one_of(text, [str(known) for known in own])
+                raise SelectionError(f"{axis}: {told} (what suite {show(suite.name)} states)")
+    return replace(suite, axes=replace(suite.axes, **{axis: chosen}), stated=suite.stated | {axis})
+
+
+def _workloads(suite: Suite, patterns: Sequence[str]) -> Suite:
+    for pattern in patterns:
+        if not any(fnmatchcase(workload.name, pattern) for workload in suite.workloads):
+            raise SelectionError(f"workload: {not_one_of(pattern, [workload.name for workload in suite.workloads])}")
+    kept = tuple(w for w in suite.workloads if any(fnmatchcase(w.name, pattern) for pattern in patterns))
+    return replace(suite, workloads=kept)
+
+
+def _budget(budget: Budget, overrides: Mapping[str, int | float]) -> Budget:
+    known = [field.name for field in fields(Budget)]
+    for name in overrides:
+        if name not in known:
+            raise SelectionError(f"budget: unknown field {show(name)}{hint(name, known)}; allowed: {', '.join(known)}")
+    try:
+        return replace(budget, **overrides)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SelectionError(f"budget: {error}") from None

@@ -1,0 +1,97 @@
+"""Tables of standard shapes: CSV text to rows, each recomputed and compared with what its table says. No axes, no TOML.
+
+A table states the output size and the FLOP of every shape, from its source. Ours are derived from the shape, so a row in
+which the two differ was misread by one of them, and measuring it would put a wrong number under a well-known name.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness import flops
+from harness.ask import expression
+from harness.ask.wording import show
+from harness.spec import ConvSpec
+
+# What a row holds, in the order of the tables: numbers, and texts (`56x56` is a text: one size per dimension).
+COLUMNS: dict[str, type[int] | type[str]] = {
+    "suite": str, "name": str, "n": int, "c": int, "k": int, "groups": int, "spatial": str, "kernel": str, "stride": str,
+    "pad_lo": str, "pad_hi": str, "dilation": str, "out": str, "flop_nominal": int, "flop_exact": int, "count": int,
+    "source": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A row of a table: the convolution, how many layers of the network have it, and the row's cells for `where`."""
+
+    name: str
+    spec: ConvSpec
+    count: int
+    columns: Mapping[str, int | str]
+
+
+def rows(text: str) -> tuple[Shape, ...]:
+    """The shapes of a table. Raises ValueError that names row (from 1) and column, what was found and what is allowed."""
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise ValueError(f"is not CSV: {error}") from None
+    header = lines[0] if lines else []
+    if header != list(COLUMNS):
+        raise ValueError(f"header: found {show(','.join(header))}; allowed: {','.join(COLUMNS)}")
+    shapes = []
+    for number, line in enumerate(filter(None, lines[1:]), start=1):
+        try:
+            shapes.append(_shape(line))
+        except ValueError as error:
+            name = f" {show(line[1])}" if len(line) > 1 else ""
+            raise ValueError(f"row {number}{name}: {error}") from None
+    return tuple(shapes)
+
+
+def choose(shapes: tuple[Shape, ...], where: str | None, limit: int | None) -> tuple[Shape, ...]:
+    """The first `limit` of the shapes that fit the expression. Raises ValueError for a malformed one, or where none is left."""
+    clauses = expression.where(where, COLUMNS) if where is not None else ()
+    chosen = tuple(shape for shape in shapes if all(clause.holds(shape.columns) for clause in clauses))[:limit]
+    if not chosen:
+        raise ValueError(f"found {show(where)}, which none of {len(shapes)} rows fits; allowed: what leaves at least one row")
+    return chosen
+
+
+def _shape(line: list[str]) -> Shape:
+    if len(line) != len(COLUMNS):
+        raise ValueError(f"found {len(line)} columns; allowed: {len(COLUMNS)}")
+    found = dict(zip(COLUMNS, line, strict=True))
+    columns = {name: found[name] if kind is str else _number(name, found[name]) for name, kind in COLUMNS.items()}
+    numbers: dict[str, Any] = {name: _number(name, found[name]) for name in ("n", "c", "k", "groups")}
+    sizes: dict[str, Any] = {
+        name: _sizes(name, found[name]) for name in ("spatial", "kernel", "stride", "dilation", "pad_lo", "pad_hi", "out")
+    }
+    low, high, out = sizes.pop("pad_lo"), sizes.pop("pad_hi"), sizes.pop("out")
+    if len(low) != len(high):
+        raise ValueError(f"pad_hi: found {found['pad_hi']}; allowed: as many entries as pad_lo, which is {found['pad_lo']}")
+    spec = ConvSpec(**numbers, **sizes, padding=tuple(zip(low, high, strict=True)))
+    if spec.out_spatial != out:
+        raise ValueError(f"out: found {found['out']}; computed from the row: {'x'.join(map(str, spec.out_spatial))}")
+    for name, count in (("flop_nominal", flops.nominal), ("flop_exact", flops.exact)):
+        if columns[name] != count(spec):
+            raise ValueError(f"{name}: found {found[name]}; computed from the row: {count(spec)}")
+    if columns["count"] == 0:
+        raise ValueError("count: found 0; allowed: at least 1")
+    return Shape(found["name"], spec, _number("count", found["count"]), columns)
+
+
+def _number(column: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ValueError(f"{column}: found {show(text)}; allowed: a whole number")
+    return int(text)
+
+
+def _sizes(column: str, text: str) -> tuple[int, ...]:
+    if not re.fullmatch("[0-9]{1,9}(x[0-9]{1,9})*", text):
+        raise ValueError(f"{column}: found {show(text)}; allowed: a size per dimension, as in 56x56")
+    return tuple(map(int, text.split("x")))

@@ -1,0 +1,246 @@
+"""A suite: its name looked up, its TOML and its tables of shapes turned into typed, frozen data, and whatever is wrong told.
+
+Every mistake is one SuiteError of one line: file, table, key, what was found and what is allowed. Which cells follow from
+a suite, and in what order, is the business of `planning`; what the command line changes, of `selection`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from harness.ask import axes as axis_values
+from harness.ask import document, shapes
+from harness.ask.axes import Axes
+from harness.ask.wording import hint, not_one_of, show
+from harness.errors import SuiteError
+from harness.spec import Budget, Cell, ConvSpec
+
+NAME = "abcdefghijklmnopqrstuvwxyz0123456789._-"  # the characters of a suite's and of a workload's name
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A convolution under its name; `count` layers of the network it was taken from have this shape."""
+
+    name: str
+    spec: ConvSpec
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Exclude:
+    """What is left out: cells that fit every condition, which is an axis (or `workload`) and the values it may have."""
+
+    conditions: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def covers(self, cell: Cell) -> bool:
+        """Whether the cell is left out."""
+        return all(_fits(axis, values, cell) for axis, values in self.conditions)
+
+
+def _fits(axis: str, values: tuple[str, ...], cell: Cell) -> bool:
+    if axis == "workload":
+        return any(fnmatchcase(cell.workload, pattern) for pattern in values)
+    names = {str(getattr(cell, axis))}
+    # `gpu` means every GPU; `torch` also means torch@old, the same adapter under another interpreter.
+    names |= {cell.device.kind} if axis == "device" else {cell.backend.partition("@")[0]} if axis == "backend" else set()
+    return not names.isdisjoint(values)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite asks for. `stated` are the axes that it (or the command line) names, the others are at their default.
+
+    `also` are backends that join whatever the suite states, `keyword` is a `-k` expression over the ids of its cells.
+    `sha256` is that of the text and of the tables it names, as they lie on disk.
+    """
+
+    name: str
+    description: str
+    path: Path
+    sha256: str
+    workloads: tuple[Workload, ...]
+    axes: Axes
+    stated: frozenset[str]
+    budget: Budget
+    excludes: tuple[Exclude, ...]
+    also: tuple[str, ...] = ()
+    keyword: str | None = None
+
+
+def shipped() -> Path:
+    """The folder of the suites that come with the package: inside it in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "suites"
+    return inside if inside.is_dir() else package.parent / "suites"
+
+
+def available() -> dict[str, Path]:
+    """Suites by name, sorted: those of the working directory's `suites/`, then the package's that they do not hide."""
+    found: dict[str, Path] = {}
+    for folder in (Path("suites"), shipped()):
+        for path in folder.glob("*.toml"):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def load(name_or_path: str | Path) -> Suite:
+    """The suite of that name, or in that file. Raises SuiteError for whatever is wrong with it."""
+    path = _find(name_or_path)
+    data = _read(path, str(path))
+    with _at(path):
+        parsed = document.parse(data.decode("utf-8-sig"))
+    digest = hashlib.sha256(data)
+    with _at(path, "[suite]"):
+        name = _name(parsed.suite.name)
+    workloads = _unique(path, [*_by_hand(path, parsed), *_from_tables(path, parsed, digest)])
+    axes = {}
+    for axis, values in document.stated(parsed.axes).items():
+        with _at(path, "[axes]", axis):
+            axes[axis] = axis_values.parse_all(axis, values)
+    with _at(path, "[budget]"):
+        budget = Budget(**document.stated(parsed.budget))
+    return Suite(
+        name=name,
+        description=parsed.suite.description,
+        path=path,
+        sha256=digest.hexdigest(),
+        workloads=workloads,
+        axes=Axes(**axes),
+        stated=frozenset(axes),
+        budget=budget,
+        excludes=_excludes(path, parsed, workloads, axes.get("backend")),
+    )
+
+
+@contextmanager
+def _at(*place: object) -> Iterator[None]:
+    """Give what is wrong its place: ValueError becomes SuiteError."""
+    try:
+        yield
+    except ValueError as error:
+        raise SuiteError(": ".join([*map(str, place), str(error)])) from None
+
+
+def _find(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    known = available()
+    if text in known:
+        return known[text]
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
+        return Path(name_or_path)
+    near = hint(text, known)
+    raise SuiteError(
+        f"no suite {show(text)}{near}{'' if near else ';'} known: {', '.join(known)}; or give a path to a .toml file"
+    )
+
+
+def _read(path: Path, place: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise SuiteError(f"{place}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _name(text: str) -> str:
+    if not text or set(text) - set(NAME):
+        raise ValueError(f"name: found {show(text)}; allowed: lower-case letters, digits and . _ -")
+    return text
+
+
+def _conv(keys: Mapping[str, Any]) -> ConvSpec:
+    """The convolution that the keys of a `[[workload]]` describe. Raises ValueError for an impossible one."""
+    dims = len(keys["spatial"])
+    sizes: dict[str, Any] = {
+        name: (keys[name],) * dims if isinstance(keys[name], int) else tuple(keys[name])
+        for name in ("spatial", "kernel", "stride", "dilation")
+    }
+    numbers = {name: keys[name] for name in ("n", "c", "k", "groups")}
+    padding = keys["padding"]
+    if padding == "valid":
+        return ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims)
+    if padding == "same":
+        # The rule needs a spec to be asked, and any spec with this much padding has an output.
+        roomy = tuple((d * (r - 1),) * 2 for r, d in zip(sizes["kernel"], sizes["dilation"], strict=False))
+        padding = ConvSpec(**numbers, **sizes, padding=roomy).same_padding()
+    return ConvSpec(**numbers, **sizes, padding=tuple((low, high) for low, high in padding))
+
+
+def _by_hand(path: Path, parsed: document.Document) -> Iterator[tuple[str, Workload]]:
+    """The `[[workload]]` tables, each with its place in the file."""
+    for index, table in enumerate(parsed.workload):
+        place = document.heading("workload", index, table.name)
+        with _at(path, place):
+            yield place, Workload(_name(table.name), _conv(dict(table)), table.count)
+
+
+def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator[tuple[str, Workload]]:
+    """The shapes of the `[[workloads_from]]` tables, each with its place; `digest` takes in what was read."""
+    for index, table in enumerate(parsed.workloads_from):
+        place = document.heading("workloads_from", index, table.table)
+        file = path.parent / table.table
+        data = _read(file, f"{path}: {place}: table: {file}")
+        digest.update(data)
+        with _at(path, place, file):
+            rows = shapes.rows(data.decode("utf-8-sig"))
+        with _at(path, place, "where"):
+            chosen = shapes.choose(rows, table.where, table.limit)
+        for shape in chosen:
+            with _at(path, place, show(shape.name)):
+                given = {field.name: getattr(shape.spec, field.name) for field in fields(ConvSpec)}
+                spec = _conv(given | document.stated(table.set))
+                yield place, Workload(_name(shape.name), spec, shape.count)
+
+
+def _unique(path: Path, placed: list[tuple[str, Workload]]) -> tuple[Workload, ...]:
+    """The workloads, if there are any and no two bear one name."""
+    if not placed:
+        raise SuiteError(f"{path}: no workload; allowed: at least one [[workload]] or [[workloads_from]]")
+    places: dict[str, str] = {}
+    for place, workload in placed:
+        if workload.name in places:
+            first = places[workload.name]
+            raise SuiteError(
+                f"{path}: {place}: name: found {show(workload.name)} twice, first in {first}; allowed: once in a suite"
+            )
+        places[workload.name] = place
+    return tuple(workload for _, workload in placed)
+
+
+def _excludes(
+    path: Path, parsed: document.Document, workloads: tuple[Workload, ...], backends: tuple[str, ...] | None
+) -> tuple[Exclude, ...]:
+    excludes = []
+    for index, table in enumerate(parsed.exclude):
+        place = document.heading("exclude", index)
+        stated = document.stated(table)
+        if not stated:
+            raise SuiteError(f"{path}: {place}: found no key; allowed: workload, {', '.join(axis_values.NAMES)}")
+        conditions = []
+        for axis, found in stated.items():
+            values = found if isinstance(found, list) else [found]
+            with _at(path, place, axis):
+                conditions.append((axis, tuple(_condition(axis, value, workloads, backends) for value in values)))
+        excludes.append(Exclude(tuple(conditions)))
+    return tuple(excludes)
+
+
+def _condition(axis: str, value: str | int, workloads: tuple[Workload, ...], backends: tuple[str, ...] | None) -> str:
+    """The text that a cell's value is compared with. Raises ValueError for what can fit no cell, and so is a typo."""
+    if axis == "workload":
+        names = [workload.name for workload in workloads]
+        if not any(fnmatchcase(name, str(value)) for name in names):
+            raise ValueError(not_one_of(value, names))
+        return str(value)
+    parsed = axis_values.parse(axis, value)
+    if (
+        axis == "backend"
+        and backends is not None
+        and value not in {name.partition("@")[0] for name in backends} | set(backends)
+    ):
+        raise ValueError(not_one_of(value, backends))
+    return str(value) if axis == "device" and ":" not in str(value) else str(parsed)

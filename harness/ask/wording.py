@@ -1,0 +1,32 @@
+"""How a mistake is told: what was found as the suite would write it, what is allowed, and the nearest name for a typo.
+
+Only text for messages belongs here; which values are allowed stands where they are parsed.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable
+
+LONGEST = 80  # characters of a found value; a message stays one line that can be read
+
+
+def show(value: object) -> str:
+    """The value on one line, as TOML or JSON writes it: `"same"`, `[3, 3]`, `true`; cut where it is long."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def hint(word: object, known: Iterable[str]) -> str:
+    """`; did you mean "fprop"?` where a known name is near, else nothing."""
+    text = str(word).lower()
+    near = difflib.get_close_matches(text, list(known))
+    # Of two equally near, the one that begins alike: f32 is fp32 rather than tf32.
+    near.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, text).ratio(), name[:1] != text[:1]))
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def not_one_of(found: object, known: Iterable[str]) -> str:
+    """`found "x"; did you mean "y"? allowed: y, z`, for a value out of a fixed vocabulary."""
+    names = list(known)
+    near = hint(found, names)
+    return f"found {show(found)}{near}{'' if near else ';'} allowed: {', '.join(names)}"

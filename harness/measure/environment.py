@@ -1,0 +1,106 @@
+"""This machine, these versions, these settings: what a figure is worth nothing without.
+
+Read in the worker, so that it is the interpreter that measured which is described.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import socket
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from harness import codec
+from harness.record import Environment
+
+# Variables that change how fast or how precisely a framework computes; nothing else of the environment is stored.
+_PREFIXES = (
+    "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "TF_", "XLA_", "JAX_", "CUDA_", "CUDNN_", "CUBLAS_",
+    "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES",
+)  # fmt: skip
+
+
+def _cpu() -> tuple[str, int]:
+    """The model's name and the number of physical cores, of all CPUs that the kernel shows."""
+    model, packages = platform.processor() or platform.machine(), set()
+    physical = core = ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = (part.strip() for part in line.partition(":"))
+            if key == "model name":
+                model = value
+            elif key == "physical id":
+                physical = value
+            elif key == "core id":
+                core = value
+            elif not line and (physical or core):
+                packages.add((physical, core))
+    except OSError:
+        pass
+    return model, len(packages) or os.cpu_count() or 1
+
+
+def _gpus() -> tuple[str, str]:
+    """Names of the NVIDIA GPUs ("2 x NVIDIA H200") and the driver's version; empty where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no driver, no device: each library version raises its own
+        return "", ""
+    try:
+        names = [pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
+        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        kinds = {text: texts.count(text) for text in texts}
+        return ", ".join(f"{count} x {text}" for text, count in kinds.items()), str(
+            driver.decode() if isinstance(driver, bytes) else driver
+        )
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _versions(distributions: Iterable[str]) -> dict[str, str]:
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _hash(data: object) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def describe(backend: str, distributions: Iterable[str]) -> Environment:
+    """The environment of this process; `distributions` are the packages whose versions identify the framework."""
+    cpu, cores = _cpu()
+    gpu, driver = _gpus()
+    memory = _memory_bytes()
+    facts = Environment(
+        id="",
+        # The class of memory, in steps of 4 GiB: kernels reserve a little more or less from version to version.
+        machine_id=_hash([cpu, cores, round(memory / 2**32), gpu, platform.system()]),
+        backend=backend,
+        host=socket.gethostname(),
+        os=platform.platform(),
+        cpu=cpu,
+        cores=cores,
+        affinity=tuple(sorted(os.sched_getaffinity(0))),
+        memory_bytes=memory,
+        gpu=gpu,
+        driver=driver,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages=_versions([*distributions, "numpy"]),
+        environ={name: value for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)},
+    )
+    return dataclasses.replace(facts, id=_hash(codec.encode(facts)))

@@ -1,0 +1,52 @@
+"""Peak bytes of one call, in a pass of its own: never while the clock runs.
+
+The host's peak is the kernel's high-water mark of resident memory, reset just before. Pages that the allocator kept
+from earlier calls are handed back first where the C library can, and what it still reuses makes the figure a lower bound.
+"""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.record import Memory
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_HIGH_WATER_MARK = "5"  # https://www.kernel.org/doc/html/latest/filesystems/proc.html, clear_refs
+
+
+def _kibibytes(field: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{_STATUS} has no {field}")
+
+
+def _trim() -> None:
+    """Hand freed pages back to the system; glibc only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
+def measure(call: Callable[[], object], device: tuple[int, int, str] | None) -> Memory:
+    """Resident bytes before `call` and at its peak; `device` is what the framework says of its own, (base, peak, how).
+
+    `call` must wait for its results and let go of them. Where the high-water mark cannot be reset (no procfs, a sealed
+    container) the host fields are None and `method` says so.
+    """
+    device_base, device_peak, device_method = device or (None, None, "")
+    try:
+        gc.collect()
+        _trim()
+        base = _kibibytes("VmRSS")
+        _CLEAR.write_text(_RESET_HIGH_WATER_MARK)
+        call()
+        peak = _kibibytes("VmHWM")
+    except OSError as error:
+        methods = [f"host: not measured ({error})", device_method]
+        return Memory(None, None, device_base, device_peak, "; ".join(filter(None, methods)))
+    methods = ["host: high-water mark of resident memory over one call", device_method]
+    return Memory(base, max(peak, base), device_base, device_peak, "; ".join(filter(None, methods)))

@@ -1,0 +1,249 @@
+"""Is the result right? Operands to ask with, and the answers held against the definition in float64.
+
+Two questions, both asked of every single pass:
+
+exact   Operands are small integers, so every product and sum is exact in the cell's arithmetic and all frameworks must
+        agree with the reference to the last bit (benchdnn's method). Small cells are compared element by element. For
+        large ones both sides are combined over channels with random signs, which touches every element at a
+        fraction of the cost: the pass is linear, so sum_k r_k y_k = conv(x, sum_k r_k w_k). Winograd and FFT
+        algorithms are not exact; a miss is no verdict.
+spot    The timed operands, N(0, 1): a few hundred elements recomputed. The tolerance grows with the square root of the
+        reduction length, since rounding errors add up like a random walk (Higham, Accuracy and Stability, 2nd ed., 2.8).
+
+bprop and train are asked the second question for y, for both gradients at dy = 2 y / numel(y), and the updated filter is
+held against the optimizer's formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness import flops
+from harness.backends import numpy as reference
+from harness.backends.base import ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.record import Check
+from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
+
+if TYPE_CHECKING:
+    from harness.backends.base import Array
+
+LARGEST_INTEGER = 4
+# Magnitudes under which every integer is exact: in fp32's accumulators, and in the outputs of the short formats.
+_EXACT_BELOW = {
+    Precision.FP64: 2**53,
+    Precision.FP32: 2**24,
+    Precision.TF32: 2**24,
+    Precision.FP16: 2**11,
+    Precision.BF16: 2**8,
+}
+_DENSE_FLOP = 100_000_000  # up to here the reference computes everything; a few ms
+_SPOT_FLOP = 20_000_000
+_SLACK = 16  # random-walk errors times this: the largest of some hundred elements, and blocked or Winograd summation
+
+
+def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
+    """N(0, 1) operands as the device will hold them: rounded to the cell's precision, so that only arithmetic differs."""
+    double = cell.precision is Precision.FP64
+    dtype = np.float64 if double else np.float32
+    return Operands(*(_rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in _shapes(cell.spec)))
+
+
+def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
+    """Integers in [-4, 4], thinned with zeros where the sums would leave the exact range of the cell's precision."""
+    # The standard deviation of a sum of L products of such integers is sqrt(L) * 20/3; eight of them must fit.
+    longest = max(reduction_length(cell.spec, direction) for direction in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD))
+    density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(longest) * 20 / 3))
+    arrays = []
+    for shape in _shapes(cell.spec):
+        array = rng.integers(-LARGEST_INTEGER, LARGEST_INTEGER + 1, shape, dtype=np.int8).astype(np.float32)
+        arrays.append(array if density == 1.0 else array * (rng.random(shape, dtype=np.float32) < density))
+    return Operands(*arrays)
+
+
+def reduction_length(spec: ConvSpec, direction: Direction) -> int:
+    """How many products are summed for one element of the result."""
+    return {
+        Direction.FPROP: spec.c // spec.groups * math.prod(spec.kernel),
+        Direction.DGRAD: spec.k // spec.groups * math.prod(spec.kernel),
+        Direction.WGRAD: spec.n * math.prod(spec.out_spatial),
+    }[direction]
+
+
+def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[bool, str]:
+    """Whether a single pass over `integer_operands` is right to the last bit, and how all of it was compared."""
+    x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
+    spec = cell.spec
+    dense = flops.nominal(spec) <= _DENSE_FLOP
+    signs = _signs(rng, spec.c if cell.direction is Direction.DGRAD else spec.k)
+    match cell.direction:
+        case Direction.FPROP:
+            got, expected = results.y, reference.fprop(spec, x, w if dense else _over_filters(spec, w, signs))
+            combined = got if dense else _over_channels(spec, got, signs)
+        case Direction.DGRAD:
+            by_channel = signs.reshape(spec.groups, 1, -1).repeat(spec.k // spec.groups, axis=1).reshape(spec.k, -1)
+            projected = np.einsum("kc,kc...->k...", by_channel, w)[:, None]
+            got, expected = results.dx, reference.dgrad(spec, w if dense else projected, dy)
+            combined = got if dense else _over_channels(spec, got, signs)
+        case Direction.WGRAD:
+            got, expected = results.dw, reference.wgrad(spec, x, dy if dense else _over_channels(spec, dy, signs))
+            combined = got if dense else _over_filters(spec, got, signs)
+        case _:
+            raise ValueError(f"{cell.direction} is no single pass")
+    return bool(np.array_equal(combined, expected)), "exact" if dense else "exact_sums"
+
+
+def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Check:
+    """The results of a call on `operands` held against float64, the worst of all comparisons; method is `spot`."""
+    worst = max(_comparisons(cell, operands, results, rng), key=lambda found: found.severity)
+    return Check(worst.severity <= 1, "spot", worst.error, worst.tolerance)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The largest error relative to the size of the sums, and what it must stay under."""
+
+    error: float
+    tolerance: float
+
+    @property
+    def severity(self) -> float:
+        """Over 1 is wrong; a result that is not finite is infinitely so."""
+        return self.error / self.tolerance if math.isfinite(self.error) else math.inf
+
+
+def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Iterator[_Comparison]:
+    spec = cell.spec
+    dy = operands.dy
+    if results.loss is not None and results.y is not None:
+        dy = 2 * results.y / results.y.size
+        loss = float(np.mean(np.square(results.y)))
+        # Some sum all of y in one go, so the bound is the worst case and not the random walk.
+        yield _Comparison(abs(results.loss - loss) / loss, _roundoff(cell) * results.y.size + 4 * cell.precision.unit_roundoff)
+    for direction, got in ((Direction.FPROP, results.y), (Direction.DGRAD, results.dx), (Direction.WGRAD, results.dw)):
+        if got is not None:
+            part, chosen = _part(spec, direction, rng)
+            x, w, out = _take(operands.x, chosen.x), _take(operands.w, chosen.w), _take(dy, chosen.dy)
+            yield _compare(cell, direction, _take(got, chosen.result), part, x, w, out)
+    if results.w is not None and results.dw is not None:
+        yield _updated_filter(cell, operands.w, results.dw, results.w)
+
+
+def _roundoff(cell: Cell) -> float:
+    """The unit roundoff of the accumulators: fp32 for all but fp64."""
+    return max(Precision.FP64.unit_roundoff, Precision.FP32.unit_roundoff if cell.precision is not Precision.FP64 else 0.0)
+
+
+def _compare(cell: Cell, direction: Direction, got: Array, part: ConvSpec, x: Array, w: Array, dy: Array) -> _Comparison:
+    """`got` against the definition; errors relative to what a sum of that many such products amounts to."""
+    match direction:
+        case Direction.FPROP:
+            expected, factors = reference.fprop(part, x, w), (x, w)
+        case Direction.DGRAD:
+            expected, factors = reference.dgrad(part, w, dy), (w, dy)
+        case _:
+            expected, factors = reference.wgrad(part, x, dy), (x, dy)
+    length = math.sqrt(reduction_length(cell.spec, direction))
+    # A random walk of that many products, or more where the operands are correlated, as they are in bprop.
+    scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
+    tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
+    return _Comparison(float(np.max(np.abs(got - expected))) / scale, tolerance)
+
+
+def _rms(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array))))
+
+
+def _updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> _Comparison:
+    """The first step of the optimizer, in units of its own size, element by element against the formula in float64."""
+    before = before.astype(np.float64)
+    if cell.optimizer is Optimizer.SGD:
+        step, ambiguity = LEARNING_RATE * dw, 0.0
+    else:  # at the first step both moments are dw's own, so the step is the learning rate times dw / (|dw| + eps)
+        step = LEARNING_RATE * dw / (np.abs(dw) + ADAM_EPSILON)
+        # Frameworks add epsilon before or after correcting the second moment: a factor of 1 / sqrt(1 - 0.999) = 32.
+        ambiguity = LEARNING_RATE * np.minimum(1.0, 40 * ADAM_EPSILON / np.maximum(np.abs(dw), 1e-300))
+    unit = cell.precision.unit_roundoff
+    # The learning rate itself is held in float32 by some frameworks, even in float64 work.
+    allowed = 8 * unit * (np.abs(before) + np.abs(step)) + Precision.FP32.unit_roundoff * np.abs(step) + ambiguity
+    severity = float(np.max(np.abs(after - (before - step)) / np.maximum(allowed, 1e-300)))
+    return _Comparison(severity * 8 * unit, 8 * unit)
+
+
+# Parts of a convolution: a few channels of a few groups, whole in space, so that every edge is looked at. -----------------
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """For each array the indices along its first and second dimension."""
+
+    x: tuple[Array, Array]
+    w: tuple[Array, Array]
+    dy: tuple[Array, Array]
+    result: tuple[Array, Array]
+
+
+def _part(spec: ConvSpec, direction: Direction, rng: np.random.Generator) -> tuple[ConvSpec, _Selection]:
+    """A smaller convolution whose result is a part of the whole one's, of about _SPOT_FLOP, and what to take from where."""
+    cg, kg = spec.c // spec.groups, spec.k // spec.groups
+    inner = cg if direction is Direction.DGRAD else kg  # channels of the result in one group
+    batches = spec.n if direction is Direction.WGRAD else 1
+    flop_per_channel = flops.nominal(spec) // (spec.groups * inner) * batches // spec.n
+    affordable = max(1, _SPOT_FLOP // max(1, flop_per_channel))
+    groups = np.sort(rng.choice(spec.groups, min(spec.groups, max(1, affordable // 4)), replace=False))
+    channels = np.sort(rng.choice(inner, min(inner, max(1, affordable // len(groups))), replace=False))
+    batch = np.arange(spec.n) if direction is Direction.WGRAD else rng.choice(spec.n, 1)
+
+    def members(per_group: int, chosen: Array) -> Array:
+        return (groups[:, None] * per_group + chosen).reshape(-1)
+
+    some_c = np.arange(cg) if direction is not Direction.DGRAD else channels
+    some_k = np.arange(kg) if direction is Direction.DGRAD else channels
+    c, k = members(cg, some_c), members(kg, some_k)
+    result = {Direction.FPROP: (batch, k), Direction.DGRAD: (batch, c), Direction.WGRAD: (k, some_c)}[direction]
+    part = replace(spec, n=len(batch), c=len(c), k=len(k), groups=len(groups))
+    return part, _Selection((batch, c), (k, some_c), (batch, k), result)
+
+
+def _take(array: Array, indices: tuple[Array, Array]) -> Array:
+    return array[np.ix_(*indices)].astype(np.float64)
+
+
+# Sums over channels -------------------------------------------------------------------------------------------------------
+
+
+def _signs(rng: np.random.Generator, channels: int) -> Array:
+    return rng.choice(np.array([-1.0, 1.0]), channels)
+
+
+def _over_channels(spec: ConvSpec, array: Array, signs: Array) -> Array:
+    """[N, G * J, ...] -> [N, G, ...], the channels of each group summed with their signs."""
+    n, _, *rest = array.shape
+    return np.einsum("gj,ngj...->ng...", signs.reshape(spec.groups, -1), array.reshape(n, spec.groups, -1, *rest))
+
+
+def _over_filters(spec: ConvSpec, array: Array, signs: Array) -> Array:
+    """[G * J, C/g, ...] -> [G, C/g, ...], the filters of each group summed with their signs."""
+    _, *rest = array.shape
+    return np.einsum("gj,gj...->g...", signs.reshape(spec.groups, -1), array.reshape(spec.groups, -1, *rest))
+
+
+# Arrays -------------------------------------------------------------------------------------------------------------------
+
+
+def _shapes(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
+    return spec.x_shape, spec.w_shape, spec.y_shape
+
+
+def _rounded(array: Array, precision: Precision) -> Array:
+    """Rounded to what the device will hold, still in float32: to even for fp16 and bf16; TF32 rounds inside the product."""
+    if precision is Precision.FP16:
+        return array.astype(np.float16).astype(np.float32)
+    if precision is Precision.BF16:
+        bits = array.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return array

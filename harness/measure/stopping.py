@@ -1,0 +1,71 @@
+"""When is enough enough: blocks are added one by one, and now and then one asks whether it is done, and why.
+
+Knows durations only. A contended block counts towards the time spent and the number drawn, never towards the figure.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from harness.spec import Budget
+from harness.stats import median_interval
+
+CHECK_EVERY = 16  # clean samples between two looks: looking costs time, and looking often finds luck
+NOISE_WINDOW, NOISE_SETTLED = 64, 0.05  # nvbench's stdrel criterion: the noise itself has stopped changing
+
+
+class Stopping:
+    """The rule of one series. `done()` is cheap to ask after every block; `why` says what ended it."""
+
+    def __init__(self, budget: Budget, iterations: int = 1) -> None:
+        self.budget, self.iterations = budget, iterations
+        self.clean: list[int] = []
+        self.why = ""
+        self._drawn, self._drawn_ns, self._clean_ns = 0, 0, 0
+        self._mean = self._squares = 0.0  # Welford's running mean and sum of squared deviations
+        self._noise: deque[float] = deque(maxlen=NOISE_WINDOW)
+
+    def add(self, block_ns: int, contended: bool = False) -> None:
+        """One more block."""
+        self._drawn += 1
+        self._drawn_ns += block_ns
+        if contended:
+            return
+        self.clean.append(block_ns)
+        self._clean_ns += block_ns
+        deviation = block_ns - self._mean
+        self._mean += deviation / len(self.clean)
+        self._squares += deviation * (block_ns - self._mean)
+        if len(self.clean) > 1 and self._mean > 0:
+            self._noise.append((self._squares / (len(self.clean) - 1)) ** 0.5 / self._mean)
+
+    def done(self) -> bool:
+        """Whether to stop; from then on `why` is interval, noise_settled, max_samples or max_time."""
+        budget = self.budget
+        call_s = self._drawn_ns / max(1, self._drawn) / self.iterations / 1e9
+        slow = call_s > budget.slow_call_s
+        enough = budget.slow_min_samples if slow else budget.min_samples
+        max_s = budget.slow_max_time_s if slow else budget.max_time_s
+        n = len(self.clean)
+        if n >= enough and n % CHECK_EVERY == 0 and self._clean_ns >= budget.min_time_s * 1e9:
+            self.why = self._content()
+        if not self.why and (n >= budget.max_samples or self._drawn >= budget.replace_factor * budget.max_samples):
+            self.why = "max_samples"
+        # The time cap yields to the minimum of samples for slow calls only, and never beyond the replacement factor.
+        over = self._clean_ns >= max_s * 1e9 and (n >= budget.slow_min_samples or not slow)
+        if not self.why and (over or self._drawn_ns >= budget.replace_factor * max_s * 1e9):
+            self.why = "max_time"
+        return bool(self.why)
+
+    @property
+    def converged(self) -> bool:
+        """Whether it ended because the figure was good enough, and not at a cap."""
+        return self.why in ("interval", "noise_settled")
+
+    def _content(self) -> str:
+        bounds = median_interval(self.clean)
+        if bounds and (bounds.high - bounds.low) / 2 <= self.budget.rel_half_width * float(np.median(self.clean)):
+            return "interval"
+        if len(self._noise) == NOISE_WINDOW and np.std(self._noise) < NOISE_SETTLED * np.mean(self._noise):
+            return "noise_settled"
+        return ""

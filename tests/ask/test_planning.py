@@ -1,0 +1,191 @@
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.ask import planning, suite
+from harness.ask.selection import Selection, narrow
+from harness.ask.suite import Suite, Workload
+from harness.errors import SelectionError
+from harness.spec import Budget, Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Plan, Step
+
+CPU, GPU = Device("cpu"), Device("gpu")
+FOUND = {"torch": (CPU, GPU), "tensorflow": (CPU,), "jax": (CPU,), "numpy": (CPU,)}
+CPU_ONLY = dict.fromkeys(FOUND, (CPU,))
+
+
+@pytest.fixture(scope="module")
+def smoke() -> Suite:
+    return suite.load("smoke")
+
+
+@pytest.fixture(scope="module")
+def wide(smoke: Suite) -> Suite:
+    """Every axis has two values or more."""
+    return replace(
+        smoke,
+        axes=replace(
+            smoke.axes,
+            layout=tuple(Layout),
+            mode=(Mode.EAGER, Mode.COMPILED),
+            optimizer=tuple(Optimizer),
+            threads=(0, 1),
+        ),
+        budget=replace(smoke.budget, trials=3),
+    )
+
+
+def test_the_reference_takes_part_only_where_it_is_named(smoke: Suite) -> None:
+    assert {cell.backend for cell in planning.cells(smoke, CPU_ONLY)} == {"jax", "tensorflow", "torch"}
+    named = narrow(smoke, Selection(axes={"backend": ["numpy", "torch"]}))
+    assert {cell.backend for cell in planning.cells(named, CPU_ONLY)} == {"numpy", "torch"}
+    joined = narrow(smoke, Selection(backends=("numpy",)))
+    assert len({cell.backend for cell in planning.cells(joined, CPU_ONLY)}) == 4
+
+
+def test_open_devices_are_those_that_each_backend_has(smoke: Suite) -> None:
+    pairs = {(cell.backend, str(cell.device)) for cell in planning.cells(smoke, FOUND)}
+    assert pairs == {("torch", "cpu"), ("torch", "gpu:0"), ("tensorflow", "cpu"), ("jax", "cpu")}
+
+
+def test_what_is_named_gets_cells_even_where_it_was_not_found(smoke: Suite) -> None:
+    named = narrow(smoke, Selection(axes={"backend": ["absent", "jax"]}))
+    assert {(cell.backend, str(cell.device)) for cell in planning.cells(named, FOUND)} == {("absent", "cpu"), ("jax", "cpu")}
+    on_gpu = narrow(named, Selection(axes={"device": ["gpu"]}))
+    assert {(cell.backend, cell.device) for cell in planning.cells(on_gpu, FOUND)} == {("absent", GPU), ("jax", GPU)}
+
+
+def test_the_optimizer_concerns_train_only(wide: Suite) -> None:
+    cells = planning.cells(wide, FOUND)
+    assert {cell.optimizer for cell in cells if cell.direction is Direction.TRAIN} == set(Optimizer)
+    assert {cell.optimizer for cell in cells if cell.direction is not Direction.TRAIN} == {None}
+    assert len(cells) == len(set(cells)) == len(set(map(str, cells))) == 3 * (4 + 2) * 4 * 2 * 2 * 2
+
+
+def test_cells_carry_the_count(smoke: Suite) -> None:
+    resnet = suite.load("resnet50")
+    counts = {cell.workload: cell.count for cell in planning.cells(resnet, CPU_ONLY)}
+    assert sum(counts.values()) == 53
+
+
+@pytest.mark.parametrize(
+    ("selection", "found", "words"),
+    [
+        (Selection(), {}, ["no cell is left", "no backend is installed"]),
+        (Selection(), {"numpy": (CPU,)}, ["no cell is left", "no backend is installed"]),
+        (Selection(keyword="nothing_like_it"), CPU_ONLY, ["-k", "'nothing_like_it'", "none of 66 cells", "example/fprop/"]),
+        (Selection(axes={"workload": ["rn50_*"], "direction": ["train"]}), CPU_ONLY, ["no cell is left", "excluded"]),
+    ],
+)
+def test_no_cell_left_is_a_mistake(selection: Selection, found: dict[str, tuple[Device, ...]], words: list[str]) -> None:
+    asked = suite.load("first")
+    if "-k" not in words and not selection.axes:
+        asked = replace(asked, axes=replace(asked.axes, backend=None))
+    with pytest.raises(SelectionError) as caught:
+        planning.cells(narrow(asked, selection), found)
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_a_malformed_keyword_is_a_mistake_here_too(smoke: Suite) -> None:
+    with pytest.raises(SelectionError, match="-k: 'a b': character 3"):
+        planning.cells(replace(smoke, keyword="a b"), CPU_ONLY)
+
+
+def test_the_seed_alone_decides(wide: Suite) -> None:
+    once = planning.plan(wide, FOUND, 7)
+    assert once == planning.plan(wide, dict(reversed(FOUND.items())), 7)
+    assert once != planning.plan(wide, FOUND, 8)
+    assert (once.suite, once.seed, once.budget) == ("smoke", 7, wide.budget)
+
+
+def runs(steps: list[Step], key: object) -> list[object]:
+    """The values of `key` in order, neighbours that are alike counted once."""
+    return [value for value, _ in itertools.groupby(steps, key)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**64))
+def test_what_will_be_compared_are_neighbours(wide: Suite, seed: int) -> None:
+    plan = planning.plan(wide, FOUND, seed)
+    assert [step.order for step in plan] == list(range(len(plan)))
+    assert runs(list(plan), lambda step: step.trial) == [0, 1, 2]
+    for trial in range(3):
+        steps = [step for step in plan if step.trial == trial]
+        assert sorted(map(str, (step.cell for step in steps))) == sorted(map(str, planning.cells(wide, FOUND)))
+        levels = (
+            lambda step: (step.cell.device, step.cell.threads),
+            lambda step: (step.cell.device, step.cell.threads, step.cell.workload),
+            lambda step: replace(step.cell, backend="", mode=Mode.EAGER),
+        )
+        for level in levels:
+            groups = runs(steps, level)
+            assert len(groups) == len(set(groups))
+
+
+def plans_of_one(wide: Suite) -> list[Plan]:
+    """Plans of which the first six steps are one combination: three backends in two modes."""
+    return [planning.plan(wide, CPU_ONLY, seed) for seed in range(20)]
+
+
+def test_every_level_is_shuffled(wide: Suite) -> None:
+    plans = [planning.plan(wide, FOUND, seed) for seed in range(20)]
+    for key in (
+        lambda cell: (cell.device, cell.threads),
+        lambda cell: cell.workload,
+        lambda cell: (cell.direction, cell.layout),
+        lambda cell: (cell.backend, cell.mode),
+    ):
+        assert len({key(plan.steps[0].cell) for plan in plans}) > 1
+    compared = {tuple((step.cell.backend, step.cell.mode) for step in plan.steps[:6]) for plan in plans_of_one(wide)}
+    assert len(compared) > 10
+    trials = [[step.cell for step in plans[0] if step.trial == trial] for trial in range(3)]
+    assert trials[0] != trials[1] != trials[2] != trials[0]
+
+
+DEFAULT = Budget()
+SPEC = ConvSpec(1, 64, 64, (56, 56), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+
+
+def planned(*cells: Cell, budget: Budget = DEFAULT, trials: int = 1) -> Plan:
+    pairs = [(trial, cell) for trial in range(trials) for cell in cells]
+    return Plan("s", tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(pairs)), 0, budget)
+
+
+CELL = Cell("w", SPEC, Direction.FPROP, "torch")
+
+
+def test_the_estimate_by_hand() -> None:
+    # 231 MFLOP at 20 GFLOP/s: 11.6 ms a call, so the least time of 0.5 s governs, and 0.1 s of warm-up.
+    assert planning.estimate(planned(CELL), 1) == pytest.approx(10 + 0.4 + 0.1 + 0.5)
+    assert planning.estimate(planned(replace(CELL, mode=Mode.COMPILED)), 1) == pytest.approx(12.5)
+    assert planning.estimate(planned(replace(CELL, device=GPU)), 1) == pytest.approx(10 + 0.4 + 0.5 + 0.5)
+    # Two processes' worth of threads are a round of their own.
+    assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(22)
+    assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(33)
+
+
+def test_the_estimate_keeps_to_the_caps() -> None:
+    huge = replace(CELL, spec=replace(SPEC, n=1000))  # 11.6 s a call
+    assert planning.estimate(planned(huge), 1) == pytest.approx(10 + 0.4 + 5.0 + 15.0)
+    assert planning.estimate(planned(huge, budget=Budget(timeout_s=3.0)), 1) == pytest.approx(13)
+
+
+@given(n=st.integers(1, 10**6), more=st.integers(1, 1000), cores=st.integers(1, 64), trials=st.integers(1, 3))
+def test_the_estimate_grows_with_what_is_asked(n: int, more: int, cores: int, trials: int) -> None:
+    cell = replace(CELL, spec=replace(SPEC, n=n))
+    # One rule for slow calls and quick ones: where it changes, fewer samples suffice and the estimate may drop.
+    budget = Budget(slow_call_s=1e9)
+    seconds = planning.estimate(planned(cell, budget=budget, trials=trials), cores)
+    larger = replace(cell, spec=replace(SPEC, n=n + more))
+    assert planning.estimate(planned(larger, budget=budget, trials=trials), cores) >= seconds
+    assert planning.estimate(planned(replace(cell, direction=Direction.BPROP), budget=budget, trials=trials), cores) >= seconds
+    assert planning.estimate(planned(cell, budget=budget, trials=trials), cores + 1) <= seconds
+    assert planning.estimate(planned(cell, larger, budget=budget, trials=trials), cores) > seconds
+    assert planning.estimate(planned(cell, budget=budget, trials=trials + 1), cores) > seconds
+
+
+def test_workloads_keep_their_names(smoke: Suite) -> None:
+    one = replace(smoke, workloads=(Workload("only", SPEC, 2),))
+    assert {(cell.workload, cell.spec, cell.count) for cell in planning.cells(one, CPU_ONLY)} == {("only", SPEC, 2)}

@@ -1,0 +1,62 @@
+"""The suites that come with the package: each loads, and asks for what it says."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness import flops
+from harness.ask import planning, shapes, suite
+from harness.spec import Device, Mode
+
+FOUND = {name: (Device("cpu"),) for name in ("tensorflow", "torch", "jax", "numpy")}
+
+
+@pytest.mark.parametrize(("name", "cells", "steps"), [("first", 66, 198), ("smoke", 45, 45), ("resnet50", 180, 540)])
+def test_a_shipped_suite_has_its_cells(name: str, cells: int, steps: int) -> None:
+    loaded = suite.load(name)
+    assert loaded.name == name
+    assert loaded.description.endswith(".")
+    assert len(planning.cells(loaded, FOUND)) == cells
+    assert len(planning.plan(loaded, FOUND, 1)) == steps
+
+
+def test_every_shipped_suite_loads() -> None:
+    folder = suite.shipped()
+    for path in folder.glob("*.toml"):
+        assert suite.load(path).name == path.stem
+
+
+def test_first_is_the_example_and_four_layers_of_the_table() -> None:
+    loaded = suite.load("first")
+    example, *layers = loaded.workloads
+    assert (example.spec.x_shape, example.spec.w_shape, example.spec.y_shape) == (
+        (1, 3, 28, 28),
+        (64, 3, 5, 5),
+        (1, 64, 28, 28),
+    )
+    rows = shapes.rows((suite.shipped() / "shapes/resnet50.csv").read_text())
+    table = {(replace(row.spec, n=1), row.count) for row in rows}
+    assert len(layers) == 4
+    assert {(layer.spec, layer.count) for layer in layers} <= table
+    cells = planning.cells(loaded, FOUND)
+    assert {cell.mode for cell in cells if cell.workload == "example"} == {Mode.EAGER, Mode.COMPILED}
+    assert {cell.mode for cell in cells if cell.workload != "example"} == {Mode.EAGER}
+    assert {str(cell.direction) for cell in cells if cell.workload != "example"} == {"fprop", "dgrad", "wgrad"}
+
+
+def test_first_takes_some_minutes() -> None:
+    assert 120 < planning.estimate(planning.plan(suite.load("first"), FOUND, 1), 2) < 360
+
+
+def test_smoke_takes_seconds() -> None:
+    assert planning.estimate(planning.plan(suite.load("smoke"), FOUND, 1), 2) < 40
+
+
+def test_resnet50_is_the_whole_network() -> None:
+    workloads = suite.load("resnet50").workloads
+    assert (len(workloads), sum(workload.count for workload in workloads)) == (20, 53)
+    assert {workload.spec.n for workload in workloads} == {4}
+    # ResNet-50 v1 as published: 3.86 billion multiply-adds an image, the last layer's 2 million apart.
+    assert sum(flops.nominal(workload.spec) * workload.count for workload in workloads) / 4 == pytest.approx(
+        2 * 3.86e9, rel=0.02
+    )

@@ -1,0 +1,364 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.ask import axes, planning, shapes, suite
+from harness.errors import SuiteError
+from harness.spec import Budget, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+
+Write = Callable[[str], Path]
+
+HEAD = '[suite]\nname = "mine"\ndescription = "For the tests."\n'
+WORKLOAD = """
+[[workload]]
+name = "small"
+n = 2
+c = 4
+k = 8
+spatial = [8, 8]
+kernel = [3, 3]
+padding = "same"
+"""
+ROW = "net,conv,1,4,8,1,8x8,3x3,2x2,1x1,0x0,1x1,4x4,9216,7744,3,somewhere:1"
+
+
+def table(*rows: str) -> str:
+    return "\n".join([",".join(shapes.COLUMNS), *rows, ""])
+
+
+def test_a_minimal_suite_has_the_defaults(write: Write) -> None:
+    path = write(HEAD + WORKLOAD)
+    loaded = suite.load("mine")
+    assert loaded == suite.load(path) == suite.load("suites/mine.toml")
+    assert (loaded.name, loaded.description, loaded.path) == ("mine", "For the tests.", path)
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.axes == axes.Axes()
+    assert loaded.axes.direction == (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+    assert loaded.axes.backend is loaded.axes.device is None
+    assert loaded.budget == Budget()
+    assert not loaded.stated
+    spec = ConvSpec(2, 4, 8, (8, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+    assert loaded.workloads == (suite.Workload("small", spec, 1),)
+
+
+def test_axes_and_budget_are_typed(write: Write) -> None:
+    write(
+        HEAD + '[axes]\ndirection = ["train"]\nprecision = ["tf32"]\nlayout = ["NCW", "NDHWC"]\nbackend = ["torch"]\n'
+        'mode = ["xla"]\noptimizer = ["adam"]\ndevice = ["gpu", "gpu:1"]\nthreads = [0, 2]\n'
+        "[budget]\ntrials = 5\nmax_time_s = 3\n" + WORKLOAD
+    )
+    loaded = suite.load("mine")
+    assert loaded.axes == axes.Axes(
+        direction=(Direction.TRAIN,),
+        precision=(Precision.TF32,),
+        layout=(Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST),
+        backend=("torch",),
+        mode=(Mode.XLA,),
+        optimizer=(Optimizer.ADAM,),
+        device=(Device("gpu"), Device("gpu", 1)),
+        threads=(0, 2),
+    )
+    assert loaded.stated == frozenset(axes.NAMES) - {"cache"}
+    assert loaded.budget == Budget(trials=5, max_time_s=3.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "padding", "out"),
+    [
+        ('spatial = [7, 8]\nkernel = 3\nstride = 2\npadding = "same"', ((1, 1), (0, 1)), (4, 4)),
+        ('spatial = [7, 8]\nkernel = [3, 3]\nstride = [2, 1]\npadding = "valid"', ((0, 0), (0, 0)), (3, 6)),
+        ("spatial = [7, 8]\nkernel = [3, 3]\npadding = [[0, 1], [2, 0]]", ((0, 1), (2, 0)), (6, 8)),
+        ('spatial = [3, 3]\nkernel = [7, 5]\npadding = "same"', ((3, 3), (2, 2)), (3, 3)),
+        ('spatial = [9]\nkernel = [3]\ndilation = 2\npadding = "same"', ((2, 2),), (9,)),
+        ('spatial = [4, 5, 6]\nkernel = 1\ndilation = [1, 2, 3]\npadding = "valid"', ((0, 0),) * 3, (4, 5, 6)),
+    ],
+)
+def test_forms_of_sizes_and_padding(write: Write, keys: str, padding: object, out: object) -> None:
+    write(HEAD + f'[[workload]]\nname = "w"\nn = 1\nc = 2\nk = 2\ngroups = 2\ncount = 4\n{keys}\n')
+    (workload,) = suite.load("mine").workloads
+    assert (workload.spec.padding, workload.spec.out_spatial, workload.count) == (padding, out, 4)
+    assert workload.spec.groups == 2
+
+
+def test_shapes_from_a_table(write: Write) -> None:
+    path = write(HEAD + '[[workloads_from]]\ntable = "t.csv"\nwhere = "n == 1"\nset = { n = 8 }\nlimit = 1\n')
+    Path("suites/t.csv").write_text(table(ROW, ROW.replace("conv", "other")))
+    loaded = suite.load("mine")
+    expected = ConvSpec(8, 4, 8, (8, 8), (3, 3), (2, 2), (1, 1), ((1, 0), (1, 0)))
+    assert loaded.workloads == (suite.Workload("conv", expected, 3),)
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes() + Path("suites/t.csv").read_bytes()).hexdigest()
+
+
+def test_set_derives_what_follows_from_it(write: Write) -> None:
+    write(HEAD + '[[workloads_from]]\ntable = "t.csv"\nset = { spatial = [16, 16], padding = "valid", stride = 1 }\n')
+    Path("suites/t.csv").write_text(table(ROW))
+    (workload,) = suite.load("mine").workloads
+    assert workload.spec.out_spatial == (14, 14)
+
+
+SECOND = WORKLOAD.replace('"small"', '"second"')
+FROM = '[[workloads_from]]\ntable = "t.csv"\n'
+
+# What is added to the head of a suite, and the words that must stand in the answer.
+WRONG = {
+    "no toml": ("axes = \n", ["is not TOML", "line 4"]),
+    "no workload": ("", ["no workload", "[[workload]]", "[[workloads_from]]"]),
+    "unknown table": ("[axis]\n" + WORKLOAD, ["unknown table", '"axis"', 'did you mean "axes"?', "workloads_from"]),
+    "table of the wrong type": ("axes = 3\n", ["[suite]", "unknown key", '"axes"', "name, description"]),
+    "array instead of table": ("[[axes]]\nmode = []\n" + WORKLOAD, ["axes", "found [{", "a table [axes]"]),
+    "table instead of array": ("[workload]\nn = 1\n", ["workload", 'found {"n": 1}', "[[workload]]"]),
+    "unknown key": (
+        WORKLOAD + SECOND.replace("kernel", "kernl"),
+        ['[[workload]] 2 "second"', "unknown key", '"kernl"', 'did you mean "kernel"?', "spatial, kernel, padding"],
+    ),
+    "missing key": (SECOND.replace("n = 2", ""), ['[[workload]] 1 "second"', "n: is missing", "a whole number"]),
+    "no padding": (WORKLOAD.replace('padding = "same"', ""), ["padding: is missing", '"same", "valid"']),
+    "text for a number": (WORKLOAD.replace("n = 2", 'n = "2"'), ['"small"', 'n: found "2"', "a whole number"]),
+    "truth for a number": (WORKLOAD.replace("n = 2", "n = true"), ["n: found true", "a whole number"]),
+    "fraction for a number": (WORKLOAD.replace("n = 2", "n = 2.0"), ["n: found 2.0", "a whole number"]),
+    "a number too large": (WORKLOAD.replace("n = 2", "n = 2147483648"), ["n: found 2147483648", "2^31"]),
+    "size of the wrong type": (WORKLOAD.replace("[3, 3]", '[3, "x"]'), ['kernel: found [3, "x"]', "one number for all"]),
+    "padding misspelt": (
+        WORKLOAD.replace('"same"', '"sane"'),
+        ['padding: found "sane"', '"same", "valid" or a [low, high] pair'],
+    ),
+    "padding no pair": (WORKLOAD.replace('"same"', "[[1], [1]]"), ["padding: found [[1], [1]]", "pair"]),
+    "unknown kind": (WORKLOAD + 'kind = "gemm"\n', ['kind: found "gemm"', 'allowed: "conv"']),
+    "bad name": (
+        WORKLOAD.replace('"small"', '"Small one"'),
+        ['name: found "Small one"', "lower-case letters, digits and . _ -"],
+    ),
+    "empty name": (WORKLOAD.replace('"small"', '""'), ['name: found ""', "lower-case"]),
+    "duplicate name": (WORKLOAD + WORKLOAD, ['[[workload]] 2 "small"', "twice", 'first in [[workload]] 1 "small"', "once"]),
+    "no output": (
+        WORKLOAD.replace('"same"', '"valid"').replace("[3, 3]", "[9, 9]"),
+        ['"small"', "kernel [9, 9]", "no output is left"],
+    ),
+    "groups that do not divide": (WORKLOAD + "groups = 3\n", ['"small"', "c is 4", "3 groups"]),
+    "other dimensions": (WORKLOAD.replace("[3, 3]", "[3]"), ['"small"', "kernel has 1 entries, spatial has 2"]),
+    "no dimension": (WORKLOAD.replace("[8, 8]", "[]"), ['"small"', "spatial has 0 dimensions", "1, 2 or 3"]),
+    "kernel of nothing": (WORKLOAD.replace("[3, 3]", "0"), ['"small"', "kernel is [0, 0]", "at least 1"]),
+    "count of nothing": (WORKLOAD + "count = 0\n", ["count: found 0", "from 1"]),
+    "unknown direction": (
+        '[axes]\ndirection = ["fprop", "wgard"]\n' + WORKLOAD,
+        ["[axes]", "direction", 'found "wgard"', 'did you mean "wgrad"?', "fprop, dgrad, wgrad, bprop, train"],
+    ),
+    "unknown mode": ('[axes]\nmode = ["jit"]\n' + WORKLOAD, ["[axes]", 'mode: found "jit"', "allowed: eager, compiled, xla"]),
+    "unknown precision": ('[axes]\nprecision = ["f32"]\n' + WORKLOAD, ["precision", 'found "f32"', 'did you mean "fp32"?']),
+    "unknown layout": ('[axes]\nlayout = ["CHWN"]\n' + WORKLOAD, ["layout", 'found "CHWN"', "NCHW, NHWC, NCW"]),
+    "unknown device": ('[axes]\ndevice = ["tpu"]\n' + WORKLOAD, ["device", 'found "tpu"', "cpu, gpu"]),
+    "unknown optimizer": ('[axes]\noptimizer = ["adamw"]\n' + WORKLOAD, ["optimizer", 'did you mean "adam"?', "sgd, adam"]),
+    "unknown cache": ('[axes]\ncache = ["warm"]\n' + WORKLOAD, ["cache", 'found "warm"', "hot, cold"]),
+    "bad backend": ('[axes]\nbackend = ["a/b"]\n' + WORKLOAD, ["backend", 'found "a/b"', "letters, digits"]),
+    "negative threads": ("[axes]\nthreads = [-1]\n" + WORKLOAD, ["threads", "found -1", "0 (every core)"]),
+    "unknown axis": ('[axes]\ndirections = ["fprop"]\n' + WORKLOAD, ["[axes]", '"directions"', 'did you mean "direction"?']),
+    "empty axis": ("[axes]\nmode = []\n" + WORKLOAD, ["[axes]", "mode: found []", "at least one"]),
+    "axis without a list": ('[axes]\nmode = "eager"\n' + WORKLOAD, ['mode: found "eager"', "a list of at least one text"]),
+    "value twice": ('[axes]\ndevice = ["gpu", "gpu:0"]\n' + WORKLOAD, ["device", 'found "gpu:0" twice', "each value once"]),
+    "layout twice": ('[axes]\nlayout = ["NCHW", "NCW"]\n' + WORKLOAD, ["layout", 'found "NCW" twice (as NCHW)']),
+    "unknown budget": ("[budget]\ntrails = 3\n" + WORKLOAD, ["[budget]", '"trails"', 'did you mean "trials"?', "timeout_s"]),
+    "budget of the wrong type": ("[budget]\ntrials = 1.5\n" + WORKLOAD, ["[budget]", "trials: found 1.5", "whole number"]),
+    "budget of nothing": ("[budget]\ntrials = 0\n" + WORKLOAD, ["[budget]", "trials is 0", "at least 1"]),
+    "budget below nothing": ("[budget]\nmin_time_s = -1.0\n" + WORKLOAD, ["[budget]", "min_time_s: found -1.0", "from 0"]),
+    "budget without end": ("[budget]\nmax_time_s = inf\n" + WORKLOAD, ["[budget]", "max_time_s: found Infinity", "10^9"]),
+    "budget that is no number": ("[budget]\nmax_time_s = nan\n" + WORKLOAD, ["[budget]", "max_time_s: found NaN", "10^9"]),
+    "exclude of nothing": (WORKLOAD + "[[exclude]]\n", ["[[exclude]] 1", "found no key", "workload, direction"]),
+    "exclude of an unknown axis": (
+        WORKLOAD + '[[exclude]]\nlayuot = "NCHW"\n',
+        ["[[exclude]] 1", '"layuot"', 'did you mean "layout"?', "workload"],
+    ),
+    "exclude of an unknown value": (
+        WORKLOAD + '[[exclude]]\nmode = "xla"\n[[exclude]]\nmode = ["xla", "eagr"]\n',
+        ["[[exclude]] 2", "mode", 'found "eagr"', 'did you mean "eager"?', "compiled"],
+    ),
+    "exclude of an unknown workload": (
+        WORKLOAD + SECOND + '[[exclude]]\nworkload = "smal"\n',
+        ["[[exclude]] 1", "workload", 'found "smal"', 'did you mean "small"?', "small, second"],
+    ),
+    "exclude of a pattern without match": (
+        WORKLOAD + '[[exclude]]\nworkload = "rn50_*"\n',
+        ['found "rn50_*"', "allowed: small"],
+    ),
+    "exclude of an unknown backend": (
+        '[axes]\nbackend = ["torch", "jax"]\n' + WORKLOAD + '[[exclude]]\nbackend = "troch"\n',
+        ["[[exclude]] 1", "backend", 'found "troch"', 'did you mean "torch"?', "torch, jax"],
+    ),
+    "exclude of an empty list": (WORKLOAD + "[[exclude]]\nmode = []\n", ["[[exclude]] 1", "mode: found []", "a list of texts"]),
+    "no such table": (
+        '[[workloads_from]]\ntable = "u.csv"\n',
+        ['[[workloads_from]] 1 "u.csv"', "suites/u.csv", "cannot be read", "No such file"],
+    ),
+    "unknown column": (
+        FROM + 'where = "m == 1"\n',
+        ['[[workloads_from]] 1 "t.csv"', "where", "character 1", "expected a column", "groups"],
+    ),
+    "nothing left": (FROM + 'where = "n > 99"\n', ["where", 'found "n > 99"', "none of 1 rows"]),
+    "limit of nothing": (FROM + "limit = 0\n", ["limit: found 0", "from 1"]),
+    "unknown set": (FROM + "set = { m = 1 }\n", ['"t.csv"', "set", 'unknown key "m"', "n, c, k, spatial"]),
+    "set of the wrong type": (FROM + 'set = { n = "8" }\n', ['"t.csv": set: n: found "8"', "a whole number"]),
+    "set that is no table": (FROM + "set = 8\n", ['"t.csv": set: found 8', "{ n = 8 }"]),
+    "set that is impossible": (FROM + "set = { spatial = [1, 1] }\n", ['"t.csv"', '"conv"', "no output is left"]),
+    "duplicate name over tables": (
+        FROM + FROM,
+        ['[[workloads_from]] 2 "t.csv"', 'found "conv" twice', 'in [[workloads_from]] 1 "t.csv"'],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_answered_in_one_line(write: Write, case: str) -> None:
+    text, words = WRONG[case]
+    write(HEAD + text)
+    Path("suites/t.csv").write_text(table(ROW))
+    with pytest.raises(SuiteError) as caught:
+        suite.load("mine")
+    message = str(caught.value)
+    assert message.startswith("suites/mine.toml: ")
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (WORKLOAD, ["suite: is missing", "[suite] with a name"]),
+        ('[suite]\nnmae = "mine"\n' + WORKLOAD, ["[suite]", '"nmae"', 'did you mean "name"?']),
+        ('[suite]\ndescription = "x"\n' + WORKLOAD, ["[suite]", "name: is missing", "a text"]),
+        ('[suite]\nname = "My suite"\n' + WORKLOAD, ["[suite]", 'name: found "My suite"', "lower-case"]),
+        ('suite = "mine"\n', ["suite: found", "[suite] with a name"]),
+        ("x = " + "[" * 5000, ["is not TOML"]),
+        ("x = " + "9" * 5000, ["is not TOML"]),
+    ],
+)
+def test_a_head_that_is_wrong(write: Write, text: str, words: list[str]) -> None:
+    write(text)
+    with pytest.raises(SuiteError) as caught:
+        suite.load("mine")
+    assert [word for word in ["suites/mine.toml: ", *words] if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_a_row_that_disagrees_with_its_table_names_suite_file_and_row(write: Write) -> None:
+    write(HEAD + '[[workloads_from]]\ntable = "t.csv"\n')
+    Path("suites/t.csv").write_text(table(ROW, ROW.replace("conv", "other").replace("7744", "7745")))
+    with pytest.raises(SuiteError) as caught:
+        suite.load("mine")
+    assert str(caught.value) == (
+        'suites/mine.toml: [[workloads_from]] 1 "t.csv": suites/t.csv: row 2 "other": '
+        "flop_exact: found 7745; computed from the row: 7744"
+    )
+
+
+def test_names_that_no_suite_bears(write: Write) -> None:
+    write(HEAD + WORKLOAD)
+    with pytest.raises(SuiteError, match=r'no suite "mien"; did you mean "mine"\? known: .*mine.*resnet50') as caught:
+        suite.load("mien")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SuiteError, match=r"no suite \"zzzzzz\"; known: .*; or give a path to a .toml file"):
+        suite.load("zzzzzz")
+
+
+@pytest.mark.parametrize("name", ["nowhere/x.toml", "x.toml", Path("x"), "suites/", "a/\0b"])
+def test_files_that_cannot_be_read(write: Write, name: str | Path) -> None:
+    write(HEAD)
+    with pytest.raises(SuiteError, match="cannot be read: "):
+        suite.load(name)
+
+
+def test_bytes_that_are_no_text(write: Write) -> None:
+    write(HEAD).write_bytes(b"\xff\xfe")
+    with pytest.raises(SuiteError, match=r"suites/mine.toml: .*utf-8"):
+        suite.load("mine")
+
+
+def test_the_working_directory_comes_first(write: Write) -> None:
+    shipped = suite.available()
+    assert {"first", "smoke", "resnet50"} <= shipped.keys()
+    assert list(shipped) == sorted(shipped)
+    write(HEAD + WORKLOAD)
+    Path("suites/smoke.toml").write_text(HEAD + WORKLOAD)
+    found = suite.available()
+    assert found["mine"] == Path("suites/mine.toml")
+    assert found["smoke"] == Path("suites/smoke.toml")
+    assert found["first"] == shipped["first"]
+    assert suite.load("smoke").name == "mine"
+
+
+FOUND = {"torch": (Device("cpu"), Device("gpu", 0), Device("gpu", 1)), "jax": (Device("cpu"),), "torch@old": (Device("cpu"),)}
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        ('workload = "small"', lambda cell: cell.workload != "small"),
+        ('workload = "s*"', lambda cell: False),
+        ('workload = "s*d"\nmode = "compiled"', lambda cell: cell.workload == "small" or cell.mode == "eager"),
+        ('direction = ["dgrad", "wgrad"]', lambda cell: cell.direction == "fprop"),
+        ('device = "gpu"', lambda cell: cell.device.kind == "cpu"),
+        ('device = "gpu:1"', lambda cell: str(cell.device) != "gpu:1"),
+        ('backend = "torch"', lambda cell: cell.backend == "jax"),
+        ('backend = "torch@old"', lambda cell: cell.backend != "torch@old"),
+        ('layout = "NCW"\nthreads = 0', lambda cell: cell.layout != "NCHW" or cell.threads != 0),
+        ('optimizer = "sgd"', lambda cell: True),
+    ],
+)
+def test_exclude(write: Write, exclude: str, left: object) -> None:
+    write(HEAD + '[axes]\nmode = ["eager", "compiled"]\nlayout = ["NCHW", "NHWC"]\nthreads = [0, 1]\n' + WORKLOAD + SECOND)
+    every = planning.cells(suite.load("mine"), FOUND)
+    write(Path("suites/mine.toml").read_text() + "[[exclude]]\n" + exclude + "\n")
+    loaded = suite.load("mine")
+    kept = [cell for cell in every if not any(rule.covers(cell) for rule in loaded.excludes)]
+    assert kept == [cell for cell in every if left(cell)]
+    if kept:
+        assert list(planning.cells(loaded, FOUND)) == kept
+
+
+TOML_VALUES = st.one_of(
+    st.sampled_from(['""', '"same"', '"x"', "true", "1979-05-27", "inf", "nan", "-1", "0", "3", "1.5", "[]", "[[]]", "{}"]),
+    st.sampled_from(
+        ["[1, 2]", "[[1, 1], [1, 1]]", '["eager"]', '[{ name = "x" }]', "[3, [4]]", "{ n = 1 }", "99999999999999999999"]
+    ),
+)
+KEYS = st.sampled_from(
+    [
+        "name",
+        "n",
+        "k",
+        "kernel",
+        "padding",
+        "spatial",
+        "mode",
+        "threads",
+        "device",
+        "trials",
+        "set",
+        "table",
+        "where",
+        "limit",
+        "x",
+    ]
+)
+TABLES = st.sampled_from(
+    ["[axes]", "[budget]", "[[workload]]", "[[workloads_from]]", "[[exclude]]", "[[axes]]", "[workload]", "[y]", "[axes.mode]"]
+)
+
+
+def answer(name: str) -> str:
+    """What is said about a suite; nothing about one that loads."""
+    try:
+        assert suite.load(name).workloads
+    except SuiteError as error:
+        return str(error)
+    return ""
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(TABLES, KEYS, TOML_VALUES), max_size=4))
+def test_any_suite_is_loaded_or_answered_in_one_line(write: Write, lines: list[tuple[str, str, str]]) -> None:
+    Path("suites/mine.toml").write_text(
+        HEAD + WORKLOAD + "".join(f"{table}\n{key} = {value}\n" for table, key, value in lines), encoding="utf-8"
+    )
+    assert "\n" not in answer("suites/mine.toml")
