@@ -7,6 +7,7 @@ type raises ValueError.
 
 import dataclasses
 import functools
+import json
 import types
 import typing
 from datetime import datetime
@@ -15,9 +16,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_SCALARS = (int, float, str, bool, type(None))
+
 
 def encode(value: Any) -> Any:
     """Plain JSON data (dicts, lists, scalars) for a dataclass or any member of one."""
+    if type(value) in _SCALARS:  # first, because a record is mostly numbers
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -62,6 +67,8 @@ def _decode_union(members: tuple[Any, ...], data: Any) -> Any:
 
 def decode(kind: type[T] | Any, data: Any) -> T | Any:
     """The value of type `kind` that `encode` turned into `data`. Raises ValueError where they do not fit."""
+    if type(data) is kind and kind in _SCALARS:  # first, because a record is mostly numbers
+        return data
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return _decode_union(typing.get_args(kind), data)
@@ -85,3 +92,13 @@ def decode(kind: type[T] | Any, data: Any) -> T | Any:
     if kind in (int, float, str, bool) and type(data) is not kind:
         raise ValueError(f"expected {kind.__name__}, found {data!r}")
     return data
+
+
+def dumps(value: Any) -> str:
+    """JSON text on one line."""
+    return json.dumps(encode(value))
+
+
+def loads(kind: type[T] | Any, text: str) -> T | Any:
+    """The value of type `kind` behind JSON text. Raises ValueError where they do not fit."""
+    return decode(kind, json.loads(text))

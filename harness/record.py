@@ -159,6 +159,16 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the cell being measured is: clean samples so far, their median and its interval. Not stored."""
+
+    samples: int
+    median_ns: float
+    low_ns: float
+    high_ns: float
+
+
+@dataclass(frozen=True)
 class Environment:
     """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
 

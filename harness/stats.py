@@ -1,7 +1,7 @@
 """Arrays in, numbers out: medians, spreads and intervals. Knows no benchmark and rounds nothing.
 
 The child side uses this room too, so what it needs imports numpy only; the t-interval, which only the parent asks for,
-imports scipy where it is computed.
+imports scipy where its quantile is computed.
 """
 
 import functools
@@ -46,6 +46,13 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> Interval | N
     return Interval(float(ordered[ranks[0]]), float(ordered[ranks[1]])) if ranks else None
 
 
+@functools.cache
+def _t_quantile(probability: float, degrees_of_freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(probability, degrees_of_freedom))
+
+
 def log_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """A t-interval of the mean of the logs, back on the scale of the values: for a handful of positive medians.
 
@@ -53,10 +60,8 @@ def log_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interva
     """
     if len(values) < 2:
         raise ValueError(f"a t-interval needs at least 2 values, got {len(values)}")
-    from scipy.stats import t
-
     logs = np.log(np.asarray(values, dtype=float))
-    half = float(t.ppf((1 + confidence) / 2, len(logs) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    half = _t_quantile((1 + confidence) / 2, len(logs) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
     centre = float(logs.mean())
     return Interval(math.exp(centre - half), math.exp(centre + half))
 

@@ -7,6 +7,7 @@ runs the forward pass as well). Mode compiled is `jax.jit`, eager is dispatch op
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,14 +37,14 @@ class JaxBackend:
         import numpy
 
         self.jax, self.np = jax, numpy
-        self.kind, self.index = device.kind, device.index
         self.device = jax.devices("cpu" if device.kind == "cpu" else "cuda")[device.index]
 
     def devices(self) -> tuple[Device, ...]:
-        """The CPU, and the GPUs where this process was set up for them."""
-        if self.kind == "cpu":
-            return (Device("cpu"),)
-        return tuple(Device("gpu", index) for index in range(len(self.jax.devices("cuda"))))
+        """The CPU, and the GPUs where this process was not told to leave them alone."""
+        found = [Device("cpu")]
+        with contextlib.suppress(RuntimeError):  # no such platform, or no plug-in for it
+            found += [Device("gpu", index) for index in range(len(self.jax.devices("cuda")))]
+        return tuple(found)
 
     def threads_used(self) -> int | None:
         """JAX does not say."""

@@ -21,7 +21,7 @@ from harness.backends.base import Backend, Operands, Prepared
 from harness.measure import clock as clocks
 from harness.measure import memory, oracle, witness
 from harness.measure.stopping import CHECK_EVERY, Stopping
-from harness.record import CONTENDED_SHARE, Check, Flag, Memory, Record, Samples, Series, SeriesKind, Status
+from harness.record import CONTENDED_SHARE, Check, Flag, Memory, Progress, Record, Samples, Series, SeriesKind, Status
 from harness.spec import Budget, Cache, Cell, Direction, Step
 from harness.stats import median_interval
 
@@ -32,15 +32,6 @@ _GROUP_TO_READING = 12
 _CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
 _CACHE_FALLBACK_BYTES = 32 * 2**20
 _PROGRESS_EVERY_NS = 1_000_000_000
-
-
-class Progress(NamedTuple):
-    """How far the cell being measured is."""
-
-    samples: int
-    median_ns: float
-    low_ns: float
-    high_ns: float
 
 
 Observe = Callable[[Progress], None]

@@ -1,0 +1,5 @@
+"""`python -m harness` is `convbench`."""
+
+from harness.cli import main
+
+main()

@@ -1,0 +1,197 @@
+"""Records and samples to the summary: one row per run and cell, with its figure, its interval and its flags.
+
+Pure: frame in, frame out. A cell with a trial that is not ok has a status, a reason and no figure: a wrong number is
+worse than none.
+"""
+
+import functools
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from harness import flops, stats
+from harness.analysis.trials import Key, Trial, trials
+from harness.record import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, Flag, Status
+from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
+
+# The most serious first: a cell has the status of its worst trial.
+SERIOUSNESS = (
+    Status.INCORRECT,
+    Status.CRASHED,
+    Status.ERROR,
+    Status.OOM,
+    Status.TIMEOUT,
+    Status.NOT_RUN,
+    Status.UNSUPPORTED,
+    Status.SKIPPED,
+    Status.OK,
+)
+TRIALS_FOR_T_INTERVAL = 3
+TRIALS_DISAGREE = 0.10
+FLOP_DISAGREE = 0.01
+
+# Of the columns that both frames have some are measured anew in each trial, some merged in a way of their own; of the
+# others the first that says something counts.
+_MEDIANS = ("first_call_ns", "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes")
+_MERGED = {"status", "reason", "flags", "max_rel_err", "started_at", "steal_ns", *_MEDIANS}
+_FACTS = tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and name not in _MERGED)
+
+Row = dict[str, Any]  # a row of a frame in the making, by the names of columns
+
+
+def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and cell with SUMMARY_COLUMNS, by run id and then by first measurement; dtypes as COLUMNS says.
+
+    Takes the frames of `store.table.load` and `samples`, or any selection of their rows. What nothing measures is missing.
+    """
+    found = trials(samples)
+    cells: dict[tuple[str, str], list[Row]] = {}
+    for row in records.sort_values(["run_id", "order"], kind="stable").to_dict("records"):
+        cells.setdefault((row["run_id"], row["cell"]), []).append(row)
+    rows = [_summary_row(of_cell, found) for of_cell in cells.values()]
+    columns = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in SUMMARY_COLUMNS}
+    summary = pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
+    summary.attrs = dict(records.attrs)
+    return summary
+
+
+def _summary_row(rows: Sequence[Row], found: dict[Key, Trial]) -> Row:
+    """The summary of one cell from its records, in the order of measuring; a column that it does not name is missing."""
+    worst = min(rows, key=lambda row: SERIOUSNESS.index(row["status"]))
+    clocked = [row for row in rows if row["status"] == Status.OK]
+    timed = [found[key] for row in clocked if (key := (row["run_id"], row["trial"], row["cell"])) in found]
+    summary = {
+        **{name: _first_known(row[name] for row in rows) for name in _FACTS},
+        "status": worst["status"],
+        "reason": worst["reason"],
+        "max_rel_err": max(_known(row["max_rel_err"] for row in rows), default=None),
+        "started_at": rows[0]["started_at"],
+        "trials": len(clocked),
+        "samples": sum(trial.clean for trial in timed),
+        "ci_method": "",
+    }
+    shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"])
+    summary |= shape._asdict()
+    flags = {flag for row in rows for flag in row["flags"].split(",") if flag}
+    if worst["status"] == Status.OK:
+        summary |= _measured(clocked, shape.result_bytes) | _figure(timed, shape)
+        flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], shape)
+    return summary | {"flags": ",".join(flag for flag in Flag if flag in flags)}
+
+
+def _known(values: Iterable[Any]) -> list[Any]:
+    """The values that are neither missing nor empty text."""
+    return [value for value in values if value is not None and value == value and value != ""]  # NaN is unequal to itself
+
+
+def _first_known(values: Iterable[Any]) -> Any:
+    """The first value that says something, else the first: None, NaN or empty text."""
+    values = list(values)
+    return next(iter(_known(values)), values[0])
+
+
+class _Shape(NamedTuple):
+    """What follows from the shape of a call alone; the names are those of the columns, `result_bytes` has none."""
+
+    flop_nominal: float
+    flop_exact: float
+    bytes_min: float
+    intensity_flop_per_byte: float
+    result_bytes: float
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Shape:
+    # Any backend will do: FLOP and bytes are a matter of the shape, not of who computes it.
+    cell = Cell(
+        workload="",
+        spec=ConvSpec.parse(shape),
+        direction=Direction(direction),
+        backend="",
+        precision=Precision(precision),
+        optimizer=Optimizer(optimizer) if optimizer else None,
+    )
+    passes = flops.passes(cell.direction)
+    nominal, least = passes * flops.nominal(cell.spec), flops.least_bytes(cell)
+    return _Shape(nominal, passes * flops.exact(cell.spec), least, nominal / least, flops.result_bytes(cell))
+
+
+def _measured(rows: Sequence[Row], result_bytes: float) -> Row:
+    """What the records of the ok trials hold beside the samples: times in ns and memory in bytes, over the trials."""
+    measured = {name: _median(row[name] for row in rows) for name in _MEDIANS}
+    side = "host" if rows[0]["device"] == "cpu" else "device"
+    base, peak = measured[f"{side}_base_bytes"], measured[f"{side}_peak_bytes"]
+    wall_ns = sum(_known(row["wall_ns"] for row in rows))
+    steal_ns = _known(row["steal_ns"] for row in rows)
+    return measured | {
+        "workspace_bytes": max(peak - base - result_bytes, 0.0) if base is not None and peak is not None else None,
+        "effective_cores": sum(_known(row["cpu_ns"] for row in rows)) / wall_ns if wall_ns else None,
+        "steal_ns": sum(steal_ns) if steal_ns else None,
+    }
+
+
+def _median(values: Iterable[Any]) -> float | None:
+    known = _known(values)
+    return statistics.median(known) if known else None
+
+
+def _figure(timed: Sequence[Trial], shape: _Shape) -> Row:
+    """The time of a call and what follows from it; nothing where no trial has a sample."""
+    if not timed:
+        return {}
+    calls = np.concatenate([trial.call_ns for trial in timed])
+    median = statistics.median(trial.median_ns for trial in timed)
+    interval, method = _interval(timed, median)
+    contended = sum(trial.contended for trial in timed)
+    return {
+        "median_ns": median,
+        "ci_low_ns": interval.low if interval else None,
+        "ci_high_ns": interval.high if interval else None,
+        "ci_method": method,
+        "min_ns": float(calls.min()),
+        # A block of several calls hides how each of them varied.
+        "p95_ns": float(np.quantile(calls, 0.95)) if all(trial.iterations == 1 for trial in timed) else None,
+        "flop_per_s": shape.flop_nominal / median * 1e9 if median else None,
+        "bytes_per_s": shape.bytes_min / median * 1e9 if median else None,
+        "contended_share": contended / (contended + sum(trial.clean for trial in timed))
+        if any(trial.measured for trial in timed)
+        else None,
+    }
+
+
+def _interval(timed: Sequence[Trial], median: float) -> tuple[stats.Interval | None, str]:
+    """The 95 % interval of the median of trials in ns, and how it was made; None where there are too few samples for any."""
+    medians = [trial.median_ns for trial in timed]
+    if len(medians) >= TRIALS_FOR_T_INTERVAL and min(medians) > 0:
+        low, high = stats.log_t_interval(medians)
+        # Its centre is the geometric mean, and one far trial among many pulls that away from the median, or rounding
+        # does: an interval that left out its own figure would be read as a mistake.
+        return stats.Interval(min(low, median), max(high, median)), "trials"
+    within = [trial.interval for trial in timed]
+    if None in within:
+        return None, ""
+    return stats.Interval(min(each.low for each in within if each), max(each.high for each in within if each)), "within"
+
+
+def _derived_flags(timed: Sequence[Trial], trials_ok: int) -> set[Flag]:
+    """The flags that the samples raise: what one trial raises counts for its cell."""
+    flags = set().union(*(trial.flags for trial in timed))
+    if len(timed) < trials_ok:
+        flags.add(Flag.FEW_SAMPLES)  # an ok trial without any sample has no entry
+    if Flag.VERY_NOISY in flags:
+        flags.discard(Flag.NOISY)
+    medians = [trial.median_ns for trial in timed]
+    if medians and max(medians) - min(medians) > TRIALS_DISAGREE * statistics.median(medians):
+        flags.add(Flag.TRIALS_DISAGREE)
+    return flags
+
+
+def _flop_flags(flop_framework: float | None, shape: _Shape) -> set[Flag]:
+    """Whether the framework counts otherwise than both of our formulas; one that counts nothing disagrees with nobody."""
+    if not _known([flop_framework]):
+        return set()
+    counts = (shape.flop_nominal, shape.flop_exact)
+    return {Flag.FLOP_DISAGREE} if all(abs(flop_framework - ours) > FLOP_DISAGREE * ours for ours in counts) else set()

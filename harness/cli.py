@@ -1,0 +1,330 @@
+"""The command line: arguments in, calls to the other faces, text out. The only room that prints or exits.
+
+Nothing heavy is imported before a command needs it: `convbench --help` must stay quick.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.errors import SelectionError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.record import Run
+
+FAILED_CELLS, USAGE = 5, 2
+
+app = typer.Typer(
+    help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+
+class What(StrEnum):
+    """What `list` lists."""
+
+    SUITES = "suites"
+    WORKLOADS = "workloads"
+    BACKENDS = "backends"
+    DEVICES = "devices"
+    CELLS = "cells"
+
+
+class ShowFormat(StrEnum):
+    """How `show` prints."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class Frame(StrEnum):
+    """Which frame `export` writes."""
+
+    SUMMARY = "summary"
+    RECORDS = "records"
+    SAMPLES = "samples"
+
+
+Out = Annotated[Path, typer.Option("--out", help="The store of runs.")]
+Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]
+
+
+@app.command(epilog="Example: convbench run first --backend torch,jax --direction wgrad --quick")
+def run(
+    suite: Annotated[list[str] | None, typer.Argument(help="Names from suites/, or paths.")] = None,
+    out: Out = Path("results"),
+    reports: Reports = Path("reports"),
+    report: Annotated[bool, typer.Option(help="Write the HTML report at the end.")] = True,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find the run by; may be repeated.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backends to measure: torch,jax.")] = None,
+    device: Annotated[str | None, typer.Option(help="Devices to measure on: cpu,gpu:0.")] = None,
+    direction: Annotated[str | None, typer.Option(help="Directions: fprop, dgrad, wgrad, bprop, train.")] = None,
+    axis: Annotated[list[str] | None, typer.Option("-a", "--axis", help="Narrow any axis: mode=eager,compiled.")] = None,
+    keyword: Annotated[str | None, typer.Option("-k", help="Only cells whose id fits pytest's -k expression.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")] = False,
+    trials: Annotated[int | None, typer.Option(help="Trials, each in fresh processes.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of the operands.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads of every cell; 0 is all cores.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take in one trial.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
+) -> None:
+    """Measure suites, keep the results, and write a report for each."""
+    from harness import execute
+
+    narrowed = {
+        **_axes(axis), "backend": _words(backend), "device": _words(device), "direction": _words(direction),
+        "keyword": keyword, "threads": threads, "trials": 1 if quick and trials is None else trials, "timeout_s": timeout,
+    }  # fmt: skip
+    if resume:
+        if suite:
+            raise SelectionError("--resume goes on with a run as it was planned: name no suite beside it")
+        _finish(_watched(lambda watcher: execute.resume(_folder(out, resume), watcher)), out, reports, report)
+        return
+    if not suite:
+        raise SelectionError(f"name a suite: {_known_suites()}")
+    loaded = [_load(name) for name in suite]
+    selection = execute.select(narrowed)
+    if dry_run:
+        for one in loaded:
+            _print_plan(*execute.prepare(one, selection, seed))
+        return
+    command = " ".join(["convbench", *sys.argv[1:]])
+    for one in loaded:
+        measured = _watched(lambda watcher, one=one: execute.execute(
+            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command
+        ))  # fmt: skip
+        failed = _finish(measured, out, reports, report)
+    if failed:
+        raise typer.Exit(FAILED_CELLS)
+
+
+@app.command("list", epilog="Example: convbench list cells first")
+def list_(
+    what: Annotated[What, typer.Argument(help="What to list.")],
+    suite: Annotated[str | None, typer.Argument(help="The suite, for workloads and cells.")] = None,
+) -> None:
+    """List suites, the workloads or cells of one, or the backends and devices of this machine."""
+    from harness import execute
+    from harness.ask import suite as suites
+    from harness.backends import registry
+    from harness.isolate.wire import Hello
+    from harness.screen import listing
+
+    match what:
+        case What.SUITES:
+            rows = [(name, _load(str(path)).description) for name, path in sorted(suites.available().items())]
+            _out().print(listing(("suite", "what it is for"), rows))
+        case What.WORKLOADS:
+            one = _load(suite or _missing_suite(what))
+            rows = [(work.name, str(work.spec), str(work.count)) for work in one.workloads]
+            _out().print(listing(("workload", "shape", "layers"), rows))
+        case What.CELLS:
+            from harness.ask.selection import Selection
+
+            _print_plan(*execute.prepare(_load(suite or _missing_suite(what)), Selection(), 0))
+        case What.BACKENDS | What.DEVICES:
+            present = [name for name in registry.names() if registry.installed(name)]
+            answers = execute.probe(present)
+            rows = []
+            for name in registry.names():
+                answer = answers.get(name, f"not installed: pip install 'convbench[{name}]'")
+                if not isinstance(answer, Hello):
+                    rows.append((name, answer, ""))
+                elif what is What.BACKENDS:
+                    versions = ", ".join(f"{package} {version}" for package, version in answer.environment.packages.items())
+                    rows.append((name, versions, ", ".join(map(str, answer.devices))))
+                else:
+                    rows += [(str(device), name, answer.environment.gpu if device.kind == "gpu" else answer.environment.cpu)
+                             for device in answer.devices]  # fmt: skip
+            headings = ("backend", "versions", "devices") if what is What.BACKENDS else ("device", "backend", "hardware")
+            _out().print(listing(headings, sorted(rows)))
+
+
+@app.command(epilog="Example: convbench show latest --by backend")
+def show(
+    run: Annotated[str, typer.Argument(help="An id, a path, latest or latest~1.")] = "latest",
+    out: Out = Path("results"),
+    format: Annotated[
+        ShowFormat, typer.Option(help="table for people; md, csv and json carry every column.")
+    ] = ShowFormat.TABLE,
+    sort: Annotated[str | None, typer.Option(help="A column of the summary to sort by.")] = None,
+    by: Annotated[str | None, typer.Option(help="backend: a column per backend, as at the end of a run.")] = None,
+) -> None:
+    """Print the summary of a run."""
+    from harness import review, screen
+    from harness.store import exchange
+
+    summary, _ = review.figures(_folder(out, run))
+    if sort:
+        if sort not in summary:
+            raise SelectionError(f"--sort: found {sort!r}; allowed: {', '.join(summary.columns)}")
+        summary = summary.sort_values(sort, kind="stable")
+    if by not in (None, "backend"):
+        raise SelectionError(f"--by: found {by!r}; allowed: backend")
+    if format is ShowFormat.TABLE:
+        _out().print(screen.closing(summary) if by else screen.cells_table(summary))
+    else:
+        sys.stdout.write(exchange.render(summary, format.value))
+
+
+@app.command(epilog="Example: convbench export latest --format parquet --to first.parquet")
+def export(
+    runs: Annotated[list[str], typer.Argument(help="Ids, paths, latest or latest~1.")],
+    to: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Out = Path("results"),
+    format: Annotated[
+        ExportFormat | None, typer.Option(help="csv, json or parquet; by default what the name of --to says.")
+    ] = None,
+    what: Annotated[
+        Frame, typer.Option(help="summary: a row per cell; records: per trial and cell; samples: per block.")
+    ] = Frame.SUMMARY,
+) -> None:
+    """Write runs to a file that other programs read."""
+    import pandas as pd
+
+    from harness import review
+    from harness.store import exchange
+
+    ending = to.suffix.lstrip(".")
+    if format is None and ending not in list(ExportFormat):
+        raise SelectionError(f"--to: found {to}; allowed: a name that ends in .csv, .json or .parquet, or --format")
+    reader = {
+        Frame.SUMMARY: lambda folder: review.figures(folder)[0],
+        Frame.RECORDS: review.load,
+        Frame.SAMPLES: review.samples,
+    }
+    frames = [reader[what](_folder(out, run)) for run in runs]
+    exchange.export(pd.concat(frames, ignore_index=True), (format or ExportFormat(ending)).value, to)
+    typer.echo(to)
+
+
+@app.command(epilog="Example: convbench report latest --open")
+def report(
+    run: Annotated[str, typer.Argument(help="An id, a path, latest or latest~1.")] = "latest",
+    out: Out = Path("results"),
+    reports: Reports = Path("reports"),
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Build the HTML report of a run from what is stored."""
+    from harness import review
+
+    path = review.write_page(_folder(out, run), reports)
+    typer.echo(path)
+    if open_:
+        typer.launch(path.resolve().as_uri())
+
+
+# Helpers ------------------------------------------------------------------------------------------------------------------
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]
+
+
+def _axes(options: list[str] | None) -> dict[str, Any]:
+    from harness.ask.selection import parse_axis
+
+    return dict(parse_axis(option) for option in options or ())
+
+
+def _load(name: str) -> Any:
+    from harness.ask import suite as suites
+
+    return suites.load(name)
+
+
+def _known_suites() -> str:
+    from harness.ask import suite as suites
+
+    return ", ".join(sorted(suites.available()))
+
+
+def _missing_suite(what: What) -> str:
+    raise SelectionError(f"list {what}: name a suite: {_known_suites()}")
+
+
+def _folder(out: Path, run: str) -> Path:
+    from harness.store import table
+
+    return table.find(out, run)
+
+
+def _out() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def _err() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _print_plan(plan: Any, seconds: float) -> None:
+    from harness import units
+
+    for cell in plan.cells:
+        typer.echo(cell)
+    trials = len({step.trial for step in plan.steps})
+    typer.echo(f"{plan.suite}: {len(plan.cells)} cells x {trials} trials, about {units.wall(seconds)}", err=True)
+
+
+def _watched(measure: Any) -> "Run":
+    from harness.screen import Screen
+
+    with Screen(_err()) as watcher:
+        return measure(watcher)
+
+
+def _finish(run: "Run", out: Path, reports: Path, report: bool) -> bool:
+    """Print how a run ended, its id last; whether any cell failed."""
+    from harness import review, screen, units
+    from harness.execute import elapsed_s
+    from harness.record import Status
+
+    folder = out / "runs" / run.id
+    summary, _ = review.figures(folder)
+    console, messages = _out(), _err()
+    console.print(screen.closing(summary))
+    for line in screen.failures(summary):
+        console.print(line, markup=False)
+    seconds = elapsed_s(run)
+    messages.print(f"wall time {units.wall(seconds) if seconds is not None else units.MISSING}")
+    if not (summary["status"] == str(Status.OK)).any():
+        messages.print("nothing was measured: is a framework installed? pip install 'convbench[all]'", markup=False)
+    messages.print(f"results: {folder}", markup=False)
+    if report:
+        messages.print(f"report:  {review.write_page(folder, reports)}", markup=False)
+    typer.echo(run.id)
+    return any(Status(status).failed for status in summary["status"])
+
+
+def main() -> None:
+    """The entry point: what a user got wrong is one line on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"convbench: {error}", err=True)
+        sys.exit(USAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Suite -> sealed run: plan it, measure it on this host, keep every record as it comes. What a run means is `review`'s."""
+
+import contextlib
+import importlib.metadata
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import codec
+from harness.ask import axes, planning
+from harness.ask import suite as suites
+from harness.ask.selection import Selection, narrow
+from harness.ask.suite import Suite
+from harness.backends import registry
+from harness.errors import BusyError, SelectionError, UserError
+from harness.isolate import launcher
+from harness.isolate.wire import Hello
+from harness.record import METHOD_VERSION, Environment, Progress, Record, Run, Status
+from harness.spec import Device, Plan, Step
+from harness.store import journal, table
+
+PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
+LOGS = "logs"
+_CPU_ONLY = (Device("cpu"),)
+
+
+class Watcher:
+    """Told of a run as it goes on. This one says nothing; the command line's draws."""
+
+    def planned(self, plan: Plan, seconds: float) -> None:
+        """The plan, and the estimate of how long it takes."""
+
+    def progress(self, step: Step, progress: Progress) -> None:
+        """How far the step being measured is; its worker waits for this to return."""
+
+    def recorded(self, record: Record) -> None:
+        """One more record, already kept."""
+
+    def environment(self, environment: Environment) -> None:
+        """A worker of a new environment is ready."""
+
+
+def run(suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, **overrides: Any) -> Run:
+    """Measure a suite and return the sealed Run; its rows are `harness.load(out)`'s.
+
+    `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
+    and fields of the budget (`trials=1`). Raises UserError, SuiteError above all, before anything is measured.
+    """
+    return execute(suites.load(suite), select(overrides), out=out, tags=tags, seed=seed)
+
+
+def select(overrides: Mapping[str, Any]) -> Selection:
+    """Overrides by name, sorted into axes, keyword, threads and budget; None stands for not given."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    keyword, threads = given.pop("keyword", None), given.pop("threads", None)
+    chosen = {name: given.pop(name) for name in list(given) if name in (*axes.NAMES, "workload")}
+    texts = {name: [values] if isinstance(values, str) else [str(value) for value in values] for name, values in chosen.items()}
+    return Selection(axes=texts, keyword=keyword, threads=threads, budget=given)
+
+
+def prepare(suite: Suite, selection: Selection, seed: int) -> tuple[Plan, float]:
+    """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for."""
+    narrowed = narrow(suite, selection)
+    plan = planning.plan(narrowed, discover(_concerned(narrowed)), seed)
+    return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
+
+
+def execute(
+    suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
+    watcher: Watcher | None = None, command: str = "",
+) -> Run:  # fmt: skip
+    """`run`, for those who have the suite in hand and want to watch."""
+    with _alone():
+        plan, seconds = prepare(suite, selection, seed)
+        started = datetime.now(UTC)
+        run = Run(
+            id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
+            description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
+            method_version=METHOD_VERSION, seed=seed, command=command, started_at=started, tags=tuple(tags),
+        )  # fmt: skip
+        folder = journal.create(out, run)
+        (folder / PLAN).write_text(codec.dumps(plan))
+        return _measure(folder, run, plan, seconds, watcher or Watcher())
+
+
+def resume(folder: Path, watcher: Watcher | None = None) -> Run:
+    """Go on with a run that was cut off: what it has is kept, what is missing is measured."""
+    with _alone():
+        run = journal.read_run(folder)
+        try:
+            plan = codec.loads(Plan, (folder / PLAN).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / PLAN}: cannot be gone on with: {error}") from None
+        records, _ = journal.read(folder)
+        done = {record.order for record in records if record.status is not Status.NOT_RUN}
+        left = replace(plan, steps=tuple(step for step in plan.steps if step.order not in done))
+        return _measure(folder, run, left, planning.estimate(left, len(os.sched_getaffinity(0))), watcher or Watcher())
+
+
+def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher) -> Run:
+    """Measure, journal and seal. An interruption leaves rows that say so, and a run that can be resumed."""
+    watcher.planned(plan, seconds)
+    executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress)
+    missing = {step.order: step for step in plan.steps}
+    interrupted: BaseException | None = None
+    with journal.Journal(folder) as book:
+        try:
+            for answer in executor.execute(plan):
+                book.append(answer)
+                if isinstance(answer, Record):
+                    del missing[answer.order]
+                    watcher.recorded(answer)
+                else:
+                    watcher.environment(answer)
+        except BaseException as error:  # Ctrl-C above all: what was measured must be sealed whatever ended it
+            interrupted = error
+        for step in missing.values():
+            book.append(executor.row(step, Status.NOT_RUN, "the run ended before this cell"))
+    finished = replace(run, finished_at=None if missing else datetime.now(UTC), environments=tuple(journal.read(folder)[1]))
+    journal.finish(folder, finished)
+    table.seal(folder)
+    if interrupted is not None:
+        raise interrupted
+    return finished
+
+
+def _concerned(suite: Suite) -> tuple[str, ...]:
+    """The registered backends that a suite may use. Raises SelectionError for one that nobody registered."""
+    known = registry.names()
+    named = (*(suite.axes.backend or ()), *suite.also)
+    for name in named:
+        if name.partition("@")[0] not in known:
+            raise SelectionError(f"backend: found {name!r}; allowed: {', '.join(known)}")
+    return named or known
+
+
+def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
+    """The devices that each installed backend sees. Without an NVIDIA driver that is the CPU, and nothing is imported."""
+    installed = [name for name in backends if registry.installed(name.partition("@")[0])]
+    if not nvidia_driver():
+        return dict.fromkeys(installed, _CPU_ONLY)
+    answers = probe(installed)
+    # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
+    return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answers.items()}
+
+
+def probe(backends: Iterable[str]) -> dict[str, Hello | str]:
+    """What each backend says of its versions and devices, or why it cannot be loaded."""
+    with tempfile.TemporaryDirectory() as logs:
+        return launcher.probe({name: registry.find(name.partition("@")[0]) for name in backends}, Path(logs))
+
+
+def nvidia_driver() -> bool:
+    """Whether an NVIDIA driver answers on this machine."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        pynvml.nvmlShutdown()
+    except Exception:  # no library, no driver, no device: each version raises its own
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the host's lock: two runs at once would measure each other. Raises BusyError where another holds it."""
+    from filelock import FileLock, Timeout
+
+    path = Path(tempfile.gettempdir()) / "convbench.lock"
+    lock = FileLock(path, mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(f"another run is measuring on this host (it holds {path}); wait for it to end") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _commit(folder: Path) -> str:
+    """The commit of the checkout that the suite stands in, `-dirty` where it was changed; empty outside of one."""
+    if shutil.which("git") is None:
+        return ""
+    ask = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def version() -> str:
+    """The version of the installed package."""
+    return importlib.metadata.version("convbench")
+
+
+def elapsed_s(run: Run) -> float | None:
+    """How long a finished run took; None for one that was cut off."""
+    return (run.finished_at - run.started_at).total_seconds() if run.finished_at else None

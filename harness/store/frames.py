@@ -1,0 +1,152 @@
+"""Records to the two frames that stand on disk: one row per record, one row per sample.
+
+Here belongs what a column is made from. Where the records come from, and where the frames go, is `table`'s business.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.record import (
+    COLUMNS,
+    CONTENDED_SHARE,
+    RECORD_COLUMNS,
+    SAMPLE_COLUMNS,
+    Check,
+    Environment,
+    Memory,
+    Record,
+    Samples,
+    Series,
+)
+from harness.spec import Cell
+
+
+def conform(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The frame with exactly these columns, in this order and with the dtypes of COLUMNS. Raises KeyError if one is missing."""
+    return frame[list(columns)].astype({name: COLUMNS[name].dtype for name in columns})
+
+
+def empty(columns: Sequence[str]) -> pd.DataFrame:
+    """A frame of these columns without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=COLUMNS[name].dtype) for name in columns})
+
+
+def records_frame(records: Iterable[Record], environments: Iterable[Environment], suite: str) -> pd.DataFrame:
+    """One row per record with RECORD_COLUMNS; the suite's name and the machine's id come from what stands beside them."""
+    machines = {environment.id: environment.machine_id for environment in environments}
+    rows = [_row(record, suite, machines.get(record.environment_id, "")) for record in records]
+    if not rows:
+        return empty(RECORD_COLUMNS)
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in RECORD_COLUMNS})
+    frame["started_at"] = pd.to_datetime(frame["started_at"], utc=True)
+    return conform(frame, RECORD_COLUMNS)
+
+
+def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
+    # One literal with the columns in the order of the schema: the place to look up where a column comes from.
+    samples, memory, check = record.samples, record.memory, record.check
+    first = samples.series[0] if samples and samples.series else None
+    return {
+        "run_id": record.run_id,
+        "suite": suite,
+        "trial": record.trial,
+        "order": record.order,
+        **_axes(record.cell),
+        "status": str(record.status),
+        "reason": record.reason,
+        "flags": ",".join(record.flags),
+        "op": record.op,
+        "settings": ", ".join(f"{key}={value}" for key, value in sorted((record.settings or {}).items())),
+        "threads_used": record.threads_used,
+        **_checked(check),
+        **_timed(samples),
+        "iterations": first.iterations if first else None,
+        "stopped_by": first.stopped_by if first else "",
+        "flop_framework": record.flop_framework,
+        **_remembered(memory),
+        "started_at": record.started_at,
+        "environment_id": record.environment_id,
+        "machine_id": machine_id,
+    }
+
+
+def _axes(cell: Cell) -> dict[str, Any]:
+    return {
+        "workload": cell.workload,
+        "shape": str(cell.spec),
+        "direction": str(cell.direction),
+        "precision": str(cell.precision),
+        "layout": cell.layout.text(cell.spec.ndim),
+        "cache": str(cell.cache),
+        "backend": cell.backend,
+        "mode": str(cell.mode),
+        "optimizer": str(cell.optimizer or ""),
+        "device": str(cell.device),
+        "threads": cell.threads,
+        "count": cell.count,
+        "cell": str(cell),
+    }
+
+
+def _checked(check: Check | None) -> dict[str, Any]:
+    return {
+        "check_method": check.method if check else "",
+        "max_rel_err": check.max_rel_err if check else None,
+        "tolerance": check.tolerance if check else None,
+    }
+
+
+def _timed(samples: Samples | None) -> dict[str, Any]:
+    names = ("first_call_ns", "warmup_ns", "wall_ns", "cpu_ns", "steal_ns")
+    return {name: getattr(samples, name) if samples else None for name in names}
+
+
+def _remembered(memory: Memory | None) -> dict[str, Any]:
+    names = ("host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes")
+    return {
+        **{name: getattr(memory, name) if memory else None for name in names},
+        "memory_method": memory.method if memory else "",
+    }
+
+
+def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per sample with SAMPLE_COLUMNS: by record, then by series, then in the order of measuring."""
+    found = [(record, series) for record in records if record.samples for series in record.samples.series if series.block_ns]
+    if not found:
+        return empty(SAMPLE_COLUMNS)
+    lengths = [len(series.block_ns) for _, series in found]
+
+    def spread(values: Iterable[Any], dtype: Any) -> Any:
+        """One value per series, repeated for each of its samples."""
+        return np.repeat(np.array(list(values), dtype=dtype), lengths)
+
+    block_ns = np.concatenate([np.array(series.block_ns, dtype=np.int64) for _, series in found])
+    delay_ns, measured = (np.concatenate(parts) for parts in zip(*(_run_delay(series) for _, series in found), strict=True))
+    frame = pd.DataFrame(
+        {
+            "run_id": spread((record.run_id for record, _ in found), object),
+            "trial": spread((record.trial for record, _ in found), np.int64),
+            "cell": spread((str(record.cell) for record, _ in found), object),
+            "iterations": spread((series.iterations for _, series in found), np.int64),
+            "series": spread((str(series.kind) for _, series in found), object),
+            "index": np.concatenate([np.arange(length) for length in lengths]),
+            "block_ns": block_ns,
+            "run_delay_ns": pd.array(np.where(measured, delay_ns, 0), dtype="Int64"),
+            "contended": measured & (delay_ns > CONTENDED_SHARE * block_ns),
+        }
+    )
+    frame.loc[~measured, "run_delay_ns"] = pd.NA
+    return conform(frame, SAMPLE_COLUMNS)
+
+
+def _run_delay(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """The run delay of each block in ns, and whether it was measured: the kernel tells for every block of a series or none."""
+    count = len(series.block_ns)
+    if not series.run_delay_ns:
+        return np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    if len(series.run_delay_ns) != count:
+        raise ValueError(f"{len(series.run_delay_ns)} run delays for {count} blocks")
+    return np.array(series.run_delay_ns, dtype=np.int64), np.ones(count, dtype=bool)

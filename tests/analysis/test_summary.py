@@ -1,0 +1,261 @@
+import math
+
+import pandas as pd
+import pytest
+
+from harness import stats
+from harness.analysis.summary import SERIOUSNESS, summarize
+from harness.record import COLUMNS, SUMMARY_COLUMNS, Check, Flag, Memory, Status
+from harness.spec import Device, Direction, Optimizer
+from harness.store import frames
+from tests.builders import START, cell, environment, failed, record, samples, series
+
+
+def summary(*records):
+    return summarize(frames.records_frame(records, [environment()], "small"), frames.samples_frame(records))
+
+
+def row(*records):
+    found = summary(*records)
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def three(*medians, **overrides):
+    """A record per trial, each of 30 samples of one length."""
+    return [record([median] * 30, trial=trial, order=trial, **overrides) for trial, median in enumerate(medians)]
+
+
+def flags(*records):
+    return set(row(*records)["flags"].split(",")) - {""}
+
+
+def test_columns_and_dtypes_are_those_of_the_schema():
+    for found in (summary(), summary(*three(10, 20, 30)), summary(failed(Status.OOM, "no memory"))):
+        assert {name: str(dtype) for name, dtype in found.dtypes.items()} == {
+            name: COLUMNS[name].dtype for name in SUMMARY_COLUMNS
+        }
+
+
+def test_the_figure_is_the_median_of_the_medians_of_trials():
+    # Pooled, the median would be 1000: the trial with many samples must not outweigh the others.
+    found = row(record([1000] * 90), record([1040] * 30, trial=1, order=1), record([1030, 1050] * 15, trial=2, order=2))
+    assert found["median_ns"] == 1040
+    assert (found["trials"], found["samples"], found["status"], found["reason"], found["flags"]) == (3, 150, "ok", "", "")
+    assert (found["min_ns"], found["ci_method"]) == (1000, "trials")
+
+
+def test_the_interval_of_three_trials_is_a_t_interval_on_the_logs():
+    found = row(*three(1000, 1010, 1020))
+    centre = (math.log(1000) + math.log(1010) + math.log(1020)) / 3
+    deviation = math.sqrt(sum((math.log(value) - centre) ** 2 for value in (1000, 1010, 1020)) / 2)
+    half = 4.302652729911275 * deviation / math.sqrt(3)  # t at 97.5 % with 2 degrees of freedom, from a table
+    assert found["ci_low_ns"] == pytest.approx(math.exp(centre - half))
+    assert found["ci_high_ns"] == pytest.approx(math.exp(centre + half))
+
+
+def test_the_interval_holds_its_median():
+    many = [1000] * 40 + [9_000_000] * 19
+    low, high = stats.log_t_interval(many)
+    assert low > 1000
+    found = row(*three(*many))
+    assert (found["median_ns"], found["ci_low_ns"], found["ci_high_ns"]) == (1000, 1000, pytest.approx(high))
+    alike = row(*three(1003, 1003, 1003))
+    assert alike["ci_low_ns"] <= alike["median_ns"] <= alike["ci_high_ns"]
+
+
+def test_one_or_two_trials_have_the_interval_within_the_process():
+    # Of 30 values the 10th and the 21st enclose the median with 95 %: David and Nagaraja, table.
+    one = row(record(range(1, 31)))
+    assert one[["median_ns", "ci_low_ns", "ci_high_ns", "ci_method"]].tolist() == [15.5, 10, 21, "within"]
+    two = row(record(range(1, 31)), record(range(101, 131), trial=1, order=1))
+    assert two[["median_ns", "ci_low_ns", "ci_high_ns", "ci_method"]].tolist() == [65.5, 10, 121, "within"]
+
+
+def test_too_few_samples_have_no_interval():
+    found = row(record([1, 2, 3]))
+    assert found["median_ns"] == 2
+    assert found[["ci_low_ns", "ci_high_ns"]].isna().all()
+    assert found["ci_method"] == ""
+    assert row(record([1, 2, 3]), record(trial=1, order=1))[["ci_low_ns", "ci_method"]].isna().tolist() == [True, False]
+
+
+def test_times_are_of_one_call():
+    found = row(record(samples=samples(series(range(100, 200), iterations=10))))
+    assert (found["median_ns"], found["min_ns"]) == (14.95, 10)
+    assert pd.isna(found["p95_ns"])
+    assert row(record(range(101)))["p95_ns"] == 95
+
+
+def test_rates_and_counts_follow_from_the_shape():
+    found = row(*three(1000, 1000, 1000))
+    # x 16, w 18, y 32 elements of 4 bytes.
+    assert found[["flop_nominal", "flop_exact", "bytes_min"]].tolist() == [576, 400, 264]
+    assert found["flop_per_s"] == pytest.approx(576e6)
+    assert found["bytes_per_s"] == pytest.approx(264e6)
+    assert found["intensity_flop_per_byte"] == pytest.approx(576 / 264)
+    made = cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM)
+    train = row(record(of=made))
+    assert train[["flop_nominal", "flop_exact"]].tolist() == [3 * 576, 3 * 400]
+    # Read: x, w and two slots. Written: y, dx, dw, w and two slots.
+    assert train["bytes_min"] == 4 * (16 + 18 + 36 + 32 + 16 + 2 * 18 + 36)
+
+
+def test_other_measurements_are_merged_over_the_trials():
+    clock = [
+        {"first_call_ns": 30, "cpu_ns": 100, "wall_ns": 100, "steal_ns": 5},
+        {"first_call_ns": 10, "cpu_ns": 500, "wall_ns": 200, "steal_ns": 7},
+        {"first_call_ns": 20, "cpu_ns": 0, "wall_ns": 100, "steal_ns": None},
+    ]
+    records = [
+        record(
+            trial=trial,
+            order=trial,
+            samples=samples(series([9] * 30), **clock[trial]),
+            memory=Memory(100, (400, 800, 600)[trial], None, None, "VmHWM"),
+            check=Check(True, "integer", (0.5, 0.75, 0.25)[trial], 1.0),
+        )
+        for trial in range(3)
+    ]
+    found = row(*records)
+    assert found["first_call_ns"] == 20
+    assert found["effective_cores"] == 1.5
+    assert found["steal_ns"] == 12
+    assert (found["host_base_bytes"], found["host_peak_bytes"]) == (100, 600)
+    assert found["workspace_bytes"] == 600 - 100 - 128  # y is 32 elements of 4 bytes
+    assert found["max_rel_err"] == 0.75
+    assert found["started_at"] == pd.Timestamp(START)
+    assert found[["device_peak_bytes", "ceiling_share", "energy_per_call_j", "yardstick_ratio", "corrected_ns"]].isna().all()
+    facts = ["suite", "op", "settings", "threads_used", "check_method", "memory_method", "environment_id", "machine_id"]
+    assert found[facts].tolist() == [
+        "small", "torch.conv2d", "mkldnn=on, threads=2", 2, "integer", "VmHWM", "env-1", "machine-1",
+    ]  # fmt: skip
+
+
+def test_workspace_is_never_negative_and_counted_where_the_cell_ran():
+    assert row(record(memory=Memory(100, 110, None, None, "")))["workspace_bytes"] == 0
+    assert math.isnan(row(record(memory=Memory(None, None, 100, 900, "")))["workspace_bytes"])
+    on_gpu = record(of=cell(device=Device("gpu")), memory=Memory(1, 2, 100, 900, ""))
+    assert row(on_gpu)["workspace_bytes"] == 900 - 100 - 128
+    assert math.isnan(row(record(memory=None))["workspace_bytes"])
+
+
+def test_contended_samples_give_no_figure_and_a_share():
+    blocks = series([1000] * 30 + [5000] * 10, [0] * 30 + [4000] * 10)
+    found = row(record(samples=samples(blocks)), record(trial=1, order=1, samples=samples(series([1000] * 40, [0] * 40))))
+    assert (found["median_ns"], found["samples"], found["contended_share"]) == (1000, 70, 0.125)
+    assert found["p95_ns"] == 1000
+    assert math.isnan(row(*three(1, 2, 3))["contended_share"])
+
+
+def test_a_trial_without_a_clean_sample_keeps_its_figure():
+    blocks = samples(series([3000] * 30, [400] * 30))
+    found = row(record(samples=blocks, flags=(Flag.CONTENDED,)))
+    assert (found["median_ns"], found["samples"], found["contended_share"]) == (3000, 0, 1)
+    assert found["flags"] == "contended,few_samples"
+
+
+@pytest.mark.parametrize("place", range(len(SERIOUSNESS) - 1))
+def test_a_cell_has_the_status_of_its_worst_trial_and_no_figure(place):
+    worse, better = SERIOUSNESS[place], SERIOUSNESS[place + 1]
+    other = record(trial=1, order=1) if better is Status.OK else failed(better, "the lesser", trial=1, order=1)
+    found = row(record(), other, failed(worse, "the worse", trial=2, order=2))
+    assert (found["status"], found["reason"]) == (worse, "the worse")
+    figures = ["median_ns", "ci_low_ns", "ci_high_ns", "min_ns", "p95_ns", "first_call_ns", "flop_per_s", "bytes_per_s"]
+    assert found[[*figures, "workspace_bytes", "effective_cores", "host_peak_bytes", "contended_share"]].isna().all()
+    assert found["ci_method"] == ""
+    assert found["trials"] == (2 if better is Status.OK else 1)
+    assert found[["op", "flop_nominal", "shape"]].tolist() == ["torch.conv2d", 576, "n1 c1 k2 4x4 f3x3 p1x1"]
+
+
+def test_every_status_has_its_place():
+    order = ["incorrect", "crashed", "error", "oom", "timeout", "not_run", "unsupported", "skipped", "ok"]
+    assert list(SERIOUSNESS) == order
+    assert sorted(order) == sorted(Status)
+
+
+def test_the_first_reason_of_the_worst_status_counts():
+    found = row(failed(Status.OOM, "first"), failed(Status.OOM, "second", trial=1, order=1))
+    assert (found["reason"], found["trials"], found["samples"]) == ("first", 0, 0)
+
+
+def test_a_first_trial_that_knows_nothing_hides_no_fact():
+    found = row(failed(Status.CRASHED, "signal 11", environment_id=""), *three(1, 2, of=cell())[1:])
+    facts = ["op", "settings", "threads_used", "check_method", "memory_method", "environment_id"]
+    assert found[facts].tolist() == ["torch.conv2d", "mkldnn=on, threads=2", 2, "integer", "VmHWM", "env-1"]
+
+
+def test_what_a_failed_cell_knows_is_kept():
+    wrong = Check(ok=False, method="spot", max_rel_err=math.inf, tolerance=1.0)
+    found = row(record(), failed(Status.INCORRECT, "inf", trial=1, order=1, flags=(Flag.CONTENDED,)))
+    assert found["flags"] == "contended"
+    replaced = row(record(check=wrong))
+    assert (replaced["check_method"], replaced["max_rel_err"]) == ("spot", math.inf)
+
+
+def test_stored_and_derived_flags_are_joined_in_the_order_of_the_enum():
+    records = [
+        record([1000] * 9, flags=(Flag.UNSTEADY_WARMUP, Flag.CONTENDED)),
+        record([1200] * 30, trial=1, order=1, flags=(Flag.NOT_CONVERGED,), flop_framework=1.0),
+    ]
+    assert row(*records)["flags"] == "not_converged,contended,unsteady_warmup,few_samples,trials_disagree,flop_disagree"
+
+
+def test_a_clean_cell_raises_no_flag():
+    assert flags(*three(1000, 1010, 1020, flop_framework=400.0)) == set()
+
+
+@pytest.mark.parametrize(("last", "raised"), [(1090, False), (1110, True)])
+def test_trials_disagree(last, raised):
+    assert (flags(*three(1000, 1000, last)) == {"trials_disagree"}) == raised
+
+
+def test_only_the_stronger_noise_is_named():
+    noisy, very_noisy = ([1000 + width * (index * 37 % 61 - 30) / 30 for index in range(61)] for width in (150, 400))
+    as_blocks = [[round(value) for value in values] for values in (noisy, very_noisy)]
+    assert flags(record(as_blocks[0])) == {"noisy"}
+    assert flags(record(as_blocks[0]), record(as_blocks[1], trial=1, order=1)) == {"very_noisy"}
+
+
+@pytest.mark.parametrize(
+    ("count", "raised"), [(576, False), (400, False), (581, False), (403, False), (405, True), (1152, True)]
+)
+def test_flop_disagree_is_with_both_counts(count, raised):
+    assert (flags(*three(1000, 1000, 1000, flop_framework=float(count))) == {"flop_disagree"}) == raised
+
+
+def test_an_ok_trial_without_samples_is_flagged():
+    found = row(record(samples=None))
+    assert (found["status"], found["flags"], found["samples"]) == ("ok", "few_samples", 0)
+    assert math.isnan(found["median_ns"])
+
+
+def test_blocks_of_no_time_at_all_stop_nothing():
+    found = row(*three(0, 0, 0))
+    assert (found["median_ns"], found["ci_low_ns"], found["ci_method"]) == (0, 0, "within")
+    assert math.isnan(found["flop_per_s"])
+
+
+def test_runs_and_cells_are_kept_apart_in_the_order_of_measuring():
+    later = "20260302-000000-bbbb"
+    records = [
+        record([7] * 30, run_id=later, order=1),
+        record([9] * 30, run_id=later, order=0, of=cell(backend="jax")),
+        record([5] * 30, order=3),
+    ]
+    found = summary(*records)
+    assert found[["run_id", "backend", "median_ns"]].values.tolist() == [
+        ["20260301-023000-aaaa", "torch", 5], [later, "jax", 9], [later, "torch", 7],
+    ]  # fmt: skip
+
+
+def test_any_selection_of_rows_will_do_and_nothing_is_changed():
+    all_records = [*three(1000, 1010, 1020), record([5] * 30, of=cell(backend="jax"), order=9)]
+    records, sampled = frames.records_frame(all_records, [environment()], "small"), frames.samples_frame(all_records)
+    records.attrs["store"] = "results"
+    before = records.copy(), sampled.copy()
+    some = records[records["backend"] == "jax"]
+    assert summarize(some, sampled)["median_ns"].tolist() == [5]
+    assert summarize(records, sampled).attrs == {"store": "results"}
+    pd.testing.assert_frame_equal(records, before[0])
+    pd.testing.assert_frame_equal(sampled, before[1])

@@ -1,0 +1,239 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from harness.errors import RunNotFoundError, UserError
+from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, Flag, Memory, SeriesKind, Status
+from harness.spec import ConvSpec, Device, Direction, Layout, Optimizer
+from harness.store import journal, table
+from tests.builders import START, cell, environment, failed, record, run, samples, series
+
+FIRST, SECOND, THIRD = "20260301-023000-aaaa", "20260302-023000-bbbb", "20260302-043000-cccc"
+
+
+def make_run(root, id, *events, seal=False, **overrides):
+    folder = journal.create(root, run(id, **overrides))
+    with journal.Journal(folder) as log:
+        for event in events:
+            log.append(event)
+    if seal:
+        journal.finish(folder, run(id, **overrides, finished_at=START + timedelta(hours=1), environments=(environment(),)))
+        table.seal(folder)
+    return folder
+
+
+def dtypes(frame):
+    return {name: str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+def expected_dtypes(columns):
+    return {name: COLUMNS[name].dtype for name in columns}
+
+
+MANY = (
+    environment(),
+    record([10, 20], flags=(Flag.CONTENDED, Flag.NOT_CONVERGED), flop_framework=576.0),
+    failed(Status.OOM, "no memory", order=1, of=cell(backend="jax")),
+    record([30], order=2, trial=1, samples=samples(series([30], [1], iterations=4), series([7, 8], kind=SeriesKind.DEVICE))),
+)
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_a_row_holds_what_its_record_holds(tmp_path, seal):
+    make_run(tmp_path, FIRST, *MANY, seal=seal)
+    frame = table.load(tmp_path)
+    first = frame.iloc[0].to_dict()
+    assert {name: first[name] for name in ("run_id", "suite", "trial", "order", "status", "reason")} == {
+        "run_id": FIRST, "suite": "small", "trial": 0, "order": 0, "status": "ok", "reason": "",
+    }  # fmt: skip
+    assert first["flags"] == "contended,not_converged"
+    assert first["settings"] == "mkldnn=on, threads=2"
+    assert first["shape"] == "n1 c1 k2 4x4 f3x3 p1x1"
+    assert (first["layout"], first["optimizer"], first["device"]) == ("NCHW", "", "cpu")
+    assert (first["first_call_ns"], first["wall_ns"], first["cpu_ns"], first["steal_ns"]) == (5e6, 2e6, 3e6, 0)
+    assert (first["host_base_bytes"], first["host_peak_bytes"], first["memory_method"]) == (10_000, 11_000, "VmHWM")
+    assert (first["check_method"], first["max_rel_err"], first["tolerance"]) == ("integer", 0.25, 1.0)
+    assert (first["threads_used"], first["flop_framework"], first["machine_id"]) == (2, 576.0, "machine-1")
+    assert first["started_at"] == pd.Timestamp(START)
+    by_torch, by_jax = (f"conv/fprop/{backend}/eager/cpu/fp32/nchw/hot/t0" for backend in ("torch", "jax"))
+    assert frame["cell"].tolist() == [by_torch, by_jax, by_torch]
+    assert frame["iterations"].tolist() == [1, pd.NA, 4]
+    assert frame["stopped_by"].tolist() == ["interval", "", "interval"]
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_missing_text_is_empty_and_missing_numbers_are_missing(tmp_path, seal):
+    make_run(tmp_path, FIRST, *MANY, seal=seal)
+    row = table.load(tmp_path).iloc[1]
+    assert row["reason"] == "no memory"
+    assert not row[["op", "settings", "stopped_by", "check_method", "memory_method"]].any()
+    assert row[["threads_used", "iterations", "first_call_ns", "steal_ns", "host_peak_bytes", "tolerance"]].isna().all()
+
+
+@pytest.mark.parametrize("seal", [False, True])
+@pytest.mark.parametrize("events", [MANY, (), (failed(Status.ERROR, "all of them"),)])
+def test_frames_have_the_dtypes_of_the_schema(tmp_path, events, seal):
+    make_run(tmp_path, FIRST, *events, seal=seal)
+    assert dtypes(table.load(tmp_path)) == expected_dtypes(RECORD_COLUMNS)
+    assert dtypes(table.samples(tmp_path)) == expected_dtypes(SAMPLE_COLUMNS)
+
+
+def test_a_store_without_runs_has_empty_frames_of_the_right_dtypes(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        assert len(table.load(path)) == len(table.samples(path)) == len(table.runs(path)) == 0
+        assert dtypes(table.load(path)) == expected_dtypes(RECORD_COLUMNS)
+        assert dtypes(table.samples(path)) == expected_dtypes(SAMPLE_COLUMNS)
+
+
+def test_parquet_and_journal_give_the_same_frames(tmp_path):
+    folder = make_run(tmp_path, FIRST, *MANY, seal=True)
+    sealed = table.load(folder), table.samples(folder)
+    (folder / "records.parquet").unlink()
+    (folder / "samples.parquet").unlink()
+    for before, after in zip(sealed, (table.load(folder), table.samples(folder)), strict=True):
+        pd.testing.assert_frame_equal(before, after)
+    assert (folder / journal.JOURNAL).exists()
+
+
+def test_the_samples_of_every_series_stand_in_order_with_their_delay(tmp_path):
+    blocks = samples(series([1000, 1000, 1000], [10, 11, 0], iterations=2), series([70, 80], kind=SeriesKind.DEVICE))
+    make_run(tmp_path, FIRST, record(samples=blocks), record([5], order=1, trial=1))
+    frame = table.samples(tmp_path)
+    assert frame["series"].tolist() == ["latency"] * 3 + ["device"] * 2 + ["latency"]
+    assert frame["index"].tolist() == [0, 1, 2, 0, 1, 0]
+    assert frame["trial"].tolist() == [0] * 5 + [1]
+    assert frame["iterations"].tolist() == [2, 2, 2, 1, 1, 1]
+    assert frame["block_ns"].tolist() == [1000, 1000, 1000, 70, 80, 5]
+    assert frame["run_delay_ns"].tolist() == [10, 11, 0, pd.NA, pd.NA, pd.NA]
+    # 1 % of 1000 ns is 10 ns: exactly that is still clean.
+    assert frame["contended"].tolist() == [False, True, False, False, False, False]
+
+
+def test_axes_of_other_kinds_of_cells(tmp_path):
+    conv = ConvSpec(2, 4, 4, (9,), (3,), (2,), (1,), ((1, 0),), groups=4)
+    made = cell(
+        spec=conv, direction=Direction.TRAIN, optimizer=Optimizer.ADAM, device=Device("gpu", 1), layout=Layout.CHANNELS_LAST
+    )
+    memory = Memory(None, None, 1, 2, "counters")
+    make_run(tmp_path, FIRST, record(of=made, memory=memory))
+    row = table.load(tmp_path).iloc[0]
+    assert row[["shape", "layout", "optimizer", "device"]].tolist() == ["n2 c4 k4 9 f3 s2 p1-0 g4", "NWC", "adam", "gpu:1"]
+    assert (row["device_base_bytes"], row["device_peak_bytes"]) == (1, 2)
+
+
+def test_rows_are_in_the_order_of_runs_and_of_measuring(tmp_path):
+    make_run(tmp_path, SECOND, record(order=1, run_id=SECOND), record(order=0, trial=1, run_id=SECOND), seal=True)
+    make_run(tmp_path, FIRST, record(order=5))
+    frame = table.load(tmp_path)
+    assert list(zip(frame["run_id"], frame["order"], strict=True)) == [(FIRST, 5), (SECOND, 0), (SECOND, 1)]
+    assert frame.index.tolist() == [0, 1, 2]
+    assert frame.attrs["store"] == str(tmp_path)
+    assert table.load(tmp_path / "runs" / SECOND)["run_id"].unique().tolist() == [SECOND]
+
+
+def test_a_cell_that_was_measured_again_counts_once(tmp_path):
+    make_run(tmp_path, FIRST, failed(Status.NOT_RUN, "stopped"), record([9], order=1))
+    assert table.load(tmp_path)[["order", "status"]].values.tolist() == [[1, "ok"]]
+    assert table.samples(tmp_path)["block_ns"].tolist() == [9]
+
+
+def test_a_sealed_run_that_grew_is_read_from_its_journal(tmp_path):
+    folder = make_run(tmp_path, FIRST, record(), seal=True)
+    with journal.Journal(folder) as log:
+        log.append(record([9], trial=1, order=1))
+    assert len(table.load(tmp_path)) == 2
+    assert table.samples(tmp_path)["block_ns"].tolist() == [1000] * 30 + [9]
+    table.seal(folder)
+    (folder / journal.JOURNAL).unlink()
+    assert len(table.load(tmp_path)) == 2
+
+
+def test_a_table_of_an_older_schema_or_a_broken_one_is_read_from_the_journal(tmp_path):
+    folder = make_run(tmp_path, FIRST, *MANY, seal=True)
+    whole = table.load(tmp_path)
+    path = folder / "records.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("machine_id"), path)
+    pd.testing.assert_frame_equal(table.load(tmp_path), whole)
+    path.write_bytes(b"PAR1 no more")
+    pd.testing.assert_frame_equal(table.load(tmp_path), whole)
+    (folder / journal.JOURNAL).unlink()
+    with pytest.raises(UserError, match=r"records\.parquet is damaged, and there is no journal"):
+        table.load(folder)
+
+
+def test_a_damaged_run_is_named_and_the_others_are_read(tmp_path):
+    make_run(tmp_path, FIRST, record())
+    broken = make_run(tmp_path, SECOND, record(run_id=SECOND))
+    (broken / journal.RUN).write_text("{")
+    (tmp_path / "runs" / "stray").mkdir()
+    for read in (table.load, table.samples, table.runs):
+        with pytest.warns(UserWarning, match="left out") as caught:
+            assert len(read(tmp_path)) > 0
+        assert [SECOND in str(caught[0].message), "stray" in str(caught[1].message)] == [True, True]
+        assert {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(UserError, match="is damaged"):
+        table.load(broken)
+
+
+def test_runs_are_listed_with_their_environments(tmp_path):
+    make_run(tmp_path, SECOND, environment(), record(run_id=SECOND))
+    make_run(tmp_path, FIRST, environment(), record(), seal=True)
+    found = table.runs(tmp_path)
+    assert [each.id for each in found] == [FIRST, SECOND]
+    assert [each.finished_at is None for each in found] == [False, True]
+    assert [each.environments for each in found] == [(environment(),)] * 2
+    assert table.runs(tmp_path / "runs" / SECOND) == found[1:]
+
+
+def test_a_run_is_found_by_every_name_it_goes_by(tmp_path):
+    for id in (FIRST, SECOND, THIRD):
+        make_run(tmp_path, id)
+    (tmp_path / "runs" / "zzz-no-run").mkdir()
+    folder = tmp_path / "runs"
+    assert table.find(tmp_path, "latest") == table.find(tmp_path, "latest~0") == folder / THIRD
+    assert table.find(tmp_path, "latest~2") == folder / FIRST
+    assert table.find(tmp_path, SECOND) == folder / SECOND
+    assert table.find(tmp_path, "20260301") == folder / FIRST
+    assert table.find(tmp_path / "elsewhere", str(folder / FIRST)) == folder / FIRST
+
+
+def test_a_run_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    for id in (FIRST, SECOND, THIRD):
+        make_run(tmp_path, id)
+    there = f"{tmp_path} holds {THIRD}, {SECOND}, {FIRST}"
+    for which in ("latest~3", "20270101", "latest~x", "", str(tmp_path)):
+        with pytest.raises(RunNotFoundError) as caught:
+            table.find(tmp_path, which)
+        assert str(caught.value) == f"no run {which!r}: {there}"
+    with pytest.raises(RunNotFoundError, match=f"'20260302' is the start of 2 runs: {THIRD}, {SECOND}"):
+        table.find(tmp_path, "20260302")
+    with pytest.raises(RunNotFoundError, match="holds no runs"):
+        table.find(tmp_path / "nowhere", "latest")
+
+
+def test_of_many_runs_the_newest_are_named(tmp_path):
+    for day in range(1, 9):
+        make_run(tmp_path, f"2026010{day}-aaaa")
+    with pytest.raises(RunNotFoundError, match=r"20260108-aaaa, .*20260104-aaaa and 3 older$"):
+        table.find(tmp_path, "x")
+
+
+def test_sealing_needs_a_journal(tmp_path):
+    folder = journal.create(tmp_path, run())
+    with pytest.raises(RunNotFoundError, match="to seal"):
+        table.seal(folder)
+    assert len(table.load(tmp_path)) == 0
+
+
+def test_times_of_any_zone_are_utc(tmp_path):
+    there = datetime.fromisoformat("2026-03-01T04:30:00+02:00")
+    make_run(tmp_path, FIRST, record(started_at=there))
+    assert table.load(tmp_path)["started_at"].tolist() == [pd.Timestamp(datetime(2026, 3, 1, 2, 30, tzinfo=UTC))]
+
+
+def test_run_json_is_plain_json(tmp_path):
+    folder = make_run(tmp_path, FIRST)
+    assert json.loads((folder / journal.RUN).read_text())["started_at"] == "2026-03-01T02:30:00.123456+00:00"

@@ -1,0 +1,34 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
+
+ROOT = Path(__file__).parents[1]
+
+
+def columns(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "columns", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_page_is_what_the_schema_says():
+    result = columns("--check")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_stale_or_missing_page_is_told(tmp_path):
+    page = tmp_path / "columns.md"
+    assert columns("--check", "--out", page).returncode == 1
+    assert columns("--out", page).returncode == 0
+    assert columns("--check", "--out", page).returncode == 0
+    page.write_text(page.read_text() + "more\n")
+    result = columns("--check", "--out", page)
+    assert (result.returncode, result.stderr) == (1, f"{page} is stale; run scripts/columns\n")
+
+
+def test_every_column_is_on_the_page_once_per_frame():
+    rows = [line.split(" | ")[0] for line in (ROOT / "docs" / "columns.md").read_text().splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{name}`" for name in (*RECORD_COLUMNS, *SAMPLE_COLUMNS, *SUMMARY_COLUMNS)]
+    assert set(COLUMNS) == {*RECORD_COLUMNS, *SAMPLE_COLUMNS, *SUMMARY_COLUMNS}
