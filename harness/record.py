@@ -7,14 +7,15 @@ repairs the history too.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.spec import Cell
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 1
 
-# A block whose threads stood runnable but not running for more than this share of its wall time is contended.
+# A block is contended where its threads stood runnable but not running for more than this share of its wall time, while
+# threads of other processes ran for more than it. The first alone says nothing: frameworks wait for themselves.
 CONTENDED_SHARE = 0.01
 
 
@@ -91,15 +92,27 @@ class SeriesKind(StrEnum):
 class Series:
     """The samples of one kind. A sample is a block of `iterations` calls; tuples are in the order of measuring.
 
-    `run_delay_ns` is the time the process's threads stood runnable but not running, per block, shared out by wall time
-    where a group of short blocks was read together; empty where the kernel does not tell.
+    `run_delay_ns` is the time the process's threads stood runnable but not running, `others_ns` the time that threads of
+    other processes ran; per block, shared out by wall time where a group of short blocks was read together; empty where
+    the kernel does not tell.
     """
 
     kind: SeriesKind
     iterations: int
     block_ns: tuple[int, ...]
     run_delay_ns: tuple[int, ...]
+    others_ns: tuple[int, ...]
     stopped_by: str
+
+
+def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
+    """Whether a block was disturbed: numbers give a bool, arrays an array of them; NaN stands for not measured.
+
+    Without a run delay nothing can be said; without the others, every wait counts.
+    """
+    limit = CONTENDED_SHARE * block_ns
+    waited, alone = run_delay_ns > limit, others_ns <= limit
+    return waited > alone  # waited and not alone, for bools and arrays of them alike
 
 
 @dataclass(frozen=True)
@@ -272,7 +285,8 @@ _SAMPLE = {
     "index": Column("int64", "", "Place of the sample in its series, from 0."),
     "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),
     "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
-    "contended": Column("bool", "", "Whether run_delay_ns exceeds 1 % of block_ns; such samples are kept, and left out of every figure."),
+    "others_ns": Column("Int64", "ns", "Time that threads of other processes ran; missing: not measured."),
+    "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure."),
 }  # fmt: skip
 
 _FIGURES = {

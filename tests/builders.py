@@ -28,10 +28,15 @@ def cell(**overrides: Any) -> Cell:
 
 
 def series(
-    block_ns: Sequence[int], delay_ns: Sequence[int] = (), iterations: int = 1, kind: SeriesKind = SeriesKind.LATENCY
+    block_ns: Sequence[int],
+    delay_ns: Sequence[int] = (),
+    iterations: int = 1,
+    kind: SeriesKind = SeriesKind.LATENCY,
+    others_ns: Sequence[int] | None = None,
 ) -> Series:
-    """A series that stopped because its interval was narrow enough."""
-    return Series(kind, iterations, tuple(block_ns), tuple(delay_ns), "interval")
+    """A series that stopped because its interval was narrow enough; others ran as long as it did unless told otherwise."""
+    others = (block_ns if delay_ns else ()) if others_ns is None else others_ns
+    return Series(kind, iterations, tuple(block_ns), tuple(delay_ns), tuple(others), "interval")
 
 
 def samples(*found: Series, **overrides: Any) -> Samples:

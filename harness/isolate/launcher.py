@@ -51,6 +51,7 @@ class Worker:
     def __init__(self, setup: Setup, log: Path) -> None:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
+            self.log_start = output.tell()  # what stands before was printed by workers before this one
             # -P: a numpy.py in the user's folder must not shadow anything.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "harness.isolate.worker", str(theirs.fileno())],
@@ -93,7 +94,8 @@ class Worker:
             self.kill()
             return "the worker stopped talking"
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        printed = self.log.read_bytes()[self.log_start :] if self.log.exists() else b""
+        lines = printed.decode(errors="replace").strip().splitlines()
         return f"{cause}; last output: {lines[-1][:200]}" if lines else cause
 
     def stop(self) -> None:

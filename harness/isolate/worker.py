@@ -5,6 +5,7 @@ variables that all libraries read, the backend's own variables. Only then numpy 
 """
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -48,6 +49,9 @@ def _serve(channel: Channel) -> None:
     from harness.measure import environment
     from harness.measure.engine import Engine
 
+    # A framework leaves some hundred thousand objects; collecting them anew for every cell would take longer than sampling.
+    gc.collect()
+    gc.freeze()
     here = environment.describe(setup.backend, kind.distributions)
     channel.send(Hello(here, devices))
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id)

@@ -21,7 +21,7 @@ from harness.backends.base import Backend, Operands, Prepared
 from harness.measure import clock as clocks
 from harness.measure import memory, oracle, witness
 from harness.measure.stopping import CHECK_EVERY, Stopping
-from harness.record import CONTENDED_SHARE, Check, Flag, Memory, Progress, Record, Samples, Series, SeriesKind, Status
+from harness.record import Check, Flag, Memory, Progress, Record, Samples, Series, SeriesKind, Status, contended
 from harness.spec import Budget, Cache, Cell, Direction, Step
 from harness.stats import median_interval
 
@@ -29,9 +29,12 @@ from harness.stats import median_interval
 _CLOCK_READS_PER_BLOCK = 10_000
 # Run delay is read around a group of blocks, long enough that reading takes under a tenth of the time.
 _GROUP_TO_READING = 12
+_REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
 _CACHE_FALLBACK_BYTES = 32 * 2**20
 _PROGRESS_EVERY_NS = 1_000_000_000
+# How frameworks say that memory ran out: torch on the GPU and on the CPU, XLA, TensorFlow, the C++ library.
+_STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")
 
 
 Observe = Callable[[Progress], None]
@@ -67,16 +70,16 @@ class Engine:
     def measure(self, step: Step, observe: Observe = lambda progress: None) -> Record:
         """The record of one step; a failure of any kind is a record too. `observe` is called between blocks."""
         started, facts = datetime.now(UTC), _Facts()
-        reason = self.backend.supports(step.cell) or _unsupported(step.cell)
-        if reason:
-            facts.status, facts.reason = Status.UNSUPPORTED, reason
-        else:
-            try:
+        try:
+            reason = self.backend.supports(step.cell) or _unsupported(step.cell)
+            if reason:
+                facts.status, facts.reason = Status.UNSUPPORTED, reason
+            else:
                 self._fill(facts, step.cell, observe)
-            except Exception as error:  # a failed cell is data, whatever the framework threw
-                facts.status, facts.reason = _failure(error)
-            finally:
-                gc.enable()
+        except Exception as error:  # a failed cell is data, whatever the framework threw
+            facts.status, facts.reason = _failure(error)
+        finally:
+            gc.enable()
         return Record(
             run_id=self.run_id, trial=step.trial, order=step.order, cell=step.cell, status=facts.status, reason=facts.reason,
             flags=tuple(flag for flag in Flag if flag in facts.flags), op=facts.op, settings=facts.settings,
@@ -101,11 +104,13 @@ class Engine:
             if not facts.check.ok:
                 facts.status, facts.reason = Status.INCORRECT, _wrong(facts.check)
                 return
-            sampler = _Sampler(self, cell, prepared, facts, observe)
-            with self._spending(facts, "warmup"):
-                warmup_ns = sampler.warm_up()
-            with self._spending(facts, "sampling"):
-                series, totals = sampler.sample()
+            # The witness is called before the warm-up: who else is active shows between two looks.
+            with _Witness(self.clock) as looking:
+                sampler = _Sampler(self, cell, prepared, facts, observe)
+                with self._spending(facts, "warmup"):
+                    warmup_ns = sampler.warm_up()
+                with self._spending(facts, "sampling"):
+                    series, totals = sampler.sample(looking)
             facts.samples = Samples((series,), first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
             with self._spending(facts, "memory"):
                 facts.memory = memory.measure(sampler.call, getattr(prepared, "device_memory", lambda: None)())
@@ -129,9 +134,7 @@ def _unsupported(cell: Cell) -> str | None:
 def _failure(error: Exception) -> tuple[Status, str]:
     first_line = next(iter(str(error).strip().splitlines()), "")
     text = f"{type(error).__name__}: {first_line}"[:500]
-    starved = isinstance(error, MemoryError) or any(
-        mark in f"{type(error).__name__} {error}" for mark in ("OutOfMemory", "out of memory", "RESOURCE_EXHAUSTED", "OOM when")
-    )
+    starved = isinstance(error, MemoryError) or any(mark in f"{type(error).__name__} {error}" for mark in _STARVED)
     return (Status.OOM if starved else Status.ERROR), text
 
 
@@ -195,7 +198,7 @@ class _Sampler:
         """Run blocks until they are steady and of the right size; the time it took, in ns."""
         budget, begun = self.budget, self.clock()
         least_ns = (budget.warmup_cpu_s if self.cell.device.kind == "cpu" else budget.warmup_gpu_s) * 1e9
-        calls, before = 0, math.inf
+        calls, before = 0, math.nan  # agrees with nothing: two blocks of the final size must
         while True:
             self.make_ready()
             block = self.block()
@@ -209,7 +212,7 @@ class _Sampler:
                 if not steady:
                     self.flags.append(Flag.UNSTEADY_WARMUP)
                 return spent
-            before = math.inf if grown else block
+            before = math.nan if grown else block
 
     def _grow(self, block: int) -> bool:
         """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
@@ -218,50 +221,45 @@ class _Sampler:
         self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.block_ns / max(block, 1)))
         return True
 
-    def sample(self) -> tuple[Series, _Totals]:
-        """Blocks until the stopping rule is content; those in which the process waited for a core are replaced."""
-        rule, delays = Stopping(self.budget, self.iterations), witness.RunDelay()
-        blocks: list[int] = []
-        run_delay: list[int] = []
+    def sample(self, looking: "_Witness") -> tuple[Series, _Totals]:
+        """Blocks until the stopping rule is content; those in which the process waited for others are replaced."""
+        rule = Stopping(self.budget, self.iterations)
+        blocks: list[tuple[int, float, float]] = []  # wall time, run delay and others' time, in ns; NaN for not measured
         wall = cpu = 0
         steal, told = witness.steal_ns(), self.clock()
-        group_ns = _GROUP_TO_READING * self._reading_ns(delays)
-        # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
-        alone = self.cold is not None or self.cell.direction is Direction.TRAIN
         gc.collect()
         gc.disable()
+        looking.refresh()
+        # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
+        alone = self.cold is not None or self.cell.direction is Direction.TRAIN
         while not rule.done():
             self.make_ready()
-            before, cpu_before = delays.read(), time.process_time_ns()
+            delay, others = looking.read()
+            cpu_before = time.process_time_ns()
             group = [self.block()]
-            while not alone and sum(group) < group_ns and len(group) < CHECK_EVERY:
+            while not alone and sum(group) < looking.group_ns and len(group) < CHECK_EVERY:
                 group.append(self.block())
             cpu += time.process_time_ns() - cpu_before
-            after, group_wall = delays.read(), sum(group)
+            delay_after, others_after = looking.read()
+            group_wall = sum(group)
             wall += group_wall
-            share = (after - before) / group_wall if after is not None and before is not None else None
             for block in group:
-                rule.add(block, contended=share is not None and share > CONTENDED_SHARE)
-                blocks.append(block)
-                if share is not None:
-                    run_delay.append(round(share * block))
-            if len(blocks) % CHECK_EVERY < len(group):
-                delays.refresh()
+                part = block / group_wall
+                found = block, (delay_after - delay) * part, (others_after - others) * part
+                rule.add(block, contended=contended(*found))
+                blocks.append(found)
+            if looking.stale:
+                looking.refresh()
             if self.clock() - told >= _PROGRESS_EVERY_NS:
                 self._tell(rule)
                 told = self.clock()
         gc.enable()
-        delays.close()
         steal_after = witness.steal_ns()
         stolen = steal_after - steal if steal is not None and steal_after is not None else None
         self._flag(rule, len(blocks))
-        series = Series(SeriesKind.LATENCY, self.iterations, tuple(blocks), tuple(run_delay), rule.why)
+        times, delays, others_times = zip(*blocks, strict=True)
+        series = Series(SeriesKind.LATENCY, self.iterations, times, _measured(delays), _measured(others_times), rule.why)
         return series, _Totals(wall, cpu, stolen)
-
-    def _reading_ns(self, delays: witness.RunDelay) -> int:
-        begun = self.clock()
-        delays.read()
-        return self.clock() - begun
 
     def _tell(self, rule: Stopping) -> None:
         if rule.clean:
@@ -276,6 +274,49 @@ class _Sampler:
         enough = min(self.budget.min_samples, self.budget.slow_min_samples)
         if drawn - len(rule.clean) > _CONTENDED_BLOCKS * drawn or len(rule.clean) < enough <= drawn:
             self.flags.append(Flag.CONTENDED)
+
+
+class _Witness:
+    """The run delay of this process and the time that others ran, read together; knows what reading costs."""
+
+    def __init__(self, clock: clocks.Clock) -> None:
+        self.clock = clock
+        begun = clock()
+        self.delay, self.others = witness.RunDelay(), witness.Others()
+        self.refresh_cost_ns = clock() - begun
+        self.looked = clock()
+        self.read()
+        self.group_ns = _GROUP_TO_READING * (clock() - self.looked)
+
+    def __enter__(self) -> "_Witness":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.delay.close()
+        self.others.close()
+
+    def read(self) -> tuple[float, float]:
+        """(run delay, others' time) so far, in ns; NaN for not measured."""
+        delay, others = self.delay.read(), self.others.read()
+        return math.nan if delay is None else delay, math.nan if others is None else others
+
+    @property
+    def stale(self) -> bool:
+        """Whether to look for new threads: looking costs milliseconds where there are many."""
+        return self.clock() - self.looked > _REFRESH_TO_COST * self.refresh_cost_ns
+
+    def refresh(self) -> None:
+        """Look for threads that were born or woke up since."""
+        begun = self.clock()
+        self.delay.refresh()
+        self.others.refresh(begun - self.looked)
+        self.looked = self.clock()
+        self.refresh_cost_ns = self.looked - begun
+
+
+def _measured(values: tuple[float, ...]) -> tuple[int, ...]:
+    """Whole nanoseconds; empty where nothing was measured."""
+    return () if any(map(math.isnan, values)) else tuple(map(round, values))
 
 
 class _Eviction:

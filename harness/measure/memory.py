@@ -5,7 +5,6 @@ from earlier calls are handed back first where the C library can, and what it st
 """
 
 import ctypes
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def measure(call: Callable[[], object], device: tuple[int, int, str] | None) -> 
     """
     device_base, device_peak, device_method = device or (None, None, "")
     try:
-        gc.collect()
         _trim()
         base = _kibibytes("VmRSS")
         _CLEAR.write_text(_RESET_HIGH_WATER_MARK)

@@ -21,7 +21,7 @@ class Stopping:
         self.budget, self.iterations = budget, iterations
         self.clean: list[int] = []
         self.why = ""
-        self._drawn, self._drawn_ns, self._clean_ns = 0, 0, 0
+        self._drawn, self._drawn_ns, self._clean_ns, self._looked = 0, 0, 0, 0
         self._mean = self._squares = 0.0  # Welford's running mean and sum of squared deviations
         self._noise: deque[float] = deque(maxlen=NOISE_WINDOW)
 
@@ -47,8 +47,11 @@ class Stopping:
         enough = budget.slow_min_samples if slow else budget.min_samples
         max_s = budget.slow_max_time_s if slow else budget.max_time_s
         n = len(self.clean)
-        if n >= enough and n % CHECK_EVERY == 0 and self._clean_ns >= budget.min_time_s * 1e9:
-            self.why = self._content()
+        # Blocks may be added several at a time, so that n need not be a multiple whenever one asks.
+        if n // CHECK_EVERY > self._looked:
+            self._looked = n // CHECK_EVERY
+            if n >= enough and self._clean_ns >= budget.min_time_s * 1e9:
+                self.why = self._content()
         if not self.why and (n >= budget.max_samples or self._drawn >= budget.replace_factor * budget.max_samples):
             self.why = "max_samples"
         # The time cap yields to the minimum of samples for slow calls only, and never beyond the replacement factor.

@@ -11,7 +11,6 @@ import pandas as pd
 
 from harness.record import (
     COLUMNS,
-    CONTENDED_SHARE,
     RECORD_COLUMNS,
     SAMPLE_COLUMNS,
     Check,
@@ -20,6 +19,7 @@ from harness.record import (
     Record,
     Samples,
     Series,
+    contended,
 )
 from harness.spec import Cell
 
@@ -124,7 +124,8 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
         return np.repeat(np.array(list(values), dtype=dtype), lengths)
 
     block_ns = np.concatenate([np.array(series.block_ns, dtype=np.int64) for _, series in found])
-    delay_ns, measured = (np.concatenate(parts) for parts in zip(*(_run_delay(series) for _, series in found), strict=True))
+    delay_ns = np.concatenate([_witnessed(series, series.run_delay_ns) for _, series in found])
+    others_ns = np.concatenate([_witnessed(series, series.others_ns) for _, series in found])
     frame = pd.DataFrame(
         {
             "run_id": spread((record.run_id for record, _ in found), object),
@@ -134,19 +135,24 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
             "series": spread((str(series.kind) for _, series in found), object),
             "index": np.concatenate([np.arange(length) for length in lengths]),
             "block_ns": block_ns,
-            "run_delay_ns": pd.array(np.where(measured, delay_ns, 0), dtype="Int64"),
-            "contended": measured & (delay_ns > CONTENDED_SHARE * block_ns),
+            "run_delay_ns": _whole(delay_ns),
+            "others_ns": _whole(others_ns),
+            "contended": contended(block_ns, delay_ns, others_ns),
         }
     )
-    frame.loc[~measured, "run_delay_ns"] = pd.NA
     return conform(frame, SAMPLE_COLUMNS)
 
 
-def _run_delay(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The run delay of each block in ns, and whether it was measured: the kernel tells for every block of a series or none."""
+def _witnessed(series: Series, values: tuple[int, ...]) -> np.ndarray:
+    """One number of ns per block, NaN where it was not measured: the kernel tells for every block of a series or none."""
     count = len(series.block_ns)
-    if not series.run_delay_ns:
-        return np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
-    if len(series.run_delay_ns) != count:
-        raise ValueError(f"{len(series.run_delay_ns)} run delays for {count} blocks")
-    return np.array(series.run_delay_ns, dtype=np.int64), np.ones(count, dtype=bool)
+    if not values:
+        return np.full(count, np.nan)
+    if len(values) != count:
+        raise ValueError(f"{len(values)} readings of the witness for {count} blocks")
+    return np.array(values, dtype=float)
+
+
+def _whole(values: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Whole numbers, NaN as missing."""
+    return pd.array(values, dtype="Float64").astype("Int64")

@@ -112,6 +112,16 @@ def test_the_samples_of_every_series_stand_in_order_with_their_delay(tmp_path):
     assert frame["contended"].tolist() == [False, True, False, False, False, False]
 
 
+def test_a_block_that_waited_is_contended_only_where_others_ran_or_cannot_be_seen(tmp_path):
+    waited = [20, 20, 20]
+    seen = record(samples=samples(series([1000, 1000, 1000], waited, others_ns=[0, 10, 11])))
+    unseen = record(samples=samples(series([1000, 1000, 1000], waited, others_ns=[])), order=1, trial=1)
+    make_run(tmp_path, FIRST, seen, unseen)
+    frame = table.samples(tmp_path)
+    assert frame["contended"].tolist() == [False, False, True, True, True, True]
+    assert frame["others_ns"].tolist() == [0, 10, 11, pd.NA, pd.NA, pd.NA]
+
+
 def test_axes_of_other_kinds_of_cells(tmp_path):
     conv = ConvSpec(2, 4, 4, (9,), (3,), (2,), (1,), ((1, 0),), groups=4)
     made = cell(

@@ -1,0 +1,160 @@
+"""A drawing in pixels: matplotlib's figure, its settings, axes that are placed by pixel, and scales that read well.
+
+What all charts share, and nothing that knows what they show.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import matplotlib as mpl
+import seaborn as sns
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from harness.page import svg
+from harness.page.palette import Look, fill_of, sentinel
+
+WIDTH = 1010
+TEXT = 12  # px, as large as the tables' text at full width
+_PER_INCH = 72  # matplotlib's SVG counts in points, which the page takes as pixels
+_CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than measured
+
+
+@dataclass
+class Canvas:
+    """A figure of `width` x `height` px and the words of its marks. Origin of `axes` is the upper left corner."""
+
+    height: float
+    width: float = WIDTH
+    marks: dict[str, list[str]] = field(default_factory=dict)
+    figure: Figure = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figure = Figure(figsize=(self.width / _PER_INCH, self.height / _PER_INCH), facecolor="none")
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes without a frame, with a line below and vertical grid lines."""
+        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box, facecolor="none")
+        for side in ("left", "right", "top"):
+            axes.spines[side].set_visible(False)
+        axes.set_axisbelow(True)
+        return axes
+
+    def text(self, x: float, y: float, words: str, **how: object) -> None:
+        """Words at a place of the figure, in px from the upper left."""
+        settings = {"color": sentinel("ink"), "va": "center", **how}
+        self.figure.text(x / self.width, 1 - y / self.height, words, **settings)
+
+    def dots(self, axes: Axes, look: Look, mode: str, x: Sequence[float], y: Sequence[float], words: Sequence[str]) -> None:
+        """One marker per point in the look of the backend and the fill of the mode, each with its words."""
+        kind, gid = fill_of(mode), f"marks-{len(self.marks)}"
+        points = {"x": list(x), "y": list(y), "ax": axes, "legend": False, "marker": look.marker, "zorder": 4}
+        colour = look.sentinel()
+        full = kind == "full"
+        face = colour if full else sentinel("bg")
+        edge = sentinel("bg") if full else colour
+        sns.scatterplot(**points, s=46 if full else 36, color=face, edgecolor=edge, linewidth=0.8 if full else 1.6)
+        axes.collections[-1].set_gid(gid)
+        axes.collections[-1].set_clip_on(False)
+        self.marks[gid] = [svg.clean(text) for text in words]
+        if kind == "dotted":
+            sns.scatterplot(**{**points, "marker": "o", "zorder": 5}, s=5, color=colour, linewidth=0)
+
+    def svg(self, name: str, title: str, desc: str) -> Markup:
+        """The drawing as SVG for the page."""
+        buffer = io.StringIO()
+        self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        return Markup(svg.post(buffer.getvalue(), name, title, desc, self.marks))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart for the page: its SVG, or the type of the exception that kept it from being drawn."""
+
+    name: str
+    caption: str
+    svg: Markup = Markup("")
+    note: str = ""
+    failure: str = ""
+    legend: tuple[tuple[str, str], ...] = ()  # backend and mode of each entry
+
+
+def draw(name: str, caption: str, desc: str, build: Callable[[], Canvas], **more: object) -> Drawn:
+    """The chart that `build` draws; one that raises loses its place, not the page."""
+    try:
+        with _settings(name):
+            return Drawn(name, caption, build().svg(name, caption, desc), **more)  # type: ignore[arg-type]
+    except Exception as error:  # whatever matplotlib or a value nobody thought of throws
+        return Drawn(name, caption, failure=type(error).__name__)
+
+
+@contextmanager
+def _settings(salt: str) -> Iterator[None]:
+    """matplotlib's defaults whatever the user's own file says, and ours."""
+    with mpl.rc_context(), warnings.catch_warnings(), suppress(mpl.MatplotlibDeprecationWarning):
+        # A name in a script that the measuring font lacks is still shown: the reader's fonts draw it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.family": ["DejaVu Sans"],
+                "font.size": TEXT, "axes.titlesize": TEXT, "axes.labelsize": TEXT, "xtick.labelsize": TEXT - 1,
+                "ytick.labelsize": TEXT, "text.color": sentinel("ink"), "axes.labelcolor": sentinel("mut"),
+                "axes.edgecolor": sentinel("soft"), "xtick.color": sentinel("soft"), "xtick.labelcolor": sentinel("ink"),
+                "ytick.color": sentinel("soft"), "ytick.labelcolor": sentinel("ink"), "grid.color": sentinel("grid"),
+                "axes.linewidth": 1.0, "grid.linewidth": 1.0, "xtick.major.size": 4, "ytick.major.size": 0, "axes.grid": True,
+                "axes.grid.axis": "x", "axes.unicode_minus": True, "path.simplify": False,
+            }
+        )  # fmt: skip
+        yield
+
+
+def label_width(labels: Iterable[str], most: float = 250) -> float:
+    """Pixels that the longest label takes."""
+    return min(most, max((len(label) for label in labels), default=0) * _CHARACTER + 12)
+
+
+def fitted(label: str, width: float) -> str:
+    """The label, its middle left out where it is longer than `width` px: names tend to differ at either end."""
+    room = int((width - 12) / _CHARACTER)
+    if len(label) <= room:
+        return label
+    head = (room - 1) // 2
+    return f"{label[:head]}…{label[len(label) - (room - 1 - head) :]}"
+
+
+def decades(low: float, high: float, steps: Sequence[float]) -> list[float]:
+    """The numbers of `steps` times powers of ten between low and high."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+
+
+def log_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:
+    """A logarithmic x axis with at most about `most` round numbers."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    choices = [decades(low, high, steps) for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))]
+    ticks = next((ticks for ticks in choices if len(ticks) <= most), choices[-1][:: max(1, len(choices[-1]) // most)])
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
+
+
+def linear_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:
+    """A linear x axis with at most about `most` round numbers."""
+    axes.set_xlim(low, high)
+    rough = (high - low) / max(most - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    axes.xaxis.set_major_locator(FixedLocator([i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))

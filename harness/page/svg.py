@@ -1,0 +1,134 @@
+"""What matplotlib saved, made fit for the page: small, themed, without style, deterministic, and readable aloud.
+
+Knows SVG and the palette's sentinel colours; nothing about benchmarks.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+from harness.page.palette import KEY_OF_SENTINEL
+
+_NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+_GEOMETRY = ("d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "transform")
+_URL = re.compile(r"url\(#([^)]*)\)")
+# What the page's style sheet says once for all charts, or what is the default anyway.
+_SILENT = {"font-family", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit", "fill-opacity", "text-anchor"}
+_DROPPED = {"metadata", "style"}
+# Controls that no XML may hold, and halves of surrogate pairs that no UTF-8 may.
+_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without characters that XML forbids or that turn the direction of what follows."""
+    return " ".join(_UNSPEAKABLE.sub(" ", text).split())
+
+
+def post(text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The SVG to be put into the page. All ids begin with `name`.
+
+    `marks` maps the id of a drawn group to one line of words for each mark in it, shown on hovering. Raises ValueError
+    where the group does not hold as many marks as there are words.
+    """
+    root = ET.fromstring(text)
+    _strip(root)
+    _label_marks(root, name, marks or {})
+    _rename(root, name)
+    for element in root.iter():
+        _restyle(element)
+    view = _NUMBER.sub(_rounded, root.get("viewBox", "0 0 1 1"))
+    head = f'<svg class="chart" viewBox="{view}" role="img" aria-labelledby="{name}-t {name}-d">'
+    titles = f'<title id="{name}-t">{escape(clean(title))}</title><desc id="{name}-d">{escape(clean(desc))}</desc>'
+    return head + titles + "".join(_written(child) for child in root) + "</svg>"
+
+
+def _strip(root: ET.Element) -> None:
+    """Namespaces away from every name, and elements away that only programs read."""
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        element.tail = None
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in _DROPPED or (child.tag == "defs" and all(each.tag in _DROPPED for each in child)):
+                parent.remove(child)
+
+
+def _label_marks(root: ET.Element, name: str, marks: Mapping[str, Sequence[str]]) -> None:
+    groups = {element.get("id"): element for element in root.iter("g")}
+    for gid, words in marks.items():
+        drawn = [] if gid not in groups else list(groups[gid].iter("use"))
+        if len(drawn) != len(words):
+            raise ValueError(f"figure {name}: {len(drawn)} marks drawn in {gid}, {len(words)} meant")
+        for element, text in zip(drawn, words, strict=True):
+            ET.SubElement(element, "title").text = clean(text)
+
+
+def _rename(root: ET.Element, name: str) -> None:
+    """Short ids, and only where something refers to them."""
+    used: dict[str, str] = {}
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            for old in [value[1:]] if key == "href" else _URL.findall(value):
+                used.setdefault(old, f"{name}{len(used)}")
+    for element in root.iter():
+        old = element.attrib.pop("id", None)
+        if old in used:
+            element.set("id", used[old])
+        for key, value in element.attrib.items():
+            if key == "href":
+                element.set(key, "#" + used[value[1:]])
+            elif "url(#" in value:
+                element.set(key, _URL.sub(lambda match: f"url(#{used[match[1]]})", value))
+
+
+def _restyle(element: ET.Element) -> None:
+    """style="" to attributes, colours of the palette to classes, coordinates to one decimal."""
+    style = element.attrib.pop("style", "")
+    classes = []
+    for key, value in _declarations(style):
+        kind = {"fill": "f-", "stroke": "s-"}.get(key)
+        if kind and value in KEY_OF_SENTINEL:
+            classes.append(kind + KEY_OF_SENTINEL[value])
+        elif key == "text-anchor" and value != "start":
+            element.set(key, value)
+        elif key == "font":  # "700 12px 'DejaVu Sans', ...": the family is the page's
+            element.set("font-size", re.search(r"[\d.]+px", value)[0])  # type: ignore[index]
+            if re.search(r"\b(bold|[6-9]00)\b", value):
+                element.set("font-weight", "600")
+        elif key == "font-weight":
+            element.set(key, "600")
+        elif key not in _SILENT:
+            element.set(key, value)
+    if classes:
+        element.set("class", " ".join(classes))
+    for key in _GEOMETRY:
+        if key in element.attrib:
+            element.set(key, " ".join(_NUMBER.sub(_rounded, element.attrib[key]).split()))
+    if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ", "rotate(-0)", "rotate(0)")):
+        del element.attrib["transform"]
+
+
+def _declarations(style: str) -> Iterator[tuple[str, str]]:
+    for part in style.split(";"):
+        key, colon, value = part.partition(":")
+        if colon:
+            yield key.strip(), value.strip()
+
+
+def _rounded(match: re.Match[str]) -> str:
+    text = f"{float(match[0]):.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def _written(element: ET.Element) -> str:
+    """The element as text, attributes sorted; groups that say nothing are opened."""
+    inside = escape(element.text.strip() if element.text else "", quote=False) + "".join(map(_written, element))
+    if element.tag == "g" and not element.attrib:
+        return inside
+    if element.tag == "path" and element.get("fill") == "none" and not element.get("class", "").count("s-"):
+        # The invisible grounds of figure and axes.
+        return "" if "id" not in element.attrib else f'<path d="{element.get("d")}" id="{element.get("id")}"/>'
+    attributes = "".join(f' {key}="{escape(value)}"' for key, value in sorted(element.attrib.items()))
+    return f"<{element.tag}{attributes}>{inside}</{element.tag}>" if inside else f"<{element.tag}{attributes}/>"

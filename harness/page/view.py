@@ -1,0 +1,197 @@
+"""The summary frame made ready to be shown: missing text is "", names have words, and what the sections share is found once.
+
+No figure is made here but the geometric mean over workloads; best, tie and vs_best come with the frame or are missing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness import stats
+from harness.page import palette
+from harness.page.svg import clean
+from harness.record import COLUMNS, SUMMARY_COLUMNS, Flag, Status
+from harness.spec import Direction, Mode
+
+# The other axes, in the order in which they are named where they vary.
+AXES = ("precision", "layout", "cache", "threads")
+MODES = [str(mode) for mode in Mode]
+NAME_LENGTH = 80  # of a workload or an axis in text and tables; a name is there to be read
+
+FEWEST_FOR_INTERVAL = 5
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A backend over the workloads that all have in common: geometric mean of time over the fastest, and its interval."""
+
+    backend: str
+    value: float
+    interval: stats.Interval | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The backends in one direction on one device, the fastest first, each in its fastest mode per workload.
+
+    `common` of `total` workloads have a time from each of them; `without` has none at all and is left out.
+    """
+
+    device: str
+    direction: str
+    means: tuple[Mean, ...]
+    common: int
+    total: int
+    without: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """The cells of one run as the sections read them.
+
+    `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by,
+    with the axes that vary), `name` and `row` (the workload to be read, without and with them), `words` (the direction), `who` (backend and mode in words), `case` (all of that), `varies` (those
+    axes alone), `order_in_group` (backends and modes in their fixed order).
+    """
+
+    cells: pd.DataFrame
+    looks: Mapping[str, palette.Look]
+    axes: tuple[str, ...]
+    directions: tuple[str, ...]
+    devices: tuple[str, ...]
+    modes: tuple[str, ...]
+    ranked: bool
+
+    @property
+    def ok(self) -> pd.DataFrame:
+        """The cells that have a figure."""
+        return self.cells[(self.cells["status"] == str(Status.OK)) & (self.cells["median_ns"] > 0)]
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The cells that count as failures of the run."""
+        failures = [str(status) for status in Status if status.failed]
+        return self.cells[self.cells["status"].isin(failures)]
+
+    def count(self, *statuses: Status) -> int:
+        """How many cells have one of these statuses."""
+        return int(self.cells["status"].isin([str(status) for status in statuses]).sum())
+
+
+def prepare(summary: pd.DataFrame) -> View:
+    """The view of a frame with SUMMARY_COLUMNS; `best`, `tie` and `vs_best` as `analysis` adds them, where it did."""
+    ranked = "vs_best" in summary.columns
+    cells = summary.reset_index(drop=True).reindex(columns=[*SUMMARY_COLUMNS, "best", "tie", "vs_best"])
+    for column in SUMMARY_COLUMNS:
+        if COLUMNS[column].dtype == "string":
+            cells[column] = _text(cells[column])
+        elif COLUMNS[column].dtype.startswith("float"):
+            cells[column] = cells[column].astype("float64")
+    cells["vs_best"] = cells["vs_best"].astype("float64")
+    for mark in ("best", "tie"):
+        cells[mark] = cells[mark].astype(object).eq(True)
+
+    looks = palette.looks(cells["backend"])
+    axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
+    optimizers = cells["optimizer"][cells["optimizer"] != ""].nunique() > 1
+    cells["name"] = [_short(text) for text in cells["workload"]]
+    cells["varies"] = [" · ".join(_axis(axis, row[axis]) for axis in axes) for row in cells[list(axes)].to_dict("records")]
+    cells["key"] = [" ".join(pair) for pair in zip(cells["workload"], cells["varies"], strict=True)]
+    cells["row"] = [" · ".join(filter(None, pair)) for pair in zip(cells["name"], cells["varies"], strict=True)]
+    cells["words"] = [
+        direction_words(row.direction) + (f" ({_short(row.optimizer)})" if optimizers and row.optimizer else "")
+        for row in cells.itertuples()
+    ]
+    modes = tuple(sorted(set(cells["mode"]), key=lambda mode: (_place(MODES, mode), mode)))
+    several = len(modes) > 1
+    cells["who"] = [who(looks, row.backend, row.mode if several else "") for row in cells.itertuples()]
+    device = cells["device"] if cells["device"].nunique() > 1 else pd.Series("", index=cells.index)
+    parts = zip(cells["row"], cells["words"], cells["who"], device, strict=True)
+    cells["case"] = [" · ".join(filter(None, part)) for part in parts]
+    names = list(looks)
+    cells["order_in_group"] = [names.index(row.backend) * 10 + modes.index(row.mode) for row in cells.itertuples()]
+    return View(cells, looks, axes, _directions(cells), tuple(sorted(set(cells["device"]))), modes, ranked)
+
+
+def direction_words(direction: str) -> str:
+    """`backward filter`; what is no direction, as it stands."""
+    return Direction(direction).words if direction in set(Direction) else _short(direction)
+
+
+def who(looks: Mapping[str, palette.Look], backend: str, mode: str = "") -> str:
+    """Backend, and mode if given, in words: `PyTorch compiled`."""
+    return _short(f"{looks[backend].words} {mode}".strip())
+
+
+def flags_of(text: str) -> list[str]:
+    """The flags of a cell, one by one."""
+    return [flag for flag in text.split(",") if flag]
+
+
+def flag_words(flag: str) -> str:
+    """What raised a flag, in a sentence; empty for one that nobody knows."""
+    return Flag(flag).words if flag in set(Flag) else ""
+
+
+def standings(view: View) -> list[Standing]:
+    """Who is fastest over all workloads, per device and direction; empty where the frame ranks nothing."""
+    ranked = view.cells[view.cells["vs_best"].notna()]
+    found = []
+    for device in view.devices:
+        here = view.cells[view.cells["device"] == device]
+        compared = set(ranked.loc[ranked["device"] == device, "backend"])
+        for direction in view.directions:
+            asked = here[(here["words"] == direction) & here["backend"].isin(compared)]
+            if not asked.empty:
+                found.append(_standing(device, direction, asked, [name for name in view.looks if name in set(asked["backend"])]))
+    return found
+
+
+def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterable[str]) -> Standing:
+    # Modes compete, so a backend stands here in its fastest one; vs_best is relative to the fastest of all.
+    fastest = asked.groupby(["key", "backend"], sort=False)["vs_best"].min().unstack()
+    present = [name for name in backends if fastest[name].notna().any()]
+    without = tuple(name for name in backends if name not in present)
+    common = fastest[present].dropna() if present else fastest.iloc[:0]
+    means = []
+    for name in present:
+        values = common[name].to_list()
+        interval = stats.log_t_interval(values) if len(values) >= FEWEST_FOR_INTERVAL else None
+        if values:
+            # Nothing is faster than the fastest: below 1 the interval means nothing.
+            shown = stats.Interval(max(interval.low, 1.0), max(interval.high, 1.0)) if interval else None
+            means.append(Mean(name, stats.geometric_mean(values), shown))
+    means.sort(key=lambda mean: mean.value)
+    return Standing(device, direction, tuple(means), len(common), len(fastest), without)
+
+
+def _text(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "").map(str)
+
+
+def _short(text: str) -> str:
+    text = clean(text)
+    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"
+
+
+def _kinds(axis: str, values: pd.Series) -> int:
+    """How many values an axis has; NCW, NCHW and NCDHW are one layout."""
+    if axis == "layout":
+        return len({text[1:2] == "C" for text in values})
+    return int(values.nunique())
+
+
+def _axis(axis: str, value: object) -> str:
+    return f"{value} threads" if axis == "threads" else _short(str(value))
+
+
+def _place(known: list[str], value: str) -> int:
+    return known.index(value) if value in known else len(known)
+
+
+def _directions(cells: pd.DataFrame) -> tuple[str, ...]:
+    """The directions that occur, in words, in the order of the enum."""
+    known = [str(direction) for direction in Direction]
+    pairs = set(zip(cells["direction"], cells["words"], strict=True))
+    return tuple(words for _, words in sorted(pairs, key=lambda pair: (_place(known, pair[0]), *pair)))
