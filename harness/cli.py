@@ -304,6 +304,7 @@ def _finish(run: "Run", out: Path, reports: Path, report: bool) -> bool:
     summary, _ = review.figures(folder)
     console, messages = _out(), _err()
     console.print(screen.closing(summary))
+    console.print(screen.KEY)
     for line in screen.failures(summary):
         console.print(line, markup=False)
     seconds = elapsed_s(run)

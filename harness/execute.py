@@ -18,6 +18,7 @@ from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
+from harness.ask.wording import not_one_of
 from harness.backends import registry
 from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
@@ -137,7 +138,7 @@ def _concerned(suite: Suite) -> tuple[str, ...]:
     named = (*(suite.axes.backend or ()), *suite.also)
     for name in named:
         if name.partition("@")[0] not in known:
-            raise SelectionError(f"backend: found {name!r}; allowed: {', '.join(known)}")
+            raise SelectionError(f"backend: {not_one_of(name, known)} (what is registered)")
     return named or known
 
 

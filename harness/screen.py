@@ -95,16 +95,16 @@ class Screen(Watcher):
 # Tables -------------------------------------------------------------------------------------------------------------------
 
 
-def closing(summary: pd.DataFrame) -> Table:
-    """One line per workload and direction, a column per backend and mode: median and interval, the best marked.
+KEY = "● fastest   ○ not to be told from it   * flagged: see convbench show"
 
-    `●` is the fastest, `○` cannot be told from it; `*` says that flags stand beside the figure.
-    """
+
+def closing(summary: pd.DataFrame) -> Table:
+    """One line per workload and direction, a column per backend and mode: median and interval, marked as KEY says."""
     varying = [axis for axis in ("device", "precision", "layout", "cache", "threads") if summary[axis].nunique() > 1]
     single_mode = summary["mode"].nunique() <= 1
     columns = {(row.backend, row.mode): row.backend if single_mode else f"{row.backend}\n{row.mode}"
                for row in summary.sort_values(["backend", "mode"]).itertuples()}  # fmt: skip
-    table = Table(show_edge=False, pad_edge=False, caption="● fastest   ○ not to be told from it   * flagged: see `show`")
+    table = Table(show_edge=False, pad_edge=False)
     for name in ("workload", "direction", *varying):
         table.add_column(name)
     for title in columns.values():

@@ -78,7 +78,7 @@ def _summary_row(rows: Sequence[Row], found: dict[Key, Trial]) -> Row:
     flags = {flag for row in rows for flag in row["flags"].split(",") if flag}
     if worst["status"] == Status.OK:
         summary |= _measured(clocked, shape.result_bytes) | _figure(timed, shape)
-        flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], shape)
+        flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], summary["direction"], shape)
     return summary | {"flags": ",".join(flag for flag in Flag if flag in flags)}
 
 
@@ -189,9 +189,12 @@ def _derived_flags(timed: Sequence[Trial], trials_ok: int) -> set[Flag]:
     return flags
 
 
-def _flop_flags(flop_framework: float | None, shape: _Shape) -> set[Flag]:
-    """Whether the framework counts otherwise than both of our formulas; one that counts nothing disagrees with nobody."""
-    if not _known([flop_framework]):
+def _flop_flags(flop_framework: float | None, direction: str, shape: _Shape) -> set[Flag]:
+    """Whether the framework counts otherwise than both of our formulas; one that counts nothing disagrees with nobody.
+
+    Single passes only: beside three passes a framework counts the loss and the optimizer too, and we do not.
+    """
+    if not _known([flop_framework]) or flops.passes(Direction(direction)) > 1:
         return set()
     counts = (shape.flop_nominal, shape.flop_exact)
     return {Flag.FLOP_DISAGREE} if all(abs(flop_framework - ours) > FLOP_DISAGREE * ours for ours in counts) else set()

@@ -1,6 +1,7 @@
 """What the command line changes in a suite: axes narrowed, a `-k` expression, budget and threads overridden.
 
-A suite that states an axis means it: only its own values can be chosen. An axis at its default takes any value.
+A suite that states an axis means it: only its own values can be chosen. An axis at its default takes any value. The one
+exception is the backend: which ones there are is a matter of the machine, so any name may stand in for the suite's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def _axis(suite: Suite, axis: str, values: Sequence[str]) -> Suite:
     if axis not in axis_values.NAMES:
         raise SelectionError(f"axis: {not_one_of(axis, ['workload', *axis_values.NAMES])}")
     chosen = _parsed(axis, values)
-    if axis in suite.stated:
+    if axis in suite.stated and axis != "backend":
         own = getattr(suite.axes, axis)
         for text, value in zip(values, chosen, strict=True):
             if value not in own:

@@ -217,6 +217,11 @@ def test_only_the_stronger_noise_is_named():
     assert flags(record(as_blocks[0]), record(as_blocks[1], trial=1, order=1)) == {"very_noisy"}
 
 
+def test_flop_disagree_concerns_single_passes_only():
+    counted = [record([1000] * 30, trial=t, order=t, of=cell(direction=Direction.BPROP), flop_framework=1.0) for t in range(3)]
+    assert flags(*counted) == set()
+
+
 @pytest.mark.parametrize(
     ("count", "raised"), [(576, False), (400, False), (581, False), (403, False), (405, True), (1152, True)]
 )

@@ -1,0 +1,212 @@
+"""A whole run, from a suite to sealed files, on the numpy reference in real worker processes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+import harness
+from harness import execute, review
+from harness.ask import suite as suites
+from harness.ask.selection import Selection
+from harness.errors import BusyError, SelectionError, SuiteError
+from harness.execute import Watcher
+from harness.record import Record, Status
+from harness.store import journal, table
+
+SUITE = """
+[suite]
+name = "tiny"
+description = "Two convolutions, for tests."
+[axes]
+direction = ["fprop", "wgrad", "train"]
+backend = ["numpy"]
+[budget]
+trials = 3
+warmup_cpu_s = 0.0
+warmup_calls = 1
+min_samples = 6
+min_time_s = 0.0
+max_samples = 8
+[[workload]]
+name = "plain"
+n = 1
+c = 2
+k = 3
+spatial = [5, 5]
+kernel = [3, 3]
+padding = "same"
+[[workload]]
+name = "line"
+n = 2
+c = 2
+k = 2
+spatial = [7]
+kernel = [3]
+padding = "valid"
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock of this test's own, so that a run elsewhere on the machine is not in the way."""
+    monkeypatch.setattr(execute.tempfile, "gettempdir", lambda: str(tmp_path))
+    return tmp_path / "convbench.lock"
+
+
+def test_a_run_has_a_row_for_every_cell_and_trial_each_with_its_witnesses(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    run = harness.run(tiny, out=tmp_path / "results", tags=["nightly"], seed=7)
+    records = harness.load(tmp_path / "results")
+    assert len(records) == 2 * 3 * 3
+    assert run.finished_at is not None
+    assert (run.suite, run.seed, run.tags) == ("tiny", 7, ("nightly",))
+    assert set(records["status"]) == {"ok"}
+    assert (records["check_method"].str.contains("spot")).all()
+    assert (records["stopped_by"] != "").all()
+    assert set(records["environment_id"]) == {environment.id for environment in run.environments}
+    assert records["order"].tolist() == list(range(18))
+    samples = harness.samples(tmp_path / "results")
+    assert set(samples.groupby(["trial", "cell"]).size().index) == set(zip(records["trial"], records["cell"], strict=True))
+
+
+def test_the_summary_has_one_row_per_cell_over_all_trials(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    harness.run(tiny, out=tmp_path / "results")
+    summary = harness.summary(harness.load(tmp_path / "results"))
+    assert len(summary) == 6
+    assert (summary["trials"] == 3).all()
+    assert (summary["ci_method"] == "trials").all()
+    assert (summary["ci_low_ns"] <= summary["median_ns"]).all()
+    assert (summary["median_ns"] <= summary["ci_high_ns"]).all()
+    only_plain = harness.summary(harness.load(tmp_path / "results").query("workload == 'plain'"))
+    assert set(only_plain["workload"]) == {"plain"}
+
+
+def test_overrides_narrow_the_suite(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    harness.run(tiny, out=tmp_path, direction="wgrad", keyword="plain", trials=1)
+    assert harness.load(tmp_path)["cell"].tolist() == ["plain/wgrad/numpy/eager/cpu/fp32/nhwc/hot/t0"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"backend": "torhc"}, ["backend", "torhc", '"torch"']),
+        ({"trails": 1}, ["trails", "trials"]),
+        ({"mode": "fast"}, ["mode"]),
+    ],
+)
+def test_what_cannot_be_asked_for_measures_nothing(
+    tiny: Path, alone: Path, tmp_path: Path, overrides: dict[str, object], words: list[str]
+) -> None:
+    with pytest.raises(SelectionError) as caught:
+        harness.run(tiny, out=tmp_path / "results", **overrides)
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_suite_that_is_not_there_is_named(alone: Path) -> None:
+    with pytest.raises(SuiteError, match="nowhere"):
+        harness.run("nowhere")
+
+
+def test_a_second_run_on_the_host_is_refused(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    with FileLock(alone), pytest.raises(BusyError, match="another run"):
+        harness.run(tiny, out=tmp_path / "results")
+
+
+def test_a_backend_that_is_not_installed_gives_rows_that_say_how_to_get_it(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute.registry, "installed", lambda name: name == "numpy")
+    harness.run(tiny, out=tmp_path, backend=["numpy", "torch"], trials=1, direction="fprop")
+    rows = harness.load(tmp_path).set_index("backend")
+    assert set(rows.loc["torch", "status"]) == {"skipped"}
+    assert set(rows.loc["torch", "reason"]) == {"torch is not installed: pip install 'convbench[torch]'"}
+    assert set(rows.loc["numpy", "status"]) == {"ok"}
+
+
+class Interrupting(Watcher):
+    """Presses Ctrl-C after some records."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def recorded(self, record: Record) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute(suites.load(tiny), Selection(), out=tmp_path, watcher=Interrupting(5))
+    folder = table.find(tmp_path, "latest")
+    cut = table.load(folder)
+    assert cut["status"].value_counts().to_dict() == {"ok": 5, "not_run": 13}
+    assert journal.read_run(folder).finished_at is None
+
+    run = execute.resume(folder)
+    whole = table.load(folder)
+    assert run.finished_at is not None
+    assert whole["status"].value_counts().to_dict() == {"ok": 18}
+    kept = whole[whole["order"].isin(cut.loc[cut["status"] == "ok", "order"])]
+    assert kept["started_at"].tolist() == cut.loc[cut["status"] == "ok", "started_at"].tolist()
+
+
+def test_the_plan_is_the_same_for_the_same_seed(tiny: Path) -> None:
+    first, _ = execute.prepare(suites.load(tiny), Selection(), 3)
+    again, _ = execute.prepare(suites.load(tiny), Selection(), 3)
+    other, _ = execute.prepare(suites.load(tiny), Selection(), 4)
+    assert first == again
+    assert first.steps != other.steps
+    assert set(first.cells) == set(other.cells)
+
+
+def test_the_page_is_made_from_what_is_stored_and_the_frame_chooses(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    run = harness.run(tiny, out=tmp_path / "results", trials=1)
+    records = harness.load(tmp_path / "results")
+    path = harness.report(records.query("workload == 'plain'"), tmp_path / "deep" / "page.html")
+    text = path.read_text()
+    assert run.id in text
+    assert "plain" in text
+    assert "n2 c2 k2 7 f3" not in text
+    written = review.write_page(tmp_path / "results" / "runs" / run.id, tmp_path / "reports")
+    assert written == tmp_path / "reports" / run.id / "report.html"
+
+
+def test_a_worker_that_dies_costs_its_own_cell_only(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is told to crash on one cell by an environment variable that only the test's backend reads."""
+    module = tmp_path / "dying.py"
+    module.write_text(
+        "import os, signal\nfrom harness.backends.numpy import NumpyBackend\n"
+        "class Dying(NumpyBackend):\n    def prepare(self, cell, operands):\n"
+        "        if cell.workload == 'line' and cell.direction == 'wgrad': os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        return super().prepare(cell, operands)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(execute.launcher.Launcher, "target", lambda self, backend: "dying:Dying")
+    harness.run(tiny, out=tmp_path / "results", trials=1)
+    rows = harness.load(tmp_path / "results").set_index(["workload", "direction"])
+    assert rows.loc[("line", "wgrad"), "status"] == Status.CRASHED
+    assert "SIGSEGV" in rows.loc[("line", "wgrad"), "reason"]
+    assert (rows["status"] == "ok").sum() == len(rows) - 1
+
+
+def test_run_json_says_what_was_asked(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    run = harness.run(tiny, out=tmp_path, trials=1)
+    stored = json.loads((tmp_path / "runs" / run.id / "run.json").read_text())
+    assert stored["suite_sha256"] == suites.load(tiny).sha256
+    assert stored["harness_version"] == execute.version()
+    assert dataclasses.asdict(run).keys() == stored.keys()
+    assert pd.Timestamp(stored["started_at"]).tzinfo is not None
