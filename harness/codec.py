@@ -41,9 +41,13 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+def _expect(kind: type, data: Any, words: str) -> None:
+    if not isinstance(data, kind):
+        raise ValueError(f"expected {words}, found {data!r}")
+
+
 def _decode_dataclass(kind: Any, data: Any) -> Any:
-    if not isinstance(data, dict):
-        raise ValueError(f"{kind.__name__}: expected an object, found {data!r}")
+    _expect(dict, data, f"an object for {kind.__name__}")
     hints = _hints(kind)
     if unknown := data.keys() - hints.keys():
         raise ValueError(f"{kind.__name__}: unknown field {sorted(unknown)[0]!r}")
@@ -73,6 +77,7 @@ def decode(kind: type[T] | Any, data: Any) -> T | Any:
     if origin in (typing.Union, types.UnionType):
         return _decode_union(typing.get_args(kind), data)
     if origin is tuple:
+        _expect(list, data, "a list")
         members = typing.get_args(kind)
         if len(members) == 2 and members[1] is Ellipsis:
             return tuple(decode(members[0], item) for item in data)
@@ -80,12 +85,14 @@ def decode(kind: type[T] | Any, data: Any) -> T | Any:
             raise ValueError(f"expected {len(members)} items, found {data!r}")
         return tuple(decode(member, item) for member, item in zip(members, data, strict=True))
     if origin is dict:
+        _expect(dict, data, "an object")
         return {key: decode(typing.get_args(kind)[1], item) for key, item in data.items()}
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(data)
     if kind is datetime:
+        _expect(str, data, "a date and time")
         return datetime.fromisoformat(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)

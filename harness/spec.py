@@ -109,8 +109,8 @@ class Device:
     @classmethod
     def parse(cls, text: str) -> Self:
         """`cpu`, `gpu` or `gpu:1`. Raises ValueError for anything else."""
-        kind, _, index = text.partition(":")
-        if kind not in ("cpu", "gpu") or (index and not index.isdecimal()) or (kind == "cpu" and index):
+        kind, colon, index = text.partition(":")
+        if kind not in ("cpu", "gpu") or (colon and (kind == "cpu" or not index.isdecimal())):
             raise ValueError(f"{text!r} is no device; write cpu, gpu or gpu:1")
         return cls(kind, int(index or 0))
 

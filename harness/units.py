@@ -20,8 +20,8 @@ def _significant(value: float, digits: int) -> str:
 
 
 def _scaled(value: float, steps: list[tuple[float, str]], digits: int) -> str:
-    size = abs(value)
-    factor, unit = next((step for step in steps if size >= step[0]), steps[-1])
+    rounds_up = 1 - 0.5 * 10.0**-digits  # 999.96 µs is 1.000 ms
+    factor, unit = next((step for step in steps if abs(value) >= step[0] * rounds_up), steps[-1])
     return f"{_significant(value / factor, digits)} {unit}"
 
 
@@ -32,8 +32,10 @@ def duration(ns: float | None, digits: int = 4) -> str:
     return _scaled(ns, [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")], digits)
 
 
-def wall(seconds: float) -> str:
+def wall(seconds: float | None) -> str:
     """A time that a person waits: `45 s`, `5 min 12 s`, `1 h 03 min`."""
+    if seconds is None or math.isnan(seconds):
+        return MISSING
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -90,6 +92,6 @@ def percent(share: float | None) -> str:
 
 def interval(median: float | None, low: float | None, high: float | None) -> str:
     """The half-width of an interval as a share of its centre: `± 1.2 %`."""
-    if median is None or low is None or high is None or any(map(math.isnan, (median, low, high))):
+    if not median or low is None or high is None or any(map(math.isnan, (median, low, high))):
         return MISSING
     return f"± {50 * (high - low) / median:.1f} %"

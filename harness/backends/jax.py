@@ -51,11 +51,13 @@ class JaxBackend:
         return None
 
     def supports(self, cell: Cell) -> str | None:
-        """Everything but TF32 on a CPU and a mode of its own for XLA, which it always runs through."""
+        """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:
             return f"JAX has no mode {cell.mode}"
         if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
+            return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
         return None
 
     def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
@@ -151,7 +153,8 @@ class JaxPrepared:
             return text, lambda: function(*arguments())
 
         def train() -> Any:
-            *results, self.state = function(*arguments())
+            results = function(*arguments())
+            self.state = results[-1]
             self.step += 1
             return results
 
@@ -176,8 +179,7 @@ class JaxPrepared:
 
     def _step(self, index: Any, x: Any, state: Any) -> Any:
         y, loss, dx, dw = self._both(x, self.params(state))
-        state = self.update(index, dw, state)
-        return y, loss, dx, dw, self.params(state), state
+        return y, loss, dx, dw, self.update(index, dw, state)  # the filter is in the state; returned twice it would be copied
 
     def wait(self, handle: Any) -> None:
         """Dispatch is asynchronous on every device."""
@@ -188,6 +190,8 @@ class JaxPrepared:
         single = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}.get(self.cell.direction)
         values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
         loss = float(values.pop("loss")) if "loss" in values else None
+        if "w" in values:
+            values["w"] = self.params(values["w"])
         arrays = {name: self._canonical(value, filter_=name in ("dw", "w")) for name, value in values.items()}
         return Results(loss=loss, **arrays)
 

@@ -136,7 +136,11 @@ class NumpyBackend:
         return None
 
     def supports(self, cell: Cell) -> str | None:
-        """Only what numpy has arithmetic for."""
+        """Only what numpy has arithmetic for, as it stands, on the CPU."""
+        if cell.device.kind != "cpu":
+            return "numpy computes on the CPU only"
+        if cell.mode not in self.modes:
+            return f"numpy has no mode {cell.mode}"
         if cell.precision not in (Precision.FP32, Precision.FP64):
             return f"numpy has no {cell.precision} arithmetic"
         return None

@@ -28,5 +28,5 @@ def resolve(target: str) -> Any:
 
 
 def installed(name: str) -> bool:
-    """Whether the package that the backend stands for is there; a look at the metadata, nothing is imported."""
+    """Whether the package that the backend stands for is there: looked for, not imported; only the adapter's file is."""
     return util.find_spec(resolve(find(name)).distributions[0]) is not None

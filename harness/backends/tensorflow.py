@@ -6,6 +6,7 @@ filter is [*kernel, C/g, K] in either layout. A 1-D convolution is the 2-D op on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,7 +39,17 @@ class TensorFlowBackend:
         self.tried: dict[Cell, str | None] = {}
         self.tf.config.threading.set_intra_op_parallelism_threads(threads)
         self.tf.config.threading.set_inter_op_parallelism_threads(threads)
-        self.device = "/CPU:0" if device.kind == "cpu" else f"/GPU:{device.index}"
+        self.device = "/CPU:0"
+        if device.kind == "gpu":
+            self.device = self._only(device.index)
+
+    def _only(self, index: int) -> str:
+        """Make one GPU the only one. Eager ops run on the first that TensorFlow sees, wherever their operands are."""
+        gpus = self.tf.config.list_physical_devices("GPU")
+        if index >= len(gpus):  # TensorFlow itself would quietly compute on the CPU
+            raise RuntimeError(f"TensorFlow sees {len(gpus)} GPUs here, so there is no gpu:{index}")
+        self.tf.config.set_visible_devices(gpus[index], "GPU")
+        return "/GPU:0"
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU and the GPUs that TensorFlow loaded a driver for."""
@@ -56,6 +67,8 @@ class TensorFlowBackend:
             return f"TensorFlow has no mode {cell.mode}"
         if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
+            return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
         kinds = {
             f"{cell.layout.text(spec.ndim)} activations": cell.layout is Layout.CHANNELS_FIRST,
             "grouped convolutions": spec.groups > 1 and not _depthwise(spec),
@@ -81,8 +94,7 @@ class TensorFlowBackend:
                 prepared.close()
                 self.tried[cell] = None
             except (self.tf.errors.OpError, ValueError) as error:
-                text = getattr(error, "message", None) or str(error)
-                self.tried[cell] = " ".join(text.split("[Op:")[0].split())[:200]
+                self.tried[cell] = _plain(getattr(error, "message", None) or str(error))[:200]
         return self.tried[cell]
 
     def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
@@ -91,6 +103,14 @@ class TensorFlowBackend:
         config.enable_tensor_float_32_execution(cell.precision is Precision.TF32)
         settings = {"tf32": str(config.tensor_float_32_execution_enabled())}
         return TensorFlowPrepared(self.tf, self.device, cell, operands, settings)
+
+
+def _plain(message: str) -> str:
+    """The sentence in an error of TensorFlow, without the graph nodes and the stack around it."""
+    text = re.split(r"\[Op:|\[\[\{\{node", re.sub(r"\{\{function_node .*?\}\}", "", message))[0].strip()
+    if text.startswith("Graph execution error"):  # the stack of the call comes first, the cause is the last line
+        text = text.splitlines()[-1]
+    return " ".join(text.split())
 
 
 def _smallest(spec: ConvSpec) -> ConvSpec:
@@ -250,7 +270,9 @@ class TensorFlowPrepared:
         launch = {
             Direction.DGRAD: lambda: call(self.dy, self.w),
             Direction.WGRAD: lambda: call(self.x, self.dy),
-            Direction.TRAIN: lambda: call(self.x, None),  # the variable is captured, as a model's are
+            # The variable is captured, as a model's are. It is handed on itself: a kept copy of its value would make the
+            # next step copy the filter before it writes to it.
+            Direction.TRAIN: lambda: (*call(self.x, None), self.w),
         }.get(direction, lambda: call(self.x, self.w))
         return text + (" on x padded beforehand" if self.prepadded else ""), launch
 
@@ -265,10 +287,9 @@ class TensorFlowPrepared:
                 y = forward(x, w)
                 loss = tf.reduce_mean(tf.square(y))
             dx, dw = tape.gradient(loss, [x, w])
-            if not train:
-                return y, loss, dx, dw
-            self.optimizer.apply_gradients([(dw, w)])
-            return y, loss, dx, dw, w.value()
+            if train:
+                self.optimizer.apply_gradients([(dw, w)])
+            return y, loss, dx, dw
 
         text = f"{name}, mean(y^2), GradientTape.gradient"
         return (f"{text}, optimizers.{self.cell.optimizer}.apply_gradients" if train else text), call

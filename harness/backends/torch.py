@@ -55,6 +55,8 @@ class TorchBackend:
             return "PyTorch has no channels-last memory format for 1-D convolutions"
         if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
+            return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
         if cell.mode is Mode.COMPILED and cell.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
             return "torch.compile on the CPU needs a C++ compiler, and neither g++ nor clang++ is on the PATH"
         return None
@@ -97,14 +99,15 @@ class TorchPrepared:
 
     def _tensor(self, array: Array) -> Any:
         tensor = self.torch.tensor(array, dtype=self.dtype, device=self.device)
-        return tensor.contiguous(memory_format=self.format)
+        # Not `contiguous`, which leaves one channel or a 1x1 filter as it is; the call would then run channels first.
+        return tensor.to(memory_format=self.format)
 
     def load(self, operands: Operands) -> None:
         """Copies on the device; for bprop and train x and w ask for gradients."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
         if self.prepadded:
             flat = [side for pair in reversed(self.cell.spec.padding) for side in pair]
-            x = self.torch.nn.functional.pad(x, flat).contiguous(memory_format=self.format)
+            x = self.torch.nn.functional.pad(x, flat).to(memory_format=self.format)
         if self.cell.direction in (Direction.BPROP, Direction.TRAIN):
             x.requires_grad_()
             w.requires_grad_()

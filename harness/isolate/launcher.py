@@ -22,6 +22,7 @@ from harness.isolate.wire import (
     Channel,
     ClosedError,
     Done,
+    GarbledError,
     GoOn,
     Hello,
     Measure,
@@ -69,13 +70,16 @@ class Worker:
             return f"the worker was not ready within {START_TIMEOUT_S:.0f} s"
         except ClosedError:
             return self.cause_of_death()
+        except GarbledError as error:
+            self.kill()
+            return f"the worker said what cannot be read: {error}"
         if isinstance(answer, Hello):
             return answer
         self.stop()
         return answer.reason if isinstance(answer, Refused) else f"unexpected answer {answer}"
 
     def measure(self, step: Step, timeout_s: float, observe: Observe) -> Record:
-        """The record of a step. Raises SilentError past the deadline, ClosedError where the worker died."""
+        """The record of a step. Raises SilentError past the deadline, ClosedError where the worker died, GarbledError."""
         deadline = time.monotonic() + timeout_s
         self.channel.send(Measure(step))
         while True:
@@ -87,7 +91,8 @@ class Worker:
                 self.channel.send(GoOn())
 
     def cause_of_death(self) -> str:
-        """What ended the process, with the last line that it printed."""
+        """What ended the process, with the last line that it printed. Hangs up."""
+        self.channel.close()
         try:
             code = self.process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -225,9 +230,11 @@ class _Bench:
         except SilentError:
             worker.kill()
             status, reason = Status.TIMEOUT, f"took longer than {timeout_s:g} s and was ended"
+        except GarbledError as error:
+            worker.kill()
+            status, reason = Status.ERROR, f"the record cannot be read: {error}"
         except ClosedError:
             reason = worker.cause_of_death()
-            worker.channel.close()
             status = Status.OOM if _out_of_memory_kills() > kills and "SIGKILL" in reason else Status.CRASHED
         del self.workers[backend]
         yield row(step, status, reason, self.environments[backend])

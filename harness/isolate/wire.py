@@ -89,6 +89,10 @@ class SilentError(Exception):
     """Nothing was said until the deadline."""
 
 
+class GarbledError(Exception):
+    """What was said is no message: an adapter put something into its answer that the record has no place for."""
+
+
 class Channel:
     """One end of the conversation."""
 
@@ -108,7 +112,8 @@ class Channel:
     def receive(self, deadline: float | None = None) -> Message:
         """The next message; blocks without polling.
 
-        Raises SilentError at the deadline (of time.monotonic), ClosedError where the other side hung up.
+        Raises SilentError at the deadline (of time.monotonic), ClosedError where the other side hung up, GarbledError for
+        what is no message.
         """
         while (end := self._buffer.find(b"\n")) < 0:
             remaining = None if deadline is None else deadline - time.monotonic()
@@ -126,8 +131,11 @@ class Channel:
             self._buffer += chunk
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        data = json.loads(line)
-        return codec.decode(_KINDS[data["kind"]], data["body"])
+        try:
+            data = json.loads(line)
+            return codec.decode(_KINDS[data["kind"]], data["body"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise GarbledError(f"{type(error).__name__}: {error}"[:500]) from None
 
     def close(self) -> None:
         """Hang up."""

@@ -113,8 +113,7 @@ class Engine:
                     series, totals = sampler.sample(looking)
             facts.samples = Samples((series,), first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
             with self._spending(facts, "memory"):
-                facts.memory = memory.measure(sampler.call, getattr(prepared, "device_memory", lambda: None)())
-            facts.flop_framework = getattr(prepared, "flops", lambda: None)()
+                facts.memory, facts.flop_framework = _beside(sampler.call, prepared)
         finally:
             prepared.close()
 
@@ -123,6 +122,18 @@ class Engine:
         begun = self.clock()
         yield
         facts.spent_ns[name] = self.clock() - begun
+
+
+def _beside(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float | None]:
+    """Memory of one call and the framework's FLOP count; what fails here must not cost the samples that are there."""
+    try:
+        found = memory.measure(call, getattr(prepared, "device_memory", lambda: None)())
+    except Exception as error:
+        found = Memory(None, None, None, None, f"not measured ({_failure(error)[1]})")
+    try:
+        return found, getattr(prepared, "flops", lambda: None)()
+    except Exception:  # a count of its own is an extra; its column stays empty
+        return found, None
 
 
 def _unsupported(cell: Cell) -> str | None:
@@ -183,7 +194,7 @@ class _Sampler:
         self.budget, self.clock, self.cell, self.prepared = engine.budget, engine.clock, cell, prepared
         self.flags, self.observe = facts.flags, observe
         self.iterations = 1
-        self.cold = _Eviction() if cell.cache is Cache.COLD else None
+        self.cold = Eviction() if cell.cache is Cache.COLD else None
         self.block_ns = max(self.budget.block_s * 1e9, _CLOCK_READS_PER_BLOCK * engine.clock_cost_ns)
 
     def call(self) -> None:
@@ -329,7 +340,7 @@ def _measured(values: tuple[float, ...]) -> tuple[int, ...]:
     return () if any(map(math.isnan, values)) else tuple(map(round, values))
 
 
-class _Eviction:
+class Eviction:
     """Streams over twice the last-level cache, so that the next call finds none of its operands there."""
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +22,8 @@ _PREFIXES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "XLA_", "JAX_", "CUDA_", "CUDNN_", "CUBLAS_",
     "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES",
     # TensorFlow's, one by one: Terraform's begin with TF_ too, TF_VAR_ and TF_TOKEN_ hold secrets.
-    "TF_AUTOTUNE_", "TF_CPP_", "TF_CPU_", "TF_CUBLAS_", "TF_CUDA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_", "TF_ENABLE_",
-    "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SYNC_", "TF_USE_", "TF_XLA_",
+    "TF_AUTOTUNE_", "TF_CPP_", "TF_CPU_", "TF_CUBLAS_", "TF_CUDA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_",
+    "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SYNC_", "TF_USE_", "TF_XLA_",
 )  # fmt: skip
 
 
@@ -56,14 +57,14 @@ def _gpus() -> tuple[str, str]:
         return "", ""
     try:
         names = [pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
-        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
         driver = pynvml.nvmlSystemGetDriverVersion()
-        kinds = {text: texts.count(text) for text in texts}
-        return ", ".join(f"{count} x {text}" for text, count in kinds.items()), str(
-            driver.decode() if isinstance(driver, bytes) else driver
-        )
+    except pynvml.NVMLError as error:
+        return f"not readable ({error})", ""
     finally:
         pynvml.nvmlShutdown()
+    texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    kinds = ", ".join(f"{count} x {text}" for text, count in Counter(texts).items())
+    return kinds, driver.decode() if isinstance(driver, bytes) else str(driver)
 
 
 def _memory_bytes() -> int:

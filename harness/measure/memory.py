@@ -2,6 +2,7 @@
 
 The host's peak is the kernel's high-water mark of resident memory, reset just before. Pages that the allocator kept
 from earlier calls are handed back first where the C library can, and what it still reuses makes the figure a lower bound.
+The kernel counts resident pages per CPU and sums them now and then, so a small workspace is off by some hundred KiB.
 """
 
 import ctypes

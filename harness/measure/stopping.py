@@ -41,23 +41,26 @@ class Stopping:
 
     def done(self) -> bool:
         """Whether to stop; from then on `why` is interval, noise_settled, max_samples or max_time."""
-        budget = self.budget
-        call_s = self._drawn_ns / max(1, self._drawn) / self.iterations / 1e9
-        slow = call_s > budget.slow_call_s
+        budget, n = self.budget, len(self.clean)
+        # A call is slow by its clean blocks where there are any: contention must not lower the minimum of samples.
+        block_ns = self._clean_ns / n if n else self._drawn_ns / max(1, self._drawn)
+        slow = block_ns / self.iterations > budget.slow_call_s * 1e9
         enough = budget.slow_min_samples if slow else budget.min_samples
         max_s = budget.slow_max_time_s if slow else budget.max_time_s
-        n = len(self.clean)
         # Blocks may be added several at a time, so that n need not be a multiple whenever one asks.
+        reached = n >= enough and self._clean_ns >= budget.min_time_s * 1e9
         if n // CHECK_EVERY > self._looked:
             self._looked = n // CHECK_EVERY
-            if n >= enough and self._clean_ns >= budget.min_time_s * 1e9:
-                self.why = self._content()
-        if not self.why and (n >= budget.max_samples or self._drawn >= budget.replace_factor * budget.max_samples):
-            self.why = "max_samples"
+            self.why = self._content() if reached else ""
+        at_cap = ""
+        if n >= budget.max_samples or self._drawn >= budget.replace_factor * budget.max_samples:
+            at_cap = "max_samples"
         # The time cap yields to the minimum of samples for slow calls only, and never beyond the replacement factor.
         over = self._clean_ns >= max_s * 1e9 and (n >= budget.slow_min_samples or not slow)
-        if not self.why and (over or self._drawn_ns >= budget.replace_factor * max_s * 1e9):
-            self.why = "max_time"
+        if not at_cap and (over or self._drawn_ns >= budget.replace_factor * max_s * 1e9):
+            at_cap = "max_time"
+        if at_cap and not self.why:  # a last look: slow calls reach a cap between two of them
+            self.why = (self._content() if reached else "") or at_cap
         return bool(self.why)
 
     @property

@@ -1,0 +1,350 @@
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.backends import registry
+from harness.isolate import launcher
+from harness.isolate.launcher import Launcher
+from harness.isolate.wire import Hello
+from harness.record import Environment, Progress, Record, Status
+from harness.spec import Budget, Cell, Device, Plan, Step
+from tests import builders
+from tests.isolate.conftest import TINY
+from tests.isolate.test_worker import ended
+
+HERE = "tests.isolate.backends"
+TARGETS = {
+    kind: f"{HERE}:{kind.capitalize()}" for kind in ("plain", "moody", "framed", "refusing", "leaving", "stuck", "talkative")
+}
+TARGETS["broken"] = "tests.isolate.broken:Backend"
+TARGETS["misspelt"] = f"{HERE}:Nobody"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Launcher]:
+    return lambda **more: Launcher("run", tmp_path / "logs", targets=TARGETS, **more)
+
+
+def cell(backend: str, workload: str = "conv", **axes: Any) -> Cell:
+    return builders.cell(backend=backend, workload=workload, **axes)
+
+
+def plan(*cells: Cell, trials: int = 1, budget: Budget = TINY) -> Plan:
+    asked = [(trial, found) for trial in range(trials) for found in cells]
+    return Plan("tests", tuple(Step(trial, order, found) for order, (trial, found) in enumerate(asked)), 7, budget)
+
+
+def answers(of: Launcher, asked: Plan) -> list[Record | Environment]:
+    return list(of.execute(asked))
+
+
+def records(of: Launcher, asked: Plan) -> list[Record]:
+    return [answer for answer in answers(of, asked) if isinstance(answer, Record)]
+
+
+def pid(record: Record) -> int:
+    assert record.settings is not None
+    return int(record.settings["pid"])
+
+
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+# Plan -> Records ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_in_the_order_of_the_plan(make: Callable[..., Launcher]) -> None:
+    asked = plan(cell("plain", "a"), cell("moody", "a"), cell("moody", "b"), cell("plain", "b"), trials=2)
+    found = records(make(), asked)
+    assert [(row.trial, row.order, row.cell) for row in found] == [(step.trial, step.order, step.cell) for step in asked]
+    assert {row.status for row in found} == {Status.OK}
+    assert {row.run_id for row in found} == {"run"}
+    assert all(row.samples and row.check and row.environment_id for row in found)
+
+
+def test_each_trial_has_fresh_processes_and_within_it_a_backend_keeps_its_own(make: Callable[..., Launcher]) -> None:
+    found = records(make(), plan(cell("plain", "a"), cell("moody", "a"), cell("plain", "b"), cell("moody", "b"), trials=2))
+    plain = [pid(row) for row in found if row.cell.backend == "plain"]
+    moody = [pid(row) for row in found if row.cell.backend == "moody"]
+    assert plain[0] == plain[1] != plain[2] == plain[3]
+    assert moody[0] == moody[1] != moody[2] == moody[3]
+    assert not set(plain) & set(moody)
+
+
+def test_another_number_of_threads_is_another_process(make: Callable[..., Launcher]) -> None:
+    found = records(make(), plan(cell("plain", threads=1), cell("plain", threads=0), cell("plain", threads=1)))
+    assert len({pid(row) for row in found}) == 3
+
+
+def test_an_environment_comes_before_the_first_record_made_in_it_and_once(make: Callable[..., Launcher]) -> None:
+    found = answers(make(), plan(cell("plain"), cell("moody"), trials=2))
+    known: set[str] = set()
+    for answer in found:
+        if isinstance(answer, Environment):
+            assert answer.id not in known
+            known.add(answer.id)
+        else:
+            assert answer.environment_id in known
+    assert len(known) == 2
+
+
+def test_an_empty_plan_starts_nobody(make: Callable[..., Launcher]) -> None:
+    assert answers(make(), plan()) == []
+
+
+# Set up before anything is imported ---------------------------------------------------------------------------------------
+
+
+def test_a_framework_finds_affinity_and_variables_already_set(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    (row,) = records(make(), plan(cell("framed", threads=1)))
+    assert row.settings == {
+        "affinity": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        "own": "1 threads on cpu", "numpy": "False",
+    }  # fmt: skip
+
+
+def test_no_number_of_threads_means_every_core_of_this_process(make: Callable[..., Launcher]) -> None:
+    cores = str(len(os.sched_getaffinity(0)))
+    (row,) = records(make(), plan(cell("framed", threads=0)))
+    assert row.settings is not None
+    assert (row.settings["affinity"], row.settings["OMP_NUM_THREADS"]) == (cores, cores)
+
+
+def test_more_threads_than_cores_are_unsupported_and_nobody_is_started(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "physical_cores_first", lambda: [0])
+    monkeypatch.setattr(launcher, "Worker", lambda *asked: pytest.fail("started a worker"))
+    rows = records(make(), plan(cell("plain", "a", threads=2), cell("plain", "b", threads=2)))
+    assert [row.status for row in rows] == [Status.UNSUPPORTED] * 2
+    assert rows[0].reason == "asks for 2 threads; this process may use 1 cores"
+
+
+def test_physical_cores_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for cpu, siblings in {0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5"}.items():
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    monkeypatch.setattr(launcher, "Path", lambda text: tmp_path / text.lstrip("/"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5, 4, 1, 0, 9})  # of 9 nothing is known
+    assert launcher.physical_cores_first() == [0, 1, 9, 4, 5]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 5})
+    assert launcher.physical_cores_first() == [1, 4, 5]
+
+
+def test_a_file_of_the_users_folder_shadows_no_package(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    (row,) = records(make(), plan(cell("plain")))
+    assert row.status is Status.OK, row.reason
+
+
+def test_output_of_a_framework_goes_to_its_log_and_does_not_disturb(
+    make: Callable[..., Launcher], capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = make()
+    rows = records(found, plan(cell("moody", "talk"), cell("moody", "conv")))
+    assert [row.status for row in rows] == [Status.OK, Status.OK]
+    log = (found.logs / "moody.log").read_text()
+    assert all(text in log for text in ('"kind": "Done"', "a warning", "printed past Python"))
+    assert capfd.readouterr() == ("", "")
+
+
+# What goes wrong is the row of one cell -----------------------------------------------------------------------------------
+
+
+def test_a_crash_costs_one_cell_and_a_new_process_goes_on(make: Callable[..., Launcher]) -> None:
+    asked = plan(cell("moody", "a"), cell("plain", "a"), cell("moody", "crash"), cell("plain", "b"), cell("moody", "b"))
+    rows = records(make(), asked)
+    assert [row.status for row in rows] == [Status.OK, Status.OK, Status.CRASHED, Status.OK, Status.OK]
+    crashed = rows[2]
+    assert crashed.reason == "killed by SIGSEGV; last output: about to fall over"
+    assert crashed.environment_id == rows[0].environment_id
+    assert (crashed.order, crashed.cell.workload, crashed.samples) == (2, "crash", None)
+    assert pid(rows[4]) != pid(rows[0])
+    assert pid(rows[3]) == pid(rows[1])
+
+
+def test_a_worker_that_leaves_says_its_exit_code(make: Callable[..., Launcher]) -> None:
+    (row,) = records(make(), plan(cell("moody", "exits")))
+    assert (row.status, row.reason) == (Status.CRASHED, "exit code 3")
+
+
+def test_the_words_of_an_earlier_worker_are_not_put_into_the_mouth_of_a_later_one(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "crash"), cell("moody", "killed")))
+    assert rows[1].reason == "killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("workload", "kills", "status"),
+    [("killed", 1, Status.OOM), ("killed", 0, Status.CRASHED), ("crash", 1, Status.CRASHED)],
+)
+def test_a_kill_by_the_kernel_for_memory_is_told_apart(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch, workload: str, kills: int, status: Status
+) -> None:
+    counts = iter([5, 5 + kills])
+    monkeypatch.setattr(launcher, "_out_of_memory_kills", lambda: next(counts))
+    (row,) = records(make(), plan(cell("moody", workload)))
+    assert row.status is status
+
+
+def test_the_kernels_count_of_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launcher, "Path", lambda text: tmp_path / "vmstat")
+    assert launcher._out_of_memory_kills() == 0
+    (tmp_path / "vmstat").write_text("pgfree 7\noom_kill 3\nunused 1\n")
+    assert launcher._out_of_memory_kills() == 3
+
+
+def test_a_hang_is_a_timeout_and_the_run_goes_on(make: Callable[..., Launcher]) -> None:
+    found = make()
+    asked = plan(cell("moody", "hang"), cell("moody", "conv"), budget=replace(TINY, timeout_s=3))
+    rows = records(found, asked)
+    assert [row.status for row in rows] == [Status.TIMEOUT, Status.OK]
+    assert rows[0].reason == "took longer than 3 s and was ended"
+    assert rows[0].environment_id == rows[1].environment_id
+    started_by_it = int((found.logs / "moody.log").read_text().split()[0])
+    assert ended(started_by_it)
+
+
+def test_a_failure_inside_the_worker_costs_no_process(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "a"), cell("moody", "fail"), cell("moody", "b")))
+    assert [row.status for row in rows] == [Status.OK, Status.ERROR, Status.OK]
+    assert rows[1].reason == "ValueError: cannot do this one"
+    assert pid(rows[0]) == pid(rows[2])
+
+
+def test_a_record_that_cannot_be_read_is_an_error_row_and_the_run_goes_on(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "strange"), cell("moody", "conv")))
+    assert [row.status for row in rows] == [Status.ERROR, Status.OK]
+    assert "expected str, found False" in rows[0].reason
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ("refusing", "RuntimeError: built for another CPU"),
+        ("broken", "ImportError: libbroken.so.1: cannot open shared object file"),
+        ("misspelt", "AttributeError: module 'tests.isolate.backends' has no attribute 'Nobody'"),
+        ("leaving", "exit code 7; last output: this CPU is too old"),
+    ],
+)
+def test_a_backend_that_cannot_be_set_up_is_an_error_in_all_its_rows(
+    make: Callable[..., Launcher], backend: str, reason: str
+) -> None:
+    rows = records(make(), plan(cell(backend, "a"), cell("plain", "a"), cell(backend, "b")))
+    assert [row.status for row in rows] == [Status.ERROR, Status.OK, Status.ERROR]
+    assert {rows[0].reason, rows[2].reason} == {f"{backend} could not be set up: {reason}"}
+
+
+def test_a_backend_that_never_gets_ready_is_ended(make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "START_TIMEOUT_S", 1.0)
+    (row,) = records(make(), plan(cell("stuck")))
+    assert row.status is Status.ERROR
+    assert row.reason == "stuck could not be set up: the worker was not ready within 1 s"
+
+
+def test_a_backend_that_is_not_installed_is_skipped_with_the_line_that_installs_it(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "find", lambda name: f"{HERE}:Absent")
+    rows = records(make(), plan(cell("onnxruntime@old", "a"), cell("plain", "a"), cell("onnxruntime@old", "b")))
+    assert [row.status for row in rows] == [Status.SKIPPED, Status.OK, Status.SKIPPED]
+    assert rows[0].reason == "onnxruntime is not installed: pip install 'convbench[onnxruntime]'"
+
+
+def test_a_backend_under_another_name_is_the_same_class(make: Callable[..., Launcher]) -> None:
+    assert make().target("numpy@old") == make().target("numpy") == registry.find("numpy")
+    assert make().target("plain") == f"{HERE}:Plain"
+
+
+# Watching and ending early ------------------------------------------------------------------------------------------------
+
+
+def test_progress_reaches_the_observer_with_its_step(make: Callable[..., Launcher]) -> None:
+    told: list[tuple[Step, Progress]] = []
+    asked = plan(cell("talkative", "a"), cell("talkative", "b"))
+    rows = records(make(observe=lambda step, progress: told.append((step, progress))), asked)
+    assert [row.status for row in rows] == [Status.OK, Status.OK]
+    assert {step for step, _ in told} == set(asked)
+    assert all(progress.samples > 0 and progress.median_ns > 0 for _, progress in told)
+
+
+@pytest.fixture
+def before() -> set[psutil.Process]:
+    return children()
+
+
+def test_when_the_consumer_stops_no_worker_stays(make: Callable[..., Launcher], before: set[psutil.Process]) -> None:
+    def consume() -> None:
+        for answer in make().execute(plan(cell("plain"), cell("moody"), cell("plain"), trials=2)):
+            if isinstance(answer, Record):
+                assert len(children() - before) == 2
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    assert children() == before
+
+
+def test_when_the_consumer_stops_at_the_first_environment_no_worker_stays(
+    make: Callable[..., Launcher], before: set[psutil.Process]
+) -> None:
+    with contextlib.closing(make().execute(plan(cell("plain"), cell("moody")))) as found:
+        assert isinstance(next(found), Environment)
+        assert children() > before
+    assert children() == before
+
+
+def test_when_the_watcher_stops_in_the_middle_of_a_cell_no_worker_stays(
+    make: Callable[..., Launcher], before: set[psutil.Process]
+) -> None:
+    def observe(step: Step, progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        records(make(observe=observe), plan(cell("talkative"), cell("moody")))
+    assert children() == before
+
+
+def test_a_worker_that_does_not_listen_is_killed_at_the_end(
+    make: Callable[..., Launcher], before: set[psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_GRACE_S", 0.2)
+
+    with contextlib.closing(make().execute(plan(cell("plain"), cell("stuck")))) as found:
+        assert isinstance(next(found), Environment)
+        assert len(children() - before) == 2
+    assert children() == before
+
+
+def test_the_row_of_a_step_that_nobody_measured(make: Callable[..., Launcher]) -> None:
+    (step,) = plan(cell("plain"))
+    row = make().row(step, Status.NOT_RUN, "the run ended")
+    assert (row.run_id, row.status, row.reason, row.samples) == ("run", Status.NOT_RUN, "the run ended", None)
+
+
+# The probe ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_says_what_each_backend_sees_and_why_others_cannot_be_loaded(tmp_path: Path) -> None:
+    found = launcher.probe({name: TARGETS[name] for name in ("plain", "framed", "refusing", "broken")}, tmp_path / "logs")
+    assert list(found) == ["plain", "framed", "refusing", "broken"]
+    plain, framed = found["plain"], found["framed"]
+    assert isinstance(plain, Hello)
+    assert plain.devices == (Device("cpu"),)
+    assert isinstance(framed, Hello)
+    assert framed.devices == (Device("cpu"), Device("gpu", 1))  # nothing was hidden from it
+    assert found["refusing"] == "RuntimeError: built for another CPU"
+    assert found["broken"] == "ImportError: libbroken.so.1: cannot open shared object file"

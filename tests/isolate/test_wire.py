@@ -1,0 +1,219 @@
+import json
+import math
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.isolate import wire
+from harness.isolate.wire import (
+    Channel,
+    ClosedError,
+    Done,
+    GarbledError,
+    GoOn,
+    Hello,
+    Measure,
+    Message,
+    Refused,
+    Setup,
+    SilentError,
+    Stop,
+    Working,
+)
+from harness.record import Flag, Progress, Status
+from harness.spec import Budget, Device, Direction, Optimizer, Step
+from tests import builders
+
+SETUP = Setup("a.b:C", "torch@old", Device("gpu", 1), (0, 2), Budget(trials=5, block_s=0.5), 7, "run", probe=True)
+MESSAGES = [
+    SETUP,
+    Hello(builders.environment(), (Device("cpu"), Device("gpu", 3))),
+    Refused("no such library"),
+    Measure(Step(1, 2, builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM))),
+    Working(Progress(32, 1.5, 1.0, 2.0)),
+    GoOn(),
+    Done(builders.record([5, 6, 7])),
+    Done(builders.failed(Status.CRASHED, "killed", flags=(Flag.NOT_CONVERGED,))),
+    Stop(),
+]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, Channel]]:
+    near, far = (Channel(end) for end in socket.socketpair())
+    yield near, far
+    near.close()
+    far.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[tuple[socket.socket, Channel]]:
+    """A socket to write anything into, and the channel that reads it."""
+    near, far = socket.socketpair()
+    channel = Channel(far)
+    yield near, channel
+    near.close()
+    channel.close()
+
+
+def line(message: Message) -> bytes:
+    """What a channel sends."""
+    near, far = socket.socketpair()
+    with near, far:
+        Channel(near).send(message)
+        return far.recv(1 << 16)
+
+
+def already() -> float:
+    """A deadline that is past."""
+    return time.monotonic() - 1
+
+
+def test_every_kind_of_message_is_tried() -> None:
+    assert {type(message).__name__ for message in MESSAGES} == set(wire._KINDS)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_survives(pair: tuple[Channel, Channel], message: Message) -> None:
+    near, far = pair
+    near.send(message)
+    assert far.receive() == message
+    far.send(message)
+    assert near.receive() == message
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_is_one_line_of_json(message: Message) -> None:
+    sent = line(message)
+    assert sent.count(b"\n") == 1
+    assert sent.endswith(b"\n")
+    assert json.loads(sent)["kind"] == type(message).__name__
+
+
+def test_messages_arrive_in_order_though_they_come_in_one_chunk(raw: tuple[socket.socket, Channel]) -> None:
+    near, channel = raw
+    near.sendall(b"".join(map(line, MESSAGES)))
+    assert [channel.receive() for _ in MESSAGES] == MESSAGES
+
+
+def test_a_message_may_come_byte_by_byte(raw: tuple[socket.socket, Channel]) -> None:
+    near, channel = raw
+    sent = line(Refused("nö\n"))
+    for byte in sent[:-1]:
+        near.sendall(bytes([byte]))
+        with pytest.raises(SilentError):
+            channel.receive(time.monotonic() + 0.001)
+    near.sendall(sent[-1:])
+    assert channel.receive() == Refused("nö\n")
+
+
+def test_half_a_message_stays_for_the_next_reading(raw: tuple[socket.socket, Channel]) -> None:
+    near, channel = raw
+    both = line(SETUP) + line(Stop())
+    near.sendall(both[:-5])
+    assert channel.receive() == SETUP
+    with pytest.raises(SilentError):
+        channel.receive(time.monotonic() + 0.001)
+    near.sendall(both[-5:])
+    assert channel.receive() == Stop()
+
+
+def test_nothing_said_until_the_deadline(pair: tuple[Channel, Channel]) -> None:
+    near, _ = pair
+    with pytest.raises(SilentError):
+        near.receive(time.monotonic() + 0.01)
+    with pytest.raises(SilentError):
+        near.receive(already())
+
+
+def test_what_is_there_is_read_even_after_the_deadline_if_it_was_read_before(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    near.send(GoOn())
+    near.send(Stop())
+    assert far.receive() == GoOn()
+    assert far.receive(already()) == Stop()
+
+
+def test_a_deadline_does_not_outlive_its_reading(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    with pytest.raises(SilentError):
+        near.receive(already())
+    near.send(Stop())
+    assert far.receive() == Stop()
+
+
+def test_the_other_side_hung_up(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    far.close()
+    with pytest.raises(ClosedError):
+        near.receive()
+    with pytest.raises(ClosedError):
+        near.send(Stop())
+
+
+def test_hanging_up_in_the_middle_of_a_message(raw: tuple[socket.socket, Channel]) -> None:
+    near, channel = raw
+    near.sendall(line(Stop())[:-1])
+    near.close()
+    with pytest.raises(ClosedError):
+        channel.receive()
+
+
+def test_what_was_said_before_hanging_up_is_heard(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    far.send(Refused("why"))
+    far.close()
+    assert near.receive() == Refused("why")
+    with pytest.raises(ClosedError):
+        near.receive()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"hello\n", b"\n", b"[]\n", b"3\n", b'{"kind": "Nonsense", "body": {}}\n', b'{"kind": "Refused", "body": {"reason": 3}}\n',
+     b'{"kind": "Refused", "body": {}}\n', b'{"kind": "Stop"}\n', b"\xff\xfe\n", b'{"kind": "Stop", "body": {"now": 1}}\n'],
+)  # fmt: skip
+def test_what_is_no_message_is_garbled_and_the_next_is_heard(raw: tuple[socket.socket, Channel], garbage: bytes) -> None:
+    near, channel = raw
+    near.sendall(garbage + line(Stop()))
+    with pytest.raises(GarbledError):
+        channel.receive()
+    assert channel.receive() == Stop()
+
+
+def test_numbers_that_are_no_numbers_survive(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    near.send(Working(Progress(3, 1.0, math.nan, math.inf)))
+    heard = far.receive()
+    assert isinstance(heard, Working)
+    assert math.isnan(heard.progress.low_ns)
+    assert heard.progress.high_ns == math.inf
+
+
+def test_a_message_larger_than_the_sockets_buffer(pair: tuple[Channel, Channel]) -> None:
+    from threading import Thread
+
+    near, far = pair
+    message = Done(builders.record(range(1_000_000, 1_200_000)))
+    sender = Thread(target=near.send, args=[message])
+    sender.start()
+    heard = far.receive()
+    sender.join()
+    assert heard == message
+
+
+@settings(deadline=None)
+@given(st.text(), st.text(), st.dictionaries(st.text(), st.text(), max_size=3))
+def test_any_text_survives(reason: str, workload: str, found: dict[str, str]) -> None:
+    ends = socket.socketpair()
+    with ends[0], ends[1]:
+        near, far = map(Channel, ends)
+        record = replace(builders.record(of=builders.cell(workload=workload)), reason=reason, settings=found)
+        for message in (Refused(reason), Done(record)):
+            near.send(message)
+            assert far.receive() == message

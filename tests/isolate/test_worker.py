@@ -1,0 +1,112 @@
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.isolate.launcher import Worker, physical_cores_first
+from harness.isolate.wire import ClosedError, Done, GoOn, Hello, Measure
+from harness.record import Status
+from harness.spec import Device, Step
+from tests import builders
+from tests.isolate.conftest import ROOT
+
+MakeWorker = Callable[[str], Worker]
+PATIENCE_S = 30
+
+
+def step(workload: str = "conv") -> Step:
+    return Step(0, 0, builders.cell(workload=workload, backend="moody"))
+
+
+def ended(pid: int) -> bool:
+    """Whether a process that need not be our child is gone, or goes within our patience."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], PATIENCE_S)[0])
+    finally:
+        os.close(handle)
+
+
+def test_it_says_hello_answers_and_ends_when_told(make_worker: MakeWorker) -> None:
+    worker = make_worker("Plain")
+    hello = worker.hello()
+    assert isinstance(hello, Hello)
+    assert hello.devices == (Device("cpu"),)
+    assert hello.environment.affinity == (physical_cores_first()[0],)
+    assert hello.environment.backend == "plain"
+    assert "numpy" in hello.environment.packages
+    worker.channel.send(Measure(step()))
+    answer = worker.channel.receive()
+    assert isinstance(answer, Done)
+    assert answer.record.status is Status.OK
+    assert answer.record.run_id == "run"
+    assert answer.record.environment_id == hello.environment.id
+    assert answer.record.settings == {"pid": str(worker.process.pid)}
+    worker.stop()
+    assert worker.process.returncode == 0
+
+
+def test_it_ends_when_the_parent_hangs_up(make_worker: MakeWorker) -> None:
+    worker = make_worker("Plain")
+    worker.hello()
+    worker.channel.close()
+    assert worker.process.wait(PATIENCE_S) == 0
+
+
+def test_it_ends_when_the_parent_hangs_up_before_it_was_ready(make_worker: MakeWorker) -> None:
+    worker = make_worker("Plain")
+    worker.channel.close()
+    assert worker.process.wait(PATIENCE_S) == 0
+
+
+def test_what_it_was_not_asked_in_this_way_ends_it_with_the_reason_in_its_log(make_worker: MakeWorker) -> None:
+    worker = make_worker("Plain")
+    worker.hello()
+    worker.channel.send(GoOn())
+    with pytest.raises(ClosedError):
+        worker.channel.receive()
+    assert worker.cause_of_death() == "exit code 1; last output: TypeError: expected Measure or Stop, got GoOn()"
+
+
+def test_it_is_deaf_to_ctrl_c_of_the_terminal(make_worker: MakeWorker) -> None:
+    worker = make_worker("Plain")
+    worker.hello()
+    assert os.getsid(worker.process.pid) != os.getsid(0)
+
+
+def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path) -> None:
+    parent = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        from harness.isolate.launcher import Worker, physical_cores_first
+        from harness.isolate.wire import Measure, Setup
+        from harness.spec import Device
+        from tests.isolate.conftest import TINY
+        from tests.isolate.test_worker import step
+
+        cores = tuple(physical_cores_first())
+        setup = Setup("tests.isolate.backends:Moody", "moody", Device("cpu"), cores, TINY, 1, "run")
+        worker = Worker(setup, Path({str(tmp_path / "log")!r}))
+        worker.hello()
+        worker.channel.send(Measure(step("hang")))
+        print(worker.process.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    done = subprocess.run([sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, check=False, text=True)
+    assert done.returncode == -signal.SIGKILL
+    assert ended(int(done.stdout))
+
+
+def test_nothing_but_the_standard_library_is_loaded_before_it_is_set_up() -> None:
+    code = "import sys, harness.isolate.worker; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, check=True, text=True)
+    assert not {"numpy", "pandas", "psutil", "pydantic", "torch"} & set(eval(done.stdout))

@@ -1,0 +1,123 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import codec
+from harness.measure import environment
+from harness.record import Environment
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU and no variable that happens to be set here."""
+    monkeypatch.setattr(environment, "_gpus", lambda: ("", ""))
+    monkeypatch.setattr(environment.os, "environ", {"HOME": "/somewhere"})
+
+
+def with_versions(monkeypatch: pytest.MonkeyPatch, **versions: str) -> Environment:
+    def version(name: str) -> str:
+        if name not in versions:
+            raise environment.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(environment.metadata, "version", version)
+    return environment.describe("some", ["framework", "helper"])
+
+
+def test_the_id_changes_with_a_package_and_the_machine_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = with_versions(monkeypatch, framework="1.0", numpy="2.0")
+    new = with_versions(monkeypatch, framework="1.1", numpy="2.0")
+    assert old.packages == {"framework": "1.0", "numpy": "2.0"}  # helper is not there, and says nothing
+    assert new.packages == {"framework": "1.1", "numpy": "2.0"}
+    assert old.id != new.id
+    assert old.machine_id == new.machine_id
+
+
+def test_the_same_environment_has_the_same_id() -> None:
+    assert environment.describe("some", ["numpy"]) == environment.describe("some", ["numpy"])
+
+
+def test_the_id_covers_every_other_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = environment.describe("some", ["numpy"])
+    assert environment.describe("other", ["numpy"]).id != first.id
+    monkeypatch.setattr(environment.os, "environ", {"OMP_NUM_THREADS": "1"})
+    assert environment.describe("some", ["numpy"]).id != first.id
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("_cpu", lambda: ("Other CPU", 64)), ("_gpus", lambda: ("1 x Some GPU", "1.0")), ("_memory_bytes", lambda: 2**45)],
+)
+def test_the_machine_changes_with_its_parts(monkeypatch: pytest.MonkeyPatch, part: str, value: Any) -> None:
+    before = environment.describe("some", [])
+    monkeypatch.setattr(environment, part, value)
+    after = environment.describe("some", [])
+    assert after.machine_id != before.machine_id
+    assert after.id != before.id
+
+
+def test_the_machine_stays_the_same_when_the_kernel_keeps_a_little_more_memory_or_the_driver_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(environment, "_memory_bytes", lambda: 64 * 2**30)
+    before = environment.describe("some", [])
+    monkeypatch.setattr(environment, "_memory_bytes", lambda: 64 * 2**30 - 300 * 2**20)
+    monkeypatch.setattr(environment, "_gpus", lambda: ("", "570.1"))
+    assert environment.describe("some", []).machine_id == before.machine_id
+
+
+def test_only_variables_that_bear_on_speed_or_precision_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    telling = {"OMP_NUM_THREADS": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "XLA_FLAGS": "--x", "NVIDIA_TF32_OVERRIDE": "0"}
+    private = {"API_TOKEN": "secret", "HOME": "/home/me", "TF_VAR_password": "secret", "TF_TOKEN_example_org": "secret"}
+    monkeypatch.setattr(environment.os, "environ", {**private, **telling})
+    assert environment.describe("some", []).environ == telling
+
+
+def test_what_each_adapter_sets_is_stored() -> None:
+    from harness.backends import registry
+    from harness.spec import Device
+
+    for name in registry.names():
+        kind = registry.resolve(registry.find(name))
+        for device in (Device("cpu"), Device("gpu")):
+            for variable in kind.environ(device, 2):
+                assert variable.startswith(environment._PREFIXES), variable
+
+
+def test_it_survives_the_journal() -> None:
+    found = environment.describe("some", ["numpy"])
+    assert codec.loads(Environment, codec.dumps(found)) == found
+
+
+CPUINFO = """\
+processor\t: 0
+model name\t: Some CPU @ 2.00GHz
+physical id\t: 0
+core id\t\t: 0
+
+processor\t: 1
+model name\t: Some CPU @ 2.00GHz
+physical id\t: 0
+core id\t\t: 0
+
+processor\t: 2
+model name\t: Some CPU @ 2.00GHz
+physical id\t: 1
+core id\t\t: 0
+
+"""
+
+
+def test_cores_are_physical_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "Path", lambda name: SimpleNamespace(read_text=lambda: CPUINFO))
+    assert environment._cpu() == ("Some CPU @ 2.00GHz", 2)
+
+
+def test_a_kernel_that_names_no_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / "nowhere")
+    monkeypatch.setattr(environment.os, "cpu_count", lambda: 12)
+    model, cores = environment._cpu()
+    assert model
+    assert cores == 12

@@ -1,0 +1,430 @@
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.backends import numpy as reference
+from harness.backends.base import LEARNING_RATE, Operands, Results
+from harness.backends.numpy import NumpyBackend
+from harness.measure import oracle
+from harness.record import Check
+from harness.spec import Cell, ConvSpec, Device, Direction, Optimizer, Precision
+from tests import builders
+
+SPECS = {
+    "plain": "n2 c4 k6 7x6 f3x2 p1x0",
+    "grouped": "n2 c6 k4 6x6 f3x3 p1x1 g2",
+    "depthwise": "n2 c4 k8 6x6 f3x3 p1x1 g4",
+    "strided": "n2 c3 k4 9x8 f3x3 s2x3 p1x1 d2x1",
+    "asymmetric": "n3 c3 k4 7x7 f3x4 s2x1 p0-1x2-1",
+    "one dimension": "n2 c3 k4 12 f5 s2 p2",
+    "three dimensions": "n2 c2 k3 4x5x6 f3x2x3 p1x0-1x1",
+}
+SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+RESULT = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}
+
+
+def cell(
+    spec: str | ConvSpec, direction: Direction = Direction.FPROP, precision: Precision = Precision.FP32,
+    optimizer: Optimizer = Optimizer.SGD,
+) -> Cell:  # fmt: skip
+    found = ConvSpec.parse(spec) if isinstance(spec, str) else spec
+    chosen = optimizer if direction is Direction.TRAIN else None
+    return builders.cell(spec=found, direction=direction, precision=precision, optimizer=chosen, backend="numpy")
+
+
+def rng(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def answer(asked: Cell, operands: Operands) -> Results:
+    """What the reference makes of it, in the cell's own arithmetic."""
+    prepared = NumpyBackend(Device("cpu"), 1).prepare(asked, operands)
+    return prepared.fetch(prepared.launch())
+
+
+def spotted(asked: Cell, change: Callable[[Results], Results] = lambda results: results) -> Check:
+    """The spot check's word on a result after a change."""
+    operands = oracle.normal_operands(asked, rng())
+    return oracle.spot(asked, operands, change(answer(asked, operands)), rng(2))
+
+
+def exactly(asked: Cell, change: Callable[[Results], Results] = lambda results: results) -> tuple[bool, str]:
+    """The exact check's word on a result after a change."""
+    operands = oracle.integer_operands(asked, rng())
+    return oracle.exact(asked, operands, change(answer(asked, operands)), rng(2))
+
+
+def one_more(results: Results, name: str, at: int) -> Results:
+    """The same but for a single element."""
+    changed = getattr(results, name).copy()
+    changed.flat[at % changed.size] += 1
+    return replace(results, **{name: changed})
+
+
+# What is right passes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_right_results_pass_the_spot_check(spec: str, direction: Direction, precision: Precision) -> None:
+    check = spotted(cell(spec, direction, precision))
+    assert check.ok
+    assert check.method == "spot"
+    assert 0 <= check.max_rel_err <= check.tolerance
+
+
+def test_right_adam_steps_pass_too() -> None:
+    assert spotted(cell(SPECS["plain"], Direction.TRAIN, optimizer=Optimizer.ADAM)).ok
+
+
+@pytest.mark.parametrize(("dense_flop", "method"), [(10**9, "exact"), (0, "exact_sums")])
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_right_integers_are_exact_element_by_element_and_by_sums(
+    monkeypatch: pytest.MonkeyPatch, spec: str, direction: Direction, dense_flop: int, method: str
+) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", dense_flop)
+    assert exactly(cell(spec, direction)) == (True, method)
+
+
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_of_a_large_convolution_a_part_is_recomputed(monkeypatch: pytest.MonkeyPatch, spec: str, direction: Direction) -> None:
+    monkeypatch.setattr(oracle, "_SPOT_FLOP", 1)  # then it is one channel of one group
+    asked = cell(spec, direction)
+    part, _ = oracle._part(asked.spec, direction, rng())
+    assert part.groups == 1
+    assert (part.c if direction is Direction.DGRAD else part.k) == 1
+    assert spotted(asked).ok
+    assert not spotted(asked, lambda results: one_more_everywhere(results, RESULT[direction])).ok
+
+
+def one_more_everywhere(results: Results, name: str) -> Results:
+    """Every element wrong, so that any part is."""
+    return replace(results, **{name: getattr(results, name) + 1})
+
+
+# What is wrong does not ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dense_flop", [10**9, 0], ids=["dense", "sums"])
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_single_wrong_element_fails_the_exact_check(
+    monkeypatch: pytest.MonkeyPatch, spec: str, direction: Direction, dense_flop: int
+) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", dense_flop)
+    for at in (0, 17, -1):
+        right, _ = exactly(cell(spec, direction), lambda results, at=at: one_more(results, RESULT[direction], at))
+        assert not right
+
+
+@pytest.mark.parametrize("dense_flop", [10**9, 0], ids=["dense", "sums"])
+def test_nan_is_not_exact(monkeypatch: pytest.MonkeyPatch, dense_flop: int) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", dense_flop)
+    right, _ = exactly(cell(SPECS["plain"]), lambda results: replace(results, y=np.full_like(results.y, np.nan)))
+    assert not right
+
+
+def test_two_exchanged_channels_fail_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", 0)
+
+    def exchanged(results: Results) -> Results:
+        return replace(results, y=results.y[:, [1, 0, 2, 3, 4, 5]])
+
+    asked = cell(SPECS["plain"])
+    operands = oracle.integer_operands(asked, rng())
+    # The signs of two channels are alike in half of the draws, then their sum does not tell: 2 ** -20 for all of 20.
+    verdicts = [oracle.exact(asked, operands, exchanged(answer(asked, operands)), rng(seed))[0] for seed in range(20)]
+    assert not all(verdicts)
+
+
+def test_exact_is_for_single_passes_only() -> None:
+    asked = cell(SPECS["plain"])
+    operands = oracle.integer_operands(asked, rng())
+    with pytest.raises(ValueError, match="no single pass"):
+        oracle.exact(replace(asked, direction=Direction.BPROP), operands, Results(), rng())
+
+
+SHIFTED = {"n2 c4 k6 7x6 f3x2 p1x0": "n2 c4 k6 7x6 f3x2 p0-2x0", SPECS["asymmetric"]: "n3 c3 k4 7x7 f3x4 s2x1 p1-0x1-2"}
+
+
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize(("spec", "other"), SHIFTED.items())
+def test_padding_on_the_wrong_side_is_wrong(spec: str, other: str, direction: Direction) -> None:
+    asked = cell(spec, direction)
+    operands = oracle.normal_operands(asked, rng())
+    results = answer(cell(other, direction), operands)
+    assert not oracle.spot(asked, operands, results, rng()).ok
+
+
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_flipped_filter_is_wrong(spec: str, direction: Direction) -> None:
+    asked = cell(spec, direction)
+    axes = tuple(range(2, 2 + asked.spec.ndim))
+    operands = oracle.normal_operands(asked, rng())
+    results = answer(asked, replace(operands, w=np.flip(operands.w, axes)))
+    if direction is Direction.WGRAD:
+        results = replace(results, dw=np.flip(results.dw, axes))
+    assert not oracle.spot(asked, operands, results, rng()).ok
+
+
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", [SPECS["grouped"], SPECS["depthwise"]])
+def test_groups_in_the_wrong_order_are_wrong(spec: str, direction: Direction) -> None:
+    def other_order(results: Results) -> Results:
+        name = RESULT[direction]
+        axis = 0 if direction is Direction.WGRAD else 1
+        halves = np.split(getattr(results, name), 2, axis=axis)
+        return replace(results, **{name: np.concatenate(halves[::-1], axis=axis)})
+
+    assert not spotted(cell(spec, direction), other_order).ok
+
+
+def test_channels_interleaved_over_groups_are_wrong() -> None:
+    asked = cell(SPECS["grouped"])
+    k, groups = asked.spec.k, asked.spec.groups
+    interleaved = np.arange(k).reshape(groups, -1).T.reshape(-1)
+    assert not spotted(asked, lambda results: replace(results, y=results.y[:, interleaved])).ok
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("direction", "name"),
+    [
+        *RESULT.items(),
+        *itertools.product([Direction.BPROP], ["y", "dx", "dw"]),
+        *itertools.product([Direction.TRAIN], ["dx", "w"]),
+    ],
+)
+def test_what_is_not_finite_is_wrong(direction: Direction, name: str, bad: float) -> None:
+    check = spotted(
+        cell(SPECS["plain"], direction), lambda results: replace(results, **{name: np.full_like(getattr(results, name), bad)})
+    )
+    assert not check.ok
+    assert not math.isfinite(check.max_rel_err)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_is_wrong(bad: float) -> None:
+    assert not spotted(cell(SPECS["plain"], Direction.BPROP), lambda results: replace(results, loss=bad)).ok
+
+
+def test_one_nan_among_many_numbers_is_found() -> None:
+    def one_nan(results: Results) -> Results:
+        y = results.y.copy()
+        y[:, :, 3, 2] = np.nan
+        return replace(results, y=y)
+
+    assert not spotted(cell(SPECS["plain"]), one_nan).ok
+
+
+@pytest.mark.parametrize("direction", [Direction.BPROP, Direction.TRAIN])
+def test_results_of_nothing_but_zeros_are_wrong_and_no_division_by_zero(direction: Direction) -> None:
+    def zeros(results: Results) -> Results:
+        return Results(**{name: 0.0 if name == "loss" else np.zeros_like(value) for name, value in results.items().items()})
+
+    assert not spotted(cell(SPECS["plain"], direction), zeros).ok
+
+
+def test_a_wrong_loss_is_wrong() -> None:
+    asked = cell(SPECS["plain"], Direction.BPROP)
+    assert not spotted(asked, lambda results: replace(results, loss=results.loss * 1.01)).ok
+    assert not spotted(asked, lambda results: replace(results, loss=results.loss * results.y.size)).ok  # a sum and no mean
+
+
+@pytest.mark.parametrize("name", ["dx", "dw"])
+def test_a_gradient_without_the_factor_of_the_mean_is_wrong(name: str) -> None:
+    asked = cell(SPECS["plain"], Direction.BPROP)
+    assert not spotted(asked, lambda results: replace(results, **{name: getattr(results, name) * 2})).ok
+
+
+# How much is too much -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_an_error_within_the_tolerance_passes_and_a_hundred_times_the_tolerance_does_not(
+    spec: str, direction: Direction
+) -> None:
+    asked, name = cell(spec, direction), RESULT[direction]
+    size = math.sqrt(oracle.reduction_length(asked.spec, direction))  # of a sum of that many products of N(0, 1)
+    tolerance = spotted(asked).tolerance
+
+    def off_by(factor: float) -> Callable[[Results], Results]:
+        return lambda results: replace(results, **{name: getattr(results, name) + factor * tolerance * size})
+
+    assert spotted(asked, off_by(0.1)).ok
+    assert not spotted(asked, off_by(100)).ok
+
+
+def test_the_tolerance_grows_with_the_root_of_the_reduction_length() -> None:
+    spec = ConvSpec.parse("n8 c1 k1 16x16 f1x1")
+    forward, filters = spotted(cell(spec, Direction.FPROP)), spotted(cell(spec, Direction.WGRAD))
+    unit = Precision.FP32.unit_roundoff
+    assert forward.tolerance == pytest.approx(16 * (1 + 1) * unit)
+    assert filters.tolerance == pytest.approx(16 * (math.sqrt(8 * 256) + 1) * unit)
+
+
+def test_short_formats_are_allowed_their_own_roundoff_and_no_more() -> None:
+    asked = cell(SPECS["plain"], precision=Precision.BF16)
+    operands = oracle.normal_operands(asked, rng())
+    exact_result = reference.fprop(asked.spec, operands.x.astype(np.float64), operands.w.astype(np.float64))
+    rounded = oracle._rounded(exact_result.astype(np.float32), Precision.BF16).astype(np.float64)
+    assert oracle.spot(asked, operands, Results(y=rounded), rng()).ok
+    assert not oracle.spot(replace(asked, precision=Precision.FP32), operands, Results(y=rounded), rng()).ok
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_float32_results_fail_where_float64_was_asked_for(spec: str) -> None:
+    def short(results: Results) -> Results:
+        return replace(results, y=results.y.astype(np.float32).astype(np.float64))
+
+    assert not spotted(cell(spec, precision=Precision.FP64), short).ok
+
+
+# The optimizer's step -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.1, -1.0])
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_a_wrong_learning_rate_is_wrong(optimizer: Optimizer, factor: float) -> None:
+    asked = cell(SPECS["plain"], Direction.TRAIN, optimizer=optimizer)
+    operands = oracle.normal_operands(asked, rng())
+    results = answer(asked, operands)
+    step = operands.w - results.w
+    assert oracle.spot(asked, operands, results, rng()).ok
+    assert not oracle.spot(asked, operands, replace(results, w=operands.w - factor * step), rng()).ok
+
+
+def test_one_optimizer_is_not_the_other() -> None:
+    asked = cell(SPECS["plain"], Direction.TRAIN, optimizer=Optimizer.SGD)
+    operands = oracle.normal_operands(asked, rng())
+    other = answer(replace(asked, optimizer=Optimizer.ADAM), operands)
+    assert not oracle.spot(asked, operands, other, rng()).ok
+
+
+def test_a_second_step_is_not_the_first() -> None:
+    asked = cell(SPECS["plain"], Direction.TRAIN)
+    operands = oracle.normal_operands(asked, rng())
+    prepared = NumpyBackend(Device("cpu"), 1).prepare(asked, operands)
+    prepared.launch()
+    assert not oracle.spot(asked, operands, prepared.fetch(prepared.launch()), rng()).ok
+
+
+def test_both_conventions_of_adams_epsilon_are_right() -> None:
+    asked = cell(SPECS["plain"], Direction.TRAIN, Precision.FP64, Optimizer.ADAM)
+    operands = oracle.normal_operands(asked, rng())
+    results = answer(asked, operands)
+    dw = results.dw
+    late = LEARNING_RATE * dw / (np.abs(dw) + 1e-8 / math.sqrt(1 - 0.999))  # TensorFlow's epsilon hat
+    assert oracle.spot(asked, operands, replace(results, w=operands.w - late), rng()).ok
+
+
+# Operands -----------------------------------------------------------------------------------------------------------------
+
+
+def test_reduction_lengths_by_hand() -> None:
+    spec = ConvSpec.parse("n5 c4 k6 7x8 f3x2 g2")  # y is 5x7
+    assert spec.out_spatial == (5, 7)
+    assert oracle.reduction_length(spec, Direction.FPROP) == 2 * 3 * 2
+    assert oracle.reduction_length(spec, Direction.DGRAD) == 3 * 3 * 2
+    assert oracle.reduction_length(spec, Direction.WGRAD) == 5 * 5 * 7
+
+
+@pytest.mark.parametrize(("precision", "limit"), [(Precision.BF16, 2**8), (Precision.FP16, 2**11), (Precision.FP32, 2**24)])
+@pytest.mark.parametrize("direction", SINGLE)
+@pytest.mark.parametrize("spec", ["n8 c64 k64 14x14 f3x3 p1x1", "n16 c8 k8 32x32 f1x1", SPECS["depthwise"]])
+def test_integer_results_stay_where_every_integer_is_exact(
+    spec: str, direction: Direction, precision: Precision, limit: int
+) -> None:
+    asked = cell(spec, direction, precision)
+    operands = oracle.integer_operands(asked, rng())
+    for array in (operands.x, operands.w, operands.dy):
+        assert np.array_equal(array, np.round(array))
+        assert np.abs(array).max() <= 4
+    result = getattr(answer(replace(asked, precision=Precision.FP64), operands), RESULT[direction])
+    assert np.abs(result).max() <= limit
+    assert np.array_equal(oracle._rounded(result.astype(np.float32), precision), result)
+    assert np.count_nonzero(result) > result.size / 2  # thinned, and still something to compare
+
+
+def test_a_tiny_filter_is_not_thinned_away_by_the_length_of_another_direction() -> None:
+    asked = cell("n32 c1 k1 64x64 f3x3 p1x1", Direction.FPROP, Precision.BF16)
+    operands = oracle.integer_operands(asked, rng())
+    assert np.count_nonzero(operands.w) > 4
+
+
+def test_long_sums_are_thinned_and_short_ones_are_not() -> None:
+    def density(spec: str, precision: Precision) -> float:
+        x = oracle.integer_operands(cell(spec, Direction.WGRAD, precision), rng()).x
+        return np.count_nonzero(x) / x.size
+
+    long = "n16 c8 k8 32x32 f1x1"  # 16384 products
+    assert density(long, Precision.FP32) == pytest.approx(8 / 9, abs=0.02)
+    assert density(long, Precision.BF16) == pytest.approx(8 / 9 * 256 / (8 * 128 * 20 / 3), rel=0.1)
+
+
+def test_operands_come_from_their_generator_alone() -> None:
+    asked = cell(SPECS["plain"])
+    for draw in (oracle.normal_operands, oracle.integer_operands):
+        same, again, other = draw(asked, rng(3)), draw(asked, rng(3)), draw(asked, rng(4))
+        assert np.array_equal(same.x, again.x)
+        assert not np.array_equal(same.x, other.x)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_normal_operands_are_what_the_device_will_hold(precision: Precision) -> None:
+    asked = cell(SPECS["plain"], precision=precision)
+    operands = oracle.normal_operands(asked, rng())
+    assert (operands.x.shape, operands.w.shape, operands.dy.shape) == (
+        asked.spec.x_shape,
+        asked.spec.w_shape,
+        asked.spec.y_shape,
+    )
+    for array in (operands.x, operands.w, operands.dy):
+        assert array.dtype == (np.float64 if precision is Precision.FP64 else np.float32)
+        assert np.array_equal(oracle._rounded(array, precision), array)
+        assert 0.5 < array.std() < 1.5
+
+
+def slowly_rounded(value: float, digits: int, least_exponent: int) -> float:
+    """To `digits` binary digits, ties to even, in Python's own arithmetic; `least_exponent` is that of the smallest step."""
+    _, exponent = math.frexp(value)
+    step = max(exponent - digits, least_exponent)
+    return math.ldexp(round(math.ldexp(value, -step)), step)
+
+
+def floats(largest: float) -> st.SearchStrategy[float]:
+    return st.floats(-largest, largest, width=32, allow_subnormal=False)
+
+
+TIES = (1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11, 255.5, -1 - 2**-8, 2**-24, 3 * 2**-25)
+
+
+@given(floats(2.0**126) | st.sampled_from(TIES))
+def test_bf16_is_rounded_as_by_hand(value: float) -> None:
+    rounded = oracle._rounded(np.array([value], dtype=np.float32), Precision.BF16)
+    assert rounded.dtype == np.float32
+    assert rounded[0] == slowly_rounded(value, 8, -133)
+
+
+@given(floats(65504) | st.sampled_from(TIES))
+def test_fp16_is_rounded_as_by_hand(value: float) -> None:
+    rounded = oracle._rounded(np.array([value], dtype=np.float32), Precision.FP16)
+    assert rounded.dtype == np.float32
+    assert rounded[0] == slowly_rounded(value, 11, -24)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.TF32, Precision.FP64])
+def test_the_other_formats_are_not_rounded(precision: Precision) -> None:
+    array = rng().standard_normal(100).astype(np.float32)
+    assert np.array_equal(oracle._rounded(array, precision), array)

@@ -1,0 +1,264 @@
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.measure import witness
+from harness.measure.witness import Others, RunDelay, steal_ns
+
+OWN = 100
+
+
+class Proc:
+    """A /proc of our own making: every thread has a schedstat of time run, time waited and slices."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+
+    def task(self, thread: int, process: int | str = "self") -> Path:
+        return self.root / str(process) / "task" / str(thread)
+
+    def say(self, thread: int, *, ran: int = 0, waited: int = 0, process: int | str = "self") -> None:
+        self.write(thread, f"{ran} {waited} 17\n", process)
+
+    def write(self, thread: int, text: str, process: int | str = "self") -> None:
+        task = self.task(thread, process)
+        task.mkdir(parents=True, exist_ok=True)
+        (task / "schedstat").write_text(text)
+
+    def end(self, thread: int, process: int | str = "self") -> None:
+        (self.task(thread, process) / "schedstat").write_text("")  # what an open file of a dead thread no longer gives
+        shutil.rmtree(self.task(thread, process))
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Proc:
+    return Proc(tmp_path / "proc")
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def no_leak() -> Iterator[None]:
+    before = open_files()
+    yield
+    assert open_files() == before
+
+
+# Our own threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_run_delay_is_the_sum_over_the_threads_since_the_start(proc: Proc) -> None:
+    proc.say(1, ran=5_000, waited=1_000)
+    proc.say(2, ran=6_000, waited=2_000)
+    delay = RunDelay(proc.root)
+    assert delay.read() == 0
+    proc.say(1, ran=9_000, waited=1_300)
+    proc.say(2, ran=9_000, waited=2_050)
+    assert delay.read() == 350
+    proc.say(2, ran=9_000, waited=2_060)
+    assert delay.read() == 360
+    delay.close()
+
+
+def test_a_thread_that_was_born_counts_from_the_refresh_that_found_it(proc: Proc) -> None:
+    proc.say(1, waited=10)
+    delay = RunDelay(proc.root)
+    proc.say(2, waited=5_000)
+    assert delay.read() == 0
+    delay.refresh()
+    assert delay.read() == 0
+    proc.say(2, waited=5_007)
+    assert delay.read() == 7
+    delay.close()
+
+
+@pytest.mark.usefixtures("no_leak")
+def test_what_a_thread_had_waited_stays_when_it_ends(proc: Proc) -> None:
+    proc.say(1, waited=0)
+    proc.say(2, waited=0)
+    delay = RunDelay(proc.root)
+    proc.say(2, waited=40)
+    assert delay.read() == 40
+    proc.end(2)
+    proc.say(1, waited=2)
+    assert delay.read() == 42
+    delay.refresh()
+    assert delay.read() == 42
+    delay.close()
+
+
+def test_a_thread_number_used_again_starts_anew(proc: Proc) -> None:
+    proc.say(1)
+    proc.say(2, waited=900)
+    delay = RunDelay(proc.root)
+    proc.end(2)
+    assert delay.read() == 0
+    proc.say(2, waited=50)
+    delay.refresh()
+    proc.say(2, waited=53)
+    assert delay.read() == 3
+    delay.close()
+
+
+@pytest.mark.usefixtures("no_leak")
+@pytest.mark.parametrize("text", ["", "garbage", "12", "12 x 3", "\n"])
+def test_a_thread_that_says_garbage_is_passed_over(proc: Proc, text: str) -> None:
+    proc.say(1, waited=10)
+    proc.write(2, text)
+    delay = RunDelay(proc.root)
+    proc.say(1, waited=15)
+    proc.say(2, waited=1_000)  # too late: it was not understood when it was looked at
+    assert delay.read() == 5
+    delay.close()
+
+
+@pytest.mark.usefixtures("no_leak")
+def test_garbage_everywhere_is_not_a_run_delay_of_zero(proc: Proc) -> None:
+    proc.write(1, "garbage")
+    delay = RunDelay(proc.root)
+    assert delay.read() is None
+    delay.close()
+
+
+def test_a_kernel_that_does_not_tell(proc: Proc) -> None:
+    proc.task(1).mkdir(parents=True)  # a task without schedstat
+    assert RunDelay(proc.root).read() is None
+    assert RunDelay(proc.root / "nowhere").read() is None
+
+
+def test_close_leaves_no_file_open(proc: Proc) -> None:
+    before = open_files()
+    for thread in range(5):
+        proc.say(thread)
+    delay = RunDelay(proc.root)
+    assert open_files() == before + 5
+    delay.close()
+    assert open_files() == before
+
+
+def test_this_process_is_read_without_going_back() -> None:
+    delay = RunDelay()
+    readings = [delay.read() for _ in range(20)]
+    delay.close()
+    assert all(reading is None for reading in readings) or readings == sorted(readings)
+
+
+# The threads of others ----------------------------------------------------------------------------------------------------
+
+
+def test_others_that_run_are_counted_from_the_look_that_found_them_active(proc: Proc) -> None:
+    proc.say(7, ran=1_000, process=7)
+    others = Others(proc.root, OWN)
+    assert others.read() == 0
+    proc.say(7, ran=501_000, process=7)
+    assert others.read() == 0  # not watched yet
+    others.refresh(since_ns=1_000_000)
+    proc.say(7, ran=501_900, process=7)
+    assert others.read() == 900
+    others.close()
+
+
+def test_others_that_do_next_to_nothing_are_not_watched(proc: Proc) -> None:
+    proc.say(7, ran=0, process=7)
+    proc.say(8, ran=0, process=8)
+    others = Others(proc.root, OWN)
+    proc.say(7, ran=4_000, process=7)
+    proc.say(8, ran=6_000, process=8)
+    others.refresh(since_ns=1_000_000)  # half a percent is 5000 ns
+    proc.say(7, ran=1_000_000, process=7)
+    proc.say(8, ran=6_001, process=8)
+    assert others.read() == 1
+    others.close()
+
+
+def test_our_own_threads_are_not_others(proc: Proc) -> None:
+    proc.say(1, ran=0, process=OWN)
+    proc.say(7, ran=0, process=7)
+    others = Others(proc.root, OWN)
+    proc.say(1, ran=900_000, process=OWN)
+    others.refresh(since_ns=1_000_000)
+    proc.say(1, ran=1_900_000, process=OWN)
+    assert others.read() == 0
+    others.close()
+
+
+def test_every_thread_of_another_process_is_looked_at(proc: Proc) -> None:
+    for thread in (7, 70):
+        proc.say(thread, ran=0, process=7)
+    others = Others(proc.root, OWN)
+    for thread in (7, 70):
+        proc.say(thread, ran=100_000, process=7)
+    others.refresh(since_ns=1_000_000)
+    for thread in (7, 70):
+        proc.say(thread, ran=100_010, process=7)
+    assert others.read() == 20
+    others.close()
+
+
+def test_a_process_that_began_since_the_last_look_is_watched(proc: Proc) -> None:
+    proc.say(7, process=7)
+    others = Others(proc.root, OWN)
+    proc.say(8, ran=300_000, process=8)
+    others.refresh(since_ns=1_000_000)
+    proc.say(8, ran=300_500, process=8)
+    assert others.read() == 500
+    others.close()
+
+
+@pytest.mark.usefixtures("no_leak")
+def test_what_others_ran_stays_when_they_end(proc: Proc) -> None:
+    proc.say(7, process=7)
+    proc.say(8, process=8)
+    others = Others(proc.root, OWN)
+    proc.say(8, ran=300_000, process=8)
+    others.refresh(since_ns=1_000_000)
+    proc.say(8, ran=300_500, process=8)
+    assert others.read() == 500
+    proc.end(8, process=8)
+    assert others.read() == 500
+    others.refresh(since_ns=1_000_000)
+    assert others.read() == 500
+    others.close()
+
+
+def test_where_no_other_process_can_be_seen_nothing_is_told(proc: Proc) -> None:
+    proc.say(1, process=OWN)
+    assert Others(proc.root, OWN).read() is None
+
+
+def test_what_is_no_process_is_passed_over(proc: Proc) -> None:
+    proc.say(1, process="self")
+    (proc.root / "cpuinfo").write_text("model name: some\n")
+    (proc.root / "9").write_text("no folder")
+    proc.write(8, "garbage", process=8)
+    assert Others(proc.root, OWN).read() is None
+
+
+# Stolen time --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stat(tmp_path: Path) -> Path:
+    return tmp_path / "stat"
+
+
+def test_steal_is_the_eighth_number_of_all_cpus_in_ticks(stat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "_TICK_NS", 10_000_000)
+    stat.write_text("cpu  1 2 3 4 5 6 7 42 9 10\ncpu0 1 2 3 4 5 6 7 99 9 10\n")
+    assert steal_ns(stat) == 420_000_000
+
+
+@pytest.mark.parametrize("text", ["cpu  1 2 3 4 5 6 7\n", "", "cpu 1 2 3 4 5 6 7 many\n"])
+def test_a_kernel_that_does_not_tell_steal(stat: Path, text: str) -> None:
+    stat.write_text(text)
+    assert steal_ns(stat) is None
+
+
+def test_no_stat_file(stat: Path) -> None:
+    assert steal_ns(stat) is None
