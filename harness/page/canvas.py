@@ -7,7 +7,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import matplotlib as mpl
@@ -23,6 +23,8 @@ from harness.page.palette import Look, fill_of, sentinel
 WIDTH = 1010
 TEXT = 12  # px, as large as the tables' text at full width
 _PER_INCH = 72  # matplotlib's SVG counts in points, which the page takes as pixels
+# Markers of one area number differ in how large they look.
+_AREA = {"^": 1.45, "v": 1.45, "D": 0.8, "X": 1.35, "p": 1.3, "h": 1.25}
 _CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than measured
 
 
@@ -60,7 +62,8 @@ class Canvas:
         full = kind == "full"
         face = colour if full else sentinel("bg")
         edge = sentinel("bg") if full else colour
-        sns.scatterplot(**points, s=46 if full else 36, color=face, edgecolor=edge, linewidth=0.8 if full else 1.6)
+        size = (46 if full else 34) * _AREA.get(look.marker, 1.0)
+        sns.scatterplot(**points, s=size, color=face, edgecolor=edge, linewidth=0.8 if full else 1.6)
         axes.collections[-1].set_gid(gid)
         axes.collections[-1].set_clip_on(False)
         self.marks[gid] = [svg.clean(text) for text in words]
@@ -80,7 +83,7 @@ class Drawn:
 
     name: str
     caption: str
-    svg: Markup = Markup("")
+    svg: str = ""
     note: str = ""
     failure: str = ""
     legend: tuple[tuple[str, str], ...] = ()  # backend and mode of each entry
@@ -98,9 +101,11 @@ def draw(name: str, caption: str, desc: str, build: Callable[[], Canvas], **more
 @contextmanager
 def _settings(salt: str) -> Iterator[None]:
     """matplotlib's defaults whatever the user's own file says, and ours."""
-    with mpl.rc_context(), warnings.catch_warnings(), suppress(mpl.MatplotlibDeprecationWarning):
+    with mpl.rc_context(), warnings.catch_warnings():
         # A name in a script that the measuring font lacks is still shown: the reader's fonts draw it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # seaborn 0.13 still calls matplotlib's boxplot by the old name of an argument, which goes in matplotlib 3.13.
+        warnings.filterwarnings("ignore", message="vert: bool was deprecated", category=mpl.MatplotlibDeprecationWarning)
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
@@ -117,13 +122,13 @@ def _settings(salt: str) -> Iterator[None]:
 
 
 def label_width(labels: Iterable[str], most: float = 250) -> float:
-    """Pixels that the longest label takes."""
+    """Pixels that the longest label takes, up to `most`."""
     return min(most, max((len(label) for label in labels), default=0) * _CHARACTER + 12)
 
 
 def fitted(label: str, width: float) -> str:
     """The label, its middle left out where it is longer than `width` px: names tend to differ at either end."""
-    room = int((width - 12) / _CHARACTER)
+    room = int((width - 12) / _CHARACTER + 0.5)
     if len(label) <= room:
         return label
     head = (room - 1) // 2
@@ -141,7 +146,7 @@ def log_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[fl
     """A logarithmic x axis with at most about `most` round numbers."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    choices = [decades(low, high, steps) for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))]
+    choices = [decades(low, high, steps) for steps in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))]
     ticks = next((ticks for ticks in choices if len(ticks) <= most), choices[-1][:: max(1, len(choices[-1]) // most)])
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -151,9 +156,8 @@ def log_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[fl
 def linear_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:
     """A linear x axis with at most about `most` round numbers."""
     axes.set_xlim(low, high)
-    rough = (high - low) / max(most - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if (high - low) / (power * factor) <= most)
     first = math.ceil(low / step - 1e-9)
     axes.xaxis.set_major_locator(FixedLocator([i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]))
     axes.xaxis.set_minor_locator(NullLocator())

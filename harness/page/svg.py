@@ -17,12 +17,19 @@ _URL = re.compile(r"url\(#([^)]*)\)")
 _SILENT = {"font-family", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit", "fill-opacity", "text-anchor"}
 _DROPPED = {"metadata", "style"}
 # Controls that no XML may hold, and halves of surrogate pairs that no UTF-8 may.
-_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSPEAKABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def speakable(text: str) -> str:
+    """`text` without characters that XML forbids, that no UTF-8 can hold or that turn the direction of what follows."""
+    return _UNSPEAKABLE.sub(" ", text)
 
 
 def clean(text: str) -> str:
-    """`text` on one line, without characters that XML forbids or that turn the direction of what follows."""
-    return " ".join(_UNSPEAKABLE.sub(" ", text).split())
+    """`text` on one line, speakable."""
+    return " ".join(speakable(text).split())
 
 
 def post(text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -38,6 +45,8 @@ def post(text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequen
     for element in root.iter():
         _restyle(element)
     view = _NUMBER.sub(_rounded, root.get("viewBox", "0 0 1 1"))
+    for group in root.iter("g"):
+        _hoist(group)
     head = f'<svg class="chart" viewBox="{view}" role="img" aria-labelledby="{name}-t {name}-d">'
     titles = f'<title id="{name}-t">{escape(clean(title))}</title><desc id="{name}-d">{escape(clean(desc))}</desc>'
     return head + titles + "".join(_written(child) for child in root) + "</svg>"
@@ -108,6 +117,18 @@ def _restyle(element: ET.Element) -> None:
             element.set(key, " ".join(_NUMBER.sub(_rounded, element.attrib[key]).split()))
     if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ", "rotate(-0)", "rotate(0)")):
         del element.attrib["transform"]
+
+
+def _hoist(group: ET.Element) -> None:
+    """What all marks of a group have in common is said once."""
+    marks = list(group)
+    if len(marks) < 3 or any(mark.tag != "use" for mark in marks):
+        return
+    for key in [key for key in marks[0].attrib if key not in ("id", "href", "x", "y")]:
+        if key not in group.attrib and len({mark.get(key) for mark in marks}) == 1:
+            group.set(key, marks[0].attrib[key])
+            for mark in marks:
+                del mark.attrib[key]
 
 
 def _declarations(style: str) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 No figure is made here but the geometric mean over workloads; best, tie and vs_best come with the frame or are missing.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ MODES = [str(mode) for mode in Mode]
 NAME_LENGTH = 80  # of a workload or an axis in text and tables; a name is there to be read
 
 FEWEST_FOR_INTERVAL = 5
+_DIGITS = re.compile(r"([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ class Standing:
 class View:
     """The cells of one run as the sections read them.
 
-    `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by,
-    with the axes that vary), `name` and `row` (the workload to be read, without and with them), `words` (the direction), `who` (backend and mode in words), `case` (all of that), `varies` (those
-    axes alone), `order_in_group` (backends and modes in their fixed order).
+    `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by, with the axes
+    that vary), `name` and `row` (the workload to be read, without and with them), `varies` (those axes alone), `words`
+    (the direction), `who` (backend and mode in words), `case` (all of that), `order_in_group` (backends and modes in
+    their fixed order).
     """
 
     cells: pd.DataFrame
@@ -69,6 +72,19 @@ class View:
         return self.cells[(self.cells["status"] == str(Status.OK)) & (self.cells["median_ns"] > 0)]
 
     @property
+    def drawn(self) -> pd.DataFrame:
+        """The cells that charts show: those that are ranked; all that have a figure where none is."""
+        ranked = self.ok["vs_best"].notna()
+        return self.ok[ranked] if ranked.any() else self.ok
+
+    @property
+    def undrawn(self) -> str:
+        """What charts leave out, in a sentence; empty where they show every figure."""
+        left_out = self.ok.loc[~self.ok.index.isin(self.drawn.index), "backend"].unique()
+        names = ", ".join(who(self.looks, name) for name in self.looks if name in left_out)
+        return f" Only in the tables, because it is not ranked: {names}." if names else ""
+
+    @property
     def failed(self) -> pd.DataFrame:
         """The cells that count as failures of the run."""
         failures = [str(status) for status in Status if status.failed]
@@ -82,7 +98,13 @@ class View:
 def prepare(summary: pd.DataFrame) -> View:
     """The view of a frame with SUMMARY_COLUMNS; `best`, `tie` and `vs_best` as `analysis` adds them, where it did."""
     ranked = "vs_best" in summary.columns
-    cells = summary.reset_index(drop=True).reindex(columns=[*SUMMARY_COLUMNS, "best", "tie", "vs_best"])
+    # The frame is in the order of measuring, which is shuffled from run to run.
+    place = summary["workload"].astype(object).map(_natural)
+    cells = (
+        summary.iloc[sorted(range(len(summary)), key=lambda at: place.iloc[at])]
+        .reset_index(drop=True)
+        .reindex(columns=[*SUMMARY_COLUMNS, "best", "tie", "vs_best"])
+    )
     for column in SUMMARY_COLUMNS:
         if COLUMNS[column].dtype == "string":
             cells[column] = _text(cells[column])
@@ -144,7 +166,9 @@ def standings(view: View) -> list[Standing]:
         for direction in view.directions:
             asked = here[(here["words"] == direction) & here["backend"].isin(compared)]
             if not asked.empty:
-                found.append(_standing(device, direction, asked, [name for name in view.looks if name in set(asked["backend"])]))
+                found.append(
+                    _standing(device, direction, asked, [name for name in view.looks if name in set(asked["backend"])])
+                )
     return found
 
 
@@ -168,6 +192,11 @@ def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterab
 
 def _text(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.notna(), "").map(str)
+
+
+def _natural(name: object) -> list[tuple[int, int, str]]:
+    """What to sort a name by so that numbers in it count as numbers."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _DIGITS.split(str(name)) if part]
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,348 @@
+"""One contract for every registered backend, with its real framework, over the road that a run takes.
+
+Each backend is measured by workers of its own, so frameworks never share a process. The engine's oracle holds every result
+against the definition; here stands what must come of it. All backends are started together, since no time is looked at.
+"""
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+
+import pytest
+
+from harness.backends import registry
+from harness.isolate.launcher import Launcher
+from harness.record import Environment, Record, Status
+from harness.spec import Budget, Cell, ConvSpec, Direction, Layout, Mode, Optimizer, Plan, Precision, Step
+
+BACKENDS = registry.names()
+FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
+# One sample of one block after one warm-up call.
+BUDGET = Budget(
+    trials=1, warmup_calls=1, warmup_cpu_s=0, warmup_max_s=1e-3, warmup_agreement=1e9, block_s=1e-9, min_samples=1,
+    min_time_s=0, max_samples=1, max_time_s=1e-3, slow_call_s=10, slow_max_time_s=1e-3, slow_min_samples=1, timeout_s=300,
+)  # fmt: skip
+ASKED = (  # a direction with its optimizer
+    *((direction, None) for direction in Direction if direction is not Direction.TRAIN),
+    *((Direction.TRAIN, optimizer) for optimizer in Optimizer),
+)
+SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+
+
+def conv(text: str) -> ConvSpec:
+    return ConvSpec.parse(text)
+
+
+SPECS = {
+    "plain": conv("n2 c3 k4 8x9 f3x3 p1x1"),
+    "example": conv("n1 c3 k64 28x28 f5x5 p2x2"),
+    "unpadded": conv("n2 c3 k4 8x9 f3x3"),
+    "strided": conv("n2 c3 k4 9x9 f3x3 s2x2 p1x1"),
+    "strided_even": conv("n2 c3 k4 8x8 f3x3 s2x2 p1x1"),  # TensorFlow's SAME would be another padding
+    "lopsided": conv("n2 c3 k4 8x7 f3x3 s2x2 p0-1x2-1"),
+    "one_channel": conv("n2 c1 k4 6x6 f3x3 p1x1"),
+    "dilated": conv("n2 c3 k4 9x9 f3x3 p2x2 d2x2"),
+    "grouped": conv("n2 c4 k6 8x8 f3x3 p1x1 g2"),
+    "depthwise": conv("n2 c4 k8 8x8 f3x3 p1x1 g4"),
+    "line": conv("n2 c3 k4 12 f3 p1"),
+    "volume": conv("n2 c3 k4 5x6x7 f3x3x3 p1x1x1"),
+    "volume_strided": conv("n2 c3 k4 5x6x7 f3x3x3 s2x2x2 p1x1x1"),
+    "point": conv("n1 c1 k1 1x1 f1x1"),
+}
+SHORT = ("plain", "lopsided", "grouped", "depthwise", "line", "volume_strided")  # what compiled modes see in both layouts
+
+
+def cells(backend: str) -> Iterator[Cell]:
+    """Every kind of convolution in every direction, layout and mode; less of what takes seconds to compile."""
+    modes = registry.resolve(registry.find(backend)).modes
+    for mode, name, layout, (direction, optimizer) in itertools.product(modes, SPECS, Layout, ASKED):
+        if mode is not Mode.EAGER and layout is FIRST and name not in SHORT:
+            continue
+        if (backend, mode) in SLOW_TO_COMPILE and (name, layout, direction) not in SLOW_TO_COMPILE[backend, mode]:
+            continue
+        yield Cell(name, SPECS[name], direction, backend, mode, layout=layout, optimizer=optimizer)
+    for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.TF32), ASKED):
+        yield Cell("plain", SPECS["plain"], direction, backend, layout=LAST, precision=precision, optimizer=optimizer)
+
+
+SLOW_TO_COMPILE = {
+    ("torch", Mode.COMPILED): {
+        ("plain", FIRST, Direction.FPROP), ("lopsided", LAST, Direction.DGRAD), ("depthwise", LAST, Direction.WGRAD),
+        ("plain", LAST, Direction.BPROP), ("plain", FIRST, Direction.TRAIN), ("line", LAST, Direction.FPROP),
+    },
+}  # fmt: skip
+
+Measured = tuple[list[Environment], dict[Cell, Record]]
+
+
+def measure(backend: str, launcher: Launcher) -> Measured:
+    steps = tuple(Step(0, order, cell) for order, cell in enumerate(cells(backend)))
+    answers = list(launcher.execute(Plan("contract", steps, 7, BUDGET)))
+    records = [answer for answer in answers if isinstance(answer, Record)]
+    assert [record.order for record in records] == list(range(len(steps)))
+    return [answer for answer in answers if isinstance(answer, Environment)], {record.cell: record for record in records}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Measured]]:
+    """What came back from a backend; skips where its framework is not installed."""
+    logs = tmp_path_factory.mktemp("logs")
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setenv("OMP_WAIT_POLICY", "passive")  # several workers share the cores here
+        futures: dict[str, Future[Measured]] = {
+            name: pool.submit(measure, name, Launcher("contract", logs / name)) for name in BACKENDS if registry.installed(name)
+        }
+
+        @cache
+        def result(backend: str) -> Measured:
+            if backend not in futures:
+                pytest.skip(f"{backend} is not installed")
+            return futures[backend].result()
+
+        yield result
+
+
+@pytest.fixture
+def records(measured: Callable[[str], Measured], backend: str) -> dict[Cell, Record]:
+    return measured(backend)[1]
+
+
+def one(records: dict[Cell, Record], workload: str, direction: Direction, **axes: object) -> Record:
+    """The only record of a workload and direction, eager and channels last in fp32 where nothing else is said."""
+    wanted = {"mode": Mode.EAGER, "layout": LAST, "precision": Precision.FP32, **axes}
+    if direction is Direction.TRAIN:
+        wanted = {"optimizer": Optimizer.SGD, **wanted}
+    (found,) = [
+        record
+        for cell, record in records.items()
+        if (cell.workload, cell.direction) == (workload, direction)
+        and all(getattr(cell, name) == value for name, value in wanted.items())
+    ]
+    return found
+
+
+# All backends ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_cell_is_right_or_says_why_it_cannot_be_measured(records: dict[Cell, Record]):
+    bad = {
+        str(cell): f"{record.status}: {record.reason}"
+        for cell, record in records.items()
+        if record.status not in (Status.OK, Status.UNSUPPORTED)
+    }
+    assert bad == {}
+    assert {record.status for record in records.values() if not record.reason} == {Status.OK}
+    assert all(record.reason == "" for record in records.values() if record.status is Status.OK)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_ok_was_checked_and_timed_and_names_its_call(records: dict[Cell, Record]):
+    good = [record for record in records.values() if record.status is Status.OK]
+    assert good
+    for record in good:
+        assert record.check is not None
+        assert record.check.ok
+        assert record.samples is not None
+        assert min(record.samples.series[0].block_ns) > 0
+        assert record.op
+        assert record.settings
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_single_passes_are_right_to_the_last_bit(records: dict[Cell, Record]):
+    """On small integers, in fp32; no framework's CPU kernels for such small cells use an algorithm that could not be."""
+    passes = [record for cell, record in records.items() if cell.direction in SINGLE and cell.precision is Precision.FP32]
+    assert {record.check.method for record in passes if record.check} == {"exact+spot"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_was_found_out_about_the_framework_comes_first(measured: Callable[[str], Measured], backend: str):
+    environments, records = measured(backend)
+    (environment,) = environments
+    framework = registry.resolve(registry.find(backend)).distributions[0]
+    assert environment.backend == backend
+    assert environment.packages[framework]
+    assert {record.environment_id for record in records.values()} == {environment.id}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tf32_is_no_format_of_a_cpu(records: dict[Cell, Record]):
+    found = [record for cell, record in records.items() if cell.precision is Precision.TF32]
+    assert {record.status for record in found} == {Status.UNSUPPORTED}
+    assert all("TF32" in record.reason or "tf32" in record.reason for record in found)
+
+
+# What each cannot do -----------------------------------------------------------------------------------------------------
+
+
+def impossible(backend: str, cell: Cell) -> bool:
+    """The cells that a CPU cannot be asked for, by backend."""
+    if cell.precision is Precision.TF32:
+        return True
+    match backend:
+        case "numpy":
+            return cell.precision is Precision.BF16
+        case "torch":
+            no_compiler = not (shutil.which("g++") or shutil.which("clang++"))
+            return (cell.spec.ndim == 1 and cell.layout is LAST) or (cell.mode is Mode.COMPILED and no_compiler)
+        case _:
+            return cell.precision is Precision.BF16 and cell.optimizer is Optimizer.ADAM
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_nothing_else_is_unsupported(records: dict[Cell, Record], backend: str):
+    found = {str(cell) for cell, record in records.items() if record.status is Status.UNSUPPORTED}
+    assert found == {str(cell) for cell in records if impossible(backend, cell)}
+
+
+@pytest.mark.parametrize("backend", ["tensorflow"])
+def test_tensorflow_can_what_any_cpu_build_can(records: dict[Cell, Record]):
+    """Kernels for channels first, groups and dilation depend on the build; plain channels last and XLA do not."""
+    certain = {
+        str(cell): record.status
+        for cell, record in records.items()
+        if not impossible("tensorflow", cell)
+        and (cell.mode is Mode.XLA or (cell.layout is LAST and cell.workload not in ("dilated", "grouped")))
+    }
+    assert len(certain) > 200
+    assert set(certain.values()) == {Status.OK}
+
+
+@pytest.mark.parametrize("backend", ["tensorflow"])
+def test_tensorflow_s_reason_is_a_sentence_and_no_dump_of_a_graph(records: dict[Cell, Record]):
+    for record in records.values():
+        assert "{{" not in record.reason
+        assert "Graph execution" not in record.reason
+
+
+# Which call was timed ----------------------------------------------------------------------------------------------------
+
+OPS = {
+    ("torch", "plain", Direction.FPROP): "F.conv2d",
+    ("torch", "line", Direction.FPROP): "F.conv1d",
+    ("torch", "volume", Direction.FPROP): "F.conv3d",
+    ("torch", "plain", Direction.DGRAD): "aten.convolution_backward(output_mask=[True, False, False])",
+    ("torch", "plain", Direction.WGRAD): "aten.convolution_backward(output_mask=[False, True, False])",
+    (
+        "torch",
+        "lopsided",
+        Direction.WGRAD,
+    ): "aten.convolution_backward(output_mask=[False, True, False]) on x padded beforehand",
+    ("torch", "plain", Direction.BPROP): "F.conv2d, mean(y^2), autograd.grad",
+    ("torch", "plain", Direction.TRAIN): "F.conv2d, mean(y^2), backward, optim.sgd.step",
+    ("tensorflow", "plain", Direction.FPROP): "tf.nn.conv2d",
+    ("tensorflow", "line", Direction.FPROP): "tf.nn.conv2d",
+    ("tensorflow", "depthwise", Direction.FPROP): "tf.nn.depthwise_conv2d",
+    ("tensorflow", "volume", Direction.FPROP): "tf.nn.conv3d",
+    ("tensorflow", "plain", Direction.DGRAD): "tf.raw_ops.Conv2DBackpropInput",
+    ("tensorflow", "plain", Direction.WGRAD): "tf.raw_ops.Conv2DBackpropFilter",
+    ("tensorflow", "depthwise", Direction.DGRAD): "tf.raw_ops.DepthwiseConv2dNativeBackpropInput",
+    ("tensorflow", "depthwise", Direction.WGRAD): "tf.raw_ops.DepthwiseConv2dNativeBackpropFilter",
+    ("tensorflow", "volume", Direction.DGRAD): "tf.raw_ops.Conv3DBackpropInputV2",
+    ("tensorflow", "volume", Direction.WGRAD): "tf.raw_ops.Conv3DBackpropFilterV2",
+    ("tensorflow", "volume_strided", Direction.WGRAD): "tf.raw_ops.Conv3DBackpropFilterV2 on x padded beforehand",
+    ("tensorflow", "plain", Direction.BPROP): "tf.nn.conv2d, mean(y^2), GradientTape.gradient",
+    ("tensorflow", "plain", Direction.TRAIN): "tf.nn.conv2d, mean(y^2), GradientTape.gradient, optimizers.sgd.apply_gradients",
+    ("jax", "plain", Direction.FPROP): "lax.conv_general_dilated",
+    ("jax", "plain", Direction.DGRAD): "linear_transpose(lax.conv_general_dilated) in x",
+    ("jax", "plain", Direction.WGRAD): "linear_transpose(lax.conv_general_dilated) in w",
+    ("jax", "plain", Direction.BPROP): "value_and_grad(mean(lax.conv_general_dilated^2))",
+    ("jax", "plain", Direction.TRAIN): "value_and_grad(mean(lax.conv_general_dilated^2)), optimizers.sgd",
+    ("numpy", "plain", Direction.WGRAD): "harness.backends.numpy: wgrad, one matrix product per tap",
+}
+
+
+@pytest.mark.parametrize(("backend", "workload", "direction"), OPS)
+def test_the_call_that_was_timed_is_named(records: dict[Cell, Record], backend: str, workload: str, direction: Direction):
+    layout = FIRST if (backend, workload) == ("torch", "line") else LAST
+    assert one(records, workload, direction, layout=layout).op == OPS[backend, workload, direction]
+
+
+@pytest.mark.parametrize(
+    ("backend", "mode", "before", "after"),
+    [
+        ("torch", Mode.COMPILED, "torch.compile(", ")"),
+        ("jax", Mode.COMPILED, "jax.jit(", ")"),
+        ("tensorflow", Mode.COMPILED, "tf.function(", ")"),
+        ("tensorflow", Mode.XLA, "tf.function(", ", jit_compile=True)"),
+    ],
+)
+def test_a_compiled_call_is_named_with_what_compiled_it(
+    records: dict[Cell, Record], backend: str, mode: Mode, before: str, after: str
+):
+    found = one(records, "plain", Direction.FPROP, layout=FIRST, mode=mode)
+    if found.status is Status.UNSUPPORTED:
+        pytest.skip(found.reason)
+    assert found.op == before + OPS[backend, "plain", Direction.FPROP] + after
+
+
+# Which settings held -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backend", "setting", "value"),
+    [("torch", "fp32_precision", "ieee"), ("tensorflow", "tf32", "False"), ("jax", "precision", "HIGHEST")],
+)
+def test_fp32_is_not_quietly_something_less(records: dict[Cell, Record], setting: str, value: str):
+    found = [record for cell, record in records.items() if record.settings and cell.precision is Precision.FP32]
+    assert {record.settings[setting] for record in found if record.settings} == {value}
+
+
+@pytest.mark.parametrize("backend", ["jax"])
+def test_jax_computes_in_64_bits_only_where_asked(records: dict[Cell, Record]):
+    found = {(cell.precision, record.settings["x64"]) for cell, record in records.items() if record.settings}
+    assert found == {(Precision.FP64, "True"), (Precision.FP32, "False"), (Precision.BF16, "False")}
+
+
+@pytest.mark.parametrize("backend", ["tensorflow"])
+@pytest.mark.parametrize(
+    ("workload", "padding"),
+    [
+        ("plain", "SAME"), ("example", "SAME"), ("strided", "SAME"), ("depthwise", "SAME"), ("line", "SAME"),
+        ("volume", "SAME"),
+        ("unpadded", "VALID"), ("point", "VALID"), ("strided_even", "EXPLICIT"), ("lopsided", "EXPLICIT"),
+        ("volume_strided", "VALID"),  # Conv3D knows no EXPLICIT; the op says that x was padded beforehand
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("direction", [Direction.FPROP, Direction.DGRAD, Direction.WGRAD, Direction.BPROP])
+def test_tensorflow_is_told_the_padding_as_programs_tell_it(
+    records: dict[Cell, Record], workload: str, padding: str, direction: Direction
+):
+    found = one(records, workload, direction)
+    assert found.settings is not None
+    assert found.settings["padding"] == padding
+    assert ("padded beforehand" in found.op) == (workload == "volume_strided")
+
+
+@pytest.mark.parametrize(
+    ("backend", "workload", "layout", "filters"),
+    [
+        ("torch", "plain", LAST, "channels_last"), ("torch", "plain", FIRST, "contiguous"),
+        ("jax", "plain", LAST, "HWIO"), ("jax", "plain", FIRST, "OIHW"), ("jax", "volume", LAST, "DHWIO"),
+        ("tensorflow", "plain", LAST, "[*kernel,C/g,K]"), ("tensorflow", "depthwise", LAST, "[*kernel,C,K/C]"),
+    ],
+)  # fmt: skip
+def test_the_layout_of_the_filter_is_told(records: dict[Cell, Record], workload: str, layout: Layout, filters: str):
+    settings = one(records, workload, Direction.WGRAD, layout=layout).settings
+    assert settings is not None
+    assert settings["filter_layout"] == filters
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def test_the_threads_are_those_of_the_process(records: dict[Cell, Record]):
+    assert {record.threads_used for record in records.values()} == {len(os.sched_getaffinity(0))}
+
+
+@pytest.mark.parametrize(("backend", "counted"), [("torch", 1.0), ("jax", None)])
+def test_the_framework_s_own_count_is_kept(records: dict[Cell, Record], counted: float | None):
+    """torch counts every tap in eager calls, XLA in compiled ones only those inside the input."""
+    from harness import flops
+
+    spec = SPECS["plain"]
+    mode, expected = (Mode.EAGER, flops.nominal(spec)) if counted else (Mode.COMPILED, flops.exact(spec))
+    for direction in SINGLE:
+        assert one(records, "plain", direction, mode=mode).flop_framework == pytest.approx(expected, rel=0.01)

@@ -1,0 +1,164 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.backends import numpy as reference
+from harness.backends.base import Operands, Results
+from harness.backends.numpy import NumpyBackend
+from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer, Precision
+from tests.builders import CONV, cell
+from tests.convolutions import products, small_specs
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def integers(spec: ConvSpec, seed: int) -> Operands:
+    rng = np.random.default_rng(seed)
+    return Operands(*(rng.integers(-4, 5, shape).astype(np.float64) for shape in (spec.x_shape, spec.w_shape, spec.y_shape)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(small_specs(), SEEDS)
+def test_the_three_passes_are_their_definition_written_out(spec: ConvSpec, seed: int):
+    given_ = integers(spec, seed)
+    y, dx, dw = np.zeros(spec.y_shape), np.zeros(spec.x_shape), np.zeros(spec.w_shape)
+    for at_x, at_w, at_y in products(spec):
+        if at_x is not None:
+            y[at_y] += given_.x[at_x] * given_.w[at_w]
+            dx[at_x] += given_.dy[at_y] * given_.w[at_w]
+            dw[at_w] += given_.dy[at_y] * given_.x[at_x]
+    np.testing.assert_array_equal(reference.fprop(spec, given_.x, given_.w), y)
+    np.testing.assert_array_equal(reference.dgrad(spec, given_.w, given_.dy), dx)
+    np.testing.assert_array_equal(reference.wgrad(spec, given_.x, given_.dy), dw)
+
+
+def conv(spatial: tuple[int, ...], kernel: tuple[int, ...], **others: Any) -> ConvSpec:
+    dims = len(spatial)
+    plain = {"n": 2, "c": 4, "k": 6, "stride": (1,) * dims, "dilation": (1,) * dims, "padding": ((0, 0),) * dims}
+    return ConvSpec(spatial=spatial, kernel=kernel, **{**plain, **others})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        conv((2,), (7,), padding=((4, 3),)),  # a filter larger than the input: some taps never meet it
+        conv((1, 1), (1, 1)),
+        conv((1, 5), (3, 2), padding=((2, 2), (0, 1)), stride=(2, 3)),
+        conv((6, 5), (3, 3), dilation=(2, 1), padding=((0, 3), (2, 0)), groups=2),
+        conv((4, 4), (3, 3), c=4, k=8, groups=4, padding=((1, 1), (1, 1))),
+        conv((3, 4, 5), (2, 3, 1), stride=(1, 2, 2), padding=((1, 0), (0, 2), (0, 0)), groups=2),
+        conv((3,), (1,), padding=((9, 9),), stride=(4,)),  # outputs that see nothing but padding
+    ],
+    ids=str,
+)
+def test_gradients_are_the_adjoints_of_the_forward_pass(spec: ConvSpec):
+    """<conv(x, w), dy> = <x, dgrad(dy, w)> = <w, wgrad(x, dy)>, exactly on integers."""
+    given_ = integers(spec, 3)
+    forward = np.vdot(reference.fprop(spec, given_.x, given_.w), given_.dy)
+    assert np.vdot(given_.x, reference.dgrad(spec, given_.w, given_.dy)) == forward
+    assert np.vdot(given_.w, reference.wgrad(spec, given_.x, given_.dy)) == forward
+
+
+def test_a_row_by_hand():
+    line = ConvSpec(1, 1, 1, (4,), (3,), (1,), (1,), ((1, 0),))
+    x, w, dy = (np.array([[values]], dtype=np.float64) for values in ([1, 2, 3, 4], [1, 10, 100], [1, 1, 1]))
+    assert reference.fprop(line, x, w).tolist() == [[[210, 321, 432]]]
+    assert reference.dgrad(line, w, dy).tolist() == [[[11, 111, 110, 100]]]
+    assert reference.wgrad(line, x, dy).tolist() == [[[3, 6, 9]]]
+
+
+def test_fewer_images_and_filters_than_the_spec_says_may_be_passed():
+    spec = conv((5, 5), (3, 3), groups=2)
+    given_ = integers(spec, 5)
+    y = reference.fprop(spec, given_.x, given_.w)
+    some = given_.w.reshape(2, 3, 2, 3, 3)[:, :1].reshape(2, 2, 3, 3)  # the first filter of each group
+    np.testing.assert_array_equal(reference.fprop(spec, given_.x[:1], some), y[:1, [0, 3]])
+
+
+# The backend -------------------------------------------------------------------------------------------------------------
+
+
+def measured(of: Cell, operands: Operands, calls: int = 1) -> Results:
+    prepared = NumpyBackend(Device("cpu"), 1).prepare(of, operands)
+    for _ in range(calls):
+        handle = prepared.launch()
+        prepared.wait(handle)
+    return prepared.fetch(handle)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
+def test_bprop_is_the_loss_and_its_two_gradients(precision: Precision):
+    given_ = integers(CONV, 1)
+    found = measured(cell(direction=Direction.BPROP, precision=precision), given_)
+    y = reference.fprop(CONV, given_.x, given_.w)
+    np.testing.assert_array_equal(found.y, y)
+    assert found.loss == pytest.approx(np.mean(y**2))
+    np.testing.assert_allclose(found.dx, reference.dgrad(CONV, given_.w, 2 * y / y.size), rtol=1e-5)
+    np.testing.assert_allclose(found.dw, reference.wgrad(CONV, given_.x, 2 * y / y.size), rtol=1e-5)
+    assert found.w is None
+    assert {array.dtype for array in (found.y, found.dx, found.dw)} == {np.dtype(np.float64)}
+
+
+def test_the_gradients_of_bprop_are_the_slopes_of_its_loss():
+    rng = np.random.default_rng(2)
+    given_ = Operands(*(rng.standard_normal(shape) for shape in (CONV.x_shape, CONV.w_shape, CONV.y_shape)))
+    found = measured(cell(direction=Direction.BPROP, precision=Precision.FP64), given_)
+
+    def loss(x: np.ndarray, w: np.ndarray) -> float:
+        return float(np.mean(reference.fprop(CONV, x, w) ** 2))
+
+    step = 1e-6
+    for index in np.ndindex(CONV.w_shape):
+        there = np.zeros(CONV.w_shape)
+        there[index] = step
+        slope = (loss(given_.x, given_.w + there) - loss(given_.x, given_.w - there)) / (2 * step)
+        assert found.dw[index] == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+def test_sgd_steps_against_the_gradient_every_time():
+    given_ = integers(CONV, 1)
+    of = cell(direction=Direction.TRAIN, optimizer=Optimizer.SGD, precision=Precision.FP64)
+    first, second = measured(of, given_), measured(of, given_, calls=2)
+    np.testing.assert_allclose(first.w, given_.w - 0.01 * first.dw)
+    np.testing.assert_allclose(second.w, first.w - 0.01 * second.dw)
+
+
+def test_adam_is_its_paper():
+    given_ = integers(CONV, 1)
+    of = cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM, precision=Precision.FP64)
+    w, m, v = given_.w, 0.0, 0.0
+    for step in (1, 2, 3):
+        found = measured(of, given_, calls=step)
+        m, v = 0.9 * m + 0.1 * found.dw, 0.999 * v + 0.001 * found.dw**2
+        w = w - 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        np.testing.assert_allclose(found.w, w, rtol=1e-12)
+
+
+def test_reset_brings_back_the_first_filter_and_load_another():
+    given_, other = integers(CONV, 1), integers(CONV, 2)
+    of = cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM, precision=Precision.FP64)
+    prepared = NumpyBackend(Device("cpu"), 1).prepare(of, given_)
+    first = prepared.fetch(prepared.launch())
+    assert not np.array_equal(prepared.fetch(prepared.launch()).w, first.w)
+    prepared.reset()
+    np.testing.assert_array_equal(prepared.fetch(prepared.launch()).w, first.w)
+    prepared.load(other)
+    np.testing.assert_array_equal(prepared.fetch(prepared.launch()).w, measured(of, other).w)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"precision": Precision.FP64}, None),
+        ({"precision": Precision.BF16}, "numpy has no bf16 arithmetic"),
+        ({"precision": Precision.TF32}, "numpy has no tf32 arithmetic"),
+        ({"mode": Mode.COMPILED}, "numpy has no mode compiled"),
+        ({"device": Device("gpu")}, "numpy computes on the CPU only"),
+    ],
+)
+def test_what_numpy_cannot_do_it_says(changes: dict[str, Any], reason: str | None):
+    assert NumpyBackend(Device("cpu"), 1).supports(cell(**changes)) == reason

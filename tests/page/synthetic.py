@@ -1,0 +1,174 @@
+"""A run that never was, for looking at the page and for testing it: seeded, and as untidy as a real one."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from harness import flops
+from harness.record import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Environment, Run
+from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer
+
+START = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
+RUN_ID = "20260301-023000-5ee0"
+PASSES = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+SPEED = {"tensorflow": 52e9, "torch": 71e9, "jax": 44e9, "numpy": 1.5e9}
+
+
+def conv(n: int, c: int, k: int, size: int, kernel: int, stride: int = 1, pad: int = 0) -> ConvSpec:
+    return ConvSpec(n, c, k, (size, size), (kernel, kernel), (stride, stride), (1, 1), ((pad, pad), (pad, pad)))
+
+
+LAYERS = {
+    "rn50_conv1": conv(1, 3, 64, 224, 7, 2, 3),
+    "rn50_res2_3x3": conv(1, 64, 64, 56, 3, 1, 1),
+    "rn50_res4_1x1": conv(1, 1024, 256, 14, 1),
+    "rn50_res5_3x3": conv(1, 512, 512, 7, 3, 1, 1),
+}
+
+
+def cells(backends: tuple[str, ...] = ("tensorflow", "torch", "jax"), device: str = "cpu") -> list[Cell]:
+    """A small workload in 5 directions and 2 modes, four layers in 3 directions: 22 cells per backend."""
+    found = []
+    for backend in backends:
+        where = {"backend": backend, "device": Device.parse(device)}
+        for direction in Direction:
+            optimizer = Optimizer.SGD if direction is Direction.TRAIN else None
+            found += [
+                Cell("example", conv(1, 3, 64, 28, 5, 1, 2), direction, mode=mode, optimizer=optimizer, **where)
+                for mode in (Mode.EAGER, Mode.COMPILED)
+            ]
+        found += [Cell(name, spec, direction, **where) for name, spec in LAYERS.items() for direction in PASSES]
+    return found
+
+
+def ranked(summary: pd.DataFrame) -> pd.DataFrame:
+    """best, tie and vs_best, by the rule of `analysis.ranking`, which this wing's tests do not import."""
+    same = ["workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
+    known = summary[(summary["status"] == "ok") & (summary["backend"] != "numpy") & summary["median_ns"].notna()]
+    fastest = known.groupby(same)["median_ns"].transform("idxmin").reindex(summary.index)
+    at = fastest.fillna(0).astype(int)
+    best = fastest == summary.index
+    tie = fastest.notna() & ~best & (summary["ci_low_ns"].to_numpy() <= summary["ci_high_ns"].to_numpy()[at])
+    factor = summary["median_ns"] / summary["median_ns"].to_numpy()[at]
+    return summary.assign(best=best, tie=tie, vs_best=factor.where(fastest.notna()))
+
+
+def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], pd.DataFrame]:
+    """Figures and samples of a cell that went well."""
+    speed = SPEED.get(cell.backend, 30e9) * (30 if cell.device.kind == "gpu" else 1)
+    flop = flops.passes(cell.direction) * flops.nominal(cell.spec)
+    slow = {Direction.FPROP: 1.0, Direction.DGRAD: 1.4, Direction.WGRAD: 1.6}.get(cell.direction, 1.3)
+    overhead = {Mode.EAGER: 45_000, Mode.COMPILED: 18_000, Mode.XLA: 15_000}[cell.mode] * lots.uniform(0.7, 1.6)
+    median = flop / speed * 1e9 * slow * lots.lognormal(0, 0.35) + overhead
+    width = lots.choice([0.004, 0.01, 0.03, 0.12], p=[0.4, 0.35, 0.2, 0.05])
+    noise = lots.choice([0.01, 0.03, 0.1], p=[0.6, 0.3, 0.1])
+    blocks = []
+    for trial in range(3):
+        times = median * lots.lognormal(lots.normal(0, width), noise, 60) * (1 + 0.6 * (lots.random(60) > 0.97))
+        blocks.append(
+            pd.DataFrame({"trial": trial, "index": range(60), "block_ns": times, "contended": lots.random(60) > 0.97})
+        )
+    least = flops.least_bytes(cell)
+    workspace = 0.0 if lots.random() < 0.3 else least * lots.lognormal(0, 1.2)
+    flags = [
+        name
+        for name, share in {"noisy": noise / 0.3, "outliers": 0.05, "not_converged": width, "drift": 0.04}.items()
+        if lots.random() < share
+    ]
+    side = "host" if cell.device.kind == "cpu" else "device"
+    return {
+        "status": "ok", "flags": ",".join(flags), "op": f"{cell.backend}.conv2d ({cell.mode})", "trials": 3, "samples": 174,
+        "median_ns": median, "ci_low_ns": median * (1 - width), "ci_high_ns": median * (1 + width), "ci_method": "trials",
+        "min_ns": median * 0.97, "p95_ns": median * 1.1, "first_call_ns": 4e7 * lots.lognormal(0, 1),
+        "flop_per_s": flop / median * 1e9,
+        "bytes_per_s": least / median * 1e9, "settings": "fp32_precision=ieee,threads=2", "workspace_bytes": workspace,
+        f"{side}_base_bytes": 3e8, f"{side}_peak_bytes": 3e8 + workspace + flops.result_bytes(cell),
+        "memory_method": "VmHWM after clear_refs" if side == "host" else "the framework's peak counter",
+        "threads_used": 2, "effective_cores": lots.uniform(1, 2), "contended_share": 0.03, "steal_ns": 0.0,
+        "check_method": "integer", "max_rel_err": lots.uniform(0, 1e-7), "tolerance": 1e-5,
+    }, pd.concat(blocks)  # fmt: skip
+
+
+_COMPILED = "torch.compile of an optimizer's step is not supported on this Python."
+_WRONG = "max relative error 3.1e-02 > tolerance 2.0e-04; 1204 of 589824 elements differ"
+_MEMORY = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate {} bytes."
+FAILURES = {
+    ("torch", "example", "train", "compiled"): ("unsupported", _COMPILED),
+    ("torch", "example", "bprop", "compiled"): ("unsupported", _COMPILED),
+    ("jax", "rn50_res5_3x3", "wgrad", "eager"): ("incorrect", _WRONG),
+    ("tensorflow", "rn50_conv1", "dgrad", "eager"): ("oom", _MEMORY.format(42949672960)),
+    ("tensorflow", "rn50_conv1", "wgrad", "eager"): ("oom", _MEMORY.format(31138512896)),
+    ("jax", "rn50_conv1", "dgrad", "eager"): ("timeout", "no answer for 180 s; the worker was ended"),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run with its frames."""
+
+    summary: pd.DataFrame
+    samples: pd.DataFrame
+    run: Run
+
+
+def make(asked: list[Cell] | None = None, failing: dict | None = None, seed: int = 7) -> Made:
+    """Summary, samples and run of these cells; `failing` maps (backend, workload, direction, mode) to status and reason."""
+    asked, failing, lots = (
+        cells() if asked is None else asked,
+        FAILURES if failing is None else failing,
+        np.random.default_rng(seed),
+    )
+    rows, blocks = [], []
+    for order, cell in enumerate(asked):
+        row: dict[str, object] = {
+            "run_id": RUN_ID, "suite": "first", "workload": cell.workload, "shape": str(cell.spec),
+            "direction": str(cell.direction),
+            "precision": str(cell.precision), "layout": cell.layout.text(2), "cache": str(cell.cache), "backend": cell.backend,
+            "mode": str(cell.mode), "optimizer": str(cell.optimizer or ""), "device": str(cell.device), "threads": cell.threads,
+            "count": cell.count, "cell": str(cell), "trials": 0, "samples": 0,
+            "flop_nominal": flops.passes(cell.direction) * flops.nominal(cell.spec), "bytes_min": flops.least_bytes(cell),
+            "started_at": START + timedelta(seconds=order), "environment_id": f"env-{cell.backend}", "machine_id": "machine-1",
+        }  # fmt: skip
+        status, reason = failing.get((cell.backend, cell.workload, str(cell.direction), str(cell.mode)), ("ok", ""))
+        if status == "ok":
+            facts, samples = measured(cell, lots)
+            row |= facts
+            blocks.append(samples.assign(run_id=RUN_ID, cell=str(cell), iterations=1, series="latency", run_delay_ns=0))
+        else:
+            row |= {"status": status, "reason": reason, "flags": "", "op": ""}
+        rows.append(row)
+    summary = frame(rows, SUMMARY_COLUMNS)
+    samples = frame(pd.concat(blocks).assign(block_ns=lambda b: b["block_ns"].round()) if blocks else [], SAMPLE_COLUMNS)
+    return Made(ranked(summary) if len(summary) else summary, samples, run(sorted({cell.backend for cell in asked})))
+
+
+def frame(rows: object, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A frame with these columns, dtypes as COLUMNS says."""
+    made = pd.DataFrame(rows).reindex(columns=list(columns))
+    return pd.DataFrame({name: made[name].astype(COLUMNS[name].dtype) for name in columns})
+
+
+def run(backends: list[str]) -> Run:
+    packages = {
+        "tensorflow": {"tensorflow": "2.21.0"},
+        "torch": {"torch": "2.13.0"},
+        "jax": {"jax": "0.10.2", "jaxlib": "0.10.2"},
+    }
+    environments = tuple(
+        Environment(
+            id=f"env-{name}", machine_id="9c1e55aa02b7", backend=name, host="bench-1", os="Linux-6.1.0-x86_64-with-glibc2.36",
+            cpu="Some CPU @ 2.60GHz", cores=2, affinity=(0, 1), memory_bytes=2**34, gpu="", driver="", python="CPython 3.11.9",
+            packages={**packages.get(name, {}), "numpy": "2.4.6"},
+            environ={"OMP_NUM_THREADS": "2", "TF_ENABLE_ONEDNN_OPTS": "1"},
+        )
+        for name in backends
+    )  # fmt: skip
+    return Run(
+        id=RUN_ID, suite="first", suite_sha256="6f1d" * 16, commit="3f9c2d1ab0", harness_version="0.1.0",
+        method_version=1, seed=42,
+        description="A first look: the textbook convolution in all five directions, and four ResNet-50 layers.",
+        command="convbench run first", started_at=START,
+        finished_at=START + timedelta(minutes=5, seconds=12), environments=environments,
+    )  # fmt: skip

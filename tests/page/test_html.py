@@ -1,0 +1,391 @@
+"""The whole page: what it says, that it says it twice alike, and that nothing in the frame can break out of it."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import units
+from harness.page import charts, html, multiples, tables, view
+from harness.record import SAMPLE_COLUMNS, SUMMARY_COLUMNS
+from harness.spec import Mode, Precision
+from tests.page import synthetic
+
+SECTIONS = ["verdict", "compare", "rates", "memory", "stability", "failures", "environment", "results", "method"]
+HOSTILE = [
+    "</script><script>x",
+    '"><img src=x onerror=alert(1)>',
+    r"$\frac{",
+    "a\u2028b\u2029c",
+    "y" * 5000,
+    "{{ 7 * 7 }}{% raise %}",
+    "\x00\x1b[31m\ud800\u202e",
+    "]]>--><!--",
+    "=cmd()",
+]
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of scripts, styles and table rows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside in self.raw:
+            self.raw[self.inside].append(data)
+
+
+def sound(text: str) -> Page:
+    """The page, after the checks that every page must pass."""
+    text.encode()
+    page = Page(text)
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert [name for name, count in ids.items() if count > 1] == []
+    for tag, attributes in page.tags:
+        assert "style" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert not str(attributes.get("href", "#")).partition("#")[0], attributes
+        assert "src" not in attributes
+        if (attributes.get("href") or "").startswith("#"):
+            assert attributes["href"][1:] in ids, attributes
+        for label in (attributes.get("aria-labelledby") or "").split():
+            assert label in ids
+    assert [name for name in SECTIONS if name not in ids] == []
+    assert not {tag for tag, _ in page.tags} & {"img", "iframe", "object", "link", "base", "form"}
+    assert not re.search(r'(fill|stroke)="#', text)
+    return page
+
+
+def rendered(made: synthetic.Made, **more) -> str:
+    return html.render(made.summary, made.samples, made.run, **more)
+
+
+@pytest.fixture(scope="module")
+def made() -> synthetic.Made:
+    return synthetic.make()
+
+
+@pytest.fixture(scope="module")
+def text(made) -> str:
+    return rendered(made, duration_s=312.0)
+
+
+def rows_of(text: str) -> list[list[str]]:
+    body = re.search(r'<table id="table">.*?<tbody>(.*?)</tbody>', text, re.S)[1]
+    strip = re.compile(r"<[^>]*>")
+    return [
+        [strip.sub("", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)]
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.S)
+    ]
+
+
+# --- form ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_sound_and_complete(text):
+    page = sound(text)
+    assert [attributes["id"] for tag, attributes in page.tags if tag == "section"] == SECTIONS
+    assert "figure failed" not in text
+    assert len([tag for tag, _ in page.tags if tag == "h1"]) == 1
+
+
+def test_the_policy_names_what_stands_in_the_page(text):
+    page = sound(text)
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256("".join(page.raw[kind]).encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+    assert policy.startswith("default-src 'none'")
+
+
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from tests.page import synthetic; from harness.page import html;"
+    "m = synthetic.make(); import hashlib;"
+    "print(hashlib.sha256(html.render(m.summary, m.samples, m.run, duration_s=312.0).encode()).hexdigest())"
+)
+
+
+def test_the_same_run_gives_the_same_bytes(text):
+    root = str(Path(__file__).parents[2])
+    here = hashlib.sha256(text.encode()).hexdigest()
+    for seed, zone, locale in (("1", "Asia/Tokyo", "C"), ("2", "America/Lima", "C.UTF-8")):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale}
+        done = subprocess.run([sys.executable, "-c", _CHILD, root], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == here
+
+
+def test_nothing_is_read_from_the_users_matplotlib(made, text):
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert rendered(made, duration_s=312.0) == text
+        assert mpl.rcParams["font.size"] == 30
+
+
+# --- truth ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_number_is_that_of_the_frame(made, text):
+    shown = rows_of(text)
+    words = {row["cell"]: row for row in view.prepare(made.summary).cells.to_dict("records")}
+    assert len(shown) == len(made.summary) == 66
+    found = {(row[0], row[1], row[2], row[3]): row for row in shown}
+    names = {"torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
+    for row in made.summary.to_dict("records"):
+        line = found[row["workload"], words[row["cell"]]["words"], names[row["backend"]], row["mode"]]
+        assert line[5] == row["status"]
+        assert line[6] == units.milliseconds(row["median_ns"])
+        assert line[7] == units.interval(row["median_ns"], row["ci_low_ns"], row["ci_high_ns"])
+        assert line[8].removeprefix("● ").removeprefix("○ ") == units.ratio(row["vs_best"])
+        assert line[9] == units.teraflops(row["flop_per_s"])
+        assert line[10] == units.mebibytes(row["workspace_bytes"])
+
+
+def test_marks_of_the_fastest_and_of_ties(made, text):
+    shown = rows_of(text)
+    assert sum(row[8].startswith("●") for row in shown) == int(made.summary["best"].sum())
+    assert sum(row[8].startswith("○") for row in shown) == int(made.summary["tie"].sum()) > 0
+    heat = tables.heat(view.prepare(made.summary), "cpu")
+    drawn = [cell.text for _, lines in heat.rows for _, cells in lines for cell in cells]
+    assert sum(cell.startswith("●") for cell in drawn) == int(made.summary["best"].sum())
+    assert sum(cell.startswith("○") for cell in drawn) == int(made.summary["tie"].sum())
+    assert (drawn.count("WRONG"), drawn.count("OOM"), drawn.count("T/O"), drawn.count("n/s")) == (1, 2, 1, 2)
+
+
+def test_the_head_counts_right(text):
+    assert "60 of 66 cells have a checked figure; 1 gave a wrong result, 2 ran out of memory" in text
+    assert "No baseline: nothing to compare" in text
+    assert "<b>5 min 12 s</b>" in text
+
+
+def test_the_geometric_mean_is_over_common_workloads(made):
+    standings = view.standings(view.prepare(made.summary))
+    by_direction = {standing.direction: standing for standing in standings}
+    passes = ("forward", "backward input", "backward filter", "training step")
+    assert [by_direction[name].common for name in passes] == [5, 4, 3, 1]
+    assert by_direction["forward"].means[0].interval
+    assert not by_direction["backward input"].means[0].interval
+    # One workload, two modes: a backend stands in its fastest.
+    train = made.summary[(made.summary["direction"] == "train") & (made.summary["status"] == "ok")]
+    expected = train.groupby("backend")["vs_best"].min().sort_values()
+    assert {mean.backend: mean.value for mean in by_direction["training step"].means} == pytest.approx(expected.to_dict())
+
+
+def test_reasons_that_differ_in_numbers_are_one(made):
+    groups = tables.failures(view.prepare(made.summary))
+    assert [(group.status, len(group.cases)) for group in groups] == [
+        ("incorrect", 1), ("oom", 2), ("timeout", 1), ("unsupported", 2),
+    ]  # fmt: skip
+
+
+def test_the_least_stable_cells_come_first(made):
+    worst = charts.unsteady(view.prepare(made.summary), made.samples)
+    spreads = worst.drop_duplicates("cell")["spread"].to_list()
+    assert len(spreads) == charts.WORST
+    assert spreads == sorted(spreads, reverse=True)
+    cell = worst["cell"].iloc[0]
+    clean = made.samples[(made.samples["cell"] == cell) & ~made.samples["contended"]]["block_ns"]
+    median = made.summary.set_index("cell")["median_ns"][cell]
+    assert spreads[0] == pytest.approx((np.quantile(clean, 0.95) - np.quantile(clean, 0.05)) / median)
+
+
+# --- hostile text ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nasty", HOSTILE)
+def test_hostile_text_stays_text(nasty):
+    made = synthetic.make(synthetic.cells(("torch", "jax")))
+    summary, held = made.summary.copy(), nasty
+    nasty = nasty.replace("\ud800", "")  # no frame can hold half of a pair, but the run's own texts can
+    for column in ("reason", "op", "memory_method", "check_method", "settings"):
+        summary[column] = nasty
+    summary["workload"] = summary["workload"].replace("rn50_conv1", nasty)
+    summary["backend"] = summary["backend"].replace("jax", nasty)
+    summary["flags"] = nasty
+    environments = tuple(
+        dataclasses.replace(each, backend=name, cpu=nasty, os=nasty, packages={nasty: nasty}, environ={nasty: nasty})
+        for each, name in zip(made.run.environments, (nasty, "torch"), strict=True)
+    )
+    run = dataclasses.replace(
+        made.run, suite=held, description=held, commit=held, command=held, tags=(nasty, nasty), environments=environments
+    )
+    text = html.render(summary, made.samples, run)
+    page = sound(text)
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 1
+    assert "figure failed" not in text
+    assert "<img" not in text
+    assert "49{%" not in text
+    assert not re.search("[\u2028\u2029\ud800-\udfff]", text)
+    assert len(text) < 1_500_000
+
+
+def test_hostile_text_stays_text_in_the_data_too():
+    cells = [dataclasses.replace(cell, workload=f"w{i}") for i in range(60) for cell in synthetic.cells(("torch",))[:6]]
+    made = synthetic.make(cells, {})
+    summary = made.summary.assign(op="".join(HOSTILE)[:250] + "</script><script>x")
+    text = html.render(summary, made.samples, made.run)
+    page = sound(text)
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert len(scripts) == 2
+    raw = re.search(r'id="data">(.*?)</script>', text, re.S)[1]
+    assert not set("<>&\u2028\u2029") & set(raw)
+    assert len(json.loads(raw)) == 360
+
+
+# --- shapes of data --------------------------------------------------------------------------------------------------------
+
+
+def only(made: synthetic.Made, keep: pd.Series) -> synthetic.Made:
+    return dataclasses.replace(made, summary=made.summary[keep])
+
+
+def no_ok() -> synthetic.Made:
+    failing = {(c.backend, c.workload, str(c.direction), str(c.mode)): ("error", "it broke") for c in synthetic.cells()}
+    return synthetic.make(failing=failing)
+
+
+def many(workloads: int) -> synthetic.Made:
+    cells = [
+        dataclasses.replace(cell, workload=f"layer{i:03}")
+        for i in range(workloads)
+        for cell in synthetic.cells()
+        if cell.workload == "rn50_res5_3x3"
+    ]
+    return synthetic.make(cells, {})
+
+
+def four_backends() -> synthetic.Made:
+    return synthetic.make(synthetic.cells(("tensorflow", "torch", "jax", "numpy", "nobody_knows")))
+
+
+def two_devices() -> synthetic.Made:
+    return synthetic.make(synthetic.cells() + synthetic.cells(("torch", "jax"), "gpu:0"), {})
+
+
+def no_memory() -> synthetic.Made:
+    made = synthetic.make()
+    unknown = {name: np.nan for name in SUMMARY_COLUMNS if name.endswith("_bytes")}
+    return dataclasses.replace(made, summary=made.summary.assign(**unknown, memory_method="not measured: no clear_refs"))
+
+
+def unranked() -> synthetic.Made:
+    made = synthetic.make()
+    return dataclasses.replace(made, summary=made.summary.drop(columns=["best", "tie", "vs_best"]))
+
+
+def three_modes_two_precisions() -> synthetic.Made:
+    cells = synthetic.cells()
+    more = [dataclasses.replace(c, mode=Mode.XLA) for c in cells if c.mode is Mode.COMPILED and c.backend == "tensorflow"]
+    half = [dataclasses.replace(c, precision=Precision.BF16) for c in cells if c.workload.startswith("rn50")]
+    return synthetic.make(cells + more + half, {})
+
+
+def zero_times() -> synthetic.Made:
+    made = synthetic.make()
+    summary = made.summary.copy()
+    summary.loc[:3, ["median_ns", "ci_low_ns", "ci_high_ns"]] = 0.0
+    summary.loc[:3, ["flop_per_s", "vs_best"]] = np.nan
+    summary.loc[4:6, ["ci_low_ns", "ci_high_ns"]] = np.nan
+    return dataclasses.replace(made, summary=summary)
+
+
+SHAPES = {
+    "no cell": lambda: only(synthetic.make(), pd.Series(False, index=range(66))),
+    "no ok cell": no_ok,
+    "one cell": lambda: synthetic.make(synthetic.cells()[:1]),
+    "one failed cell": lambda: only(synthetic.make(), pd.Series(range(66)).eq(11)),
+    "one backend": lambda: synthetic.make(synthetic.cells(("jax",))),
+    "only the reference": lambda: synthetic.make(synthetic.cells(("numpy",)), {}),
+    "four backends": four_backends,
+    "two devices": two_devices,
+    "no memory": no_memory,
+    "no samples": lambda: dataclasses.replace(synthetic.make(), samples=synthetic.frame([], SAMPLE_COLUMNS)),
+    "no environment": lambda: (lambda m: dataclasses.replace(m, run=dataclasses.replace(m.run, environments=())))(
+        synthetic.make()
+    ),
+    "no ranking": unranked,
+    "three modes, two precisions": three_modes_two_precisions,
+    "times of zero, no intervals": zero_times,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_odd_shapes_of_data(shape):
+    text = rendered(SHAPES[shape]())
+    sound(text)
+    assert "figure failed" not in text
+    assert ">nan" not in text.lower()
+    assert "<b>–</b>" in text  # no wall time given
+
+
+def test_the_reference_is_shown_and_never_ranked():
+    made = four_backends()
+    assert all("numpy" not in [mean.backend for mean in s.means] for s in view.standings(view.prepare(made.summary)))
+    assert any(row[2] == "NumPy" and row[8] == units.MISSING and row[6] != units.MISSING for row in rows_of(rendered(made)))
+
+
+def test_what_was_not_measured_is_said():
+    text = rendered(no_memory())
+    assert "cpu: 60 cells not measured: no clear_refs." in text
+    assert "Ceilings were not measured in this run" in text
+    assert "Workspace beside the tensors" not in text
+
+
+def test_three_hundred_workloads():
+    text = rendered(many(300))
+    sound(text)
+    assert "The 24 of 900 groups" in text
+    assert "60 of 300 workloads" in text
+    assert "<noscript>" in text
+    assert len(json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])) == 2700
+    assert len(text) < 2_500_000
+
+
+def test_a_figure_that_raises_does_not_lose_the_page(made, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(charts, "_latency", broken)
+    text = rendered(made)
+    sound(text)
+    assert "figure failed: RuntimeError" in text
+    assert "no ink" not in text
+    assert "1 figure could not be drawn" in text
+    assert "Effective rate" in text
+
+
+def test_every_chart_draws_as_many_marks_as_cells(made):
+    shown = view.prepare(made.summary)
+    assert len(re.findall("<title>", charts.latency(shown, "cpu", "a").svg)) == len(shown.ok)
+    assert len(re.findall("<title>", multiples.rates(shown, "cpu", "b").svg)) == len(shown.ok)
+
+
+def test_charts_leave_no_figure_behind(made):
+    import matplotlib.pyplot as plt
+
+    rendered(made)
+    assert plt.get_fignums() == []

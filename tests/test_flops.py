@@ -1,0 +1,56 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import flops
+from harness.spec import Direction, Optimizer, Precision
+from tests.builders import CONV, cell
+from tests.convolutions import products, small_specs
+
+X, W, Y = 16, 18, 32  # elements of CONV's arrays: x [1, 1, 4, 4], w [2, 1, 3, 3], y [1, 2, 4, 4]
+
+
+@settings(deadline=None)
+@given(small_specs())
+def test_flop_are_two_for_every_multiplication_of_the_definition(spec):
+    every = list(products(spec))
+    assert flops.nominal(spec) == 2 * len(every)
+    assert flops.exact(spec) == 2 * sum(x is not None for x, _, _ in every)
+
+
+def test_flop_by_hand():
+    assert flops.nominal(CONV) == 2 * 2 * 16 * 9
+    assert flops.exact(CONV) == 2 * 2 * 10 * 10
+
+
+def test_bprop_and_train_stand_for_three_passes():
+    assert {direction: flops.passes(direction) for direction in Direction} == {
+        Direction.FPROP: 1, Direction.DGRAD: 1, Direction.WGRAD: 1, Direction.BPROP: 3, Direction.TRAIN: 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("direction", "optimizer", "read", "written"),
+    [
+        (Direction.FPROP, None, X + W, Y),
+        (Direction.DGRAD, None, Y + W, X),
+        (Direction.WGRAD, None, X + Y, W),
+        (Direction.BPROP, None, X + W, Y + X + W),
+        (Direction.TRAIN, Optimizer.SGD, X + W, Y + X + W + W),
+        (Direction.TRAIN, Optimizer.ADAM, X + W + 2 * W, Y + X + W + W + 2 * W),
+    ],
+)
+@pytest.mark.parametrize("precision", Precision)
+def test_bytes_by_hand(direction, optimizer, read, written, precision):
+    one = cell(direction=direction, optimizer=optimizer, precision=precision)
+    assert flops.result_bytes(one) == written * precision.itemsize
+    assert flops.least_bytes(one) == (read + written) * precision.itemsize
+
+
+@settings(deadline=None)
+@given(small_specs(), st.sampled_from([Direction.FPROP, Direction.DGRAD, Direction.WGRAD]))
+def test_a_single_pass_touches_each_array_once(spec, direction):
+    elements = sum(map(math.prod, (spec.x_shape, spec.w_shape, spec.y_shape)))
+    assert flops.least_bytes(cell(spec=spec, direction=direction)) == 4 * elements

@@ -1,0 +1,72 @@
+import pandas as pd
+import pytest
+
+from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Column, Flag, Status
+from harness.spec import Direction, Layout, Mode, Optimizer, Precision
+
+FRAMES = {"record": RECORD_COLUMNS, "sample": SAMPLE_COLUMNS, "summary": SUMMARY_COLUMNS}
+UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte"}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_columns_of_a_frame_are_in_the_schema_and_stand_there_once(name):
+    columns = FRAMES[name]
+    assert set(columns) <= set(COLUMNS)
+    assert len(set(columns)) == len(columns)
+
+
+def test_no_column_of_the_schema_is_without_a_frame():
+    assert set(COLUMNS) == set().union(*FRAMES.values())
+
+
+@pytest.mark.parametrize(("name", "column"), COLUMNS.items())
+def test_a_column_has_a_dtype_that_pandas_knows_a_unit_and_a_meaning(name: str, column: Column):
+    series = pd.Series([], dtype=column.dtype)
+    assert series.dtype == column.dtype
+    assert column.meaning.endswith(".")
+    for ending, unit in UNITS.items():
+        if name.endswith(ending):
+            assert column.unit.endswith(unit)
+            break
+    else:
+        assert column.unit in ("", "UTC", "FLOP", "bytes") or column.unit in name
+
+
+def test_a_figure_that_may_be_missing_has_a_dtype_that_can_say_so():
+    missing = [name for name, column in COLUMNS.items() if "missing" in column.meaning.lower()]
+    assert missing
+    assert {COLUMNS[name].dtype for name in missing} <= {"Int64", "float64", "string"}
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [("direction", Direction), ("precision", Precision), ("mode", Mode), ("optimizer", Optimizer), ("layout", Layout)],
+)
+def test_the_meaning_of_an_axis_names_all_its_values(column, kind):
+    for value in kind:
+        assert value in COLUMNS[column].meaning
+
+
+def test_the_meaning_of_the_status_names_every_one():
+    for status in Status:
+        assert status in COLUMNS["status"].meaning
+
+
+@pytest.mark.parametrize("flag", Flag)
+def test_every_flag_has_a_sentence(flag):
+    assert flag.words.endswith(".")
+    assert flag.words[0].isupper()
+
+
+def test_no_two_flags_say_the_same():
+    assert len({flag.words for flag in Flag}) == len(Flag)
+
+
+def test_what_bars_a_verdict():
+    assert {flag for flag in Flag if flag.bars_verdict} == {
+        Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.DRIFT,
+    }  # fmt: skip
+
+
+def test_what_was_not_asked_of_a_backend_is_no_failure():
+    assert {status for status in Status if not status.failed} == {Status.OK, Status.UNSUPPORTED, Status.SKIPPED}
