@@ -93,7 +93,7 @@ def draw(name: str, caption: str, desc: str, build: Callable[[], Canvas], **more
     """The chart that `build` draws; one that raises loses its place, not the page."""
     try:
         with _settings(name):
-            return Drawn(name, caption, build().svg(name, caption, desc), **more)  # type: ignore[arg-type]
+            return Drawn(name, caption, build().svg(name, caption, desc), **more)
     except Exception as error:  # whatever matplotlib or a value nobody thought of throws
         return Drawn(name, caption, failure=type(error).__name__)
 

@@ -265,4 +265,4 @@ def _plain(value: float) -> str:
 
 def _number(text: str, value: float | None) -> Cell:
     known = value is not None and not pd.isna(value) and math.isfinite(value)
-    return Cell(text, sort=float(value) if known else None, kind="r")  # type: ignore[arg-type]
+    return Cell(text, sort=float(value) if known else None, kind="r")
