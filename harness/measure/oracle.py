@@ -25,7 +25,7 @@ import numpy as np
 
 from harness import flops
 from harness.backends import numpy as reference
-from harness.backends.base import ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.record import Check
 from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
 
@@ -171,6 +171,8 @@ def _updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> _Comp
         step = LEARNING_RATE * dw / (np.abs(dw) + ADAM_EPSILON)
         # Frameworks add epsilon before or after correcting the second moment: a factor of 1 / sqrt(1 - 0.999) = 32.
         ambiguity = LEARNING_RATE * np.minimum(1.0, 40 * ADAM_EPSILON / np.maximum(np.abs(dw), 1e-300))
+        # Some round 0.999 to float32 before taking it from 1, even in float64 work.
+        ambiguity = ambiguity + Precision.FP32.unit_roundoff / (1 - ADAM_BETA2) * np.abs(step)
     unit = cell.precision.unit_roundoff
     # The learning rate itself is held in float32 by some frameworks, even in float64 work.
     allowed = 8 * unit * (np.abs(before) + np.abs(step)) + Precision.FP32.unit_roundoff * np.abs(step) + ambiguity
