@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it: `convbench --help` must stay quick.
 """
 
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -78,7 +79,7 @@ def run(
     keyword: Annotated[str | None, typer.Option("-k", help="Only cells whose id fits pytest's -k expression.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")] = False,
     trials: Annotated[int | None, typer.Option(help="Trials, each in fresh processes.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of the operands.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of the operands.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads of every cell; 0 is all cores.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take in one trial.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
@@ -86,30 +87,33 @@ def run(
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     from harness import execute
+    from harness.ask.selection import Selection
 
-    narrowed = {
-        **_axes(axis), "backend": _words(backend), "device": _words(device), "direction": _words(direction),
-        "keyword": keyword, "threads": threads, "trials": 1 if quick and trials is None else trials, "timeout_s": timeout,
-    }  # fmt: skip
     if resume:
         if suite:
             raise SelectionError("--resume goes on with a run as it was planned: name no suite beside it")
-        _finish(_watched(lambda watcher: execute.resume(_folder(out, resume), watcher)), out, reports, report)
+        folder = _folder(out, resume)
+        _watched(lambda watcher: execute.resume(folder, watcher))
+        if _finish(folder, reports, report):
+            raise typer.Exit(FAILED_CELLS)
         return
     if not suite:
         raise SelectionError(f"name a suite: {_known_suites()}")
     loaded = [_load(name) for name in suite]
-    selection = execute.select(narrowed)
+    selection = Selection(
+        axes=_axes(axis, {"backend": backend, "device": device, "direction": direction}), keyword=keyword, threads=threads,
+        budget=_given(trials=1 if quick and trials is None else trials, timeout_s=timeout),
+    )  # fmt: skip
     if dry_run:
         for one in loaded:
             _print_plan(*execute.prepare(one, selection, seed))
         return
-    command = " ".join(["convbench", *sys.argv[1:]])
+    command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
     for one in loaded:
         measured = _watched(lambda watcher, one=one: execute.execute(
             one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command
         ))  # fmt: skip
-        failed = _finish(measured, out, reports, report)
+        failed |= _finish(out / "runs" / measured.id, reports, report)
     if failed:
         raise typer.Exit(FAILED_CELLS)
 
@@ -233,14 +237,21 @@ def report(
 # Helpers ------------------------------------------------------------------------------------------------------------------
 
 
-def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",")]
-
-
-def _axes(options: list[str] | None) -> dict[str, Any]:
+def _axes(options: list[str] | None, named: dict[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """What -a and the options of single axes ask for. Raises SelectionError where an axis is named twice."""
     from harness.ask.selection import parse_axis
 
-    return dict(parse_axis(option) for option in options or ())
+    texts = [*(options or ()), *(f"{axis}={values}" for axis, values in named.items() if values is not None)]
+    chosen: dict[str, tuple[str, ...]] = {}
+    for axis, values in map(parse_axis, texts):
+        if axis in chosen:
+            raise SelectionError(f"-a: axis {axis!r} is named twice; write {axis}=value,value")
+        chosen[axis] = values
+    return chosen
+
+
+def _given(**budget: float | None) -> dict[str, int | float]:
+    return {name: value for name, value in budget.items() if value is not None}
 
 
 def _load(name: str) -> Any:
@@ -294,28 +305,29 @@ def _watched(measure: Any) -> "Run":
         return measure(watcher)
 
 
-def _finish(run: "Run", out: Path, reports: Path, report: bool) -> bool:
-    """Print how a run ended, its id last; whether any cell failed."""
+def _finish(folder: Path, reports: Path, report: bool) -> bool:
+    """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
     from harness import review, screen, units
     from harness.execute import elapsed_s
     from harness.record import Status
+    from harness.store import journal
 
-    folder = out / "runs" / run.id
+    run = journal.read_run(folder)
     summary, _ = review.figures(folder)
     console, messages = _out(), _err()
     console.print(screen.closing(summary))
     console.print(screen.KEY)
     for line in screen.failures(summary):
         console.print(line, markup=False)
-    seconds = elapsed_s(run)
-    messages.print(f"wall time {units.wall(seconds) if seconds is not None else units.MISSING}")
-    if not (summary["status"] == str(Status.OK)).any():
+    messages.print(f"wall time {units.wall(elapsed_s(run))}")
+    measured = bool((summary["status"] == str(Status.OK)).any())
+    if not measured:
         messages.print("nothing was measured: is a framework installed? pip install 'convbench[all]'", markup=False)
-    messages.print(f"results: {folder}", markup=False)
+    messages.print(f"results: {folder}", markup=False, soft_wrap=True)
     if report:
-        messages.print(f"report:  {review.write_page(folder, reports)}", markup=False)
+        messages.print(f"report:  {review.write_page(folder, reports)}", markup=False, soft_wrap=True)
     typer.echo(run.id)
-    return any(Status(status).failed for status in summary["status"])
+    return not measured or any(Status(status).failed for status in summary["status"])
 
 
 def main() -> None:
@@ -323,6 +335,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        typer.echo(f"convbench: {error}", err=True)
+        sys.exit(USAGE)
+    except OSError as error:  # a folder that cannot be written, a full disk
         typer.echo(f"convbench: {error}", err=True)
         sys.exit(USAGE)
 

@@ -99,6 +99,9 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
             plan = codec.loads(Plan, (folder / PLAN).read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / PLAN}: cannot be gone on with: {error}") from None
+        if run.method_version != METHOD_VERSION:
+            told = f"measured by method version {run.method_version}, and this is {METHOD_VERSION}"
+            raise UserError(f"{folder}: cannot be gone on with: {told}; run the suite anew")
         records, _ = journal.read(folder)
         done = {record.order for record in records if record.status is not Status.NOT_RUN}
         left = replace(plan, steps=tuple(step for step in plan.steps if step.order not in done))

@@ -1,5 +1,6 @@
 """Runs -> figures and page: what the command line and the Python interface read from the store."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,6 @@ import pandas as pd
 from harness.analysis import ranking
 from harness.analysis.summary import summarize
 from harness.errors import RunNotFoundError
-from harness.record import Run
 from harness.spec import Direction
 from harness.store import journal, table
 from harness.store.table import load, samples
@@ -22,21 +22,26 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     return summarize(records, blocks[blocks["run_id"].isin(records["run_id"].unique())])
 
 
-def figures(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The summary of one run, ranked, in an order that people read (the run's own is shuffled), and its samples."""
-    blocks = samples(folder)
-    summary = ranking.rank(summarize(load(folder), blocks))
+def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The summary of one run or of some of its cells, ranked, in an order that people read, and its samples.
+
+    The run's own order is shuffled; this one is by workload, direction, backend and mode.
+    """
+    records, blocks = load(folder), samples(folder)
+    if cells is not None:
+        records, blocks = records[records["cell"].isin(cells)], blocks[blocks["cell"].isin(cells)]
+    summary = ranking.rank(summarize(records, blocks))
     turn = {str(direction): number for number, direction in enumerate(Direction)}
     order = summary.assign(turn=summary["direction"].map(turn)).sort_values(["workload", "turn", "backend", "mode", "cell"])
     return summary.loc[order.index].reset_index(drop=True), blocks
 
 
-def page(folder: Path) -> str:
-    """The HTML page of one run."""
+def page(folder: Path, cells: Collection[str] | None = None) -> str:
+    """The HTML page of one run, or of some of its cells: those are ranked among themselves."""
     from harness.page import html
 
     run = journal.read_run(folder)
-    ranked, blocks = figures(folder)
+    ranked, blocks = figures(folder, cells)
     seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
     return html.render(ranked, blocks, run, duration_s=seconds, command=run.command)
 
@@ -54,16 +59,10 @@ def report(df: pd.DataFrame, path: str | Path) -> Path:
 
     Raises RunNotFoundError where `df` holds no run, or more than one.
     """
-    from harness.page import html
-
     ids = df["run_id"].unique()
     if len(ids) != 1:
         raise RunNotFoundError(f"a report shows one run; this frame holds {len(ids)}")
-    folder = table.find(df.attrs.get("store", "results"), ids[0])
-    run: Run = journal.read_run(folder)
-    ranked, blocks = figures(folder)
-    kept = set(df["cell"])
-    text = html.render(ranked[ranked["cell"].isin(kept)], blocks[blocks["cell"].isin(kept)], run, command=run.command)
+    text = page(table.find(df.attrs.get("store", "results"), ids[0]), set(df["cell"]))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from harness import units
 from harness.execute import Watcher
-from harness.record import Environment, Progress, Record, Status
+from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Cell, Plan, Step
 
 _STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
@@ -95,7 +95,7 @@ class Screen(Watcher):
 # Tables -------------------------------------------------------------------------------------------------------------------
 
 
-KEY = "● fastest   ○ not to be told from it   * flagged: see convbench show"
+KEY = "● lowest time   ○ not to be told from it   * under a flag that bars a verdict: see convbench show"
 
 
 def closing(summary: pd.DataFrame) -> Table:
@@ -128,7 +128,8 @@ def _figure(row: object) -> Text:
     best, tie = getattr(row, "best", False), getattr(row, "tie", False)
     mark = "● " if best else "○ " if tie else ""
     interval = units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns)  # type: ignore[attr-defined]
-    flagged = "*" if row.flags else ""  # type: ignore[attr-defined]
+    barred = any(Flag(flag).bars_verdict for flag in row.flags.split(",") if flag)  # type: ignore[attr-defined]
+    flagged = "*" if barred else ""
     text = f"{mark}{units.duration(row.median_ns)} {interval}{flagged}"  # type: ignore[attr-defined]
     return Text(text, "bold green" if best else "")
 

@@ -76,6 +76,20 @@ def test_a_dry_run_lists_the_cells_and_measures_nothing(measured) -> None:
     assert list((folder / "results" / "runs").iterdir()) == runs
 
 
+def test_any_axis_can_be_narrowed(measured) -> None:
+    by_axis = convbench(measured[0], "run", "tiny", "--dry-run", "-a", "direction=wgrad,fprop", "-a", "workload=line")
+    assert {line.split("/")[1] for line in by_axis.stdout.splitlines()} == {"wgrad", "fprop"}
+    assert {line.split("/")[0] for line in by_axis.stdout.splitlines()} == {"line"}
+    assert convbench(measured[0], "run", "tiny", "--dry-run", "--direction", "wgrad").stdout.count("wgrad") == 2
+
+
+def test_a_run_in_which_nothing_was_measured_fails(measured) -> None:
+    said = convbench(measured[0], "run", "tiny", "--trials", "1", "-a", "device=gpu", "-k", "plain and fprop", "--no-report")
+    assert said.returncode == 5
+    assert "nothing was measured" in said.stderr
+    assert "unsupported: numpy, 1 cell: numpy computes on the CPU only" in said.stdout
+
+
 def test_lists(measured) -> None:
     folder, _ = measured
     assert "tiny" in convbench(folder, "list", "suites").stdout
@@ -90,6 +104,8 @@ def test_lists(measured) -> None:
         (("run", "tinny"), ["tinny", "tiny"]),
         (("run", "tiny", "--backend", "torhc"), ["torhc", "torch"]),
         (("run", "tiny", "-a", "mode"), ["-a", "mode", "axis=value"]),
+        (("run", "tiny", "-a", "optimiser=sgd"), ["optimiser", "optimizer"]),
+        (("run", "tiny", "-a", "direction=fprop", "--direction", "wgrad"), ["direction", "twice"]),
         (("run", "tiny", "-k", "nothing_like_it"), ["nothing_like_it"]),
         (("run",), ["name a suite", "first"]),
         (("show", "latest~7"), ["latest~7"]),

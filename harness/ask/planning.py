@@ -104,9 +104,9 @@ def _shuffled(items: Sequence[Cell], nesting: Sequence[Callable[[Cell], object]]
 
 
 # Guesses for the estimate alone, which says "about 5 min" before a run; no figure of any cell depends on them.
-WORKERS_START_S = 10.0  # the workers of a round start side by side; importing the frameworks is most of it
-STEP_OVERHEAD_S = 0.4  # operands, check, memory pass
-COMPILE_S = 1.5  # for a step that is not eager
+WORKERS_START_S = 8.0  # the workers of a round start side by side; importing the frameworks is most of it
+STEP_OVERHEAD_S = 0.2  # operands, check, memory pass
+COMPILE_S = 1.4  # for a step that is not eager
 CPU_FLOP_PER_S = 20e9  # of one core
 GPU_FLOP_PER_S = 5e12
 

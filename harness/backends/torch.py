@@ -121,14 +121,18 @@ class TorchPrepared:
         self.reset()
 
     def reset(self) -> None:
-        """The first filter and a new optimizer."""
+        """The first filter, and the optimizer's slots at zero; kept once they are there, since the first step makes them."""
         if self.cell.direction is not Direction.TRAIN:
             return
         with self.torch.no_grad():
             self.w.copy_(self.initial_w)
-        if self.cell.optimizer is Optimizer.SGD:
+            for slots in self.optimizer.state.values() if self.optimizer else ():
+                for slot in slots.values():
+                    if slot is not None:  # SGD's momentum buffer, without momentum
+                        slot.zero_()
+        if self.optimizer is None and self.cell.optimizer is Optimizer.SGD:
             self.optimizer = self.torch.optim.SGD([self.w], lr=LEARNING_RATE)
-        else:
+        elif self.optimizer is None:
             betas = (ADAM_BETA1, ADAM_BETA2)
             self.optimizer = self.torch.optim.Adam([self.w], lr=LEARNING_RATE, betas=betas, eps=ADAM_EPSILON)
 
@@ -170,7 +174,10 @@ class TorchPrepared:
                     f"F.{name}, mean(y^2), backward, optim.{self.cell.optimizer}.step",
                     self._train(wrap(forward_loss)),
                 )
-        return (f"torch.compile({text})" if compiled else text) + note, launch
+        if compiled:  # what follows the forward pass is dispatched by PyTorch itself, as in a program that compiles its model
+            compiled_part, comma, rest = text.partition(", backward")
+            text = f"torch.compile({compiled_part}){comma}{rest}"
+        return text + note, launch
 
     def _backward(self, mask: list[bool]) -> Callable[..., Any]:
         spec, pads, which = self.cell.spec, list(self.pads), mask.index(True)

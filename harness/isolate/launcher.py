@@ -217,6 +217,8 @@ class _Bench:
     def measure(self, step: Step) -> Iterator[Record | Environment]:
         """The record of a step, whatever happens; a new worker's environment before it."""
         backend, row = step.cell.backend, self.launcher.row
+        if backend in self.workers and self.workers[backend].process.poll() is not None:
+            self.workers.pop(backend).kill()  # it died while idle, which is no fault of this step
         if backend not in self.workers and backend not in self.refusals:
             self._start(backend)
             yield from self._greet(backend)

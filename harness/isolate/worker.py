@@ -46,8 +46,10 @@ def _serve(channel: Channel) -> None:
         lines = str(error).strip().splitlines() or [""]
         channel.send(Refused(f"{type(error).__name__}: {lines[0]}"[:500]))
         return
-    from harness.measure import environment
+    from harness.measure import environment, memory
     from harness.measure.engine import Engine
+
+    memory.settle_allocator()
 
     # A framework leaves some hundred thousand objects; collecting them anew for every cell would take longer than sampling.
     gc.collect()

@@ -16,6 +16,20 @@ _CLEAR = Path("/proc/self/clear_refs")
 _RESET_HIGH_WATER_MARK = "5"  # https://www.kernel.org/doc/html/latest/filesystems/proc.html, clear_refs
 
 
+# Just under the 32 MiB at which glibc's mmap threshold ends (mallopt(3), M_MMAP_THRESHOLD).
+_SETTLING_BYTES = 31 * 2**20
+
+
+def settle_allocator() -> None:
+    """Bring glibc's malloc to where it stays: a freed block of this size raises its thresholds to their ends, for good.
+
+    Until a process has freed a large block, every call gets its large buffers from the kernel and gives them back, page
+    faults included; afterwards they are kept. Whatever freed such a block first, a check of ours among them, would decide the
+    figures of all that follows: one ResNet-50 layer's filter gradient took 20.4 ms in PyTorch before and 6.8 ms after.
+    """
+    bytearray(_SETTLING_BYTES)
+
+
 def _kibibytes(field: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{field}:"):

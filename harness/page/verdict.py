@@ -17,7 +17,7 @@ FAILURE_WORDS = {
     Status.TIMEOUT: "ran out of time",
     Status.NOT_RUN: "came too late to be run",
     Status.UNSUPPORTED: "unsupported",
-    Status.SKIPPED: "left out on purpose",
+    Status.SKIPPED: "not installed here, or left out",
 }
 
 

@@ -158,18 +158,21 @@ CELL = Cell("w", SPEC, Direction.FPROP, "torch")
 
 def test_the_estimate_by_hand() -> None:
     # 231 MFLOP at 20 GFLOP/s: 11.6 ms a call, so the least time of 0.5 s governs, and 0.1 s of warm-up.
-    assert planning.estimate(planned(CELL), 1) == pytest.approx(10 + 0.4 + 0.1 + 0.5)
-    assert planning.estimate(planned(replace(CELL, mode=Mode.COMPILED)), 1) == pytest.approx(12.5)
-    assert planning.estimate(planned(replace(CELL, device=GPU)), 1) == pytest.approx(10 + 0.4 + 0.5 + 0.5)
+    start, beside, compiling = planning.WORKERS_START_S, planning.STEP_OVERHEAD_S, planning.COMPILE_S
+    assert planning.estimate(planned(CELL), 1) == pytest.approx(start + beside + 0.1 + 0.5)
+    assert planning.estimate(planned(replace(CELL, mode=Mode.COMPILED)), 1) == pytest.approx(start + beside + compiling + 0.6)
+    assert planning.estimate(planned(replace(CELL, device=GPU)), 1) == pytest.approx(start + beside + 0.5 + 0.5)
     # Two processes' worth of threads are a round of their own.
-    assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(22)
-    assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(33)
+    assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(2 * (start + beside + 0.6))
+    assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(3 * (start + beside + 0.6))
 
 
 def test_the_estimate_keeps_to_the_caps() -> None:
     huge = replace(CELL, spec=replace(SPEC, n=1000))  # 11.6 s a call
-    assert planning.estimate(planned(huge), 1) == pytest.approx(10 + 0.4 + 5.0 + 15.0)
-    assert planning.estimate(planned(huge, budget=Budget(timeout_s=3.0)), 1) == pytest.approx(13)
+    assert planning.estimate(planned(huge), 1) == pytest.approx(
+        planning.WORKERS_START_S + planning.STEP_OVERHEAD_S + 5.0 + 15.0
+    )
+    assert planning.estimate(planned(huge, budget=Budget(timeout_s=3.0)), 1) == pytest.approx(planning.WORKERS_START_S + 3.0)
 
 
 @given(n=st.integers(1, 10**6), more=st.integers(1, 1000), cores=st.integers(1, 64), trials=st.integers(1, 3))
