@@ -1,6 +1,6 @@
 import gc
-import os
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
