@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.record import Run
 
-FAILED_CELLS, USAGE = 5, 2
+FAILED_CELLS, USAGE, INTERRUPTED = 5, 2, 130
 
 app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
@@ -71,7 +71,7 @@ def run(
     out: Out = Path("results"),
     reports: Reports = Path("reports"),
     report: Annotated[bool, typer.Option(help="Write the HTML report at the end.")] = True,
-    tag: Annotated[list[str] | None, typer.Option(help="A word to find the run by; may be repeated.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word stored with the run; may be repeated.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backends to measure: torch,jax.")] = None,
     device: Annotated[str | None, typer.Option(help="Devices to measure on: cpu,gpu:0.")] = None,
     direction: Annotated[str | None, typer.Option(help="Directions: fprop, dgrad, wgrad, bprop, train.")] = None,
@@ -90,8 +90,9 @@ def run(
     from harness.ask.selection import Selection
 
     if resume:
-        if suite:
-            raise SelectionError("--resume goes on with a run as it was planned: name no suite beside it")
+        others = (suite, tag, backend, device, direction, axis, keyword, trials, threads, timeout, seed, quick, dry_run)
+        if any(value for value in others):
+            raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
         folder = _folder(out, resume)
         _watched(lambda watcher: execute.resume(folder, watcher))
         if _finish(folder, reports, report):
@@ -301,8 +302,12 @@ def _print_plan(plan: Any, seconds: float) -> None:
 def _watched(measure: Any) -> "Run":
     from harness.screen import Screen
 
-    with Screen(_err()) as watcher:
-        return measure(watcher)
+    try:
+        with Screen(_err()) as watcher:
+            return measure(watcher)
+    except KeyboardInterrupt:
+        typer.echo("convbench: interrupted; what was measured is kept: convbench run --resume latest goes on with it", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _finish(folder: Path, reports: Path, report: bool) -> bool:
@@ -322,7 +327,7 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     messages.print(f"wall time {units.wall(elapsed_s(run))}")
     measured = bool((summary["status"] == str(Status.OK)).any())
     if not measured:
-        messages.print("nothing was measured: is a framework installed? pip install 'convbench[all]'", markup=False)
+        messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)
     if report:
         messages.print(f"report:  {review.write_page(folder, reports)}", markup=False, soft_wrap=True)

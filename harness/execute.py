@@ -104,6 +104,8 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
             raise UserError(f"{folder}: cannot be gone on with: {told}; run the suite anew")
         records, _ = journal.read(folder)
         done = {record.order for record in records if record.status is not Status.NOT_RUN}
+        if len(done) == len(plan):
+            raise UserError(f"{folder} is complete: nothing is left to measure")
         left = replace(plan, steps=tuple(step for step in plan.steps if step.order not in done))
         return _measure(folder, run, left, planning.estimate(left, len(os.sched_getaffinity(0))), watcher or Watcher())
 

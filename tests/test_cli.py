@@ -1,6 +1,7 @@
 """The command line: what is printed where, and the exit codes."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_any_axis_can_be_narrowed(measured) -> None:
     assert convbench(measured[0], "run", "tiny", "--dry-run", "--direction", "wgrad").stdout.count("wgrad") == 2
 
 
+def test_an_interrupted_run_says_how_to_go_on_with_it(measured) -> None:
+    folder, _ = measured
+    command = [sys.executable, "-P", "-m", "harness", "run", "tiny", "--out", "cut", "--no-report"]
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "HOME": str(folder)}
+    running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with running:
+        assert running.stderr is not None
+        while not (line := running.stderr.readline()).startswith("[1/"):
+            assert line, "it ended before its first cell"
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    assert running.returncode == 130
+    assert "convbench run --resume latest" in rest
+    assert convbench(folder, "run", "--resume", "latest", "--out", "cut", "--no-report").returncode == 0
+
+
 def test_a_run_in_which_nothing_was_measured_fails(measured) -> None:
     said = convbench(measured[0], "run", "tiny", "--trials", "1", "-a", "device=gpu", "-k", "plain and fprop", "--no-report")
     assert said.returncode == 5
@@ -108,6 +125,8 @@ def test_lists(measured) -> None:
         (("run", "tiny", "-a", "direction=fprop", "--direction", "wgrad"), ["direction", "twice"]),
         (("run", "tiny", "-k", "nothing_like_it"), ["nothing_like_it"]),
         (("run",), ["name a suite", "first"]),
+        (("run", "--resume", "latest", "--threads", "1"), ["--resume", "as it was planned"]),
+        (("run", "--resume", "latest"), ["complete", "nothing is left"]),
         (("show", "latest~7"), ["latest~7"]),
         (("show", "--sort", "speed"), ["speed", "median_ns"]),
         (("export", "latest", "--to", "x.xlsx"), ["x.xlsx", ".csv"]),
