@@ -6,22 +6,29 @@ Never a framework's own counter: torch's FlopCounterMode over-counts the grouped
 
 import math
 
-from harness.spec import Cell, ConvSpec, Direction, Optimizer
+from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Optimizer, WorkloadSpec
 
 
-def nominal(spec: ConvSpec) -> int:
+def nominal(spec: WorkloadSpec) -> int:
     """FLOP of one pass, 2 * N * K * P * Q * (C/g) * R * S; the same for fprop, dgrad and wgrad.
 
-    Source: what DeepBench, MIOpen and TensorFlow's profiler count. Taps that fall into the padding are counted too.
+    Source: what DeepBench, MIOpen and TensorFlow's profiler count. Taps that fall into the padding are counted too. A matrix
+    product has 2 * m * n * k, a copy none.
     """
+    if isinstance(spec, GemmSpec):
+        return 2 * spec.m * spec.n * spec.k
+    if isinstance(spec, CopySpec):
+        return 0
     return 2 * math.prod(spec.y_shape) * math.prod(spec.w_shape[1:])
 
 
-def exact(spec: ConvSpec) -> int:
+def exact(spec: WorkloadSpec) -> int:
     """FLOP of one pass without the taps that fall into the padding; separable, so a product of counts per dimension.
 
     Source: oneDNN's benchdnn (tests/benchdnn/conv/conv_aux.cpp) and XLA's cost analysis count so.
     """
+    if not isinstance(spec, ConvSpec):
+        return nominal(spec)
     taps = 1
     for size, out, r, s, d, (lo, _) in zip(
         spec.spatial, spec.out_spatial, spec.kernel, spec.stride, spec.dilation, spec.padding, strict=True
@@ -37,6 +44,10 @@ def passes(direction: Direction) -> int:
 
 def result_bytes(cell: Cell) -> int:
     """Bytes of what a call leaves behind: y, dx or dw alone; y, dx and dw together; the updated w and slots beside them."""
+    if isinstance(cell.spec, GemmSpec):
+        return cell.spec.m * cell.spec.n * cell.precision.itemsize
+    if isinstance(cell.spec, CopySpec):
+        return cell.spec.nbytes
     spec, size = cell.spec, cell.precision.itemsize
     x, w, y = (math.prod(shape) * size for shape in (spec.x_shape, spec.w_shape, spec.y_shape))
     slots = 2 * w if cell.optimizer is Optimizer.ADAM else 0
@@ -51,6 +62,11 @@ def result_bytes(cell: Cell) -> int:
 
 def least_bytes(cell: Cell) -> int:
     """Least traffic of a call: each operand read once, each result written once, no im2col expansion."""
+    if isinstance(cell.spec, GemmSpec):
+        m, n, k = cell.spec.m, cell.spec.n, cell.spec.k
+        return (m * k + k * n + m * n) * cell.precision.itemsize
+    if isinstance(cell.spec, CopySpec):
+        return 2 * cell.spec.nbytes
     spec, size = cell.spec, cell.precision.itemsize
     x, w, y = (math.prod(shape) * size for shape in (spec.x_shape, spec.w_shape, spec.y_shape))
     slots = 2 * w if cell.optimizer is Optimizer.ADAM else 0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from harness.spec import Cell
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 # A block is contended where its threads stood runnable but not running for more than this share of its wall time, while
 # threads of other processes ran for more than it. The first alone says nothing: frameworks wait for themselves.
@@ -43,15 +43,20 @@ class Flag(StrEnum):
 
     NOT_CONVERGED = "not_converged"
     CONTENDED = "contended"
+    THROTTLED = "throttled"
+    RECOMPILED = "recompiled"
     UNSTEADY_WARMUP = "unsteady_warmup"
     FEW_SAMPLES = "few_samples"
+    BIMODAL = "bimodal"
     DRIFT = "drift"
     NOISY = "noisy"
     VERY_NOISY = "very_noisy"
     TRIALS_DISAGREE = "trials_disagree"
     OUTLIERS = "outliers"
     AUTOCORRELATED = "autocorrelated"
+    ABOVE_CEILING = "above_ceiling"
     FLOP_DISAGREE = "flop_disagree"
+    COMPOSITE = "composite"
 
     @property
     def words(self) -> str:
@@ -67,17 +72,25 @@ class Flag(StrEnum):
 _FLAG_WORDS = {
     Flag.NOT_CONVERGED: "A cap on time or samples was reached before the interval was narrow enough.",
     Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one, or too few clean ones were left.",
+    Flag.THROTTLED: "The GPU was throttled, or its clock under 75 % of the default, for longer than could be waited for.",
+    Flag.RECOMPILED: "A sample of over 10 times the median coincides with a compilation: the call was compiled again.",
     Flag.UNSTEADY_WARMUP: "Warm-up ended at its cap before two blocks in a row agreed within 5 %.",
     Flag.FEW_SAMPLES: "Fewer than 10 clean samples in a trial.",
+    Flag.BIMODAL: "The samples of a trial fall into two separate groups: the median says which was larger, not how long a call takes.",
     Flag.DRIFT: "From the first to the last third of a trial the time moved by over 3 % and over twice the interval.",
     Flag.NOISY: "The interquartile range is over 10 % of the median.",
     Flag.VERY_NOISY: "The interquartile range is over 25 % of the median.",
     Flag.TRIALS_DISAGREE: "The medians of the trials, each in fresh processes, range over more than 10 %.",
     Flag.OUTLIERS: "Over 5 % of the samples lie more than 3 interquartile ranges outside the quartiles.",
     Flag.AUTOCORRELATED: "Neighbouring samples are alike (lag-1 correlation over 0.5), so the interval within a trial is too narrow.",
+    Flag.ABOVE_CEILING: "The rate is above the ceiling measured in the same run: an algorithm with fewer FLOP than counted, or a ceiling too low.",
+    Flag.COMPOSITE: "The call does more than the named operation, as its op says.",
     Flag.FLOP_DISAGREE: "The framework's own FLOP count differs from both of ours by more than 1 %.",
 }
-_BARRING = {Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.DRIFT}
+_BARRING = {
+    Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.THROTTLED, Flag.RECOMPILED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.BIMODAL,
+    Flag.DRIFT,
+}  # fmt: skip
 
 
 class SeriesKind(StrEnum):
@@ -94,7 +107,8 @@ class Series:
 
     `run_delay_ns` is the time the process's threads stood runnable but not running, `others_ns` the time that threads of
     other processes ran; per block, shared out by wall time where a group of short blocks was read together; empty where
-    the kernel does not tell.
+    the kernel does not tell. `yardstick_ns` is the time of a fixed piece of work, the last one before each block; empty where
+    none was timed. `method` says what clock a device series was read from.
     """
 
     kind: SeriesKind
@@ -103,6 +117,8 @@ class Series:
     run_delay_ns: tuple[int, ...]
     others_ns: tuple[int, ...]
     stopped_by: str
+    yardstick_ns: tuple[int, ...] = ()
+    method: str = ""
 
 
 def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
@@ -139,6 +155,23 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Power:
+    """Energy of `calls` back-to-back calls that took `window_ns`, read from a counter; never an estimate.
+
+    None: not measured, and `source` says why. The clock, the temperature and the throttle reasons (NVML's names) are those
+    of the GPU right after the window.
+    """
+
+    energy_j: float | None
+    window_ns: int | None
+    calls: int | None
+    source: str
+    clock_mhz: int | None = None
+    temperature_c: int | None = None
+    throttle_reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Check:
     """Whether the result was right. `max_rel_err` is the largest error over the tolerance's own scale (see measure.oracle)."""
 
@@ -167,6 +200,7 @@ class Record:
     check: Check | None = None
     samples: Samples | None = None
     memory: Memory | None = None
+    power: Power | None = None
     environment_id: str = ""
     spent_ns: dict[str, int] | None = None  # wall time of each step of the engine, by name
 
@@ -231,10 +265,27 @@ class Column(NamedTuple):
     meaning: str
 
 
+# Where the time of a step goes, by the names in Record.spent_ns; they do not overlap.
+SPENT = {
+    "start": "from spawning the workers of a round until all were ready; with the first record of the round.",
+    "operands": "of drawing the operands.",
+    "first_call": "of preparing the call and calling it once: compilation and autotuning.",
+    "check": "of checking the result.",
+    "warmup": "of warming up.",
+    "sampling": "of the timed calls, and of overwriting the caches before cold ones.",
+    "witness": "of reading who waited for a core and who else ran.",
+    "yardstick": "of timing the fixed piece of work, and of the call after it that warms the caches again.",
+    "waiting": "of waiting for a throttled GPU.",
+    "memory": "of the memory pass.",
+    "energy": "of the energy window.",
+    "wire": "between parent and worker: the step sent, its record brought back.",
+    "parent": "of keeping and showing the record before this one.",
+}
+
 _AXES = {
     "workload": Column("string", "", "Name of the workload in its suite."),
-    "shape": Column("string", "", "The convolution on one line: n, c, k, size, filter, stride, padding, dilation, groups."),
-    "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train."),
+    "shape": Column("string", "", "The workload on one line; a convolution: n, c, k, size, filter, stride, padding, dilation, groups."),
+    "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train; none for a matrix product or a copy."),
     "precision": Column("string", "", "fp64, fp32, tf32, bf16 or fp16."),
     "layout": Column("string", "", "Order of the activations' dimensions: NCHW or NHWC, or their 1-D and 3-D forms."),
     "cache": Column("string", "", "hot: called again at once; cold: the caches overwritten before every call."),
@@ -275,6 +326,14 @@ _FACTS = {
     "device_base_bytes": Column("float64", "bytes", "Device memory in use before the call, operands included."),
     "device_peak_bytes": Column("float64", "bytes", "Peak device memory during one call; missing: not measured."),
     "memory_method": Column("string", "", "How the memory was read, or why it was not."),
+    "energy_j": Column("float64", "J", "Energy of the calls of the energy window; missing: not measured."),
+    "energy_calls": Column("Int64", "", "Calls in the energy window."),
+    "energy_window_ns": Column("float64", "ns", "Length of the energy window."),
+    "energy_method": Column("string", "", "The counter that the energy was read from, or why none was."),
+    "gpu_clock_mhz": Column("float64", "MHz", "SM clock of the GPU after the energy window; missing: no GPU, or not told."),
+    "gpu_temperature_c": Column("float64", "degC", "Temperature of the GPU then."),
+    "gpu_throttle_reasons": Column("string", "", "What held the GPU's clock down then, NVML's names joined by commas."),
+    **{f"spent_{step}_ns": Column("float64", "ns", f"Wall time {meaning}") for step, meaning in SPENT.items()},
     "started_at": Column("datetime64[us, UTC]", "UTC", "When the cell was begun."),
     "environment_id": Column("string", "", "The environment in run.json: machine, versions, settings."),
     "machine_id": Column("string", "", "Hash of the machine's stable part: CPU, cores, memory class, GPUs, operating system."),
@@ -286,6 +345,7 @@ _SAMPLE = {
     "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),
     "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
     "others_ns": Column("Int64", "ns", "Time that threads of other processes ran; missing: not measured."),
+    "yardstick_ns": Column("Int64", "ns", "Time of a fixed piece of work, the last before this sample; missing: none was timed."),
     "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure."),
 }  # fmt: skip
 
@@ -308,8 +368,11 @@ _FIGURES = {
     "workspace_bytes": Column("float64", "bytes", "Peak less base less results: a lower bound on the host, where allocators reuse pages."),
     "energy_per_call_j": Column("float64", "J", "Energy of one call from a counter; missing: not measured."),
     "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
-    "yardstick_ratio": Column("float64", "", "Time over that of a fixed piece of work beside it; missing: not measured."),
-    "corrected_ns": Column("float64", "ns", "The time corrected by the yardstick; missing: not measured."),
+    "yardstick_ratio": Column("float64", "", "Time of one call over that of a fixed piece of work beside it: the median of the trials' medians; missing: not measured."),
+    "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
+    "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs only."),
+    "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
+    "device_method": Column("string", "", "What device_ns was read from."),
     "contended_share": Column("float64", "", "Share of the samples left out as contended; missing: not measured."),
 }  # fmt: skip
 
@@ -319,10 +382,12 @@ RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "run_id", "suite", *_AXES, "status", "reason", "flags", "op", "settings", "trials", "samples",
-    "median_ns", "ci_low_ns", "ci_high_ns", "ci_method", "min_ns", "p95_ns", "first_call_ns",
+    "median_ns", "ci_low_ns", "ci_high_ns", "ci_method", "min_ns", "p95_ns", "throughput_ns", "device_ns", "device_method",
+    "first_call_ns",
     "flop_nominal", "flop_exact", "flop_framework", "flop_per_s", "ceiling_share",
     "bytes_min", "bytes_per_s", "intensity_flop_per_byte",
-    "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes", "workspace_bytes", "memory_method", "energy_per_call_j",
+    "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes", "workspace_bytes", "memory_method",
+    "energy_per_call_j", "energy_method", "gpu_clock_mhz", "gpu_temperature_c", "gpu_throttle_reasons",
     "threads_used", "effective_cores", "yardstick_ratio", "corrected_ns", "contended_share", "steal_ns",
     "check_method", "max_rel_err", "tolerance", "started_at", "environment_id", "machine_id",
 )  # fmt: skip

@@ -15,7 +15,8 @@ class Direction(StrEnum):
     """One pass over a convolution y = conv(x, w), or several in one call.
 
     fprop, dgrad and wgrad are the three passes, each alone. bprop is the forward pass, the loss mean(y^2) and both
-    gradients; train adds the optimizer's step on w. Other tools' names for them stand in docs/glossary.md.
+    gradients; train adds the optimizer's step on w. Other tools' names for them stand in docs/glossary.md. none is for
+    what is no convolution: the matrix product and the copy that the ceilings are made of.
     """
 
     FPROP = "fprop"
@@ -23,6 +24,7 @@ class Direction(StrEnum):
     WGRAD = "wgrad"
     BPROP = "bprop"
     TRAIN = "train"
+    NONE = "none"
 
     @property
     def words(self) -> str:
@@ -33,6 +35,7 @@ class Direction(StrEnum):
             Direction.WGRAD: "backward filter",
             Direction.BPROP: "forward + both gradients",
             Direction.TRAIN: "training step",
+            Direction.NONE: "no convolution",
         }[self]
 
 
@@ -260,6 +263,57 @@ _DESCRIPTOR = re.compile(
 
 
 @dataclass(frozen=True)
+class GemmSpec:
+    """A matrix product, [m, k] times [k, n]: its rate is the ceiling of the arithmetic. Raises ValueError for a size under 1."""
+
+    m: int
+    n: int
+    k: int
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n", "k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+
+    def __str__(self) -> str:
+        """`gemm m2048 n2048 k2048`."""
+        return f"gemm m{self.m} n{self.n} k{self.k}"
+
+
+@dataclass(frozen=True)
+class CopySpec:
+    """A copy of nbytes from one buffer to another: its rate is the ceiling of the memory. Raises ValueError under 16 bytes.
+
+    nbytes must be a multiple of 16, so that it is a whole number of elements in every precision.
+    """
+
+    nbytes: int
+
+    def __post_init__(self) -> None:
+        if self.nbytes < 16 or self.nbytes % 16:
+            raise ValueError(f"nbytes is {self.nbytes}; a positive multiple of 16 is needed")
+
+    def __str__(self) -> str:
+        """`copy 268435456 bytes`."""
+        return f"copy {self.nbytes} bytes"
+
+
+WorkloadSpec = ConvSpec | GemmSpec | CopySpec
+
+_GEMM = re.compile(r"gemm m(\d+) n(\d+) k(\d+)")
+_COPY = re.compile(r"copy (\d+) bytes")
+
+
+def parse_workload(text: str) -> WorkloadSpec:
+    """The workload whose `str` is `text`. Raises ValueError where it is none."""
+    if found := _GEMM.fullmatch(text):
+        return GemmSpec(*map(int, found.groups()))
+    if found := _COPY.fullmatch(text):
+        return CopySpec(int(found[1]))
+    return ConvSpec.parse(text)
+
+
+@dataclass(frozen=True)
 class Cell:
     """One thing to measure: a workload in one direction by one backend under one setting of every axis.
 
@@ -267,7 +321,7 @@ class Cell:
     """
 
     workload: str
-    spec: ConvSpec
+    spec: WorkloadSpec
     direction: Direction
     backend: str
     mode: Mode = Mode.EAGER
@@ -282,6 +336,15 @@ class Cell:
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
             raise ValueError(f"{self.direction} with optimizer {self.optimizer}: train needs one, the others take none")
+        if isinstance(self.spec, ConvSpec) == (self.direction is Direction.NONE):
+            raise ValueError(f"{self.direction} of {self.spec}: a convolution needs a direction, anything else takes none")
+
+    @property
+    def conv(self) -> ConvSpec:
+        """The convolution. Raises TypeError where the cell is none: whoever asks must have looked at `direction`."""
+        if not isinstance(self.spec, ConvSpec):
+            raise TypeError(f"{self.spec} is no convolution")
+        return self.spec
 
     def __str__(self) -> str:
         """The stable id: every axis, in a fixed order; an optimizer stands at the end."""
@@ -303,6 +366,7 @@ class Budget:
     warmup_max_s: float = 5.0
     warmup_agreement: float = 0.05
     block_s: float = 1e-3
+    throughput_block_s: float = 0.05  # calls queued together on a GPU
     min_samples: int = 30
     min_time_s: float = 0.5
     max_samples: int = 1000
@@ -312,16 +376,18 @@ class Budget:
     slow_min_samples: int = 10
     rel_half_width: float = 0.01
     replace_factor: float = 3.0  # contended blocks are replaced until the whole took this many times the caps
+    discard_share: float = 0.2  # of the caps may go to waiting for a throttled GPU
+    energy_window_s: float = 1.0  # back-to-back calls between two readings of an energy counter
     timeout_s: float = 180.0  # one cell in one trial, compilation included; then its worker is killed
 
     def __post_init__(self) -> None:
         for name in ("trials", "warmup_calls", "min_samples", "max_samples", "slow_min_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        for name in ("warmup_max_s", "block_s", "max_time_s", "slow_call_s", "slow_max_time_s", "rel_half_width", "timeout_s"):
+        for name in ("warmup_max_s", "block_s", "throughput_block_s", "max_time_s", "slow_call_s", "slow_max_time_s", "rel_half_width", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("warmup_cpu_s", "warmup_gpu_s", "min_time_s"):
+        for name in ("warmup_cpu_s", "warmup_gpu_s", "min_time_s", "discard_share", "energy_window_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if not self.replace_factor >= 1:

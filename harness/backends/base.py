@@ -24,7 +24,10 @@ ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class Operands:
-    """Host arrays in canonical layout: x [N, C, *spatial], w [K, C/g, *kernel], dy [N, K, *out_spatial], float32 or float64."""
+    """Host arrays in canonical layout: x [N, C, *spatial], w [K, C/g, *kernel], dy [N, K, *out_spatial], float32 or float64.
+
+    Of a matrix product x is [m, k], w is [k, n] and dy is empty; of a copy x is [elements], w and dy are empty.
+    """
 
     x: Array
     w: Array
@@ -36,6 +39,7 @@ class Results:
     """What a call left, as float64 host arrays in canonical layout; None for what its direction does not compute.
 
     fprop: y. dgrad: dx. wgrad: dw. bprop: y, loss, dx, dw. train: those and w, the filter after the optimizer's step.
+    A matrix product leaves y [m, n], a copy y [elements].
     """
 
     y: Array | None = None
@@ -86,6 +90,35 @@ class HasFlops(Protocol):
 
     def flops(self) -> float | None:
         """The framework's own count for one call; None where it cannot count this one."""
+
+
+class HasDeviceTime(Protocol):
+    """Optional for a Prepared: the framework has a clock on the device."""
+
+    device_clock: str  # what that clock is: "CUDA events", "XLA's profiler"; empty where this cell has none
+
+    def device_time(self, calls: int) -> float | None:
+        """Nanoseconds that `calls` back-to-back calls took on the device's own clock; None where it could not be read."""
+
+
+class HasCompilations(Protocol):
+    """Optional for a Prepared: the framework tells when it compiles."""
+
+    def compilations(self) -> int:
+        """How often anything was compiled in this process so far; cheap to ask."""
+
+
+class IsComposite(Protocol):
+    """Optional for a Prepared: whether the call does more than the named operation, as `op` then says."""
+
+    composite: bool
+
+
+class HasEviction(Protocol):
+    """Optional for a Prepared on a GPU: needed for cells with cold caches."""
+
+    def evict(self, nbytes: int) -> None:
+        """Overwrite that many bytes of device memory, and wait until it is done."""
 
 
 class Backend(Protocol):
