@@ -268,7 +268,7 @@ class Column(NamedTuple):
 # Where the time of a step goes, by the names in Record.spent_ns; they do not overlap.
 SPENT = {
     "start": "from spawning the workers of a round until all were ready; with the first record of the round.",
-    "operands": "of drawing the operands.",
+    "operands": "of drawing the operands, and of letting go of them.",
     "first_call": "of preparing the call and calling it once: compilation and autotuning.",
     "check": "of checking the result.",
     "warmup": "of warming up.",
@@ -278,7 +278,7 @@ SPENT = {
     "waiting": "of waiting for a throttled GPU.",
     "memory": "of the memory pass.",
     "energy": "of the energy window.",
-    "wire": "between parent and worker: the step sent, its record brought back.",
+    "wire": "of the rest that the parent waited for: the step sent, its record made and brought back.",
     "parent": "of keeping and showing the record before this one.",
 }
 

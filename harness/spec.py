@@ -264,7 +264,7 @@ _DESCRIPTOR = re.compile(
 
 @dataclass(frozen=True)
 class GemmSpec:
-    """A matrix product, [m, k] times [k, n]: its rate is the ceiling of the arithmetic. Raises ValueError for a size under 1."""
+    """A matrix product, [m, k] times [k, n]: its rate is the ceiling of the arithmetic. Raises ValueError for sizes under 1."""
 
     m: int
     n: int
@@ -384,7 +384,16 @@ class Budget:
         for name in ("trials", "warmup_calls", "min_samples", "max_samples", "slow_min_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        for name in ("warmup_max_s", "block_s", "throughput_block_s", "max_time_s", "slow_call_s", "slow_max_time_s", "rel_half_width", "timeout_s"):
+        for name in (
+            "warmup_max_s",
+            "block_s",
+            "throughput_block_s",
+            "max_time_s",
+            "slow_call_s",
+            "slow_max_time_s",
+            "rel_half_width",
+            "timeout_s",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
         for name in ("warmup_cpu_s", "warmup_gpu_s", "min_time_s", "discard_share", "energy_window_s"):

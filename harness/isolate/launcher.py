@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,13 +134,18 @@ class Launcher:
         """The records in the order of the plan, and each environment before the first record made in it."""
         self.logs.mkdir(parents=True, exist_ok=True)
         known: set[str] = set()
+        parent_ns = 0  # what the caller took for the records before this one
         for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
             for answer in self._round(plan, list(steps)):
                 if isinstance(answer, Record):
-                    yield answer
-                elif answer.id not in known:
+                    answer, parent_ns = _spent(answer, parent=parent_ns), 0
+                elif answer.id in known:
+                    continue
+                else:
                     known.add(answer.id)
-                    yield answer
+                begun = time.perf_counter_ns()
+                yield answer
+                parent_ns += time.perf_counter_ns() - begun
 
     def _round(self, plan: Plan, steps: list[Step]) -> Iterator[Record | Environment]:
         """Steps that can share workers: one trial, one device, one number of threads."""
@@ -177,6 +182,11 @@ class Launcher:
         return Record(self.run_id, step.trial, step.order, step.cell, status, now, reason, environment_id=environment_id)
 
 
+def _spent(record: Record, **more_ns: int) -> Record:
+    """The record with more entries of where the time went."""
+    return replace(record, spent_ns={**(record.spent_ns or {}), **more_ns})
+
+
 class _Bench:
     """The workers of one round, by backend."""
 
@@ -185,6 +195,7 @@ class _Bench:
         self.workers: dict[str, Worker] = {}
         self.environments: dict[str, str] = {}
         self.refusals: dict[str, tuple[Status, str]] = {}
+        self.start_ns = 0  # time taken by starting workers since the last record
 
     def open(self, backends: Mapping[str, None]) -> None:
         """Start a worker for each; they import side by side, since nothing is measured yet."""
@@ -206,7 +217,9 @@ class _Bench:
             yield from self._greet(backend)
 
     def _greet(self, backend: str) -> Iterator[Environment]:
+        begun = time.perf_counter_ns()
         answer = self.workers[backend].hello()
+        self.start_ns += time.perf_counter_ns() - begun
         if isinstance(answer, Hello):
             self.environments[backend] = answer.environment.id
             yield answer.environment
@@ -226,8 +239,11 @@ class _Bench:
             yield row(step, *self.refusals[backend])
             return
         worker, timeout_s, kills = self.workers[backend], self.plan.budget.timeout_s, _out_of_memory_kills()
+        begun, start_ns, self.start_ns = time.perf_counter_ns(), self.start_ns, 0
         try:
-            yield worker.measure(step, timeout_s, self.launcher.observe)
+            record = worker.measure(step, timeout_s, self.launcher.observe)
+            rest = time.perf_counter_ns() - begun - sum((record.spent_ns or {}).values())
+            yield _spent(record, start=start_ns, wire=rest)
             return
         except SilentError:
             worker.kill()

@@ -17,6 +17,8 @@ from harness.record import Progress
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# OpenBLAS threads spin for 2^26 cycles after a product before they sleep; 2^4 is the least. The yardstick must not hold cores.
+_SLEEP_SOON = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 
 
 def main(descriptor: int) -> None:
@@ -35,7 +37,7 @@ def _serve(channel: Channel) -> None:
         raise TypeError(f"expected Setup, got {setup}")
     os.sched_setaffinity(0, setup.cores)
     threads = len(setup.cores)
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)) | _SLEEP_SOON)
     try:
         kind = registry.resolve(setup.target)
         if not setup.probe:
@@ -48,6 +50,7 @@ def _serve(channel: Channel) -> None:
         return
     from harness.measure import environment, memory
     from harness.measure.engine import Engine
+    from harness.measure.yardstick import Yardstick
 
     memory.settle_allocator()
 
@@ -56,7 +59,8 @@ def _serve(channel: Channel) -> None:
     gc.freeze()
     here = environment.describe(setup.backend, kind.distributions)
     channel.send(Hello(here, devices))
-    engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id)
+    yardstick = Yardstick(threads) if setup.device.kind == "cpu" else None
+    engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, yardstick=yardstick)
 
     def observe(progress: Progress) -> None:
         channel.send(Working(progress))

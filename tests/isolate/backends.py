@@ -88,10 +88,10 @@ class Talkative(Plain):
     name: ClassVar[str] = "talkative"
 
     def __init__(self, device: Device, threads: int) -> None:
-        from harness.measure import engine, witness
+        from harness.measure import sampling, witness
 
         super().__init__(device, threads)
-        engine._PROGRESS_EVERY_NS = 0
+        sampling._PROGRESS_EVERY_NS = 0
         witness.RunDelay.read = lambda delay: None
 
 

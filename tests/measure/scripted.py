@@ -6,7 +6,10 @@ from typing import Any, ClassVar
 
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend, NumpyPrepared
-from harness.spec import Cell, Device, Mode
+from harness.measure.engine import Engine
+from harness.record import Progress, Record, SeriesKind, Status
+from harness.spec import Budget, Cell, Device, Direction, Mode, Optimizer, Step
+from tests import builders
 
 MS = 1_000_000
 S = 1_000 * MS
@@ -114,3 +117,85 @@ class Backend(NumpyBackend):
         self.clock.pass_(self.prepare_ns)
         self.prepared = self.kind(self, cell, operands)
         return self.prepared
+
+
+# What the engine is asked, and what of the machine it sees --------------------------------------------------------------
+
+
+BUDGET = Budget(warmup_cpu_s=0.01, min_time_s=0.05)
+CALL = 2 * MS
+
+
+class Machine:
+    """What the witnesses say: per group of blocks, the share of its time that our threads waited and that others ran."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.waited: Iterator[float] | None = repeat(0.0)
+        self.others: Iterator[float] | None = repeat(0.0)
+        self.reading_ns = 0
+        self.open = 0
+
+    def delay(self) -> "Reading":
+        return Reading(self, self.waited, self.reading_ns)
+
+    def rest(self) -> "Reading":
+        return Reading(self, self.others, 0)
+
+
+class Reading:
+    """One witness: the first reading learns what reading costs, then readings stand before and after each group."""
+
+    def __init__(self, machine: Machine, shares: Iterator[float] | None, cost_ns: int) -> None:
+        self.machine, self.shares, self.cost_ns = machine, shares, cost_ns
+        self.total, self.readings, self.begun = 0.0, 0, 0
+        machine.open += 1
+
+    def refresh(self, since_ns: float = 0) -> None:
+        pass
+
+    def read(self) -> float | None:
+        clock = self.machine.clock
+        if self.shares is None:
+            return None
+        self.readings += 1
+        if self.readings > 1 and self.readings % 2:
+            self.total += next(self.shares) * (clock.now - self.begun)
+        clock.pass_(self.cost_ns)
+        self.begun = clock.now
+        return self.total
+
+    def close(self) -> None:
+        self.machine.open -= 1
+
+
+def step(**overrides: Any) -> Step:
+    return Step(trial=2, order=7, cell=builders.cell(**{"backend": "scripted", **overrides}))
+
+
+TRAIN = {"direction": Direction.TRAIN, "optimizer": Optimizer.SGD}
+
+
+def measure(
+    backend: Backend,
+    budget: Budget = BUDGET,
+    observe: Callable[[Progress], None] | None = None,
+    yardstick: Callable[[], int] | None = None,
+    **cell: Any,
+) -> Record:
+    of = Engine(backend, budget, seed=11, run_id="run", environment_id="env", clock=backend.clock, yardstick=yardstick)
+    backend.events.clear()
+    return of.measure(step(**cell), observe) if observe else of.measure(step(**cell))
+
+
+def series_of(record: Record) -> Any:
+    assert record.status is Status.OK, record.reason
+    assert record.samples is not None
+    assert record.samples.series[0].kind is SeriesKind.LATENCY
+    return record.samples.series[0]
+
+
+def timed(backend: Backend) -> str:
+    """What happened until the memory pass, whose one call is not timed though its step is."""
+    assert backend.events[-7:] == ["clock", "launch", "wait", "clock", "clock", "close", "clock"]
+    return " ".join(backend.events[:-6])

@@ -1,0 +1,333 @@
+"""Warm-up and sampling of one prepared call: blocks, what is read beside them, and when it is enough.
+
+Between two clock reads stand launch and wait and nothing else. Every block of a latency series waits for each of its calls:
+launching several before one wait would let an asynchronous framework overlap them, which is throughput, a series of its own.
+"""
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness.backends.base import Prepared
+from harness.measure import clock as clocks
+from harness.measure import witness
+from harness.measure.caches import Eviction, GpuEviction
+from harness.measure.ledger import Ledger
+from harness.measure.stopping import CHECK_EVERY, Stopping
+from harness.record import Flag, Progress, Series, SeriesKind, contended
+from harness.spec import Budget, Cache, Cell, Direction
+from harness.stats import median_interval
+
+# A block must dwarf the clock: 10^4 readings keep their cost under a hundredth of a percent.
+_CLOCK_READS_PER_BLOCK = 10_000
+# What is read beside the samples may take this much of their time, each: 4 %, together well under a tenth.
+_WORK_TO_READING = 25
+_REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
+_REWARM_BELOW_NS = 1_000_000  # a longer call has its caches filled again before one hundredth of it is over
+_CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
+_RECOMPILED = 10  # times the median
+_PROGRESS_EVERY_NS = 1_000_000_000
+_DEVICE_SAMPLES, _DEVICE_S = 30, 1.0  # what a device's clock says hardly varies, and a profiler is slow to ask
+
+Observe = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What sampling works with beside the call: all that a test replaces."""
+
+    budget: Budget
+    clock: clocks.Clock
+    clock_cost_ns: float
+    ledger: Ledger
+    observe: Observe
+    yardstick: Callable[[], int] | None = None  # times a fixed piece of work, in ns
+
+
+class Block(NamedTuple):
+    """Wall time of a block, run delay, others' time and the yardstick before it, in ns; NaN for not measured."""
+
+    ns: int
+    delay_ns: float
+    others_ns: float
+    yardstick_ns: float
+
+
+@dataclass
+class Totals:
+    """Wall and CPU time of the timed calls, and what the hypervisor took meanwhile, in ns."""
+
+    wall_ns: int = 0
+    cpu_ns: int = 0
+    steal_ns: int | None = None
+
+
+def timed(launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range) -> int:
+    """Wall time of as many calls, each waited for, in ns."""
+    begun = clock()
+    for _ in calls:
+        handle = launch()
+        wait(handle)
+    return clock() - begun
+
+
+def queued(launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range) -> int:
+    """Wall time of as many calls, launched one after another and waited for together, in ns."""
+    handle = None
+    begun = clock()
+    for _ in calls:
+        handle = launch()
+    wait(handle)
+    return clock() - begun
+
+
+def _nothing(handle: Any = None) -> None:
+    """A call that does nothing."""
+
+
+class Sampler:
+    """Warm-up and sampling of one prepared cell; raises flags into `flags`."""
+
+    def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag]) -> None:
+        self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
+        self.cell, self.prepared, self.flags = cell, prepared, flags
+        self.on_cpu = cell.device.kind == "cpu"
+        self.iterations = 1
+        self.cold = _eviction(cell, prepared)
+        self.block_ns = max(self.budget.block_s * 1e9, _CLOCK_READS_PER_BLOCK * tools.clock_cost_ns)
+        self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
+        self.compilations: Callable[[], int] = getattr(prepared, "compilations", lambda: 0)
+        # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
+        self.alone = self.cold is not None or cell.direction is Direction.TRAIN
+
+    def call(self) -> None:
+        """One call and its wait, the result let go."""
+        handle = self.prepared.launch()
+        self.prepared.wait(handle)
+
+    def make_ready(self) -> None:
+        """What must come before a block and must not be timed."""
+        if self.cell.direction is Direction.TRAIN:
+            self.prepared.reset()
+        if self.cold:
+            self.cold()
+            # The eviction took the interpreter's own code too; the clock's path is not what is asked about.
+            timed(_nothing, _nothing, self.clock, range(1))
+
+    def block(self) -> int:
+        """Wall time of `iterations` calls, in ns."""
+        return timed(self.prepared.launch, self.prepared.wait, self.clock, range(self.iterations))
+
+    def warm_up(self) -> int:
+        """Run blocks until they are steady and of the right size; the time it took, in ns."""
+        budget, begun = self.budget, self.clock()
+        least_ns = (budget.warmup_cpu_s if self.on_cpu else budget.warmup_gpu_s) * 1e9
+        calls, before = 0, math.nan  # agrees with nothing: two blocks of the final size must
+        while True:
+            self.make_ready()
+            block = self.block()
+            self.yardstick.call_ns = block / self.iterations
+            calls += self.iterations
+            spent = self.clock() - begun
+            grown = self._grow(block)
+            steady = abs(block - before) <= budget.warmup_agreement * before
+            if not grown and steady and calls >= budget.warmup_calls and spent >= least_ns:
+                return spent
+            if spent >= budget.warmup_max_s * 1e9 and calls >= budget.warmup_calls:
+                if not steady:
+                    self.flags.append(Flag.UNSTEADY_WARMUP)
+                return spent
+            before = math.nan if grown else block
+
+    def _grow(self, block: int) -> bool:
+        """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
+        if self.cold or not self.on_cpu or block >= self.block_ns:
+            return False
+        self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.block_ns / max(block, 1)))
+        return True
+
+    # Latency ------------------------------------------------------------------------------------------------------------
+
+    def latency(self, looking: "Witness") -> tuple[Series, Totals]:
+        """Blocks until the stopping rule is content; those in which the process waited for others are replaced."""
+        rule = Stopping(self.budget, self.iterations)
+        blocks: list[Block] = []
+        suspects: list[int] = []  # blocks during which something was compiled
+        totals = Totals()
+        steal, told = witness.steal_ns(), self.clock()
+        gc.collect()
+        gc.disable()
+        with self.ledger.spending("witness"):
+            looking.refresh()
+        while not rule.done():
+            if self.yardstick.due:
+                with self.ledger.spending("yardstick"):
+                    self.yardstick.take(self.call)
+            self.make_ready()
+            compiled = self.compilations()
+            group = self._group(looking, totals)
+            if self.compilations() != compiled:
+                suspects += range(len(blocks), len(blocks) + len(group))
+            for block in group:
+                rule.add(block.ns, contended=contended(*block[:3]))
+            blocks += group
+            if looking.stale:
+                with self.ledger.spending("witness"):
+                    looking.refresh()
+            if self.clock() - told >= _PROGRESS_EVERY_NS:
+                self._tell(rule)
+                told = self.clock()
+        gc.enable()
+        steal_after = witness.steal_ns()
+        totals.steal_ns = steal_after - steal if steal is not None and steal_after is not None else None
+        self._flag(rule, [block.ns for block in blocks], suspects)
+        times, *beside = zip(*blocks, strict=True)
+        delays, others, yardsticks = map(_measured, beside)
+        return Series(SeriesKind.LATENCY, self.iterations, times, delays, others, rule.why, yardsticks), totals
+
+    def _group(self, looking: "Witness", totals: Totals) -> list[Block]:
+        """Blocks between two readings of the witness, which is too dear to be read around each short one."""
+        with self.ledger.spending("witness"):
+            delay, others = looking.read()
+        cpu_before = time.process_time_ns()
+        group = [self.block()]
+        while not self.alone and sum(group) < looking.group_ns and len(group) < CHECK_EVERY:
+            group.append(self.block())
+        totals.cpu_ns += time.process_time_ns() - cpu_before
+        with self.ledger.spending("witness"):
+            delay_after, others_after = looking.read()
+        wall = sum(group)
+        totals.wall_ns += wall
+        self.yardstick.since_ns += wall
+        parts = [block / wall if wall else 0.0 for block in group]
+        return [
+            Block(block, (delay_after - delay) * part, (others_after - others) * part, self.yardstick.last_ns)
+            for block, part in zip(group, parts, strict=True)
+        ]
+
+    def _tell(self, rule: Stopping) -> None:
+        if rule.clean:
+            bounds = median_interval(rule.clean) or (math.nan, math.nan)
+            scale = self.iterations
+            self.observe(Progress(len(rule.clean), float(np.median(rule.clean)) / scale, bounds[0] / scale, bounds[1] / scale))
+            self.call()  # the wait for the observer cooled the caches
+
+    def _flag(self, rule: Stopping, blocks: list[int], suspects: list[int]) -> None:
+        if not rule.converged:
+            self.flags.append(Flag.NOT_CONVERGED)
+        enough = min(self.budget.min_samples, self.budget.slow_min_samples)
+        if len(blocks) - len(rule.clean) > _CONTENDED_BLOCKS * len(blocks) or len(rule.clean) < enough <= len(blocks):
+            self.flags.append(Flag.CONTENDED)
+        if suspects and max(blocks[index] for index in suspects) > _RECOMPILED * float(np.median(blocks)):
+            self.flags.append(Flag.RECOMPILED)
+
+    # Throughput and the device's clock, on GPUs -------------------------------------------------------------------------
+
+    def throughput(self) -> Series:
+        """Blocks of calls that are queued and waited for together, each as long as the budget says."""
+        calls, enough_ns = 1, self.budget.throughput_block_s * 1e9
+
+        def block() -> int:
+            self.make_ready()
+            return queued(self.prepared.launch, self.prepared.wait, self.clock, range(calls))
+
+        while (found := block()) < enough_ns / 2:
+            calls = max(calls + 1, math.ceil(calls * enough_ns / max(found, 1)))
+        rule, blocks = Stopping(self.budget, calls), []
+        while not rule.done():
+            blocks.append(block())
+            rule.add(blocks[-1])
+        return Series(SeriesKind.THROUGHPUT, calls, tuple(blocks), (), (), rule.why)
+
+    def device(self, calls: int) -> Series | None:
+        """Blocks of as many calls on the device's own clock; None where the framework offers none."""
+        name = getattr(self.prepared, "device_clock", "")
+        if not name:
+            return None
+        budget = replace(self.budget, min_samples=10, min_time_s=0.0, max_samples=_DEVICE_SAMPLES, max_time_s=_DEVICE_S)
+        rule, blocks = Stopping(budget, calls), []
+        while not rule.done():
+            found = self.prepared.device_time(calls)  # type: ignore[attr-defined]
+            if found is None:
+                return None
+            blocks.append(round(found))
+            rule.add(blocks[-1])
+        return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why, method=name)
+
+
+class _Yardstick:
+    """When the fixed piece of work is due, and what it last took; NaN and never due where there is none."""
+
+    def __init__(self, work: Callable[[], int] | None, clock: clocks.Clock) -> None:
+        self._work, self._clock = work, clock
+        self.last_ns = math.nan
+        self.since_ns = 0  # what was timed since
+        self.call_ns = 0.0  # how long a call is
+        self._cost_ns = 0
+
+    @property
+    def due(self) -> bool:
+        """Before the first block, and whenever what was timed since is worth its cost."""
+        return self._work is not None and self.since_ns >= _WORK_TO_READING * self._cost_ns
+
+    def take(self, call: Callable[[], None]) -> None:
+        """Time the work, then call once untimed where the call is short, since the work took its caches."""
+        begun = self._clock()
+        self.last_ns = float(self._work()) if self._work else math.nan
+        if self.call_ns < _REWARM_BELOW_NS:
+            call()
+        self._cost_ns, self.since_ns = self._clock() - begun, 0
+
+
+class Witness:
+    """The run delay of this process and the time that others ran, read together; knows what reading costs."""
+
+    def __init__(self, clock: clocks.Clock) -> None:
+        self.clock = clock
+        begun = clock()
+        self.delay, self.others = witness.RunDelay(), witness.Others()
+        self.refresh_cost_ns = clock() - begun
+        self.looked = clock()
+        self.read()
+        self.group_ns = 2 * _WORK_TO_READING * (clock() - self.looked)  # one reading before a group and one after
+
+    def __enter__(self) -> "Witness":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.delay.close()
+        self.others.close()
+
+    def read(self) -> tuple[float, float]:
+        """(run delay, others' time) so far, in ns; NaN for not measured."""
+        delay, others = self.delay.read(), self.others.read()
+        return math.nan if delay is None else delay, math.nan if others is None else others
+
+    @property
+    def stale(self) -> bool:
+        """Whether to look for new threads: looking costs milliseconds where there are many."""
+        return self.clock() - self.looked > _REFRESH_TO_COST * self.refresh_cost_ns
+
+    def refresh(self) -> None:
+        """Look for threads that were born or woke up since."""
+        begun = self.clock()
+        self.delay.refresh()
+        self.others.refresh(begun - self.looked)
+        self.looked = self.clock()
+        self.refresh_cost_ns = self.looked - begun
+
+
+def _eviction(cell: Cell, prepared: Prepared) -> Callable[[], None] | None:
+    if cell.cache is not Cache.COLD:
+        return None
+    return Eviction() if cell.device.kind == "cpu" else GpuEviction(prepared)
+
+
+def _measured(values: tuple[float, ...]) -> tuple[int, ...]:
+    """Whole nanoseconds; empty where nothing was measured."""
+    return () if any(map(math.isnan, values)) else tuple(map(round, values))

@@ -1,0 +1,247 @@
+"""The tools that convbench is held against, on the same operations. Shares no code with it, not even the operands.
+
+    python scripts/oracles.py serve FRAMEWORK         answers `TOOL CELL` lines on standard input with `median-ns wall-s`
+    python scripts/oracles.py pyperf FRAMEWORK ...    a pyperf script over the cells named in ORACLE_CELLS
+    pytest scripts/oracles.py                         pytest-benchmark over the same, for the framework in ORACLE_FRAMEWORK
+
+Run by scripts/fidelity, one thread on one core.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Layer(NamedTuple):
+    """A square 2-D convolution."""
+
+    n: int
+    c: int
+    k: int
+    size: int
+    kernel: int
+    stride: int
+    pad: int
+    groups: int = 1
+
+
+LAYERS = {
+    "example": Layer(1, 3, 64, 28, 5, 1, 2),  # of many texts on the three passes
+    "rn50_conv1": Layer(1, 3, 64, 224, 7, 2, 3),  # ResNet-50, as in suites/first.toml
+    "rn50_res2_3x3": Layer(1, 64, 64, 56, 3, 1, 1),
+    "rn50_res4_1x1": Layer(1, 1024, 256, 14, 1, 1, 0),
+    "rn50_res5_3x3": Layer(1, 512, 512, 7, 3, 1, 1),
+    "depthwise": Layer(1, 64, 64, 28, 3, 1, 1, groups=64),
+    "grouped": Layer(1, 64, 64, 28, 3, 1, 1, groups=4),
+}
+PASSES = ("fprop", "dgrad", "wgrad")
+WARM_S, MEASURE_S = 0.2, 0.6
+# Just under the 32 MiB at which glibc's mmap threshold ends (mallopt(3), M_MMAP_THRESHOLD).
+SETTLING_BYTES = 31 * 2**20
+
+Call = Callable[[], Any]
+
+
+# The operations, as each framework's documentation calls them ------------------------------------------------------------
+
+
+def torch_calls(layer: Layer) -> dict[str, Call]:
+    """The three passes in PyTorch, eager, channels last."""
+    import torch
+
+    n, c, k, size, r, s, p, g = layer
+    last: dict[str, Any] = {"memory_format": torch.channels_last}
+    # `to`, since `contiguous` leaves a 1x1 filter as it is.
+    x, w = torch.randn(n, c, size, size).to(**last), torch.randn(k, c // g, r, r).to(**last)
+    dy = torch.randn(torch.nn.functional.conv2d(x, w, None, s, p, 1, g).shape).to(**last)
+
+    def back(mask: list[bool]) -> Any:
+        return torch.ops.aten.convolution_backward(dy, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], g, mask)
+
+    return {
+        "fprop": lambda: torch.nn.functional.conv2d(x, w, None, s, p, 1, g),
+        "dgrad": lambda: back([True, False, False]),
+        "wgrad": lambda: back([False, True, False]),
+    }
+
+
+def tensorflow_calls(layer: Layer) -> dict[str, Call]:
+    """The three passes in TensorFlow, NHWC, eager; SAME where the layer's padding is that."""
+    import tensorflow as tf
+
+    n, c, k, size, r, s, p, g = layer
+    same = s == 1 and p == r // 2 and p > 0
+    pads = [[0, 0], [p, p], [p, p], [0, 0]]
+    padding: Any = "SAME" if same else pads if p else "VALID"
+    strides = [1, s, s, 1]
+    x = tf.random.normal([n, size, size, c])
+    if g == c:
+        w = tf.random.normal([r, r, c, k // c])
+        dy = tf.random.normal(tf.nn.depthwise_conv2d(x, w, strides, padding).shape)
+        x_sizes, w_sizes = tf.constant(x.shape.as_list()), tf.constant(w.shape.as_list())
+        return {
+            "fprop": lambda: tf.nn.depthwise_conv2d(x, w, strides, padding),
+            "dgrad": lambda: tf.nn.depthwise_conv2d_backprop_input(x_sizes, w, dy, strides, padding),
+            "wgrad": lambda: tf.nn.depthwise_conv2d_backprop_filter(x, w_sizes, dy, strides, padding),
+        }
+    w = tf.random.normal([r, r, c // g, k])
+    dy = tf.random.normal(tf.nn.conv2d(x, w, s, padding).shape)
+    x_sizes, w_sizes = tf.constant(x.shape.as_list()), tf.constant(w.shape.as_list())
+    raw: dict[str, Any] = {"strides": strides, "padding": "SAME" if same else "EXPLICIT" if p else "VALID"}
+    if raw["padding"] == "EXPLICIT":
+        raw["explicit_paddings"] = [side for pair in pads for side in pair]
+    return {
+        "fprop": lambda: tf.nn.conv2d(x, w, s, padding),
+        "dgrad": lambda: tf.raw_ops.Conv2DBackpropInput(input_sizes=x_sizes, filter=w, out_backprop=dy, **raw),
+        "wgrad": lambda: tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=w_sizes, out_backprop=dy, **raw),
+    }
+
+
+def jax_calls(layer: Layer) -> dict[str, Call]:
+    """The three passes in JAX, NHWC, jitted; each call waits for its result."""
+    import jax
+    import numpy as np
+
+    n, c, k, size, r, s, p, g = layer
+    rng = np.random.default_rng()
+
+    def random_array(*shape: int) -> Any:
+        return jax.numpy.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+    def conv(x: Any, w: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            x, w, (s, s), [(p, p)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=g, precision="highest"
+        )
+
+    x, w = random_array(n, size, size, c), random_array(r, r, c // g, k)
+    dy = random_array(*conv(x, w).shape)
+    forward = jax.jit(conv)
+    in_x = jax.jit(lambda dy, w: jax.linear_transpose(lambda a: conv(a, w), x)(dy)[0])
+    in_w = jax.jit(lambda dy, x: jax.linear_transpose(lambda b: conv(x, b), w)(dy)[0])
+    return {
+        "fprop": lambda: forward(x, w).block_until_ready(),
+        "dgrad": lambda: in_x(dy, w).block_until_ready(),
+        "wgrad": lambda: in_w(dy, x).block_until_ready(),
+    }
+
+
+CALLS = {"torch": torch_calls, "tensorflow": tensorflow_calls, "jax": jax_calls}
+
+
+def call_of(framework: str, cell: str) -> Call:
+    """The call of a cell such as `grouped/wgrad`."""
+    layer, direction = cell.split("/")
+    return CALLS[framework](LAYERS[layer])[direction]
+
+
+# The tools ---------------------------------------------------------------------------------------------------------------
+
+
+def plain_loop(call: Call) -> float:
+    """The median over single calls, in ns, after a warm-up."""
+    until = time.perf_counter() + WARM_S
+    while time.perf_counter() < until:
+        call()
+    times: list[int] = []
+    until = time.perf_counter() + MEASURE_S
+    while time.perf_counter() < until or len(times) < 10:
+        begun = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - begun)
+    return float(sorted(times)[len(times) // 2])
+
+
+def torch_benchmark(call: Call) -> float:
+    """The median of torch.utils.benchmark's blocked_autorange, in ns per call."""
+    from torch.utils.benchmark import Timer
+
+    until = time.perf_counter() + WARM_S
+    while time.perf_counter() < until:
+        call()
+    return float(Timer("call()", globals={"call": call}, num_threads=1).blocked_autorange(min_run_time=MEASURE_S).median * 1e9)
+
+
+IN_PROCESS = {"plain loop": plain_loop, "torch.utils.benchmark": torch_benchmark}
+
+
+def become(framework: str, settled: bool) -> None:
+    """Make this process one of that framework, on one thread and one core.
+
+    With `settled` it frees a large block first, which puts the allocator into the state in which convbench's worker has it.
+    """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="2")
+    if framework == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    if settled:
+        bytearray(SETTLING_BYTES)
+
+
+def serve(framework: str, settled: bool) -> None:
+    """Answer each `TOOL<tab>CELL` on standard input with the median in ns and the seconds that it took."""
+    become(framework, settled)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        tool, cell = line.rstrip("\n").split("\t")
+        begun = time.perf_counter()
+        median = IN_PROCESS[tool](call_of(framework, cell))
+        print(median, time.perf_counter() - begun, flush=True)
+
+
+class _Later:
+    """A call that is made when it is first called: pyperf's parent and its other tasks never do."""
+
+    def __init__(self, framework: str, cell: str) -> None:
+        self.framework, self.cell, self.call = framework, cell, None
+
+    def __call__(self) -> None:
+        if self.call is None:
+            become(self.framework, settled=True)
+            self.call = call_of(self.framework, self.cell)  # type: ignore[assignment]
+        self.call()  # type: ignore[misc]
+
+
+def with_pyperf(framework: str, arguments: list[str]) -> None:
+    """A pyperf script: one benchmark per cell, in pyperf's own worker processes."""
+    import pyperf
+
+    cells = os.environ["ORACLE_CELLS"].split(",")
+    names = ("framework", "mode")
+    sys.argv = [sys.argv[0], *arguments]
+    runner = pyperf.Runner(
+        processes=1, values=5, min_time=MEASURE_S / 10, program_args=(os.path.abspath(__file__), "pyperf", framework)
+    )
+    runner.metadata.update(dict(zip(names, (framework, "one thread"), strict=True)))
+    for cell in cells:
+        runner.bench_func(cell, _Later(framework, cell))
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    """pytest-benchmark: a test per cell."""
+    metafunc.parametrize("cell", os.environ["ORACLE_CELLS"].split(","))
+
+
+def test_cell(benchmark: Any, cell: str) -> None:
+    """Measured as pytest-benchmark does by default, after a warm-up."""
+    framework = os.environ["ORACLE_FRAMEWORK"]
+    become(framework, settled=True)
+    call = call_of(framework, cell)
+    assert call() is not None
+    benchmark(call)
+
+
+if __name__ == "__main__":
+    what, framework, *rest = sys.argv[1:]
+    if what == "serve":
+        serve(framework, settled="--default-allocator" not in rest)
+    else:
+        with_pyperf(framework, rest)

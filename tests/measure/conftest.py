@@ -1,0 +1,25 @@
+from itertools import repeat
+
+import pytest
+
+from harness.measure import witness
+from tests.measure.scripted import CALL, Backend, Clock, Machine
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def machine(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    found = Machine(clock)
+    monkeypatch.setattr(witness, "RunDelay", found.delay)
+    monkeypatch.setattr(witness, "Others", found.rest)
+    monkeypatch.setattr(witness, "steal_ns", lambda: None)
+    return found
+
+
+@pytest.fixture
+def backend(clock: Clock) -> Backend:
+    return Backend(clock, repeat(CALL))

@@ -1,0 +1,480 @@
+import gc
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import cycle, pairwise, repeat
+from typing import Any
+
+import pytest
+
+from harness.measure import caches, sampling, witness
+from harness.record import Flag, Progress, Record, SeriesKind
+from harness.spec import Budget, Cache, Device, Direction
+from tests.measure.scripted import (
+    BUDGET,
+    CALL,
+    MS,
+    TRAIN,
+    Backend,
+    Clock,
+    Machine,
+    Prepared,
+    S,
+    measure,
+    series_of,
+    then_always,
+    timed,
+)
+
+# The time is read exactly -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tick", [0, 90])
+@pytest.mark.parametrize("call_ns", [1_000_001, CALL, 40 * MS, 2 * S])
+def test_a_call_that_fills_a_block_is_read_to_the_nanosecond(tick: int, call_ns: int) -> None:
+    series = series_of(measure(Backend(Clock(tick), repeat(call_ns))))
+    assert series.kind is SeriesKind.LATENCY
+    assert series.iterations == 1
+    assert set(series.block_ns) == {call_ns + tick}  # one reading of the clock lies between
+
+
+@pytest.mark.parametrize(("call_ns", "iterations"), [(999_999, 2), (300_000, 4), (30_000, 34), (170, 5883)])
+def test_short_calls_are_put_into_a_block_of_a_millisecond(clock: Clock, call_ns: int, iterations: int) -> None:
+    series = series_of(measure(Backend(clock, repeat(call_ns)), replace(BUDGET, max_samples=40)))
+    assert series.iterations == iterations
+    assert set(series.block_ns) == {iterations * call_ns}
+
+
+def test_a_block_dwarfs_a_clock_that_is_dear() -> None:
+    tick = 1_000
+    series = series_of(measure(Backend(Clock(tick), repeat(100_000)), replace(BUDGET, max_samples=40)))
+    assert series.iterations == 99 + 1  # 10 ms are 10^4 readings; the first block of one call took 101 us
+    assert set(series.block_ns) == {100 * 100_000 + tick}
+
+
+def test_a_block_that_turns_out_short_is_enlarged_again(clock: Clock) -> None:
+    # first call, integers, a cold first block of 0.5 ms, and from then on 0.1 ms: 2 calls are too few, 10 are enough
+    backend = Backend(clock, then_always([CALL, CALL, 500_000], 100_000))
+    series = series_of(measure(backend, replace(BUDGET, max_samples=40)))
+    assert series.iterations == 10
+
+
+def test_only_a_hot_cpu_takes_several_calls_in_a_block(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "last_level_bytes", lambda: 4096)
+    for axes in ({"cache": Cache.COLD}, {"device": Device("gpu")}):
+        assert series_of(measure(Backend(clock, repeat(100_000)), replace(BUDGET, max_samples=40), **axes)).iterations == 1
+
+
+# Throughput and the device's clock ------------------------------------------------------------------------------------------
+
+
+class OnDevice(Prepared):
+    """One with a clock on the device: a call takes 70 us there."""
+
+    device_clock = "scripted events"
+
+    def device_time(self, calls: int) -> float | None:
+        self.backend.note(f"device {calls}")
+        return 70_000.0 * calls
+
+    def evict(self, nbytes: int) -> None:
+        self.backend.note("evict")
+
+
+GPU = {"device": Device("gpu")}
+
+
+def test_throughput_on_a_gpu_queues_calls_for_as_long_as_the_budget_says(clock: Clock) -> None:
+    backend = Backend(clock, repeat(100_000))
+    record = measure(backend, replace(BUDGET, max_samples=40), **GPU)
+    latency, throughput = record.samples.series
+    assert (latency.kind, throughput.kind) == (SeriesKind.LATENCY, SeriesKind.THROUGHPUT)
+    # Launching takes 25 us; the wait is that of the last call alone.
+    assert throughput.iterations * 25_000 == pytest.approx(50 * MS, rel=0.05)
+    assert set(throughput.block_ns) == {throughput.iterations * 25_000 + 75_000}
+    assert "launch launch launch" in " ".join(backend.events)
+
+
+def test_a_cpu_has_no_throughput_of_its_own(backend: Backend) -> None:
+    assert [series.kind for series in measure(backend).samples.series] == [SeriesKind.LATENCY]
+
+
+def test_the_devices_clock_is_read_where_there_is_one_and_named(clock: Clock) -> None:
+    backend = Backend(clock, repeat(100_000))
+    backend.kind = OnDevice
+    _, throughput, device = measure(backend, replace(BUDGET, max_samples=40), **GPU).samples.series
+    assert (device.kind, device.method) == (SeriesKind.DEVICE, "scripted events")
+    assert device.iterations == throughput.iterations
+    assert set(device.block_ns) == {70_000 * device.iterations}
+    assert sum(device.block_ns) == pytest.approx(S, rel=0.15)
+
+
+def test_a_clock_on_the_device_that_cannot_be_read_costs_nothing_else(clock: Clock) -> None:
+    class Silent(OnDevice):
+        def device_time(self, calls: int) -> None:
+            return None
+
+    backend = Backend(clock, repeat(100_000))
+    backend.kind = Silent
+    record = measure(backend, replace(BUDGET, max_samples=40), **GPU)
+    assert [series.kind for series in record.samples.series] == [SeriesKind.LATENCY, SeriesKind.THROUGHPUT]
+
+
+def test_cold_calls_on_a_gpu_are_not_queued(clock: Clock) -> None:
+    backend = Backend(clock, repeat(100_000))
+    backend.kind = OnDevice
+    record = measure(backend, replace(BUDGET, max_samples=40), cache=Cache.COLD, **GPU)
+    (latency,) = record.samples.series
+    cold = re.findall("evict(?: clock)+ launch wait clock", " ".join(backend.events))
+    assert len(cold) >= len(latency.block_ns)
+
+
+# Recompilation --------------------------------------------------------------------------------------------------------------
+
+
+def compiling(backend: Backend, at_launches: set[int]) -> None:
+    """Make the backend count compilations, one at each of these launches."""
+    launches, compiled = iter(range(1, 1_000_000)), [0]
+
+    class Counting(Prepared):
+        def launch(self) -> int:
+            compiled[0] += next(launches) in at_launches
+            return super().launch()
+
+        def compilations(self) -> int:
+            return compiled[0]
+
+    backend.kind = Counting
+
+
+@pytest.mark.parametrize(
+    ("slow", "compiled", "flagged"), [(100 * MS, True, True), (100 * MS, False, False), (CALL, True, False)]
+)
+def test_a_long_sample_that_coincides_with_a_compilation_is_flagged(
+    clock: Clock, slow: int, compiled: bool, flagged: bool
+) -> None:
+    backend = Backend(clock, then_always([CALL] * 12 + [slow], CALL))
+    compiling(backend, {13} if compiled else set())
+    record = measure(backend)
+    assert slow in series_of(record).block_ns
+    assert (Flag.RECOMPILED in record.flags) is flagged
+
+
+# The yardstick --------------------------------------------------------------------------------------------------------------
+
+
+class Work:
+    """A yardstick that takes what the script says and notes that it was taken."""
+
+    def __init__(self, backend: Backend, durations: Iterator[int]) -> None:
+        self.backend, self.durations = backend, durations
+
+    def __call__(self) -> int:
+        self.backend.note("work")
+        duration = next(self.durations)
+        self.backend.clock.pass_(duration)
+        return duration
+
+
+def test_every_sample_carries_the_yardstick_before_it(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    series = series_of(measure(backend, yardstick=Work(backend, cycle([MS // 2, MS]))))
+    assert set(series.block_ns) == {CALL}  # the work is not timed with it
+    # 0.5 ms are worth 12.5 ms of samples, 7 of 2 ms; 1 ms are worth 25 ms, 13.
+    assert series.yardstick_ns[:20] == (MS // 2,) * 7 + (MS,) * 13
+    assert len(series.yardstick_ns) == len(series.block_ns)
+
+
+def test_the_yardstick_takes_a_twenty_fifth_of_the_time(clock: Clock) -> None:
+    backend = Backend(clock, repeat(100_000))
+    record = measure(backend, replace(BUDGET, min_time_s=1), yardstick=Work(backend, repeat(MS // 2)))
+    assert 0.035 < record.spent_ns["yardstick"] / record.samples.wall_ns <= 0.041  # and the first one
+
+
+def test_a_short_call_is_warmed_again_after_the_yardstick_and_a_long_one_is_not(clock: Clock) -> None:
+    for call_ns, warmed in ((100_000, True), (CALL, False)):
+        backend = Backend(clock, repeat(call_ns))
+        measure(backend, yardstick=Work(backend, repeat(MS // 2)))
+        events = " ".join(backend.events)
+        assert events.count("work") > 1
+        assert events.count("work launch wait clock") == (events.count("work") if warmed else 0)
+
+
+def test_without_a_yardstick_nothing_is_stored(backend: Backend) -> None:
+    assert series_of(measure(backend)).yardstick_ns == ()
+
+
+def test_a_gpu_has_no_yardstick(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    series = series_of(measure(backend, yardstick=Work(backend, repeat(MS // 2)), **GPU))
+    assert series.yardstick_ns == ()
+    assert "work" not in backend.events
+
+
+def test_samples_are_in_the_order_of_measuring(clock: Clock) -> None:
+    steps = range(CALL, CALL + 32_000, 1_000)
+    backend = Backend(clock, then_always([CALL] * 2 + [CALL] * 5 + list(steps), CALL))
+    series = series_of(measure(backend))
+    assert series.block_ns == tuple(steps)
+
+
+def test_wall_time_is_that_of_the_samples(backend: Backend) -> None:
+    record = measure(backend)
+    assert record.samples.wall_ns == sum(series_of(record).block_ns)
+    assert record.samples.cpu_ns >= 0
+
+
+def test_steal_is_what_was_added_while_sampling(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([40, 100])
+    monkeypatch.setattr(witness, "steal_ns", lambda: next(readings))
+    assert measure(backend).samples.steal_ns == 60
+
+
+def test_between_two_readings_of_the_clock_stand_launch_and_wait_alone(backend: Backend) -> None:
+    series = series_of(measure(backend, **TRAIN))
+    assert timed(backend).count("clock launch wait clock") == len(series.block_ns) + 5  # and 10 ms of warm-up
+
+
+# Warm-up ------------------------------------------------------------------------------------------------------------------
+
+
+def warmup(clock: Clock, durations: list[int], last: int, **budget: Any) -> Record:
+    """The record of a cell whose warm-up takes these durations; the first call and the exact check came before."""
+    return measure(Backend(clock, then_always([CALL, CALL, *durations], last)), replace(BUDGET, **budget))
+
+
+def test_warm_up_ends_when_two_blocks_in_a_row_agree(clock: Clock) -> None:
+    blocks = [20 * MS, 15 * MS, 12 * MS, 10 * MS, 10 * MS + 400_000]
+    record = warmup(clock, blocks, 10 * MS, warmup_cpu_s=0)
+    assert record.samples.warmup_ns == sum(blocks)
+    assert record.spent_ns["warmup"] == sum(blocks)
+    assert set(series_of(record).block_ns) == {10 * MS}
+    assert Flag.UNSTEADY_WARMUP not in record.flags
+
+
+def test_warm_up_takes_its_least_number_of_calls(clock: Clock) -> None:
+    assert warmup(clock, [], 10 * MS, warmup_cpu_s=0, warmup_calls=7).samples.warmup_ns == 70 * MS
+
+
+def test_warm_up_takes_its_least_time(clock: Clock) -> None:
+    assert warmup(clock, [], 2 * MS, warmup_cpu_s=0.1).samples.warmup_ns == 100 * MS
+
+
+def test_a_gpu_warms_up_longer(clock: Clock) -> None:
+    record = measure(Backend(clock, repeat(10 * MS)), BUDGET, device=Device("gpu"))
+    assert record.samples.warmup_ns == 500 * MS
+
+
+def test_a_single_block_agrees_with_nothing(clock: Clock) -> None:
+    record = warmup(clock, [30 * MS], 10 * MS, warmup_cpu_s=0, warmup_calls=1)
+    assert record.samples.warmup_ns == 50 * MS
+
+
+def test_the_first_block_of_a_new_size_agrees_with_nothing(clock: Clock) -> None:
+    # One call of 0.1 ms, so blocks of ten: the first takes 4 ms, the next 1 ms and 1 ms.
+    durations = [100_000] + [400_000] * 10
+    record = warmup(clock, durations, 100_000, warmup_cpu_s=0, warmup_calls=1, max_samples=40)
+    assert record.samples.warmup_ns == 100_000 + 4 * MS + 2 * MS
+    assert set(series_of(record).block_ns) == {1 * MS}
+
+
+def test_warm_up_that_does_not_get_steady_ends_at_its_cap_and_is_flagged(clock: Clock) -> None:
+    backend = Backend(clock, cycle([100 * MS, 200 * MS]))
+    record = measure(backend, BUDGET)
+    assert Flag.UNSTEADY_WARMUP in record.flags
+    assert 5 * S <= record.samples.warmup_ns <= 5 * S + 200 * MS
+
+
+def test_slow_but_steady_calls_are_not_flagged(clock: Clock) -> None:
+    record = measure(Backend(clock, repeat(2 * S)))
+    assert record.samples.warmup_ns == 6 * S
+    assert Flag.UNSTEADY_WARMUP not in record.flags
+
+
+# Before and between blocks ------------------------------------------------------------------------------------------------
+
+
+def test_training_starts_from_the_same_filter_in_every_block_and_the_reset_is_not_timed(backend: Backend) -> None:
+    backend.reset_ns = 20 * MS
+    series = series_of(measure(backend, **TRAIN))
+    assert set(series.block_ns) == {CALL}
+    events = timed(backend)
+    ready = re.findall("reset(?: clock)+ launch wait clock", events)
+    assert len(ready) == events.count("clock launch wait clock") == len(series.block_ns) + 3
+
+
+def test_other_directions_are_not_reset(backend: Backend) -> None:
+    measure(backend, direction=Direction.BPROP)
+    assert "reset" not in backend.events
+
+
+def test_cold_caches_are_made_so_before_each_block_and_that_is_not_timed(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Eviction:
+        def __call__(self) -> None:
+            backend.note("evict")
+            backend.clock.pass_(20 * MS)
+
+    monkeypatch.setattr(sampling, "Eviction", Eviction)
+    series = series_of(measure(backend, cache=Cache.COLD))
+    assert set(series.block_ns) == {CALL}
+    events = timed(backend)
+    cold = re.findall("evict(?: clock)+ launch wait clock", events)
+    assert len(cold) == events.count("clock launch wait clock") == len(series.block_ns) + 3
+
+
+def test_the_collector_rests_while_sampling_and_only_then(backend: Backend) -> None:
+    seen: list[bool] = []
+    backend.fail = lambda event: seen.append(gc.isenabled()) if event == "launch" else None
+    series = series_of(measure(backend))
+    sampled = len(series.block_ns)
+    assert seen == [True] * 7 + [False] * sampled + [True]  # 2 checks and 5 warm-up blocks before, the memory pass after
+    assert gc.isenabled()
+
+
+def test_a_cap_is_flagged_as_not_converged(clock: Clock) -> None:
+    record = measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=20, min_samples=20, min_time_s=9))
+    assert series_of(record).stopped_by == "max_samples"
+    assert record.flags == (Flag.NOT_CONVERGED,)
+
+
+# Progress -----------------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_at_most_once_a_second_and_watching_is_not_timed(clock: Clock) -> None:
+    backend = Backend(clock, cycle([99 * MS, 100 * MS, 103 * MS]))
+    told_at: list[int] = []
+    told: list[Progress] = []
+
+    def observe(progress: Progress) -> None:
+        backend.note("observe")
+        told_at.append(clock.now)
+        told.append(progress)
+        clock.pass_(3 * S)  # drawing is slow
+
+    series = series_of(measure(backend, BUDGET, observe))
+    assert len(told) >= 2
+    assert all(later - earlier >= 4 * S for earlier, later in pairwise(told_at))
+    assert set(series.block_ns) == {99 * MS, 100 * MS, 103 * MS}
+    assert [progress.samples for progress in told] == sorted(progress.samples for progress in told)
+    assert all(99 * MS <= progress.low_ns <= progress.median_ns <= progress.high_ns <= 103 * MS for progress in told)
+
+
+def test_after_watching_comes_one_call_that_is_not_timed(clock: Clock) -> None:
+    backend = Backend(clock, cycle([99 * MS, 100 * MS, 103 * MS]))
+    measure(backend, BUDGET, lambda progress: backend.note("observe"))
+    events = backend.events
+    after = [events[at + 1 : at + 4] for at, event in enumerate(events) if event == "observe"]
+    assert after
+    assert all(following == ["launch", "wait", "clock"] for following in after)
+    before = [events[at - 1] for at, event in enumerate(events) if event == "observe"]
+    assert set(before) == {"clock"}
+
+
+def test_progress_is_told_per_call(clock: Clock) -> None:
+    backend = Backend(clock, repeat(100_000))
+    told: list[Progress] = []
+    measure(backend, replace(BUDGET, min_time_s=1.5, max_samples=10_000), told.append)
+    assert told
+    assert {progress.median_ns for progress in told} == {100_000}
+
+
+def test_a_short_cell_tells_no_progress(backend: Backend) -> None:
+    told: list[Progress] = []
+    measure(backend, BUDGET, told.append)
+    assert told == []
+
+
+# Contention ---------------------------------------------------------------------------------------------------------------
+
+
+def slower_where(shares: list[float], block: int) -> Iterator[int]:
+    """Durations of the sampled calls: ten times longer where the block will be found contended."""
+    return cycle([10 * block if share > 0.01 else block for share in shares])
+
+
+def contended_run(clock: Clock, machine: Machine, shares: list[float], budget: Budget = BUDGET) -> Record:
+    """A cell whose sampled blocks, in turn, were disturbed for these shares of their time."""
+    machine.waited, machine.others = cycle(shares), cycle(shares)
+    sampled = slower_where(shares, CALL)
+    durations = (CALL if at < 7 else next(sampled) for at in iter(range(1_000_000)))
+    return measure(Backend(clock, durations), budget)
+
+
+def test_contended_blocks_are_kept_with_their_delay_and_replaced(clock: Clock, machine: Machine) -> None:
+    record = contended_run(clock, machine, [0.05] + [0.0] * 9)
+    series = series_of(record)
+    assert series.stopped_by == "interval"
+    disturbed = [block for block, delay in zip(series.block_ns, series.run_delay_ns, strict=True) if delay > 0]
+    assert set(disturbed) == {10 * CALL}
+    assert len(series.block_ns) - len(disturbed) == 32  # as many clean ones as without
+    assert {delay for delay in series.run_delay_ns if delay} == {CALL // 2}
+    assert series.run_delay_ns == series.others_ns
+    assert Flag.CONTENDED not in record.flags
+
+
+def test_over_a_fifth_of_contended_blocks_is_flagged(clock: Clock, machine: Machine) -> None:
+    record = contended_run(clock, machine, [0.05, 0.0, 0.0])
+    assert Flag.CONTENDED in record.flags
+    assert Flag.NOT_CONVERGED not in record.flags
+    assert series_of(record).stopped_by == "interval"
+
+
+def test_nothing_but_contended_blocks_ends_at_three_times_the_cap(clock: Clock, machine: Machine) -> None:
+    record = contended_run(clock, machine, [0.05], replace(BUDGET, max_samples=20))
+    assert len(series_of(record).block_ns) == 60
+    assert {Flag.CONTENDED, Flag.NOT_CONVERGED} <= set(record.flags)
+
+
+def test_a_wait_of_less_than_a_hundredth_is_no_contention(clock: Clock, machine: Machine) -> None:
+    record = contended_run(clock, machine, [0.009])
+    assert record.flags == ()
+    assert len(series_of(record).block_ns) == 32
+
+
+def test_waiting_while_nobody_else_ran_is_the_frameworks_own(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = repeat(0.3), repeat(0.0)
+    record = measure(Backend(clock, repeat(CALL)))
+    assert record.flags == ()
+    assert len(series_of(record).block_ns) == 32
+    assert set(series_of(record).run_delay_ns) == {round(0.3 * CALL)}
+
+
+def test_others_that_ran_on_other_cores_are_no_contention(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = repeat(0.0), repeat(1.0)
+    assert measure(Backend(clock, repeat(CALL))).flags == ()
+
+
+def test_where_others_cannot_be_seen_every_wait_counts(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = repeat(0.3), None
+    record = measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=20))
+    assert Flag.CONTENDED in record.flags
+    assert series_of(record).others_ns == ()
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_stored_and_nothing_flagged(clock: Clock, machine: Machine) -> None:
+    machine.waited = None
+    record = measure(Backend(clock, repeat(CALL)))
+    assert series_of(record).run_delay_ns == ()
+    assert record.flags == ()
+
+
+def test_short_blocks_are_witnessed_in_groups_so_that_reading_takes_a_twenty_fifth(clock: Clock, machine: Machine) -> None:
+    machine.reading_ns = MS // 5  # so a group lasts 10 ms, 5 blocks of 2 ms, between readings of 0.4 ms together
+    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
+    series = series_of(measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=60)))
+    assert set(series.block_ns) == {CALL}  # reading is not timed
+    assert len(series.block_ns) % 5 == 0
+    assert series.run_delay_ns[:10] == (0,) * 5 + (round(0.3 * CALL),) * 5
+
+
+@pytest.mark.parametrize("axes", [TRAIN, {"cache": Cache.COLD}], ids=["train", "cold"])
+def test_blocks_that_are_made_ready_one_by_one_are_witnessed_one_by_one(
+    clock: Clock, machine: Machine, monkeypatch: pytest.MonkeyPatch, axes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(caches, "last_level_bytes", lambda: 4096)
+    machine.reading_ns = 1 * MS
+    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
+    series = series_of(measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=60), **axes))
+    assert series.run_delay_ns[:4] == (0, round(0.3 * CALL)) * 2
