@@ -59,6 +59,7 @@ class Worker:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.channel, self.log = Channel(ours), log
+        self.leaving = False
         self.channel.send(setup)
 
     def hello(self) -> Hello | str:
@@ -85,6 +86,7 @@ class Worker:
         while True:
             message: Message = self.channel.receive(deadline)
             if isinstance(message, Done):
+                self.leaving = message.leaving
                 return message.record
             if isinstance(message, Working):
                 observe(step, message.progress)
@@ -227,7 +229,10 @@ class _Bench:
             return
         worker, timeout_s, kills = self.workers[backend], self.plan.budget.timeout_s, _out_of_memory_kills()
         try:
-            yield worker.measure(step, timeout_s, self.launcher.observe)
+            record = worker.measure(step, timeout_s, self.launcher.observe)
+            if worker.leaving:  # not found dead later: it may take seconds to end, and be asked meanwhile
+                self.workers.pop(backend).kill()
+            yield record
             return
         except SilentError:
             worker.kill()

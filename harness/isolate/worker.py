@@ -46,7 +46,7 @@ def _serve(channel: Channel) -> None:
         lines = str(error).strip().splitlines() or [""]
         channel.send(Refused(f"{type(error).__name__}: {lines[0]}"[:500]))
         return
-    from harness.measure import environment, memory
+    from harness.measure import environment, gpu, memory
     from harness.measure.engine import Engine
 
     memory.settle_allocator()
@@ -66,7 +66,12 @@ def _serve(channel: Channel) -> None:
     while not isinstance(message := channel.receive(), Stop):
         if not isinstance(message, Measure):
             raise TypeError(f"expected Measure or Stop, got {message}")
-        channel.send(Done(engine.measure(message.step, observe)))
+        record = engine.measure(message.step, observe)
+        beside = (record.memory.method if record.memory else "", record.power.source if record.power else "")
+        broken = any(map(gpu.fatal, (record.reason, *beside)))
+        channel.send(Done(record, leaving=broken))
+        if broken:  # every later cell would fail with the same error
+            return
 
 
 def _die_with_parent() -> None:
