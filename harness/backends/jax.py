@@ -81,7 +81,7 @@ class _Compilations:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, event: str, duration_s: float, **about: Any) -> None:
+    def __call__(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         """One event of JAX, with how long it took."""
         self.count += event == self.EVENT
 

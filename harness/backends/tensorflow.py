@@ -113,7 +113,6 @@ class TensorFlowBackend:
         settings[tuning] = os.environ.get(tuning, "default")
         return TensorFlowPrepared(self.tf, self.device, cell, operands, settings)
 
-
     def _deterministic(self) -> str:
         """Whether op determinism is on; public names can set it, only this one reads it."""
         try:
@@ -185,7 +184,8 @@ class TensorFlowPrepared:
         self.load(operands)
         self.op, self.launch = self._choose()
         filters = "[*kernel,C,K/C]" if self.depthwise else "[*kernel,C/g,K]"
-        self.settings: Mapping[str, str] = {"dtype": self.x.dtype.name, **settings, "filter_layout": filters, "padding": self.padding}
+        dtype = self.x.dtype.name
+        self.settings: Mapping[str, str] = {"dtype": dtype, **settings, "filter_layout": filters, "padding": self.padding}
 
     # Operands: canonical host arrays to tensors and back ----------------------------------------------------------
 

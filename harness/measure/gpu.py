@@ -158,9 +158,7 @@ class Gpu:
         sm = getattr(self._nvml, "NVML_CLOCK_SM", 1)
         clock = self._ask(self._handle, "nvmlDeviceGetClockInfo", arguments=(sm,))
         default = self.default_clock()
-        mask = self._ask(
-            self._handle, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
-        )
+        mask = self._ask(self._handle, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
         temperature = self._ask(self._handle, "nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature", arguments=(0,))
         told = {"clock": clock, "default clock": default, "reasons": mask, "temperature": temperature}
         return State(

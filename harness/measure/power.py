@@ -108,9 +108,7 @@ class Rapl:
         return State()
 
 
-def measure(
-    call: Callable[[], Any], sync: Callable[[Any], object], window_s: float, clock: Clock, counters: Counters
-) -> Power:
+def measure(call: Callable[[], Any], sync: Callable[[Any], object], window_s: float, clock: Clock, counters: Counters) -> Power:
     """Energy of back-to-back calls over at least `window_s`; where there is no counter, nothing is called.
 
     `call` launches and returns a handle, `sync` waits for it. Calls are queued for about 10 ms at a time: the device must not

@@ -83,8 +83,12 @@ def compilations(call, change):
 answers = {"resets": {optimizer: resets(train(optimizer)) for optimizer in Optimizer}}
 cpu = small()
 answers["device"] = [cpu.device_time(3), cpu.device_clock]
-answers["settings"] = {precision: dict(small(precision=precision).settings) for precision in Precision if precision != "tf32"}
-answers["composite"] = {text: [direction for direction in Direction if direction in ASKED and small(direction, text, optimizer=ASKED[direction]).composite] for text in PADDED}
+on_cpus = [precision for precision in Precision if precision is not Precision.TF32]
+answers["settings"] = {precision: dict(small(precision=precision).settings) for precision in on_cpus}
+answers["composite"] = {
+    text: [direction for direction, optimizer in ASKED.items() if small(direction, text, optimizer=optimizer).composite]
+    for text in PADDED
+}
 """
 OF_ONE = {
     "torch": """
@@ -140,10 +144,11 @@ answers["evicted"] = evicted(cpu, backend.tf, "fill")
 
 answers["eager"] = compilations(cpu, lambda: None)
 wider = backend.tf.ones((2, 7, 7, 3))
-for mode in (Mode.COMPILED, Mode.XLA):
+for mode, key in ((Mode.COMPILED, "compilations"), (Mode.XLA, "xla")):
     compiled = small(mode=mode)
-    answers[{Mode.COMPILED: "compilations", Mode.XLA: "xla"}[mode]] = compilations(compiled, lambda: setattr(compiled, "x", wider))
+    answers[key] = compilations(compiled, lambda: setattr(compiled, "x", wider))
 
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,15 +163,17 @@ def profile(folder, options):
     (Path(folder) / "a.xplane.pb").write_bytes(space.SerializeToString())
 
 real, steps = backend.tf.profiler.experimental, []
-cpu.device, cpu.tf = "/GPU:0", SimpleNamespace(profiler=SimpleNamespace(experimental=SimpleNamespace(Profile=profile, ProfilerOptions=real.ProfilerOptions)))
+scripted = SimpleNamespace(Profile=profile, ProfilerOptions=real.ProfilerOptions)
+cpu.device, cpu.tf = "/GPU:0", SimpleNamespace(profiler=SimpleNamespace(experimental=scripted))
 cpu.wait, launch = lambda handle: steps.append("wait"), cpu.launch
 cpu.launch = lambda: steps.append("launch")
 answers["device time"] = [cpu.device_time(2), steps]
-with __import__("tempfile").TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as folder:
     with profile(folder, None):
         pass
-    answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in cpu._events(Path(folder), xplane_pb2.XSpace)]
-with __import__("tempfile").TemporaryDirectory() as folder:
+    events = list(cpu._events(Path(folder), xplane_pb2.XSpace))
+answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in events]
+with tempfile.TemporaryDirectory() as folder:
     with real.Profile(folder, real.ProfilerOptions(host_tracer_level=2)):
         launch()
     traces.plane_name = lambda index: "/host:CPU0"
@@ -305,8 +312,9 @@ def test_what_bears_on_speed_and_precision_is_read_back(name: str, expected: dic
 
 
 @pytest.mark.parametrize(
-    ("name", "padded"), [("torch", "n2 c3 k4 6x6 f3x3 p0-1x0"), ("tensorflow", "n1 c2 k2 4x4x4 f3x3x3 s2x2x2 p1x1x1"), ("jax", "")]
-)  # fmt: skip
+    ("name", "padded"),
+    [("torch", "n2 c3 k4 6x6 f3x3 p0-1x0"), ("tensorflow", "n1 c2 k2 4x4x4 f3x3x3 s2x2x2 p1x1x1"), ("jax", "")],
+)
 def test_a_call_is_composite_where_it_computes_the_gradient_of_more_than_x(name: str, padded: str):
     found = answers(name)["composite"]
     assert len(found) == 3
@@ -622,7 +630,11 @@ def fake_tensorflow(calls: Calls, gpus: int) -> ModuleType:
     memory = iter([{"current": 100, "peak": 100}, {"current": 120, "peak": 175}])
     stats = calls.api(reset_memory_stats=None)
     stats.get_memory_info = lambda name: (calls.append(f"get_memory_info {name}"), next(memory))[1]
-    config = calls.api(set_visible_devices=None, set_soft_device_placement=None, list_physical_devices=[f"physical {index}" for index in range(gpus)])
+    config = calls.api(
+        set_visible_devices=None,
+        set_soft_device_placement=None,
+        list_physical_devices=[f"physical {index}" for index in range(gpus)],
+    )
     config.threading = SimpleNamespace(
         set_intra_op_parallelism_threads=lambda n: None, set_inter_op_parallelism_threads=lambda n: None
     )

@@ -329,6 +329,8 @@ def test_it_gives_up_before_more_than_the_limit_is_lost_and_keeps_everything_the
     assert rule.lost_s <= rule.limit_s
     assert rule.flagged
     assert all(verdict.pause_s == 0 for verdict in verdicts if verdict.keep)
+    assert rule.judge(GOOD, GOOD, 0.01).keep
+    assert rule.judge(HOT, HOT, 0.01).keep  # also where another short round would still fit
 
 
 def test_with_nothing_to_lose_the_first_bad_batch_is_flagged() -> None:

@@ -163,9 +163,7 @@ def test_no_tree_is_a_reason(tmp_path: Path) -> None:
     assert Rapl(tmp_path / "nowhere").missing == f"no CPU package in {tmp_path}/nowhere"
 
 
-def test_a_package_that_may_not_be_read_is_a_reason_and_no_half_of_the_sum(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_may_not_be_read_is_a_reason_and_no_half_of_the_sum(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Since 2020 the files belong to root. As root nothing is forbidden, so the refusal is acted."""
     real = Path.read_text
 
