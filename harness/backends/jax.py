@@ -8,9 +8,14 @@ runs the forward pass as well). Mode compiled is `jax.jit`, eager is dispatch op
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.backends import traces
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
 
@@ -37,6 +42,8 @@ class JaxBackend:
         import numpy
 
         self.jax, self.np = jax, numpy
+        self.compiled = _Compilations()
+        jax.monitoring.register_event_duration_secs_listener(self.compiled)
         self.device = jax.devices("cpu" if device.kind == "cpu" else "cuda")[device.index]
 
     def devices(self) -> tuple[Device, ...]:
@@ -63,14 +70,30 @@ class JaxBackend:
     def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
         """Operands on the device; float64 needs the x64 mode, which is on for such cells only."""
         self.jax.config.update("jax_enable_x64", cell.precision is Precision.FP64)
-        return JaxPrepared(self.jax, self.np, self.device, cell, operands)
+        return JaxPrepared(self.jax, self.np, self.device, cell, operands, self.compiled)
+
+
+class _Compilations:
+    """Counts what XLA compiles in this process; a listener of jax.monitoring."""
+
+    EVENT = "/jax/core/compile/backend_compile_duration"
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        """One event of JAX, with how long it took."""
+        self.count += event == self.EVENT
 
 
 class JaxPrepared:
     """One cell in JAX; see `base.Prepared`."""
 
-    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands) -> None:
-        self.jax, self.np, self.device, self.cell = jax, np, device, cell
+    composite = False  # every padding is an argument of the call
+
+    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations) -> None:
+        self.jax, self.np, self.device, self.cell, self.compiled = jax, np, device, cell, compiled
+        self.device_clock = "" if cell.device.kind == "cpu" else "XLA's profiler: kernels and copies, without the gaps between"
         self.dtype = getattr(jax.numpy, _DTYPES[cell.precision])
         spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.spec.ndim]
         self.last = cell.layout is Layout.CHANNELS_LAST
@@ -85,9 +108,12 @@ class JaxPrepared:
         self.load(operands)
         self.op, self.launch = self._choose()
         self.settings: Mapping[str, str] = {
+            "dtype": str(self.x.dtype),
             "precision": self.precision.name,
+            "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of what names no precision; the call does
             "filter_layout": self.numbers[1],
             "x64": str(jax.config.jax_enable_x64),
+            **({} if cell.device.kind == "cpu" else {"xla_gpu_autotune_level": _autotune_level()}),
         }
 
     def _array(self, array: Array, filter_: bool = False) -> Any:
@@ -208,6 +234,39 @@ class JaxPrepared:
         peak = base + int(plan.output_size_in_bytes) + int(plan.temp_size_in_bytes)
         return base, peak, "jax compiled.memory_analysis"
 
+    def device_time(self, calls: int) -> float | None:
+        """What XLA's profiler saw of the calls on the device. Takes a trace, so ask once for many calls; None on the CPU."""
+        if self.cell.device.kind == "cpu":  # its plane has the threads of the host, which wait for one another
+            return None
+        profiler = self.jax.profiler
+        options = profiler.ProfileOptions()
+        options.host_tracer_level = options.python_tracer_level = 0
+        with tempfile.TemporaryDirectory() as folder:
+            with profiler.trace(folder, profiler_options=options):
+                handle = None
+                for _ in range(calls):
+                    handle = self.launch()
+                self.wait(handle)
+            return traces.busy_ns(self._events(Path(folder)), calls)
+
+    def _events(self, folder: Path) -> Iterator[traces.Event]:
+        """The events of this device in the traces that were written to a folder."""
+        wanted = traces.plane_name(self.device.local_hardware_id)
+        for path in folder.rglob("*.xplane.pb"):
+            for plane in self.jax.profiler.ProfileData.from_file(str(path)).planes:
+                for line in plane.lines if plane.name == wanted else ():
+                    for event in line.events:
+                        stats = frozenset(name for name, _ in event.stats)
+                        yield traces.Event(line.name, event.start_ns, event.duration_ns, stats)
+
+    def compilations(self) -> int:
+        """Programs that XLA has compiled in this process, those of single operations included."""
+        return self.compiled.count
+
+    def evict(self, nbytes: int) -> None:
+        """A fresh buffer filled with zeros."""
+        self.jax.block_until_ready(self.jax.numpy.zeros(-(-nbytes // 4), dtype="float32", device=self.device))
+
     def flops(self) -> float | None:
         """XLA's cost analysis of the traced program, before it is optimised; it leaves out taps in the padding."""
         count = self.lowered().cost_analysis() if self.lowered else None
@@ -225,3 +284,9 @@ _DTYPES = {
     Precision.BF16: "bfloat16",
     Precision.FP16: "float16",
 }
+
+
+def _autotune_level() -> str:
+    """XLA's level of autotuning as it was set for this process; XLA itself does not tell."""
+    found = re.findall(r"--xla_gpu_autotune_level=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    return found[-1] if found else "default"

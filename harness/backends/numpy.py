@@ -157,7 +157,7 @@ class NumpyPrepared:
         self.np, self.cell = np, cell
         self.dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
         self.op = f"harness.backends.numpy: {cell.direction}, one matrix product per tap"
-        self.settings: Mapping[str, str] = {"filter_layout": "K,C/g,*kernel"}
+        self.settings: Mapping[str, str] = {"dtype": self.dtype.__name__, "filter_layout": "K,C/g,*kernel"}
         self.load(operands)
 
     def load(self, operands: Operands) -> None:

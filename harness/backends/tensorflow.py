@@ -6,11 +6,15 @@ filter is [*kernel, C/g, K] in either layout. A 1-D convolution is the 2-D op on
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.backends import traces
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
@@ -49,6 +53,8 @@ class TensorFlowBackend:
         if index >= len(gpus):  # TensorFlow itself would quietly compute on the CPU
             raise RuntimeError(f"TensorFlow sees {len(gpus)} GPUs here, so there is no gpu:{index}")
         self.tf.config.set_visible_devices(gpus[index], "GPU")
+        # What is put on the GPU and has no kernel there must fail, not move to the CPU.
+        self.tf.config.set_soft_device_placement(False)
         return "/GPU:0"
 
     def devices(self) -> tuple[Device, ...]:
@@ -93,7 +99,7 @@ class TensorFlowBackend:
                 prepared.fetch(prepared.launch())
                 prepared.close()
                 self.tried[cell] = None
-            except (self.tf.errors.OpError, ValueError) as error:
+            except (self.tf.errors.OpError, ValueError, MisplacedError) as error:
                 self.tried[cell] = _plain(getattr(error, "message", None) or str(error))[:200]
         return self.tried[cell]
 
@@ -101,8 +107,24 @@ class TensorFlowBackend:
         """Operands on the device, precision set and read back."""
         config = self.tf.config.experimental
         config.enable_tensor_float_32_execution(cell.precision is Precision.TF32)
-        settings = {"tf32": str(config.tensor_float_32_execution_enabled())}
+        settings = {"tf32": str(config.tensor_float_32_execution_enabled()), "op_determinism": self._deterministic()}
+        # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
+        tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
+        settings[tuning] = os.environ.get(tuning, "default")
         return TensorFlowPrepared(self.tf, self.device, cell, operands, settings)
+
+    def _deterministic(self) -> str:
+        """Whether op determinism is on; public names can set it, only this one reads it."""
+        try:
+            from tensorflow.python.framework import config
+
+            return str(config.is_op_determinism_enabled())
+        except (ImportError, AttributeError):
+            return "not told"
+
+
+class MisplacedError(RuntimeError):
+    """A result lies on another device than it was to be computed on."""
 
 
 def _plain(message: str) -> str:
@@ -154,11 +176,16 @@ class TensorFlowPrepared:
         self.prepadded = self.spec.ndim == 3 and _padding(self.spec) == "EXPLICIT"
         self.padding = "VALID" if self.prepadded else _padding(self.spec)
         self.mutable = cell.direction is Direction.TRAIN
+        # What is computed is then the gradient of the padded x, which has more elements than were asked for.
+        self.composite = self.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
+        self.device_clock = "XLA's profiler: kernels and copies, without the gaps between" if "GPU" in device else ""
+        self.traced: Any = None
         self.optimizer: Any = None
         self.load(operands)
         self.op, self.launch = self._choose()
         filters = "[*kernel,C,K/C]" if self.depthwise else "[*kernel,C/g,K]"
-        self.settings: Mapping[str, str] = {**settings, "filter_layout": filters, "padding": self.padding}
+        dtype = self.x.dtype.name
+        self.settings: Mapping[str, str] = {"dtype": dtype, **settings, "filter_layout": filters, "padding": self.padding}
 
     # Operands: canonical host arrays to tensors and back ----------------------------------------------------------
 
@@ -265,7 +292,7 @@ class TensorFlowPrepared:
         else:
             text, call = self._both()
         if self.cell.mode is not Mode.EAGER:
-            call = self.tf.function(call, jit_compile=self.cell.mode is Mode.XLA)
+            call = self.traced = self.tf.function(call, jit_compile=self.cell.mode is Mode.XLA)
             text = f"tf.function({text}{', jit_compile=True' if self.cell.mode is Mode.XLA else ''})"
         launch = {
             Direction.DGRAD: lambda: call(self.dy, self.w),
@@ -305,6 +332,7 @@ class TensorFlowPrepared:
         """Host copies in float64 and canonical layout."""
         single = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}.get(self.cell.direction)
         values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
+        self._must_lie_here(values)
         back = {"y": self._canonical, "dx": self._canonical, "dw": self._canonical_filter, "w": self._canonical_filter}
         arrays = {name: self.tf.cast(value, self.tf.float64).numpy() for name, value in values.items()}
         results = {name: back[name](array) for name, array in arrays.items() if name != "loss"}
@@ -312,6 +340,17 @@ class TensorFlowPrepared:
             inside = (slice(lo, lo + n) for n, (lo, _) in zip(self.spec.spatial, self.spec.padding, strict=True))
             results["dx"] = results["dx"][(slice(None), slice(None), *inside)]
         return Results(loss=float(arrays["loss"]) if "loss" in arrays else None, **results)
+
+    def _must_lie_here(self, values: dict[str, Any]) -> None:
+        """Raises MisplacedError where a result lies elsewhere: TensorFlow runs a call that names no device where it can.
+
+        Soft placement is about calls that do name one; naming it in every call would be timed with it.
+        """
+        for name, value in values.items():
+            where = getattr(value, "backing_device", None) or value.device
+            if not where.endswith(self.device[1:]):
+                lies = where.rpartition("device:")[2]
+                raise MisplacedError(f"TensorFlow computed {name} on {lies}, not on {self.device[1:]}: it has no kernel there")
 
     def _canonical(self, array: Array) -> Array:
         array = _moved(array, -1, 1) if self.last else array
@@ -337,9 +376,54 @@ class TensorFlowPrepared:
         self.wait(handle)
         return base, int(stats.get_memory_info(name)["peak"]), "tf.config.experimental.get_memory_info"
 
+    def device_time(self, calls: int) -> float | None:
+        """What XLA's profiler saw of the calls on the device. Takes a trace, so ask once for many calls; None on the CPU.
+
+        TensorFlow writes the trace without TensorBoard's plug-in, and carries the description of its format in its package,
+        though under no public name; a version that does not has no device time.
+        """
+        if "GPU" not in self.device:
+            return None
+        try:
+            from tensorflow.tsl.profiler.protobuf import xplane_pb2
+        except ImportError:
+            self.device_clock = ""
+            return None
+        profiler = self.tf.profiler.experimental
+        options = profiler.ProfilerOptions(host_tracer_level=0, python_tracer_level=0, device_tracer_level=1)
+        self.wait(None)
+        with tempfile.TemporaryDirectory() as folder:
+            with profiler.Profile(folder, options):
+                for _ in range(calls):
+                    self.launch()
+                self.wait(None)
+            return traces.busy_ns(self._events(Path(folder), xplane_pb2.XSpace), calls)
+
+    def _events(self, folder: Path, space_kind: Any) -> Iterator[traces.Event]:
+        """The events of the GPU in the traces that were written to a folder: of the whole process, which sees one GPU."""
+        for path in folder.rglob("*.xplane.pb"):
+            space = space_kind()
+            space.ParseFromString(path.read_bytes())
+            for plane in space.planes:
+                for line in plane.lines if plane.name.startswith(traces.plane_name(0)[:-1]) else ():
+                    for event in line.events:
+                        stats = frozenset(plane.stat_metadata[stat.metadata_id].name for stat in event.stats)
+                        start_ns = line.timestamp_ns + event.offset_ps / 1e3
+                        yield traces.Event(line.name, start_ns, event.duration_ps / 1e3, stats)
+
+    def compilations(self) -> int:
+        """How often the call was traced, which XLA's compilation follows; nothing is compiled in eager mode."""
+        return int(self.traced.experimental_get_tracing_count()) if self.traced else 0
+
+    def evict(self, nbytes: int) -> None:
+        """A fresh buffer filled with zeros; the allocator keeps it for the next time."""
+        with self.tf.device(self.device):
+            self.tf.fill([-(-nbytes // 4)], 0.0)
+        self.wait(None)
+
     def close(self) -> None:
         """Drop the tensors and what a tf.function was traced for."""
-        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = None
+        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = self.traced = None
 
 
 _DTYPES = {

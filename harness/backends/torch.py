@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,15 +71,25 @@ class TorchBackend:
         wanted = "tf32" if cell.precision is Precision.TF32 else "ieee"
         # By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
         on_cpu = cell.device.kind == "cpu"
-        switch = backends.mkldnn.conv if on_cpu else backends.cudnn.conv
-        switch.fp32_precision = wanted
-        read = {"fp32_precision": str(switch.fp32_precision)}
+        switch, products = (
+            (backends.mkldnn.conv, backends.mkldnn.matmul) if on_cpu else (backends.cudnn.conv, backends.cuda.matmul)
+        )
+        # Products too: convolutions without a kernel of cuDNN's or oneDNN's own are computed by one.
+        switch.fp32_precision = products.fp32_precision = wanted
+        read = {"fp32_precision": str(switch.fp32_precision), "matmul.fp32_precision": str(products.fp32_precision)}
         if on_cpu:
             read["mkldnn"] = str(backends.mkldnn.is_available() and backends.mkldnn.enabled)
+            read["mkldnn.deterministic"] = str(backends.mkldnn.deterministic)
         else:
             read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
             read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
-        return read
+        return {**read, "deterministic_algorithms": str(self.torch.are_deterministic_algorithms_enabled())}
+
+
+# Calls queued behind one wait of the device. CUDA queues about a thousand launches before the host blocks, and a training
+# step in eager mode has some thirty.
+_QUEUED = 32
+_FIRST_WAIT_CYCLES, _LONGEST_WAIT_CYCLES = 1 << 20, 1 << 31  # about half a millisecond, and a second
 
 
 class TorchPrepared:
@@ -91,11 +102,18 @@ class TorchPrepared:
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
         self.prepadded = not cell.spec.symmetric
         self.pads = (0,) * cell.spec.ndim if self.prepadded else tuple(lo for lo, _ in cell.spec.padding)
+        # What is computed is then the gradient of the padded x, which has more elements than were asked for.
+        self.composite = self.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
+        self.device_clock = "CUDA events" if device.type == "cuda" else ""
+        self.wait_cycles = _FIRST_WAIT_CYCLES
         self.optimizer: Any = None
         self.load(operands)
         self.op, self.launch = self._choose()
         last = cell.layout is Layout.CHANNELS_LAST
-        self.settings: Mapping[str, str] = {**settings, "filter_layout": "channels_last" if last else "contiguous"}
+        layout = "channels_last" if last else "contiguous"
+        self.settings: Mapping[str, str] = {
+            "dtype": str(self.x.dtype).removeprefix("torch."), **settings, "filter_layout": layout
+        }  # fmt: skip
 
     def _tensor(self, array: Array) -> Any:
         tensor = self.torch.tensor(array, dtype=self.dtype, device=self.device)
@@ -228,6 +246,48 @@ class TorchPrepared:
         handle = self.launch()
         self.wait(handle)
         return base, int(cuda.max_memory_allocated(self.device)), "torch.cuda.max_memory_allocated"
+
+    def device_time(self, calls: int) -> float | None:
+        """Between two CUDA events around the calls, all of them queued while the device waits, so that no gap is the host's.
+
+        Where the host could not queue them in time, `device_clock` says so from then on. None on the CPU.
+        """
+        if self.device.type != "cuda":
+            return None
+        with self.torch.cuda.device(self.device):
+            parts = [_QUEUED] * (calls // _QUEUED) + [calls % _QUEUED] * bool(calls % _QUEUED)
+            return sum(map(self._between_events, parts)) * 1e6
+
+    def _between_events(self, calls: int) -> float:
+        """Milliseconds of calls queued behind one wait; the wait grows until the host is done before it is over."""
+        cuda = self.torch.cuda
+        stream, sleep = cuda.current_stream(self.device), getattr(cuda, "_sleep", None)  # no public call makes a device wait
+        while True:
+            begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+            if sleep:
+                sleep(self.wait_cycles)
+            begin.record(stream)
+            for _ in range(calls):
+                self.launch()
+            end.record(stream)
+            all_queued = sleep is not None and not begin.query()  # the device still waits
+            end.synchronize()
+            if all_queued:
+                return float(begin.elapsed_time(end))
+            if sleep is None or self.wait_cycles >= _LONGEST_WAIT_CYCLES:
+                self.device_clock = "CUDA events; the host's gaps between launches may be in it"
+                return float(begin.elapsed_time(end))
+            self.wait_cycles *= 4
+
+    def compilations(self) -> int:
+        """Graphs that torch.compile has made in this process; nothing has loaded it where there are none."""
+        dynamo = sys.modules.get("torch._dynamo.utils")
+        return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+
+    def evict(self, nbytes: int) -> None:
+        """A fresh buffer filled with zeros; the allocator keeps it for the next time."""
+        self.torch.zeros(-(-nbytes // 4), dtype=self.torch.float32, device=self.device)
+        self.wait(None)
 
     def flops(self) -> float | None:
         """FlopCounterMode over one eager call; it does not see into compiled code."""

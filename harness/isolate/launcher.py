@@ -59,6 +59,7 @@ class Worker:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.channel, self.log = Channel(ours), log
+        self.leaving = False
         self.channel.send(setup)
 
     def hello(self) -> Hello | str:
@@ -85,6 +86,7 @@ class Worker:
         while True:
             message: Message = self.channel.receive(deadline)
             if isinstance(message, Done):
+                self.leaving = message.leaving
                 return message.record
             if isinstance(message, Working):
                 observe(step, message.progress)
@@ -243,6 +245,8 @@ class _Bench:
         try:
             record = worker.measure(step, timeout_s, self.launcher.observe)
             rest = time.perf_counter_ns() - begun - sum((record.spent_ns or {}).values())
+            if worker.leaving:  # not found dead later: it may take seconds to end, and be asked meanwhile
+                self.workers.pop(backend).kill()
             yield _spent(record, start=start_ns, wire=rest)
             return
         except SilentError:

@@ -67,9 +67,10 @@ class GoOn:
 
 @dataclass(frozen=True)
 class Done:
-    """A step's record."""
+    """A step's record. `leaving`: the worker ends after it, since its device is broken for the rest of the process."""
 
     record: Record
+    leaving: bool = False
 
 
 @dataclass(frozen=True)

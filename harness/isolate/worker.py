@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from typing import Any
 
 from harness.backends import registry
 from harness.isolate.wire import Channel, ClosedError, Done, GoOn, Hello, Measure, Refused, Setup, Stop, Working
@@ -48,7 +49,7 @@ def _serve(channel: Channel) -> None:
         lines = str(error).strip().splitlines() or [""]
         channel.send(Refused(f"{type(error).__name__}: {lines[0]}"[:500]))
         return
-    from harness.measure import environment, memory
+    from harness.measure import environment, gpu, memory, power
     from harness.measure.engine import Engine
     from harness.measure.yardstick import Yardstick
 
@@ -59,8 +60,12 @@ def _serve(channel: Channel) -> None:
     gc.freeze()
     here = environment.describe(setup.backend, kind.distributions)
     channel.send(Hello(here, devices))
-    yardstick = Yardstick(threads) if setup.device.kind == "cpu" else None
-    engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, yardstick=yardstick)
+    if setup.device.kind == "cpu":
+        beside: dict[str, Any] = {"yardstick": Yardstick(threads), "counters": power.Rapl()}
+    else:
+        board = gpu.Gpu(setup.device.index)
+        beside = {"gpu": board, "counters": power.GpuEnergy(board)}
+    engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, **beside)
 
     def observe(progress: Progress) -> None:
         channel.send(Working(progress))
@@ -70,7 +75,12 @@ def _serve(channel: Channel) -> None:
     while not isinstance(message := channel.receive(), Stop):
         if not isinstance(message, Measure):
             raise TypeError(f"expected Measure or Stop, got {message}")
-        channel.send(Done(engine.measure(message.step, observe)))
+        record = engine.measure(message.step, observe)
+        beside = (record.memory.method if record.memory else "", record.power.source if record.power else "")
+        broken = any(map(gpu.fatal, (record.reason, *beside)))
+        channel.send(Done(record, leaving=broken))
+        if broken:  # every later cell would fail with the same error
+            return
 
 
 def _die_with_parent() -> None:

@@ -1,6 +1,7 @@
 """One Cell -> one Record: check the result, warm up, sample, then the passes of their own for memory and energy."""
 
 import gc
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,9 +13,10 @@ import numpy as np
 
 from harness.backends.base import Backend, Operands, Prepared
 from harness.measure import clock as clocks
-from harness.measure import memory, oracle
+from harness.measure import memory, oracle, power
+from harness.measure.gpu import Gpu
 from harness.measure.ledger import Ledger
-from harness.measure.sampling import Observe, Sampler, Tools, Totals, Witness
+from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
 from harness.spec import Budget, Cache, Cell, Direction, Step
 
@@ -39,21 +41,27 @@ class _Facts:
 
 
 class Engine:
-    """Measures cells with one backend in this process. Clock and yardstick come in as arguments: tests script them."""
+    """Measures cells with one backend in this process. Clock, yardstick and counters come in as arguments: tests script them.
+
+    Without `gpu` no cell is looked at for throttling, without `counters` none has an energy.
+    """
 
     def __init__(
         self, backend: Backend, budget: Budget, seed: int, run_id: str, environment_id: str,
-        clock: clocks.Clock = clocks.system, yardstick: Callable[[], int] | None = None,
+        clock: clocks.Clock = clocks.system, yardstick: Callable[[], int] | None = None, gpu: Gpu | None = None,
+        counters: power.Counters | None = None, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         self.backend, self.budget, self.seed = backend, budget, seed
         self.run_id, self.environment_id, self.clock, self.yardstick = run_id, environment_id, clock, yardstick
+        self.gpu, self.counters, self.sleep = gpu, counters, sleep
         self.clock_cost_ns = clocks.cost_ns(clock)
 
     def measure(self, step: Step, observe: Observe = lambda progress: None) -> Record:
         """The record of one step; a failure of any kind is a record too. `observe` is called between blocks."""
         started, facts = datetime.now(UTC), _Facts()
         ledger = Ledger(self.clock)
-        tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick)
+        guard = Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
+        tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
         try:
             reason = self.backend.supports(step.cell)
             if reason:
@@ -101,6 +109,19 @@ class Engine:
             facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
             with spending("memory"):
                 facts.memory, facts.flop_framework = _beside(sampler.call, prepared)
+            if self.counters:
+                with spending("energy"):
+                    facts.power = self._power(prepared, self.counters)
+            if tools.guard and tools.guard.flagged:
+                facts.flags.append(Flag.THROTTLED)
+                facts.settings["throttled"] = tools.guard.seen
+
+    def _power(self, prepared: Prepared, counters: power.Counters) -> Power:
+        """The energy of back-to-back calls; what fails here must not cost the samples that are there."""
+        try:
+            return power.measure(prepared.launch, prepared.wait, self.budget.energy_window_s, self.clock, counters)
+        except Exception as error:
+            return Power(None, None, None, f"not measured ({_failure(error)[1]})")
 
 
 def _closed(prepared: Prepared, ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ from harness.backends.base import Prepared
 from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
+from harness.measure.gpu import Gpu, State, Throttling
 from harness.measure.ledger import Ledger
 from harness.measure.stopping import CHECK_EVERY, Stopping
 from harness.record import Flag, Progress, Series, SeriesKind, contended
@@ -47,15 +48,17 @@ class Tools:
     ledger: Ledger
     observe: Observe
     yardstick: Callable[[], int] | None = None  # times a fixed piece of work, in ns
+    guard: "Guard | None" = None  # of the GPU's clock
 
 
 class Block(NamedTuple):
     """Wall time of a block, run delay, others' time and the yardstick before it, in ns; NaN for not measured."""
 
     ns: int
-    delay_ns: float
-    others_ns: float
-    yardstick_ns: float
+    delay_ns: float = math.nan
+    others_ns: float = math.nan
+    yardstick_ns: float = math.nan
+    compiled: bool = False  # whether something was compiled meanwhile
 
 
 @dataclass
@@ -95,7 +98,7 @@ class Sampler:
 
     def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag]) -> None:
         self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
-        self.cell, self.prepared, self.flags = cell, prepared, flags
+        self.cell, self.prepared, self.flags, self.guard = cell, prepared, flags, tools.guard
         self.on_cpu = cell.device.kind == "cpu"
         self.iterations = 1
         self.cold = _eviction(cell, prepared)
@@ -155,43 +158,57 @@ class Sampler:
 
     def latency(self, looking: "Witness") -> tuple[Series, Totals]:
         """Blocks until the stopping rule is content; those in which the process waited for others are replaced."""
-        rule = Stopping(self.budget, self.iterations)
-        blocks: list[Block] = []
-        suspects: list[int] = []  # blocks during which something was compiled
-        totals = Totals()
-        steal, told = witness.steal_ns(), self.clock()
+        rule, totals, told = Stopping(self.budget, self.iterations), Totals(), self.clock()
+        steal = witness.steal_ns()
+
+        def draw() -> list[Block]:
+            nonlocal told
+            if self.clock() - told >= _PROGRESS_EVERY_NS:
+                self._tell(rule)
+                told = self.clock()
+            if looking.stale:
+                with self.ledger.spending("witness"):
+                    looking.refresh()
+            return self._group(looking, totals)
+
         gc.collect()
         gc.disable()
         with self.ledger.spending("witness"):
             looking.refresh()
-        while not rule.done():
-            if self.yardstick.due:
-                with self.ledger.spending("yardstick"):
-                    self.yardstick.take(self.call)
-            self.make_ready()
-            compiled = self.compilations()
-            group = self._group(looking, totals)
-            if self.compilations() != compiled:
-                suspects += range(len(blocks), len(blocks) + len(group))
-            for block in group:
-                rule.add(block.ns, contended=contended(*block[:3]))
-            blocks += group
-            if looking.stale:
-                with self.ledger.spending("witness"):
-                    looking.refresh()
-            if self.clock() - told >= _PROGRESS_EVERY_NS:
-                self._tell(rule)
-                told = self.clock()
+        blocks = self._kept(rule, draw)
         gc.enable()
         steal_after = witness.steal_ns()
         totals.steal_ns = steal_after - steal if steal is not None and steal_after is not None else None
-        self._flag(rule, [block.ns for block in blocks], suspects)
-        times, *beside = zip(*blocks, strict=True)
-        delays, others, yardsticks = map(_measured, beside)
-        return Series(SeriesKind.LATENCY, self.iterations, times, delays, others, rule.why, yardsticks), totals
+        self._flag(rule, blocks)
+        times, delays, others, yardsticks, _ = zip(*blocks, strict=True)
+        beside = map(_measured, (delays, others, yardsticks))
+        run_delay_ns, others_ns, yardstick_ns = beside
+        return Series(SeriesKind.LATENCY, self.iterations, times, run_delay_ns, others_ns, rule.why, yardstick_ns), totals
+
+    def _kept(self, rule: Stopping, draw: Callable[[], list[Block]]) -> list[Block]:
+        """Blocks until the rule is content. On a GPU they come in batches, which are set aside while it is throttled."""
+        kept: list[Block] = []
+        pending: list[Block] = []
+        if self.guard:
+            self.guard.look()
+        while not rule.done():
+            pending += draw()
+            if self.guard and len(pending) < CHECK_EVERY:
+                continue
+            if not self.guard or self.guard.keeps(sum(block.ns for block in pending)):
+                for block in pending:
+                    rule.add(block.ns, contended=bool(contended(*block[:3])))
+                kept += pending
+            pending = []
+        return kept
 
     def _group(self, looking: "Witness", totals: Totals) -> list[Block]:
         """Blocks between two readings of the witness, which is too dear to be read around each short one."""
+        if self.yardstick.due:
+            with self.ledger.spending("yardstick"):
+                self.yardstick.take(self.call)
+        self.make_ready()
+        compilations = self.compilations()
         with self.ledger.spending("witness"):
             delay, others = looking.read()
         cpu_before = time.process_time_ns()
@@ -201,12 +218,12 @@ class Sampler:
         totals.cpu_ns += time.process_time_ns() - cpu_before
         with self.ledger.spending("witness"):
             delay_after, others_after = looking.read()
-        wall = sum(group)
+        wall, compiled = sum(group), self.compilations() != compilations
         totals.wall_ns += wall
         self.yardstick.since_ns += wall
         parts = [block / wall if wall else 0.0 for block in group]
         return [
-            Block(block, (delay_after - delay) * part, (others_after - others) * part, self.yardstick.last_ns)
+            Block(block, (delay_after - delay) * part, (others_after - others) * part, self.yardstick.last_ns, compiled)
             for block, part in zip(group, parts, strict=True)
         ]
 
@@ -217,13 +234,14 @@ class Sampler:
             self.observe(Progress(len(rule.clean), float(np.median(rule.clean)) / scale, bounds[0] / scale, bounds[1] / scale))
             self.call()  # the wait for the observer cooled the caches
 
-    def _flag(self, rule: Stopping, blocks: list[int], suspects: list[int]) -> None:
+    def _flag(self, rule: Stopping, blocks: list[Block]) -> None:
         if not rule.converged:
             self.flags.append(Flag.NOT_CONVERGED)
         enough = min(self.budget.min_samples, self.budget.slow_min_samples)
         if len(blocks) - len(rule.clean) > _CONTENDED_BLOCKS * len(blocks) or len(rule.clean) < enough <= len(blocks):
             self.flags.append(Flag.CONTENDED)
-        if suspects and max(blocks[index] for index in suspects) > _RECOMPILED * float(np.median(blocks)):
+        suspects = [block.ns for block in blocks if block.compiled]
+        if suspects and max(suspects) > _RECOMPILED * float(np.median([block.ns for block in blocks])):
             self.flags.append(Flag.RECOMPILED)
 
     # Throughput and the device's clock, on GPUs -------------------------------------------------------------------------
@@ -238,11 +256,9 @@ class Sampler:
 
         while (found := block()) < enough_ns / 2:
             calls = max(calls + 1, math.ceil(calls * enough_ns / max(found, 1)))
-        rule, blocks = Stopping(self.budget, calls), []
-        while not rule.done():
-            blocks.append(block())
-            rule.add(blocks[-1])
-        return Series(SeriesKind.THROUGHPUT, calls, tuple(blocks), (), (), rule.why)
+        rule = Stopping(self.budget, calls)
+        blocks = self._kept(rule, lambda: [Block(block())])
+        return Series(SeriesKind.THROUGHPUT, calls, tuple(block.ns for block in blocks), (), (), rule.why)
 
     def device(self, calls: int) -> Series | None:
         """Blocks of as many calls on the device's own clock; None where the framework offers none."""
@@ -258,6 +274,42 @@ class Sampler:
             blocks.append(round(found))
             rule.add(blocks[-1])
         return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why, method=name)
+
+
+class Guard:
+    """Looks at the GPU around each batch of samples, and sets batches aside while it is throttled."""
+
+    def __init__(self, gpu: Gpu, budget: Budget, ledger: Ledger, sleep: Callable[[float], None]) -> None:
+        self._gpu, self._ledger, self._sleep = gpu, ledger, sleep
+        self._rule = Throttling(budget.discard_share * budget.max_time_s)
+        self._before = State()
+
+    @property
+    def flagged(self) -> bool:
+        """Whether there was more throttling than could be waited for."""
+        return self._rule.flagged
+
+    @property
+    def seen(self) -> str:
+        """What NVML told the last time that it was bad."""
+        return self._rule.seen
+
+    def look(self) -> None:
+        """The state before a batch."""
+        with self._ledger.spending("witness"):
+            self._before = self._gpu.read()
+
+    def keeps(self, batch_ns: int) -> bool:
+        """Whether a batch of that length counts; where not, the GPU has had its rest."""
+        with self._ledger.spending("witness"):
+            after = self._gpu.read()
+        verdict = self._rule.judge(self._before, after, batch_ns / 1e9)
+        self._before = after
+        if not verdict.keep:
+            with self._ledger.spending("waiting"):
+                self._sleep(verdict.pause_s)
+            self.look()
+        return verdict.keep
 
 
 class _Yardstick:

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.backends import registry
-from harness.backends.jax import JaxBackend, JaxPrepared
+from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared
 from harness.backends.torch import TorchBackend, TorchPrepared
 from harness.spec import Device, Direction, Layout, Mode, Optimizer, Precision
@@ -25,9 +28,11 @@ import json, sys
 import numpy as np
 from harness.backends import registry
 from harness.backends.base import Operands
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer
+from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 NAME = sys.argv[1]
+ASKED = {direction: Optimizer.SGD if direction is Direction.TRAIN else None for direction in Direction if direction != "none"}
+PADDED = ("n2 c3 k4 6x6 f3x3 p1x1", "n2 c3 k4 6x6 f3x3 p0-1x0", "n1 c2 k2 4x4x4 f3x3x3 s2x2x2 p1x1x1")
 PURE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
 kind = registry.resolve(registry.find(NAME))
 backend = kind(Device("cpu"), 1)
@@ -55,7 +60,35 @@ def refuses(device):
         return True
     return False
 
+def small(direction=Direction.FPROP, text="n2 c3 k4 6x6 f3x3", **axes):
+    return prepared(text, direction, **axes)
+
+def evicted(call, owner, name):
+    sizes, real = [], getattr(owner, name)
+    def noted(*arguments, **more):
+        sizes.append(np.asarray(made := real(*arguments, **more)).nbytes)
+        return made
+    setattr(owner, name, noted)
+    call.evict(1_000_001)
+    setattr(owner, name, real)
+    return sizes
+
+def compilations(call, change):
+    counts = [call.compilations()]
+    for step in (call.launch, call.launch, call.launch, change, call.launch, call.launch):
+        step()
+        counts.append(call.compilations())
+    return [later - earlier for earlier, later in zip(counts, counts[1:])]
+
 answers = {"resets": {optimizer: resets(train(optimizer)) for optimizer in Optimizer}}
+cpu = small()
+answers["device"] = [cpu.device_time(3), cpu.device_clock]
+on_cpus = [precision for precision in Precision if precision is not Precision.TF32]
+answers["settings"] = {precision: dict(small(precision=precision).settings) for precision in on_cpus}
+answers["composite"] = {
+    text: [direction for direction, optimizer in ASKED.items() if small(direction, text, optimizer=optimizer).composite]
+    for text in PADDED
+}
 """
 OF_ONE = {
     "torch": """
@@ -68,9 +101,38 @@ shapes = ("n2 c1 k4 6x6 f3x3", "n2 c4 k8 6x6 f3x3 g4", "n2 c3 k4 6x6 f1x1", "n2 
 answers["channels last"] = {shape: [strides_last(prepared(shape, direction)) for direction in PURE] for shape in shapes}
 answers["gradients"] = [prepared(shapes[0], direction).launch().requires_grad for direction in PURE]
 answers["refuses"] = refuses(Device("gpu", 99))
+answers["evicted"] = evicted(cpu, backend.torch, "zeros")
+
+answers["eager"] = compilations(cpu, lambda: None)
+compiled = small(mode=Mode.COMPILED)
+if backend.supports(compiled.cell) is None:
+    wider = compiled.torch.ones(2, 3, 7, 7).to(memory_format=compiled.format)
+    answers["compilations"] = compilations(compiled, lambda: setattr(compiled.x, "data", wider))
+    compiled.close()
+    answers["after the cell"] = compiled.compilations() > 0
 """,
     "jax": """
-import jax
+import jax, tempfile
+from pathlib import Path
+from harness.backends import traces
+
+answers["eager"] = compilations(cpu, lambda: None)
+compiled = small(mode=Mode.COMPILED)
+wider = jax.numpy.ones((2, 7, 7, 3))
+answers["compilations"] = compilations(compiled, lambda: setattr(compiled, "x", wider))
+answers["evicted"] = evicted(cpu, jax.numpy, "zeros")
+
+with tempfile.TemporaryDirectory() as folder:
+    (Path(folder) / "a.xplane.pb").write_bytes(jax.profiler.ProfileData.text_proto_to_serialized_xspace(TRACE))
+    events = list(cpu._events(Path(folder)))
+answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in events]
+options = jax.profiler.ProfileOptions()
+options.host_tracer_level = 2
+with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder, profiler_options=options):
+        cpu.wait(cpu.launch())
+    traces.plane_name = lambda index: "/host:CPU"
+    answers["own trace"] = len(list(cpu._events(Path(folder))))
 calls = [prepared("n2 c4 k4 6x6 f3x3 p1x1", direction, mode=Mode.COMPILED) for direction in PURE]
 answers["convolutions"] = [call.lowered().as_text().count("stablehlo.convolution") for call in calls]
 answers["results"] = {one: len(jax.tree.leaves(train(one, Mode.COMPILED).launch())) for one in Optimizer}
@@ -78,8 +140,74 @@ answers["results"] = {one: len(jax.tree.leaves(train(one, Mode.COMPILED).launch(
     "tensorflow": """
 answers["variable"] = [train(Optimizer.SGD, mode).launch()[-1].__class__.__name__ for mode in Mode]
 answers["refuses"] = refuses(Device("gpu", 99))
+answers["evicted"] = evicted(cpu, backend.tf, "fill")
+
+answers["eager"] = compilations(cpu, lambda: None)
+wider = backend.tf.ones((2, 7, 7, 3))
+for mode, key in ((Mode.COMPILED, "compilations"), (Mode.XLA, "xla")):
+    compiled = small(mode=mode)
+    answers[key] = compilations(compiled, lambda: setattr(compiled, "x", wider))
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from google.protobuf import text_format
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+from harness.backends import traces
+
+@contextmanager
+def profile(folder, options):
+    yield
+    space = text_format.Parse(TRACE, xplane_pb2.XSpace())
+    (Path(folder) / "a.xplane.pb").write_bytes(space.SerializeToString())
+
+real, steps = backend.tf.profiler.experimental, []
+scripted = SimpleNamespace(Profile=profile, ProfilerOptions=real.ProfilerOptions)
+cpu.device, cpu.tf = "/GPU:0", SimpleNamespace(profiler=SimpleNamespace(experimental=scripted))
+cpu.wait, launch = lambda handle: steps.append("wait"), cpu.launch
+cpu.launch = lambda: steps.append("launch")
+answers["device time"] = [cpu.device_time(2), steps]
+with tempfile.TemporaryDirectory() as folder:
+    with profile(folder, None):
+        pass
+    events = list(cpu._events(Path(folder), xplane_pb2.XSpace))
+answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in events]
+with tempfile.TemporaryDirectory() as folder:
+    with real.Profile(folder, real.ProfilerOptions(host_tracer_level=2)):
+        launch()
+    traces.plane_name = lambda index: "/host:CPU0"
+    answers["own trace"] = len(list(cpu._events(Path(folder), xplane_pb2.XSpace)))
+
+from harness.backends.tensorflow import MisplacedError
+answers["misplaced"] = {}
+for mode in Mode:
+    stray = small(mode=mode)
+    handle = stray.launch()
+    stray.device = "/GPU:0"
+    try:
+        stray.fetch(handle)
+    except MisplacedError as error:
+        answers["misplaced"][mode] = str(error)
+backend.device = "/GPU:0"
+answers["probe"] = backend._try(prepared("n1 c1 k1 3x3 f3x3", Direction.FPROP, kind(Device("cpu"), 1)).cell)
 """,
 }
+# Two calls of a kernel and a copy, an allocation, and another device; times as the format has them, in picoseconds.
+TRACE = """
+planes { name: "/device:GPU:0"
+  lines { name: "Stream #7(Kernel,MemcpyD2D)" timestamp_ns: 100
+    events { metadata_id: 1 offset_ps: 0 duration_ps: 5000000 stats { metadata_id: 3 str_value: "x" } }
+    events { metadata_id: 1 offset_ps: 8000000 duration_ps: 1000000 stats { metadata_id: 4 str_value: "x" } }
+    events { metadata_id: 1 offset_ps: 20000000 duration_ps: 5000000 stats { metadata_id: 3 str_value: "x" } }
+    events { metadata_id: 1 offset_ps: 28000000 duration_ps: 1000000 stats { metadata_id: 4 str_value: "x" } }
+    events { metadata_id: 1 offset_ps: 40000000 duration_ps: 9000000 stats { metadata_id: 5 str_value: "x" } } }
+  event_metadata { key: 1 value { id: 1 name: "k" } }
+  stat_metadata { key: 3 value { id: 3 name: "kernel_details" } }
+  stat_metadata { key: 4 value { id: 4 name: "memcpy_details" } }
+  stat_metadata { key: 5 value { id: 5 name: "memalloc_details" } } }
+planes { name: "/host:CPU" lines { name: "python" } }
+"""
 
 
 @cache
@@ -87,7 +215,7 @@ def answers(name: str) -> dict[str, Any]:
     """What the adapter of a framework answers; skips where that is not installed."""
     if not registry.installed(name):
         pytest.skip(f"{name} is not installed")
-    code = f"{ANY}\n{OF_ONE[name]}\nprint(json.dumps(answers))"
+    code = f"TRACE = {TRACE!r}\n{ANY}\n{OF_ONE[name]}\nprint(json.dumps(answers))"
     result = subprocess.run(
         [sys.executable, "-P", "-W", "ignore", "-c", code, name], capture_output=True, text=True, check=False
     )
@@ -127,6 +255,103 @@ def test_reset_takes_back_what_training_did(name: str):
 @pytest.mark.parametrize("name", ["torch", "tensorflow"])
 def test_a_gpu_that_is_not_there_is_refused_and_not_replaced_by_the_cpu(name: str):
     assert answers(name)["refuses"]
+
+
+# What the adapters tell beside the results -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_compilation_is_told_and_a_repeated_call_is_none(name: str):
+    """Three equal calls, then two with an operand of another size."""
+    found = answers(name)
+    if "compilations" not in found:
+        pytest.skip(f"{name} compiles nothing on this machine")
+    first, *repeated, change, again, last = found["compilations"]
+    assert first > 0
+    assert repeated == [0, 0]
+    assert change == 0
+    assert again > 0
+    assert last == 0
+
+
+def test_xla_in_tensorflow_is_traced_and_compiled_again_for_another_size():
+    assert answers("tensorflow")["xla"] == [1, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("name", "first"), [("torch", 0), ("tensorflow", 0), ("jax", 1)])
+def test_eager_calls_compile_nothing_but_for_jax_the_first_time(name: str, first: int):
+    assert answers(name)["eager"] in ([first, 0, 0, 0, 0, 0], [0] * 6)
+
+
+def test_torch_s_count_outlives_the_cell():
+    assert answers("torch").get("after the cell", True)
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_the_settings_show_the_numbers_that_were_computed_with(name: str):
+    expected = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    assert {precision: settings["dtype"] for precision, settings in answers(name)["settings"].items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "torch",
+            {
+                "fp32_precision": "ieee", "matmul.fp32_precision": "ieee", "mkldnn": "True", "mkldnn.deterministic": "False",
+                "deterministic_algorithms": "False",
+            },
+        ),
+        ("jax", {"matmul_precision": "None", "x64": "False", "precision": "HIGHEST"}),
+        ("tensorflow", {"tf32": "False", "op_determinism": "False", "TF_ENABLE_ONEDNN_OPTS": "default"}),
+    ],
+)  # fmt: skip
+def test_what_bears_on_speed_and_precision_is_read_back(name: str, expected: dict[str, str]):
+    assert expected.items() <= answers(name)["settings"]["fp32"].items()
+
+
+@pytest.mark.parametrize(
+    ("name", "padded"),
+    [("torch", "n2 c3 k4 6x6 f3x3 p0-1x0"), ("tensorflow", "n1 c2 k2 4x4x4 f3x3x3 s2x2x2 p1x1x1"), ("jax", "")],
+)
+def test_a_call_is_composite_where_it_computes_the_gradient_of_more_than_x(name: str, padded: str):
+    found = answers(name)["composite"]
+    assert len(found) == 3
+    assert {text: directions for text, directions in found.items() if directions} == (
+        {padded: ["dgrad", "bprop", "train"]} if padded else {}
+    )
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_eviction_overwrites_at_least_as_many_bytes_as_asked_for(name: str):
+    assert answers(name)["evicted"] == [1_000_004]
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_cpu_has_no_device_clock(name: str):
+    assert answers(name)["device"] == [None, ""]
+
+
+@pytest.mark.parametrize("name", ["jax", "tensorflow"])
+def test_a_trace_is_read_with_what_the_framework_brings_along(name: str):
+    """A trace as XLA's profiler writes it of a GPU, and one of this CPU that the framework's own profiler wrote."""
+    kernel, copy, *_, allocation = answers(name)["trace"]
+    line = "Stream #7(Kernel,MemcpyD2D)"
+    assert kernel == [line, 100, 5000, ["kernel_details"]]
+    assert copy == [line, 8100, 1000, ["memcpy_details"]]
+    assert allocation[-1] == ["memalloc_details"]
+    assert answers(name)["own trace"] > 0
+
+
+def test_tensorflow_traces_as_many_calls_as_asked_for_and_nothing_before_them():
+    assert answers("tensorflow")["device time"] == [12_000, ["wait", "launch", "launch", "wait"]]
+
+
+def test_tensorflow_does_not_compute_elsewhere_unnoticed():
+    sentence = "TensorFlow computed y on CPU:0, not on GPU:0: it has no kernel there"
+    assert answers("tensorflow")["misplaced"] == dict.fromkeys(Mode, sentence)
+    assert answers("tensorflow")["probe"] == sentence
 
 
 # What is set before the framework is imported ----------------------------------------------------------------------------
@@ -238,9 +463,11 @@ def fake_torch(calls: Calls) -> SimpleNamespace:
         is_available=True, device_count=2,
     )  # fmt: skip
     cuda.current_stream = lambda device: calls.api(synchronize=None)
-    switch = SimpleNamespace(fp32_precision="none")
-    backends = SimpleNamespace(cudnn=SimpleNamespace(conv=switch, benchmark=False, deterministic=False), mkldnn=None)
-    return SimpleNamespace(cuda=cuda, backends=backends)
+    conv, matmul = SimpleNamespace(fp32_precision="none"), SimpleNamespace(fp32_precision="none")
+    backends = SimpleNamespace(
+        cudnn=SimpleNamespace(conv=conv, benchmark=False, deterministic=False), cuda=SimpleNamespace(matmul=matmul), mkldnn=None
+    )
+    return SimpleNamespace(cuda=cuda, backends=backends, are_deterministic_algorithms_enabled=lambda: False)
 
 
 def test_torch_s_peak_is_that_of_one_call(calls: Calls):
@@ -267,8 +494,128 @@ def test_torch_sets_cudnn_s_precision_and_reads_it_back(calls: Calls, precision:
     backend = object.__new__(TorchBackend)
     backend.torch = fake_torch(calls)
     assert backend._settings(cell(device=GPU, precision=precision)) == {
-        "fp32_precision": value, "cudnn.benchmark": "False", "cudnn.deterministic": "False",
+        "fp32_precision": value, "matmul.fp32_precision": value, "cudnn.benchmark": "False", "cudnn.deterministic": "False",
+        "deterministic_algorithms": "False",
     }  # fmt: skip
+
+
+class Stream:
+    """A fake of a CUDA device: work takes time on it, the host goes on; events are reached when it has come so far."""
+
+    def __init__(self, calls: Calls, launch_ms: float, call_ms: float, cycles_per_ms: float = 1e6) -> None:
+        self.calls, self.launch_ms, self.call_ms, self.cycles_per_ms = calls, launch_ms, call_ms, cycles_per_ms
+        self.host = self.device = 0.0
+
+    def launch(self) -> None:
+        self.calls.append("launch")
+        self.host += self.launch_ms
+        self.device = max(self.device, self.host) + self.call_ms
+
+    def sleep(self, cycles: int) -> None:
+        self.calls.append("sleep")
+        self.device = max(self.device, self.host) + cycles / self.cycles_per_ms
+
+    def torch(self, calls: Calls, sleeps: bool = True) -> SimpleNamespace:
+        stream = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self, on: Any) -> None:
+                self.at = max(stream.device, stream.host)
+
+            def query(self) -> bool:
+                return self.at <= stream.host
+
+            def synchronize(self) -> None:
+                stream.host = max(stream.host, self.at)
+
+            def elapsed_time(self, later: "Event") -> float:
+                return later.at - self.at
+
+        torch = fake_torch(calls)
+        torch.cuda.Event, torch.cuda.device = Event, lambda device: nullcontext()
+        if sleeps:
+            torch.cuda._sleep = self.sleep
+        return torch
+
+
+def on_stream(calls: Calls, stream: Stream, **more: Any) -> Any:
+    attributes = {"device": Cuda(), "launch": stream.launch, "wait_cycles": 1 << 20, "device_clock": "CUDA events"}
+    return prepared_on_gpu(TorchPrepared, calls, **{**attributes, "torch": stream.torch(calls), **more})
+
+
+def test_torch_s_device_time_is_that_of_the_device_also_where_the_host_is_slower(calls: Calls):
+    """With a fake stream: launching takes ten times as long as the call, and yet no gap is counted."""
+    one = on_stream(calls, Stream(calls, launch_ms=0.5, call_ms=0.05))
+    assert one.device_time(20) == pytest.approx(20 * 0.05e6)
+    assert one.device_clock == "CUDA events"
+    assert calls.count("sleep") == 3  # the wait grows by 4 from about 1 ms until it holds the 10 ms of launching
+    calls.clear()
+    one.device_time(20)
+    assert calls.count("sleep") == 1
+
+
+def test_torch_queues_so_few_calls_behind_a_wait_that_the_queue_holds_them(calls: Calls):
+    """With a fake stream."""
+    one = on_stream(calls, Stream(calls, launch_ms=0.01, call_ms=0.05))
+    assert one.device_time(70) == pytest.approx(70 * 0.05e6)
+    assert " ".join(calls).split("sleep") == ["", *([" launch" * 32 + " "] * 2), " launch" * 6]
+
+
+@pytest.mark.parametrize("sleeps", [True, False])
+def test_torch_says_so_where_no_wait_was_long_enough(calls: Calls, sleeps: bool):
+    """With a fake stream, on which waiting takes no time or is not to be had: then it is the host that is timed."""
+    stream = Stream(calls, launch_ms=0.5, call_ms=0.05, cycles_per_ms=1e12)
+    one = on_stream(calls, stream, torch=stream.torch(calls, sleeps))
+    assert one.device_time(4) == pytest.approx(4 * 0.55e6, rel=0.1)
+    assert one.device_clock == "CUDA events; the host's gaps between launches may be in it"
+
+
+def test_torch_is_not_asked_about_compilations_before_it_has_any(monkeypatch: pytest.MonkeyPatch):
+    """With a fake of torch._dynamo: loading it takes seconds, and eager cells do without."""
+    one = object.__new__(TorchPrepared)
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    assert one.compilations() == 0
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", SimpleNamespace(counters={"stats": {"unique_graphs": 3}}))
+    assert one.compilations() == 3
+
+
+def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
+    """With a fake of jax.profiler: the trace begins before the first launch and ends after the wait for the last."""
+    stats = [("kernel_details", "x")]
+    event = SimpleNamespace(start_ns=5.0, duration_ns=40.0, stats=stats)
+    later = SimpleNamespace(start_ns=100.0, duration_ns=40.0, stats=stats)
+    line = SimpleNamespace(name="Stream #7(Kernel)", events=[event, later])
+    planes = [SimpleNamespace(name=name, lines=[line]) for name in ("/device:GPU:0", "/device:GPU:1", "/host:CPU")]
+
+    @contextmanager
+    def trace(folder: str, profiler_options: Any) -> Iterator[None]:
+        calls.append(f"trace host {profiler_options.host_tracer_level} python {profiler_options.python_tracer_level}")
+        yield
+        (Path(folder) / "host.xplane.pb").touch()
+        calls.append("end")
+
+    profiler = SimpleNamespace(
+        trace=trace, ProfileOptions=SimpleNamespace,
+        ProfileData=SimpleNamespace(from_file=lambda path: SimpleNamespace(planes=planes)),
+    )  # fmt: skip
+    jax = SimpleNamespace(profiler=profiler, **vars(calls.api(block_until_ready=None)))
+    one = prepared_on_gpu(JaxPrepared, calls, jax=jax, device=SimpleNamespace(local_hardware_id=1))
+    assert one.device_time(2) == 80
+    assert calls == ["trace host 0 python 0", "launch", "launch", "block_until_ready None", "end"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [(None, "default"), ("--xla_dump_to=/x", "default"), ("--xla_gpu_autotune_level=4 --xla_gpu_autotune_level=0", "0")],
+)
+def test_jax_s_autotuning_is_what_was_asked_of_xla(monkeypatch: pytest.MonkeyPatch, flags: str | None, level: str):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if flags:
+        monkeypatch.setenv("XLA_FLAGS", flags)
+    assert _autotune_level() == level
 
 
 def test_torch_lists_the_gpus_that_cuda_shows(calls: Calls):
@@ -283,7 +630,11 @@ def fake_tensorflow(calls: Calls, gpus: int) -> ModuleType:
     memory = iter([{"current": 100, "peak": 100}, {"current": 120, "peak": 175}])
     stats = calls.api(reset_memory_stats=None)
     stats.get_memory_info = lambda name: (calls.append(f"get_memory_info {name}"), next(memory))[1]
-    config = calls.api(set_visible_devices=None, list_physical_devices=[f"physical {index}" for index in range(gpus)])
+    config = calls.api(
+        set_visible_devices=None,
+        set_soft_device_placement=None,
+        list_physical_devices=[f"physical {index}" for index in range(gpus)],
+    )
     config.threading = SimpleNamespace(
         set_intra_op_parallelism_threads=lambda n: None, set_inter_op_parallelism_threads=lambda n: None
     )
@@ -298,6 +649,7 @@ def test_tensorflow_is_shown_the_one_gpu_that_it_is_to_use(calls: Calls, monkeyp
     backend = TensorFlowBackend(GPU, 1)
     assert backend.device == "/GPU:0"
     assert "set_visible_devices physical 1 GPU" in calls
+    assert "set_soft_device_placement False" in calls
     assert list(map(str, backend.devices())) == ["cpu", "gpu:0", "gpu:1"]
 
 

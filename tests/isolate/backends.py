@@ -54,6 +54,14 @@ class Moody(Plain):
         print("a warning", file=sys.stderr, flush=True)
         os.write(1, b"printed past Python\n")
 
+    def _breaks(self) -> None:
+        """As CUDA does: the error stays, and every cell after it has the same one."""
+        self.prepare = self._broken  # type: ignore[method-assign]
+        self._broken()
+
+    def _broken(self, *anything: Any) -> NumpyPrepared:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand advice")
+
     def _fail(self) -> None:
         raise ValueError("cannot do this one\nat line 7")
 

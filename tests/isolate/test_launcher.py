@@ -182,6 +182,22 @@ def test_a_worker_that_leaves_says_its_exit_code(make: Callable[..., Launcher]) 
     assert (row.status, row.reason) == (Status.CRASHED, "exit code 3")
 
 
+def test_a_device_that_is_broken_for_the_process_costs_one_cell_and_a_new_process_goes_on(
+    make: Callable[..., Launcher],
+) -> None:
+    asked = plan(cell("moody", "a"), cell("moody", "breaks"), cell("moody", "b"), cell("moody", "breaks"), cell("moody", "c"))
+    rows = records(make(), asked)
+    assert [row.status for row in rows] == [Status.OK, Status.ERROR, Status.OK, Status.ERROR, Status.OK]
+    assert rows[1].reason == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert len({pid(rows[0]), pid(rows[2]), pid(rows[4])}) == 3
+
+
+def test_an_error_of_one_cell_costs_no_process(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "a"), cell("moody", "fail"), cell("moody", "b")))
+    assert [row.status for row in rows] == [Status.OK, Status.ERROR, Status.OK]
+    assert pid(rows[0]) == pid(rows[2])
+
+
 def test_the_words_of_an_earlier_worker_are_not_put_into_the_mouth_of_a_later_one(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "crash"), cell("moody", "killed")))
     assert rows[1].reason == "killed by SIGKILL"

@@ -55,6 +55,21 @@ def test_it_says_hello_answers_and_ends_when_told(make_worker: MakeWorker) -> No
     assert worker.process.returncode == 0
 
 
+def test_it_says_that_its_device_is_broken_and_ends_after_the_record(make_worker: MakeWorker) -> None:
+    worker = make_worker("Moody")
+    worker.hello()
+    worker.channel.send(Measure(step("conv")))
+    answer = worker.channel.receive()
+    assert isinstance(answer, Done)
+    assert not answer.leaving
+    worker.channel.send(Measure(step("breaks")))
+    answer = worker.channel.receive()
+    assert isinstance(answer, Done)
+    assert answer.leaving
+    assert answer.record.status is Status.ERROR
+    assert worker.process.wait(PATIENCE_S) == 0
+
+
 def test_it_ends_when_the_parent_hangs_up(make_worker: MakeWorker) -> None:
     worker = make_worker("Plain")
     worker.hello()

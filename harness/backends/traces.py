@@ -1,0 +1,45 @@
+"""Device time out of a profiler's trace: XLA's profiler, which JAX and TensorFlow share, writes one plane a device.
+
+The adapters read the trace, each with what its framework brings along; what counts as work of the device is said here.
+Names: openxla/xla, xla/backends/profiler/gpu/cupti_collector.cc and xla/tsl/profiler/utils/xplane_schema.cc.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# What CUPTI tells of a kernel, a copy, a fill, a launched graph; allocations and its own overhead stand on the same lines.
+_WORK = frozenset({"kernel_details", "memcpy_details", "memset_details", "cuda_graph_exec_id"})
+
+
+class Event(NamedTuple):
+    """One event of a plane: the name of its line, when it was on the device's clock, the names of what is told of it."""
+
+    line: str
+    start_ns: float
+    duration_ns: float
+    stats: frozenset[str]
+
+
+def plane_name(index: int) -> str:
+    """The plane of a GPU, by its CUDA index in this process."""
+    return f"/device:GPU:{index}"
+
+
+def busy_ns(events: Iterable[Event], calls: int) -> float | None:
+    """Nanoseconds in which any stream of the device worked for `calls` equal calls; what overlaps counts once.
+
+    The gaps between kernels do not count: it is the least that a pair of device events around the calls could read. None
+    where the trace holds no work, or not the same number of events for each call: then the profiler has dropped some.
+    """
+    work = sorted(
+        (event.start_ns, event.start_ns + event.duration_ns)
+        for event in events
+        if event.line.startswith("Stream #") and not _WORK.isdisjoint(map(str.lower, event.stats))
+    )
+    if not work or len(work) % calls:
+        return None
+    busy, until = 0.0, work[0][0]
+    for start, end in work:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy

@@ -1,0 +1,347 @@
+"""What NVML says of one GPU: clock, what holds it down, temperature, memory, energy; and what follows for a batch of samples.
+
+`pynvml` (nvidia-ml-py) is imported when a GPU is opened. Whatever it cannot tell is None with a reason, never an exception:
+drivers lack functions, containers hide processes, MIG slices have few counters of their own.
+
+Source of names and bits: https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+_REASONS = {
+    0x1: "GpuIdle",
+    0x2: "ApplicationsClocksSetting",
+    0x4: "SwPowerCap",
+    0x8: "HwSlowdown",
+    0x10: "SyncBoost",
+    0x20: "SwThermalSlowdown",
+    0x40: "HwThermalSlowdown",
+    0x80: "HwPowerBrakeSlowdown",
+    0x100: "DisplayClockSetting",
+}
+INVALIDATING = 0xE8  # HwSlowdown, both thermal ones and the power brake; a power cap is how the GPU is sold, and only noted
+_THROTTLING = frozenset(name for bit, name in _REASONS.items() if bit & INVALIDATING)
+LEAST_CLOCK = 0.75  # of the default; https://github.com/NVIDIA/nvbench, --throttle-threshold
+
+
+class Told(NamedTuple):
+    """A number that NVML told, or None and why it did not."""
+
+    value: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """One look at the GPU. None: not told, and `untold` says why, by field. `reasons` are what holds the clock down."""
+
+    clock_mhz: int | None = None
+    default_clock_mhz: int | None = None
+    reasons: tuple[str, ...] | None = None
+    temperature_c: int | None = None
+    untold: tuple[str, ...] = ()
+
+    @property
+    def throttled(self) -> bool:
+        """Whether heat, a failing power supply or the board itself slows the GPU down."""
+        return not _THROTTLING.isdisjoint(self.reasons or ())
+
+    @property
+    def slow(self) -> bool:
+        """Whether the clock of the multiprocessors is under 75 % of the default."""
+        if self.clock_mhz is None or self.default_clock_mhz is None:
+            return False
+        return self.clock_mhz < LEAST_CLOCK * self.default_clock_mhz
+
+    @property
+    def idle(self) -> bool:
+        """Whether the GPU has nothing to do, which lowers its clock by itself."""
+        return "GpuIdle" in (self.reasons or ())
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing that was told speaks against what was timed here."""
+        return not (self.throttled or self.slow)
+
+    def __str__(self) -> str:
+        """`1200 of 1980 MHz, SwThermalSlowdown, 88 degC`; what was not told is left out."""
+        clock = "" if self.clock_mhz is None else f"{self.clock_mhz} of {self.default_clock_mhz or '?'} MHz"
+        heat = "" if self.temperature_c is None else f"{self.temperature_c} degC"
+        return ", ".join(filter(None, [clock, *(self.reasons or ()), heat])) or "nothing told"
+
+
+class Locked(NamedTuple):
+    """Whether something but the GPU itself holds its clock, and how that was found; None: it cannot be known."""
+
+    value: bool | None
+    how: str
+
+
+class Gpu:
+    """One NVIDIA GPU, by the index under which a framework in this process sees it.
+
+    `reason` says why it could not be opened, "" where it was; then every answer is None with that reason. `mig` tells that
+    the framework has a slice of it only: the clock and the temperature are those of the whole.
+    """
+
+    def __init__(self, index: int, environ: Mapping[str, str] = os.environ) -> None:
+        self.reason, self.uuid, self.mig = "", "", False
+        self._nvml: Any = None
+        self._handle: Any = None
+        self._memory: Any = None  # whose memory is meant: the slice's, where there is one
+        self._default: Told | None = None
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+        except Exception as error:  # no package, no driver, no device: each version of the library raises its own
+            self.reason = f"NVML is not available: {_text(error)}"
+            return
+        self._nvml = pynvml
+        try:
+            self._open(index, environ)
+        except _NotFoundError as error:
+            self.reason = str(error)
+        except Exception as error:  # whatever a driver may answer
+            self.reason = f"NVML does not find gpu:{index}: {_text(error)}"
+        if self.reason:
+            self.close()
+
+    def _open(self, index: int, environ: Mapping[str, str]) -> None:
+        nvml = self._nvml
+        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        token = _token(index, environ.get("CUDA_VISIBLE_DEVICES"))
+        if token.startswith("MIG-"):
+            self.mig, self._memory = True, nvml.nvmlDeviceGetHandleByUUID(token)
+            self._handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._memory)
+        else:
+            self._handle = self._memory = _by_index(nvml, handles, int(token), environ) if token.isdecimal() else None
+            if self._handle is None:  # CUDA takes the beginning of a UUID too, as long as it is unique
+                fitting = [handle for handle in handles if _string(nvml.nvmlDeviceGetUUID(handle)).startswith(token)]
+                if len(fitting) != 1:
+                    raise _NotFoundError(f"CUDA_VISIBLE_DEVICES names {token!r}, which fits {len(fitting)} GPUs that NVML sees")
+                self._handle = self._memory = fitting[0]
+            mode = self._ask(self._handle, "nvmlDeviceGetMigMode", pick=lambda modes: modes[0])
+            self.mig = mode.value == 1  # then the framework has the first slice, which nobody named
+        self.uuid = _string(nvml.nvmlDeviceGetUUID(self._handle))
+
+    def close(self) -> None:
+        """Let go of NVML; afterwards nothing is told."""
+        nvml, self._nvml = self._nvml, None
+        self.reason = self.reason or "closed"
+        try:
+            if nvml is not None:
+                nvml.nvmlShutdown()
+        except Exception:  # nothing is lost by it
+            return
+
+    def _ask(self, handle: Any, *names: str, arguments: tuple[Any, ...] = (), pick: Any = int) -> Told:
+        """What the first of these functions that works tells; newer drivers drop old names, older ones lack new ones."""
+        if self.reason:
+            return Told(None, self.reason)
+        reason = ""
+        for name in names:
+            try:
+                return Told(int(pick(getattr(self._nvml, name)(handle, *arguments))))
+            except Exception as error:  # NVMLError, a function that is not there, a structure of another version
+                reason = f"{name}: {_text(error)}"
+        return Told(None, reason)
+
+    # One look ---------------------------------------------------------------------------------------------------------
+
+    def read(self) -> State:
+        """Clock, what holds it down, temperature, now. Takes tens of microseconds: never while a block is timed."""
+        sm = getattr(self._nvml, "NVML_CLOCK_SM", 1)
+        clock = self._ask(self._handle, "nvmlDeviceGetClockInfo", arguments=(sm,))
+        default = self.default_clock()
+        mask = self._ask(self._handle, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        temperature = self._ask(self._handle, "nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature", arguments=(0,))
+        told = {"clock": clock, "default clock": default, "reasons": mask, "temperature": temperature}
+        return State(
+            clock.value, default.value, None if mask.value is None else names(mask.value), temperature.value,
+            tuple(f"{name}: {value.reason}" for name, value in told.items() if value.value is None),
+        )  # fmt: skip
+
+    def default_clock(self) -> Told:
+        """MHz of the multiprocessors that the card is made for: its default application clock, else its highest clock."""
+        if self._default is None or self.reason:
+            sm = (getattr(self._nvml, "NVML_CLOCK_SM", 1),)
+            self._default = self._ask(
+                self._handle, "nvmlDeviceGetDefaultApplicationsClock", "nvmlDeviceGetMaxClockInfo", arguments=sm
+            )
+        return self._default
+
+    def locked(self) -> Locked:
+        """Whether the clocks are held by a setting. That they are not cannot be known: NVML has no query for locks."""
+        if self.reason:
+            return Locked(None, self.reason)
+        sm, target_id = getattr(self._nvml, "NVML_CLOCK_SM", 1), getattr(self._nvml, "NVML_CLOCK_ID_APP_CLOCK_TARGET", 1)
+        target = self._ask(self._handle, "nvmlDeviceGetClock", arguments=(sm, target_id))
+        if target.value is None:
+            target = self._ask(self._handle, "nvmlDeviceGetApplicationsClock", arguments=(sm,))
+        default = self._ask(self._handle, "nvmlDeviceGetDefaultApplicationsClock", arguments=(sm,))
+        if target.value and default.value and target.value != default.value:
+            return Locked(True, f"application clock set to {target.value} MHz, {default.value} MHz by default")
+        if "ApplicationsClocksSetting" in (self.read().reasons or ()):
+            return Locked(True, "NVML gives ApplicationsClocksSetting as what holds the clock")
+        return Locked(None, "unknown: NVML does not tell clocks that were locked with nvidia-smi --lock-gpu-clocks")
+
+    # Counters ---------------------------------------------------------------------------------------------------------
+
+    def used_bytes(self) -> Told:
+        """Memory in use on the GPU by everybody; asked before the first worker, that is what others hold."""
+        version = getattr(self._nvml, "nvmlMemory_v2", None)
+        # The second form leaves out what the driver keeps for itself; older drivers have the first only.
+        newer = self._ask(self._memory, "nvmlDeviceGetMemoryInfo", arguments=(version,), pick=_used) if version else None
+        if newer and newer.value is not None:
+            return newer
+        return self._ask(self._memory, "nvmlDeviceGetMemoryInfo", pick=_used)
+
+    def process_bytes(self, pid: int | None = None) -> Told:
+        """Memory that this process (or another) holds on the GPU, the CUDA context included."""
+        wanted = os.getpid() if pid is None else pid
+
+        def own(processes: Any) -> int:
+            for process in processes:
+                if process.pid == wanted and process.usedGpuMemory is not None:
+                    return int(process.usedGpuMemory)
+            raise LookupError(f"process {wanted} is not listed; containers hide the ids of processes")
+
+        return self._ask(self._memory, "nvmlDeviceGetComputeRunningProcesses", pick=own)
+
+    def energy_mj(self) -> Told:
+        """Millijoules since the driver was loaded, of the whole board."""
+        if self.mig and not self.reason:
+            return Told(None, "a MIG slice has no energy counter of its own")
+        return self._ask(self._handle, "nvmlDeviceGetTotalEnergyConsumption")
+
+
+def names(mask: int) -> tuple[str, ...]:
+    """The bits of a mask by NVML's names; `0x200` for one without."""
+    bits = [1 << place for place in range(mask.bit_length()) if mask >> place & 1]
+    return tuple(_REASONS.get(bit, hex(bit)) for bit in bits)
+
+
+class _NotFoundError(Exception):
+    """The index names no GPU, or not surely one."""
+
+
+def _token(index: int, visible: str | None) -> str:
+    """What CUDA_VISIBLE_DEVICES says for an index: a number or a UUID. Raises _NotFoundError.
+
+    CUDA stops reading at the first entry that is none: https://docs.nvidia.com/cuda/cuda-c-programming-guide, CUDA
+    environment variables.
+    """
+    if visible is None:
+        return str(index)
+    tokens: list[str] = []
+    for token in (part.strip() for part in visible.split(",")):
+        if not (token.isdecimal() or token.startswith(("GPU-", "MIG-"))):
+            break
+        tokens.append(token)
+    if index >= len(tokens):
+        raise _NotFoundError(f"CUDA_VISIBLE_DEVICES={visible} shows {len(tokens)} GPUs, so there is no gpu:{index}")
+    return tokens[index]
+
+
+def _by_index(nvml: Any, handles: list[Any], index: int, environ: Mapping[str, str]) -> Any:
+    """The GPU that CUDA counts as `index`. NVML counts by PCI address; CUDA, unless told so too, the fastest kind first."""
+    if index >= len(handles):
+        raise _NotFoundError(f"NVML sees {len(handles)} GPUs, so there is no gpu:{index}")
+    kinds = {_string(nvml.nvmlDeviceGetName(handle)) for handle in handles}
+    if len(kinds) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        raise _NotFoundError(
+            f"which of {', '.join(sorted(kinds))} gpu:{index} is cannot be known: set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        )
+    return handles[index]
+
+
+def _used(info: Any) -> int:
+    return int(info.used)
+
+
+def _string(text: Any) -> str:
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+# Keep or discard ----------------------------------------------------------------------------------------------------------
+
+_FIRST_PAUSE_S, _PAUSE_GROWTH, _LONGEST_PAUSE_S = 0.05, 1.5, 0.5
+
+
+class Verdict(NamedTuple):
+    """Whether a batch may stay, and how long to let the GPU rest before the next one."""
+
+    keep: bool
+    pause_s: float = 0.0
+
+
+class Throttling:
+    """The rule by which batches of samples are set aside while the GPU is throttled. Pure: the caller sleeps.
+
+    `limit_s` is what waiting and discarded batches may take together. Once another round would exceed it, everything is
+    kept from then on, so that no row is left empty, and `flagged` says so; `seen` is what NVML told the last time it was bad.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.lost_s = 0.0
+        self.discarded = 0
+        self.flagged = False
+        self.seen = ""
+        self._gave_up = False
+        self._pause_s = _FIRST_PAUSE_S
+
+    def judge(self, before: State, after: State, batch_s: float) -> Verdict:
+        """What to do with a batch of `batch_s` seconds, by the GPU's state right before and right after it.
+
+        A low clock before it counts only where the GPU had work: it clocks down by itself while it rests.
+        """
+        bad = next((state for state in (after, before) if state.throttled), None)
+        bad = bad or (after if after.slow else before if before.slow and not before.idle else None)
+        if bad is None:
+            self._pause_s = _FIRST_PAUSE_S
+            return Verdict(True)
+        self.seen = str(bad)
+        if self._gave_up or self.lost_s + batch_s + self._pause_s > self.limit_s:
+            self._gave_up = self.flagged = True
+            return Verdict(True)
+        pause_s = self._pause_s
+        self.lost_s += batch_s + pause_s
+        self.discarded += 1
+        self._pause_s = min(_LONGEST_PAUSE_S, pause_s * _PAUSE_GROWTH)
+        return Verdict(False, pause_s)
+
+
+# Errors after which nothing works any more ----------------------------------------------------------------------------------
+
+# After these a process "must be terminated and relaunched": every later call of CUDA in it fails with the same error.
+# https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html, cudaErrorIllegalAddress and its like; the text is
+# that of cudaGetErrorString.
+_STICKY = re.compile(
+    r"illegal memory access|device-side assert|unspecified launch failure|illegal instruction|misaligned address"
+    r"|invalid program counter|hardware stack error|operation not supported on global/shared address space"
+    r"|the launch timed out|uncorrectable (?:ECC|NVLink) error",
+    re.IGNORECASE,
+)
+# XLA and TensorFlow give the driver's name. Whatever is not known to leave the context whole is taken for sticky: a fresh
+# process costs seconds, a broken one every cell that follows.
+_NAMED = re.compile(r"\bCUDA_ERROR_(\w+)")
+_HARMLESS = {
+    "OUT_OF_MEMORY", "INVALID_VALUE", "NOT_SUPPORTED", "NO_DEVICE", "NO_BINARY_FOR_GPU", "INVALID_PTX", "NOT_FOUND",
+    "UNSUPPORTED_PTX_VERSION", "LAUNCH_OUT_OF_RESOURCES",
+}  # fmt: skip
+
+
+def fatal(error: BaseException | str) -> bool:
+    """Whether CUDA is broken for the rest of this process, by an error or by the text that is left of it."""
+    text = str(error)
+    return bool(_STICKY.search(text)) or any(name not in _HARMLESS for name in _NAMED.findall(text))
