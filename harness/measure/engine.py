@@ -119,6 +119,7 @@ class Engine:
     def _power(self, prepared: Prepared, counters: power.Counters) -> Power:
         """The energy of back-to-back calls; what fails here must not cost the samples that are there."""
         try:
+            prepared.reset()
             return power.measure(prepared.launch, prepared.wait, self.budget.energy_window_s, self.clock, counters)
         except Exception as error:
             return Power(None, None, None, f"not measured ({_failure(error)[1]})")

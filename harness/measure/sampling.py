@@ -195,10 +195,12 @@ class Sampler:
             pending += draw()
             if self.guard and len(pending) < CHECK_EVERY:
                 continue
-            if not self.guard or self.guard.keeps(sum(block.ns for block in pending)):
+            if self.guard is None or self.guard.keeps(sum(block.ns for block in pending)):
                 for block in pending:
                     rule.add(block.ns, contended=bool(contended(*block[:3])))
                 kept += pending
+            else:
+                self.call()  # the GPU has rested
             pending = []
         return kept
 
@@ -262,8 +264,7 @@ class Sampler:
 
     def device(self, calls: int) -> Series | None:
         """Blocks of as many calls on the device's own clock; None where the framework offers none."""
-        name = getattr(self.prepared, "device_clock", "")
-        if not name:
+        if not getattr(self.prepared, "device_clock", ""):
             return None
         budget = replace(self.budget, min_samples=10, min_time_s=0.0, max_samples=_DEVICE_SAMPLES, max_time_s=_DEVICE_S)
         rule, blocks = Stopping(budget, calls), []
@@ -273,7 +274,9 @@ class Sampler:
                 return None
             blocks.append(round(found))
             rule.add(blocks[-1])
-        return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why, method=name)
+        # Its name is asked for afterwards: whether the host could queue in time shows only then.
+        method = self.prepared.device_clock  # type: ignore[attr-defined]
+        return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why, method=method)
 
 
 class Guard:

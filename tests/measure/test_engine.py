@@ -3,6 +3,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from harness.backends.base import Operands, Results
 from harness.measure import oracle
 from harness.measure.engine import Engine
-from harness.record import SPENT, Status
+from harness.measure.gpu import State
+from harness.record import SPENT, Flag, Record, Status
 from harness.spec import Budget, Cache, Cell, Device, Direction
 from tests.measure.scripted import (
     BUDGET,
@@ -21,6 +23,7 @@ from tests.measure.scripted import (
     Clock,
     Machine,
     Prepared,
+    S,
     WithHooks,
     measure,
     series_of,
@@ -232,3 +235,57 @@ def test_a_cell_is_measured_by_the_real_clock_too() -> None:
     assert record.status is Status.OK
     assert all(block > 0 for block in series_of(record).block_ns)
     assert math.isfinite(record.check.max_rel_err)
+
+
+# Energy ---------------------------------------------------------------------------------------------------------------------
+
+
+class Meter:
+    """A counter of 10 W that moves every millisecond of the scripted clock."""
+
+    source, missing = "scripted counter", ""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def read(self) -> tuple[int, ...]:
+        return (self.clock.now // MS * 10,)
+
+    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
+        return (after[0] - before[0]) / 1e3
+
+    def state(self) -> State:
+        return State()
+
+
+def with_counters(backend: Backend, counters: Any) -> Record:
+    return Engine(backend, BUDGET, 11, "run", "env", backend.clock, counters=counters).measure(step())
+
+
+def test_energy_is_that_of_a_window_of_calls(backend: Backend) -> None:
+    record = with_counters(backend, Meter(backend.clock))
+    assert record.power.source == "scripted counter"
+    assert record.power.window_ns >= S
+    assert record.power.energy_j / (record.power.window_ns / S) == pytest.approx(10, rel=0.01)
+    assert record.power.calls > 500  # launching one takes half a millisecond
+    assert record.spent_ns["energy"] >= record.power.window_ns
+
+
+def test_a_counter_that_fails_costs_no_samples(backend: Backend) -> None:
+    class Broken(Meter):
+        def read(self) -> tuple[int, ...]:
+            raise OSError("the counter is gone")
+
+    record = with_counters(backend, Broken(backend.clock))
+    assert record.status is Status.OK
+    assert record.samples is not None
+    assert record.power.energy_j is None
+    assert "the counter is gone" in record.power.source
+
+
+def test_a_call_that_does_more_than_its_name_says_so(backend: Backend) -> None:
+    class Padded(Prepared):
+        composite = True
+
+    backend.kind = Padded
+    assert measure(backend).flags == (Flag.COMPOSITE,)

@@ -2,13 +2,15 @@ import gc
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle, pairwise, repeat
+from itertools import chain, cycle, pairwise, repeat
 from typing import Any
 
 import pytest
 
 from harness.measure import caches, sampling, witness
-from harness.record import Flag, Progress, Record, SeriesKind
+from harness.measure.engine import Engine
+from harness.measure.gpu import State
+from harness.record import Flag, Progress, Record, SeriesKind, Status
 from harness.spec import Budget, Cache, Device, Direction
 from tests.measure.scripted import (
     BUDGET,
@@ -22,6 +24,7 @@ from tests.measure.scripted import (
     S,
     measure,
     series_of,
+    step,
     then_always,
     timed,
 )
@@ -478,3 +481,64 @@ def test_blocks_that_are_made_ready_one_by_one_are_witnessed_one_by_one(
     machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
     series = series_of(measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=60), **axes))
     assert series.run_delay_ns[:4] == (0, round(0.3 * CALL)) * 2
+
+
+# A throttled GPU ------------------------------------------------------------------------------------------------------------
+
+COOL = State(clock_mhz=1900, default_clock_mhz=1980, reasons=())
+HOT = State(clock_mhz=1200, default_clock_mhz=1980, reasons=("HwThermalSlowdown",), temperature_c=91)
+
+
+class Board:
+    """A GPU that is in a scripted state each time that it is looked at."""
+
+    def __init__(self, backend: Backend, states: Iterator[State]) -> None:
+        self.backend, self.states = backend, states
+
+    def read(self) -> State:
+        self.backend.note("look")
+        return next(self.states)
+
+
+def on_board(backend: Backend, states: Iterator[State], **budget: Any) -> tuple[Record, list[float]]:
+    rests: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        backend.clock.pass_(round(seconds * S))
+
+    board: Any = Board(backend, states)
+    tools = {"gpu": board, "sleep": sleep}
+    engine = Engine(backend, replace(BUDGET, **budget), 11, "run", "env", backend.clock, **tools)
+    return engine.measure(step(**GPU)), rests
+
+
+def test_a_cool_gpu_is_looked_at_around_every_sixteen_samples(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    record, rests = on_board(backend, repeat(COOL))
+    assert rests == []
+    assert record.flags == ()
+    counts = [len(part.split("launch wait")) - 1 for part in " ".join(backend.events).split("look")[1:-1]]
+    assert counts[:2] == [16, 16]
+
+
+def test_samples_of_a_throttled_gpu_are_set_aside_and_replaced_after_a_rest(clock: Clock) -> None:
+    backend = Backend(clock, then_always([CALL] * 252 + [3 * CALL] * 16, CALL))  # 250 of them warm the GPU up
+    record, rests = on_board(backend, chain([COOL, HOT], repeat(COOL)))
+    assert rests == [0.05]
+    assert set(series_of(record).block_ns) == {CALL}
+    assert Flag.THROTTLED not in record.flags
+    assert record.spent_ns["waiting"] == 50 * MS
+    assert "throttled" not in record.settings
+
+
+def test_a_gpu_that_stays_throttled_is_measured_all_the_same_and_flagged(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    record, rests = on_board(backend, repeat(HOT), max_time_s=5.0)
+    assert record.status is Status.OK
+    assert Flag.THROTTLED in record.flags
+    assert "HwThermalSlowdown" in record.settings["throttled"]
+    assert "1200 of 1980 MHz" in record.settings["throttled"]
+    assert 0 < sum(rests) <= 0.2 * 5.0
+    assert rests == sorted(rests)
+    assert len(series_of(record).block_ns) >= BUDGET.min_samples
