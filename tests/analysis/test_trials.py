@@ -165,7 +165,8 @@ def test_the_yardstick_corrects_sample_by_sample_or_quartile_by_quartile():
 def test_contended_samples_give_no_estimate():
     found = one([10, 900, 20, 30], [False, True, False, False], yardstick_ns=[1, 300, 1, 1])
     assert found.estimates == {
-        Estimator.LOWER_QUARTILE: 15, Estimator.MEDIAN: 20, Estimator.CORRECTED_LOWER_QUARTILE: 15, Estimator.CORRECTED_MEDIAN: 20,
+        Estimator.LOWER_QUARTILE: 15, Estimator.MEDIAN: 20,
+        Estimator.CORRECTED_LOWER_QUARTILE: 15, Estimator.CORRECTED_MEDIAN: 20,
     }  # fmt: skip
 
 

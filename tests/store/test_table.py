@@ -177,7 +177,10 @@ def test_a_table_of_an_older_schema_or_a_broken_one_is_read_from_the_journal(tmp
 def test_a_run_of_an_older_schema_without_a_journal_lacks_the_newer_columns(tmp_path):
     folder = make_run(tmp_path, FIRST, *MANY, seal=True)
     (folder / journal.JOURNAL).unlink()
-    for name, newer in (("records.parquet", ["energy_j", "energy_calls", "device_method"]), ("samples.parquet", ["yardstick_ns"])):
+    for name, newer in (
+        ("records.parquet", ["energy_j", "energy_calls", "device_method"]),
+        ("samples.parquet", ["yardstick_ns"]),
+    ):
         pq.write_table(pq.read_table(folder / name).drop_columns(newer), folder / name)
     records, blocks = table.load(tmp_path), table.samples(tmp_path)
     assert (dtypes(records), dtypes(blocks)) == (expected_dtypes(RECORD_COLUMNS), expected_dtypes(SAMPLE_COLUMNS))
