@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.execute import run
-    from harness.review import load, report, samples, summary
+    from harness.review import compare, load, report, samples, summary
 
-__all__ = ["load", "report", "run", "samples", "summary"]
+__all__ = ["compare", "load", "report", "run", "samples", "summary"]
 
 _HOMES = {"run": "harness.execute", "load": "harness.review", "samples": "harness.review", "summary": "harness.review",
-          "report": "harness.review"}  # fmt: skip
+          "compare": "harness.review", "report": "harness.review"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

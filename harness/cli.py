@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.record import Run
 
-FAILED_CELLS, USAGE, INTERRUPTED = 5, 2, 130
+FAILED_CELLS, SLOWER, USAGE, INTERRUPTED = 5, 4, 2, 130
 
 app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
@@ -43,6 +43,16 @@ class ShowFormat(StrEnum):
     MD = "md"
     CSV = "csv"
     JSON = "json"
+
+
+class CompareFormat(StrEnum):
+    """How `compare` prints."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+    JUNIT = "junit"
 
 
 class ExportFormat(StrEnum):
@@ -83,6 +93,7 @@ def run(
     threads: Annotated[int | None, typer.Option(help="Threads of every cell; 0 is all cores.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take in one trial.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
+    aa: Annotated[bool, typer.Option("--aa", help="Every cell twice: what this machine's noise makes of equals.")] = False,
     resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
@@ -90,7 +101,7 @@ def run(
     from harness.ask.selection import Selection
 
     if resume:
-        others = (suite, tag, backend, device, direction, axis, keyword, trials, threads, timeout, seed, quick, dry_run)
+        others = (suite, tag, backend, device, direction, axis, keyword, trials, threads, timeout, seed, quick, dry_run, aa)
         if any(value for value in others):
             raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
         folder = _folder(out, resume)
@@ -107,12 +118,12 @@ def run(
     )  # fmt: skip
     if dry_run:
         for one in loaded:
-            _print_plan(*execute.prepare(one, selection, seed))
+            _print_plan(*execute.prepare(one, selection, seed, aa))
         return
     command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
     for one in loaded:
         measured = _watched(lambda watcher, one=one: execute.execute(
-            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command
+            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, aa=aa
         ))  # fmt: skip
         failed |= _finish(out / "runs" / measured.id, reports, report)
     if failed:
@@ -186,6 +197,35 @@ def show(
         _out().print(screen.closing(summary) if by else screen.cells_table(summary))
     else:
         sys.stdout.write(exchange.render(summary, format.value))
+
+
+@app.command(epilog="Example: convbench compare latest~1 latest")
+def compare(
+    base: Annotated[str, typer.Argument(help="The run to compare with: an id, a path, latest or latest~1.")],
+    new: Annotated[str, typer.Argument(help="The run to be judged.")],
+    out: Out = Path("results"),
+    format: Annotated[
+        CompareFormat, typer.Option(help="table for people; md, csv and json carry every column; junit is for CI.")
+    ] = CompareFormat.TABLE,
+) -> None:
+    """Compare two runs cell by cell. Exit code 4 if any cell is slower, 0 if none."""
+    from harness import review, screen
+    from harness.analysis.compare import Verdict
+    from harness.store import exchange
+
+    compared = review.compare(*(review.load(_folder(out, run)) for run in (base, new)))
+    if format is CompareFormat.TABLE:
+        _out().print(screen.comparison(compared))
+    elif format is CompareFormat.JUNIT:
+        sys.stdout.write(review.junit_of(compared))
+    else:
+        sys.stdout.write(exchange.render(compared, format.value))
+    messages = _err()
+    messages.print(screen.verdicts(compared), markup=False)
+    noise = compared.attrs["noise"]
+    messages.print(f"A/A noise of run {noise}" if noise else screen.NO_NOISE, markup=False, soft_wrap=True)
+    if (compared["verdict"] == Verdict.SLOWER).any():
+        raise typer.Exit(SLOWER)
 
 
 @app.command(epilog="Example: convbench export latest --format parquet --to first.parquet")
@@ -314,7 +354,7 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
     from harness import review, screen, units
     from harness.execute import elapsed_s
-    from harness.record import Status
+    from harness.record import AA, Status
     from harness.store import journal
 
     run = journal.read_run(folder)
@@ -324,6 +364,11 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     console.print(screen.KEY)
     for line in screen.failures(summary):
         console.print(line, markup=False)
+    if AA in run.tags and (found := review.aa_noise(folder.parent.parent, run)):
+        if found[1].machine:
+            console.print(screen.aa_table(found[1]))
+        for line in screen.aa_lines(found[1]):
+            console.print(line, markup=False, soft_wrap=True)
     messages.print(f"wall time {units.wall(elapsed_s(run))}")
     measured = bool((summary["status"] == str(Status.OK)).any())
     if not measured:

@@ -23,7 +23,7 @@ from harness.backends import registry
 from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
 from harness.isolate.wire import Hello
-from harness.record import METHOD_VERSION, Environment, Progress, Record, Run, Status
+from harness.record import AA, METHOD_VERSION, Environment, Progress, Record, Run, Status
 from harness.spec import Device, Plan, Step
 from harness.store import journal, table
 
@@ -48,13 +48,19 @@ class Watcher:
         """A worker of a new environment is ready."""
 
 
-def run(suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, **overrides: Any) -> Run:
+def run(
+    suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, aa: bool = False,
+    **overrides: Any,
+) -> Run:  # fmt: skip
     """Measure a suite and return the sealed Run; its rows are `harness.load(out)`'s.
+
+    With `aa` every cell is measured twice, the second time by `<backend>@aa`, and the run is tagged so: `harness.compare`
+    takes the noise of the machine from it.
 
     `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
     and fields of the budget (`trials=1`). Raises UserError, SuiteError above all, before anything is measured.
     """
-    return execute(suites.load(suite), select(overrides), out=out, tags=tags, seed=seed)
+    return execute(suites.load(suite), select(overrides), out=out, tags=tags, seed=seed, aa=aa)
 
 
 def select(overrides: Mapping[str, Any]) -> Selection:
@@ -66,25 +72,26 @@ def select(overrides: Mapping[str, Any]) -> Selection:
     return Selection(axes=texts, keyword=keyword, threads=threads, budget=given)
 
 
-def prepare(suite: Suite, selection: Selection, seed: int) -> tuple[Plan, float]:
+def prepare(suite: Suite, selection: Selection, seed: int, aa: bool = False) -> tuple[Plan, float]:
     """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for."""
     narrowed = narrow(suite, selection)
-    plan = planning.plan(narrowed, discover(_concerned(narrowed)), seed)
+    plan = planning.plan(narrowed, discover(_concerned(narrowed)), seed, AA if aa else "")
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
-    watcher: Watcher | None = None, command: str = "",
+    watcher: Watcher | None = None, command: str = "", aa: bool = False,
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch."""
     with _alone():
-        plan, seconds = prepare(suite, selection, seed)
+        plan, seconds = prepare(suite, selection, seed, aa)
         started = datetime.now(UTC)
         run = Run(
             id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
             description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
-            method_version=METHOD_VERSION, seed=seed, command=command, started_at=started, tags=tuple(tags),
+            method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
+            tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)),
         )  # fmt: skip
         folder = journal.create(out, run)
         (folder / PLAN).write_text(codec.dumps(plan))

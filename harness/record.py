@@ -14,6 +14,10 @@ from harness.spec import Cell
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 2
 
+# The tag of a run that measures every cell twice, the second time under another name: torch and torch@aa. Whatever
+# differs between equals is the noise of the machine.
+AA = "aa"
+
 # A block is contended where its threads stood runnable but not running for more than this share of its wall time, while
 # threads of other processes ran for more than it. The first alone says nothing: frameworks wait for themselves.
 CONTENDED_SHARE = 0.01
@@ -320,6 +324,7 @@ _FACTS = {
     "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured."),
     "iterations": Column("Int64", "", "Calls in one sample."),
     "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time."),
+    "device_method": Column("string", "", "What device_ns was read from."),
     "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
     "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included."),
     "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during one call; missing: not measured."),
@@ -372,11 +377,29 @@ _FIGURES = {
     "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
     "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs only."),
     "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
-    "device_method": Column("string", "", "What device_ns was read from."),
     "contended_share": Column("float64", "", "Share of the samples left out as contended; missing: not measured."),
 }  # fmt: skip
 
-COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES}
+_COMPARED = {
+    "verdict": Column("string", "", "slower, faster, no_change or uncertain; only_base or only_new for a cell that one run lacks."),
+    "why": Column("string", "", "Why there is no verdict; empty where there is one."),
+    "ratio": Column("float64", "", "Time of new over base: the geometric mean of the trials' ratios; missing: one of them has no figure."),
+    "ratio_low": Column("float64", "", "Lower end of the 95 % t-interval of ratio on the logs, paired by trial; missing: under 2 pairs."),
+    "ratio_high": Column("float64", "", "Upper end of it."),
+    "estimator": Column("string", "", "What was compared: the median, or what this machine's A/A noise says is quieter for the cell."),
+    "aa_noise": Column("float64", "", "What equals differ by on this machine, as a log-ratio of one trial; missing: no A/A run knows this cell."),
+    "pairs": Column("int64", "", "Trials that both runs have."),
+    "base_median_ns": Column("float64", "ns", "median_ns of base."),
+    "new_median_ns": Column("float64", "ns", "median_ns of new."),
+    "base_status": Column("string", "", "Status of the cell in base; empty where base lacks it."),
+    "new_status": Column("string", "", "Status of the cell in new; empty where new lacks it."),
+    "base_flags": Column("string", "", "Flags of the cell in base, joined by commas."),
+    "new_flags": Column("string", "", "Flags of the cell in new, joined by commas."),
+    "base_run_id": Column("string", "", "The run that is compared with."),
+    "new_run_id": Column("string", "", "The run that is compared."),
+}  # fmt: skip
+
+COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED}
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
@@ -391,3 +414,4 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "threads_used", "effective_cores", "yardstick_ratio", "corrected_ns", "contended_share", "steal_ns",
     "check_method", "max_rel_err", "tolerance", "started_at", "environment_id", "machine_id",
 )  # fmt: skip
+COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)

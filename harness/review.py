@@ -5,14 +5,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.analysis import ranking
+from harness import units
+from harness.analysis import compare as comparing
+from harness.analysis import noise, ranking
+from harness.analysis.compare import Side, Verdict
+from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
+from harness.analysis.trials import trials
 from harness.errors import RunNotFoundError
+from harness.record import AA, Run
 from harness.spec import Direction
-from harness.store import journal, table
+from harness.store import journal, junit, table
 from harness.store.table import load, samples
 
-__all__ = ["load", "page", "report", "samples", "summary", "write_page"]
+__all__ = ["aa_noise", "compare", "junit_of", "load", "page", "report", "samples", "summary", "write_page"]
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
@@ -30,10 +36,74 @@ def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.Data
     records, blocks = load(folder), samples(folder)
     if cells is not None:
         records, blocks = records[records["cell"].isin(cells)], blocks[blocks["cell"].isin(cells)]
-    summary = ranking.rank(summarize(records, blocks))
+    return _for_people(ranking.rank(summarize(records, blocks))), blocks
+
+
+def _for_people(frame: pd.DataFrame) -> pd.DataFrame:
     turn = {str(direction): number for number, direction in enumerate(Direction)}
-    order = summary.assign(turn=summary["direction"].map(turn)).sort_values(["workload", "turn", "backend", "mode", "cell"])
-    return summary.loc[order.index].reset_index(drop=True), blocks
+    order = frame.assign(turn=frame["direction"].map(turn)).sort_values(["workload", "turn", "backend", "mode", "cell"])
+    return frame.loc[order.index].reset_index(drop=True)
+
+
+def compare(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Time of `new` over `base`, a row per cell with COMPARISON_COLUMNS: records of `load`, each of one run, whole or filtered.
+
+    The noise of the machine is taken from the latest A/A run in the store of `new`; its id is in `attrs["noise"]`, which is
+    empty where there is none. Raises RunNotFoundError where a frame holds no run, or more than one.
+    """
+    before, after = _side(base), _side(new)
+    known = aa_noise(_store(new), after.run)
+    found = _for_people(comparing.compare(before, after, known[1].cells if known else None))
+    found.attrs = {"base": before.run.id, "new": after.run.id, "noise": known[0].id if known else ""}
+    return found
+
+
+def junit_of(comparison: pd.DataFrame) -> str:
+    """A comparison as JUnit XML: slower is a failure, and what has no verdict is skipped."""
+    outcomes = {Verdict.SLOWER: "failure", Verdict.FASTER: "passed", Verdict.NO_CHANGE: "passed"}
+    cases = [
+        junit.Case(
+            name=row.cell,
+            outcome=junit.Outcome(outcomes.get(row.verdict, "skipped")),
+            message=f"{row.verdict}: {row.why or units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)}",
+            time_s=None if pd.isna(row.new_median_ns) else row.new_median_ns / 1e9,
+        )
+        for row in comparison.itertuples()
+    ]
+    return junit.render(f"{comparison.attrs['new']} over {comparison.attrs['base']}", cases)
+
+
+def aa_noise(store: Path, run: Run) -> tuple[Run, Noise] | None:
+    """The latest A/A run of a store by the method of `run` on its machine, and the noise by it; None where there is none."""
+    machines = {environment.machine_id for environment in run.environments}
+    for other in reversed(table.runs(store)):
+        here = machines & {environment.machine_id for environment in other.environments}
+        if AA in other.tags and here and other.method_version == run.method_version:
+            found = noise.measure(_side(load(store / "runs" / other.id)))
+            if len(found.cells):
+                return other, found
+    return None
+
+
+def _side(records: pd.DataFrame) -> Side:
+    folder = _folder(records, "a comparison is of one run with another")
+    blocks = samples(folder)
+    blocks = blocks[blocks["cell"].isin(records["cell"].unique())]
+    return Side(summarize(records, blocks), trials(blocks), journal.read_run(folder))
+
+
+def _folder(frame: pd.DataFrame, rule: str) -> Path:
+    """The folder of the one run that a frame holds. Raises RunNotFoundError, which states the rule, for none or several."""
+    ids = frame["run_id"].unique()
+    if len(ids) != 1:
+        raise RunNotFoundError(f"{rule}; this frame holds {len(ids)}")
+    store = Path(frame.attrs.get("store", "results"))
+    return store if (store / journal.RUN).is_file() else table.find(store, ids[0])
+
+
+def _store(records: pd.DataFrame) -> Path:
+    """The store that the run of a frame stands in."""
+    return _folder(records, "a comparison is of one run with another").resolve().parent.parent
 
 
 def page(folder: Path, cells: Collection[str] | None = None) -> str:
@@ -59,10 +129,7 @@ def report(df: pd.DataFrame, path: str | Path) -> Path:
 
     Raises RunNotFoundError where `df` holds no run, or more than one.
     """
-    ids = df["run_id"].unique()
-    if len(ids) != 1:
-        raise RunNotFoundError(f"a report shows one run; this frame holds {len(ids)}")
-    text = page(table.find(df.attrs.get("store", "results"), ids[0]), set(df["cell"]))
+    text = page(_folder(df, "a report shows one run"), set(df["cell"]))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ Progress is drawn only when told to, between blocks, while the worker waits: the
 terminal it is one plain line per cell.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
+from harness.analysis.compare import REMEDY, Verdict
+from harness.analysis.noise import Noise
 from harness.execute import Watcher
 from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Cell, Plan, Step
@@ -160,6 +163,63 @@ def cells_table(summary: pd.DataFrame) -> Table:
             units.ratio(row.vs_best), cores, Text(told),
         )  # fmt: skip
     return table
+
+
+NO_NOISE = f"no A/A noise is known for this machine: {REMEDY}"
+_VERDICT_STYLES = {Verdict.SLOWER: "bold red", Verdict.FASTER: "bold green", Verdict.NO_CHANGE: "", Verdict.UNCERTAIN: "yellow"}
+
+
+def comparison(compared: pd.DataFrame) -> Table:
+    """A line per cell: both medians, what new takes over base, the verdict, and why there is none."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("cell", overflow="fold")
+    for title in ("base", "new", "ratio"):
+        table.add_column(title, justify="right")
+    table.add_column("verdict")
+    table.add_column("by, or why", overflow="fold")
+    for row in compared.itertuples():
+        verdict = Verdict(row.verdict)
+        by = row.estimator.replace("_", " ")
+        table.add_row(
+            row.cell, units.duration(row.base_median_ns), units.duration(row.new_median_ns),
+            units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high),
+            Text(verdict.replace("_", " "), _VERDICT_STYLES.get(verdict, "dim")), Text(row.why or by),
+        )  # fmt: skip
+    return table
+
+
+def verdicts(compared: pd.DataFrame) -> str:
+    """How many cells have each verdict, in one line."""
+    counts = compared["verdict"].value_counts()
+    return ", ".join(f"{counts[verdict]} {verdict.replace('_', ' ')}" for verdict in Verdict if verdict in counts) or "no cells"
+
+
+def aa_table(noise: Noise) -> Table:
+    """What the equals of an A/A run differ by, a line per estimator."""
+    rows = [
+        (each.replace("_", " "), units.percent(math.expm1(value)), f"{noise.quietest[each]} pairs")
+        for each, value in noise.machine.items()
+    ]
+    return listing(("estimator", "A/A noise", "quietest in"), rows)
+
+
+def aa_lines(noise: Noise) -> list[str]:
+    """What an A/A run says of verdicts on this machine, in sentences."""
+    pairs, barred = len(noise.cells), int(noise.cells["barred"].sum())
+    told = f"A/A: {pairs} pairs of equals, {barred} under a flag that bars a verdict"
+    if noise.judged:
+        share = units.percent(noise.differences / noise.judged)
+        told += f"; of {noise.judged} judged, {noise.differences} were called different ({share})"
+    else:
+        told += "; none could be judged: that takes 2 trials and 2 pairs without such a flag"
+    lines = [told]
+    effects = noise.cells.loc[~noise.cells["barred"].astype(bool), "smallest_effect"].dropna()
+    if noise.smallest_effect is not None and len(effects):
+        lines.append(
+            f"A slowdown of {units.percent(noise.smallest_effect)} is found in 9 of 10 comparisons of {noise.trials} trials "
+            f"(by cell: {units.percent(effects.min())} to {units.percent(effects.max())})"
+        )
+    return lines
 
 
 def listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

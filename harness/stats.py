@@ -47,7 +47,8 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> Interval | N
 
 
 @functools.cache
-def _t_quantile(probability: float, degrees_of_freedom: int) -> float:
+def t_quantile(probability: float, degrees_of_freedom: int) -> float:
+    """The value that Student's t stays under with this probability."""
     from scipy.stats import t
 
     return float(t.ppf(probability, degrees_of_freedom))
@@ -61,7 +62,7 @@ def log_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interva
     if len(values) < 2:
         raise ValueError(f"a t-interval needs at least 2 values, got {len(values)}")
     logs = np.log(np.asarray(values, dtype=float))
-    half = _t_quantile((1 + confidence) / 2, len(logs) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    half = t_quantile((1 + confidence) / 2, len(logs) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
     centre = float(logs.mean())
     return Interval(math.exp(centre - half), math.exp(centre + half))
 

@@ -85,6 +85,12 @@ def ratio(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None or math.isnan(value) else f"{_significant(value, digits)}×"
 
 
+def ratio_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A factor with the bounds of its interval: `1.25× (1.20× to 1.31×)`."""
+    known = low is not None and high is not None and not math.isnan(low) and not math.isnan(high)
+    return f"{ratio(value)} ({ratio(low)} to {ratio(high)})" if known else ratio(value)
+
+
 def percent(share: float | None) -> str:
     """A share with one decimal: `12.5 %`."""
     return MISSING if share is None or math.isnan(share) else f"{100 * share:.1f} %".replace("-", "−")

@@ -33,10 +33,12 @@ def series(
     iterations: int = 1,
     kind: SeriesKind = SeriesKind.LATENCY,
     others_ns: Sequence[int] | None = None,
+    yardstick_ns: Sequence[int] = (),
+    method: str = "",
 ) -> Series:
     """A series that stopped because its interval was narrow enough; others ran as long as it did unless told otherwise."""
     others = (block_ns if delay_ns else ()) if others_ns is None else others_ns
-    return Series(kind, iterations, tuple(block_ns), tuple(delay_ns), tuple(others), "interval")
+    return Series(kind, iterations, tuple(block_ns), tuple(delay_ns), tuple(others), "interval", tuple(yardstick_ns), method)
 
 
 def samples(*found: Series, **overrides: Any) -> Samples:

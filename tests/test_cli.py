@@ -1,14 +1,21 @@
 """The command line: what is printed where, and the exit codes."""
 
+import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
+from harness.record import COMPARISON_COLUMNS
+from harness.store import journal, table
+from tests import builders
 from tests.test_execute import SUITE
 
 TIMEOUT_S = 120
@@ -107,6 +114,79 @@ def test_a_run_in_which_nothing_was_measured_fails(measured) -> None:
     assert "unsupported: numpy, 1 cell: numpy computes on the CPU only" in said.stdout
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with scripted runs: `base`, `slow`, a fifth slower, and `same`; then one of equals, told apart by 1 %."""
+    folder = tmp_path_factory.mktemp("stored")
+    runs = {"base": [1.0, 1.0, 1.0], "slow": [1.2, 1.2, 1.2], "same": [1.001, 0.999, 1.001]}
+    for day, (name, factors) in enumerate(runs.items(), start=1):
+        store(folder, f"2026030{day}-000000-{name}", {"torch": factors})
+    store(folder, "20260304-000000-equal", {"torch": [1.0] * 3, "torch@aa": [1.01, 0.99, 1.01]}, tags=("aa",))
+    return folder
+
+
+def store(folder: Path, id: str, factors: dict[str, list[float]], **overrides: Any) -> None:
+    """A sealed run whose trials take that times 1 ms, give or take 1 us."""
+    run = builders.run(id, environments=(builders.environment(),), **overrides)
+    path = journal.create(folder / "results", run)
+    with journal.Journal(path) as book:
+        for backend, trials in factors.items():
+            for trial, factor in enumerate(trials):
+                blocks, of = [round(1e6 * factor) + 1000 * trial] * 30, builders.cell(backend=backend)
+                book.append(builders.record(blocks, trial=trial, order=trial, of=of, run_id=id))
+        book.append(builders.environment())
+    journal.finish(path, dataclasses.replace(run, finished_at=builders.START))
+    table.seal(path)
+
+
+def test_compare_ends_with_4_where_a_cell_is_slower_and_names_the_noise(stored: Path) -> None:
+    said = convbench(stored, "compare", "20260301", "20260302")
+    assert said.returncode == 4, said.stderr
+    assert "1.20× (1.20× to 1.20×)" in said.stdout
+    assert said.stderr.splitlines() == ["1 slower", "A/A noise of run 20260304-000000-equal"]
+    faster = convbench(stored, "compare", "20260302", "20260301")
+    assert (faster.returncode, "faster" in faster.stdout) == (0, True)
+    same = convbench(stored, "compare", "20260301", str(stored / "results" / "runs" / "20260303-000000-same"))
+    assert (same.returncode, "no change" in same.stdout) == (0, True)
+
+
+def test_compare_prints_every_format(stored: Path) -> None:
+    def said(format: str) -> str:
+        return convbench(stored, "compare", "20260301", "20260302", "--format", format).stdout
+
+    (row,) = json.loads(said("json"))
+    assert row["verdict"] == "slower"
+    assert row["ratio"] == pytest.approx(1.2, abs=1e-3)
+    assert said("csv").splitlines()[0].split(",") == list(COMPARISON_COLUMNS)
+    assert said("md").splitlines()[0] == f"| {' | '.join(COMPARISON_COLUMNS)} |"
+    case = ElementTree.fromstring(said("junit").encode())[0][0]
+    assert case.get("name") == "conv/fprop/torch/eager/cpu/fp32/nchw/hot/t0"
+    assert case[0].tag == "failure"
+    assert case[0].get("message") == "slower: 1.20× (1.20× to 1.20×)"
+
+
+def test_without_an_aa_run_compare_says_how_to_get_one(stored: Path) -> None:
+    runs = [str(stored / "results" / "runs" / run) for run in ("20260301-000000-base", "20260302-000000-slow")]
+    other = stored / "other"
+    (other / "results").mkdir(parents=True)
+    for run in runs:
+        shutil.copytree(run, other / "results" / "runs" / Path(run).name)
+    said = convbench(other, "compare", "latest~1", "latest")
+    assert said.returncode == 0
+    assert said.stderr.splitlines()[-1] == "no A/A noise is known for this machine: convbench run SUITE --aa"
+    assert "uncertain" in said.stdout
+
+
+def test_an_aa_run_ends_with_what_equals_differ_by(measured, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "results"))
+    said = convbench(measured[0], "run", "tiny", "--aa", "-k", "fprop", "--trials", "2", "--no-report", *out)
+    assert said.returncode == 0, said.stderr
+    assert "A/A: 2 pairs of equals" in said.stdout
+    assert "numpy@aa" in said.stdout
+    listed = convbench(measured[0], "run", "tiny", "--aa", "-k", "plain and fprop", "--dry-run").stdout
+    assert sorted(line.split("/")[2] for line in listed.splitlines()) == ["numpy", "numpy@aa"]
+
+
 def test_lists(measured) -> None:
     folder, _ = measured
     assert "tiny" in convbench(folder, "list", "suites").stdout
@@ -131,6 +211,8 @@ def test_lists(measured) -> None:
         (("show", "--sort", "speed"), ["speed", "median_ns"]),
         (("export", "latest", "--to", "x.xlsx"), ["x.xlsx", ".csv"]),
         (("list", "cells"), ["name a suite"]),
+        (("run", "--resume", "latest", "--aa"), ["--resume", "as it was planned"]),
+        (("compare", "latest", "latest~9"), ["latest~9"]),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_code_2(measured, arguments: tuple[str, ...], words: list[str]) -> None:
@@ -150,5 +232,5 @@ def test_a_failed_cell_gives_code_5_and_its_reason(measured, tmp_path: Path) -> 
 
 
 def test_every_command_has_help_with_an_example(measured) -> None:
-    for command in ("run", "list", "show", "export", "report"):
+    for command in ("run", "list", "show", "compare", "export", "report"):
         assert "Example: convbench" in convbench(measured[0], command, "--help").stdout

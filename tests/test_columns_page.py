@@ -2,8 +2,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
+from harness.record import COLUMNS, COMPARISON_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 
+FRAMES = (*RECORD_COLUMNS, *SAMPLE_COLUMNS, *SUMMARY_COLUMNS, *COMPARISON_COLUMNS)
 ROOT = Path(__file__).parents[1]
 
 
@@ -30,5 +31,5 @@ def test_a_stale_or_missing_page_is_told(tmp_path):
 
 def test_every_column_is_on_the_page_once_per_frame():
     rows = [line.split(" | ")[0] for line in (ROOT / "docs" / "columns.md").read_text().splitlines() if line.startswith("| `")]
-    assert rows == [f"| `{name}`" for name in (*RECORD_COLUMNS, *SAMPLE_COLUMNS, *SUMMARY_COLUMNS)]
-    assert set(COLUMNS) == {*RECORD_COLUMNS, *SAMPLE_COLUMNS, *SUMMARY_COLUMNS}
+    assert rows == [f"| `{name}`" for name in FRAMES]
+    assert set(COLUMNS) == set(FRAMES)

@@ -12,7 +12,7 @@ import harness
 from harness import execute, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
-from harness.errors import BusyError, SelectionError, SuiteError
+from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError
 from harness.execute import Watcher
 from harness.record import Record, Status
 from harness.store import journal, table
@@ -201,6 +201,48 @@ def test_a_worker_that_dies_costs_its_own_cell_only(
     assert rows.loc[("line", "wgrad"), "status"] == Status.CRASHED
     assert "SIGSEGV" in rows.loc[("line", "wgrad"), "reason"]
     assert (rows["status"] == "ok").sum() == len(rows) - 1
+
+
+def test_an_aa_run_measures_every_cell_twice_and_says_what_equals_differ_by(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    run = harness.run(tiny, out=tmp_path, direction="fprop", aa=True, tags=["nightly"])
+    assert run.tags == ("nightly", "aa")
+    records = harness.load(tmp_path)
+    assert records.groupby(["workload", "backend"]).size().to_dict() == {
+        (workload, backend): 3 for workload in ("line", "plain") for backend in ("numpy", "numpy@aa")
+    }
+    assert set(records["status"]) == {"ok"}
+    assert len({environment.id for environment in run.environments}) == 2
+    found = review.aa_noise(tmp_path, run)
+    assert found is not None
+    assert found[0].id == run.id
+    assert found[1].cells["cell"].str.contains("/numpy/").all()
+    assert len(found[1].cells) == 2
+    page = review.write_page(tmp_path / "runs" / run.id, tmp_path / "reports")
+    assert "numpy@aa" in page.read_text()
+
+
+def test_two_runs_are_compared_cell_by_cell_with_the_noise_of_the_latest_aa_run(
+    tiny: Path, alone: Path, tmp_path: Path
+) -> None:
+    first = harness.run(tiny, out=tmp_path, direction="fprop")
+    second = harness.run(tiny, out=tmp_path, keyword="plain and fprop")
+    base, new = (harness.load(tmp_path / "runs" / each.id) for each in (first, second))
+    alone_together = harness.compare(base, new)
+    assert alone_together.attrs == {"base": first.id, "new": second.id, "noise": ""}
+    assert alone_together["aa_noise"].isna().all()
+    assert dict(zip(alone_together["workload"], alone_together["pairs"], strict=True)) == {"line": 0, "plain": 3}
+    assert alone_together.set_index("workload").loc["line", "verdict"] == "only_base"
+
+    harness.run(tiny, out=tmp_path, direction="fprop", tags=["aa"])  # a tag alone makes no pairs
+    aa = harness.run(tiny, out=tmp_path, direction="fprop", aa=True)
+    everything = harness.load(tmp_path)
+    found = harness.compare(*(everything[everything["run_id"] == each.id] for each in (first, second)))
+    assert found.attrs["noise"] == aa.id
+    assert found.set_index("workload").loc["plain", "aa_noise"] > 0
+    only_line = harness.compare(base[base["workload"] == "line"], new)
+    assert set(only_line["verdict"]) == {"only_base", "only_new"}
+    with pytest.raises(RunNotFoundError, match="a comparison is of one run with another; this frame holds 4"):
+        harness.compare(everything, new)
 
 
 def test_run_json_says_what_was_asked(tiny: Path, alone: Path, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
 
-from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Column, Flag, Status
+from harness.record import COLUMNS, COMPARISON_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Column, Flag, Status
 from harness.spec import Direction, Layout, Mode, Optimizer, Precision
 
-FRAMES = {"record": RECORD_COLUMNS, "sample": SAMPLE_COLUMNS, "summary": SUMMARY_COLUMNS}
-UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte"}
+FRAMES = {"record": RECORD_COLUMNS, "sample": SAMPLE_COLUMNS, "summary": SUMMARY_COLUMNS, "comparison": COMPARISON_COLUMNS}
+UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte", "_mhz": "MHz", "_c": "degC"}
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -64,7 +64,8 @@ def test_no_two_flags_say_the_same():
 
 def test_what_bars_a_verdict():
     assert {flag for flag in Flag if flag.bars_verdict} == {
-        Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.DRIFT,
+        Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.THROTTLED, Flag.RECOMPILED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES,
+        Flag.BIMODAL, Flag.DRIFT,
     }  # fmt: skip
 
 

@@ -123,3 +123,10 @@ def test_an_interval_is_half_its_width_over_its_centre():
 @pytest.mark.parametrize("bounds", [(None, 1, 2), (1, None, 2), (1, 1, None), (math.nan, 1, 2), (1, math.nan, 2), (0, 0, 0)])
 def test_an_interval_without_bounds_or_centre_is_missing(bounds: tuple[float | None, ...]):
     assert units.interval(*bounds) == MISSING
+
+
+def test_a_ratio_stands_with_the_bounds_of_its_interval():
+    assert units.ratio_interval(1.25, 1.2, 1.312) == "1.25× (1.20× to 1.31×)"
+    assert units.ratio_interval(2.0, None, None) == "2.00×"
+    assert units.ratio_interval(2.0, math.nan, math.nan) == "2.00×"
+    assert units.ratio_interval(math.nan, math.nan, math.nan) == "–"

@@ -20,7 +20,8 @@ def rank(summary: pd.DataFrame, unranked: frozenset[str] = UNRANKED) -> pd.DataF
     mark, and say how far to trust it.
     """
     timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna()
-    ranked = (timed & ~summary["backend"].isin(unranked)).to_numpy(dtype=bool)
+    adapter = summary["backend"].str.split("@").str[0]  # numpy@aa is numpy under another name
+    ranked = (timed & ~adapter.isin(unranked)).to_numpy(dtype=bool)
     cells = summary[ranked].reset_index(drop=True)
     fastest = cells.groupby(SAME, sort=False)["median_ns"].transform("idxmin").to_numpy(dtype=np.int64)
     median = cells["median_ns"].to_numpy()

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from harness import flops, stats
-from harness.analysis.trials import Key, Trial, trials
-from harness.record import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, Flag, Status
+from harness.analysis.trials import Estimator, Key, Trial, medians, trials
+from harness.record import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, Flag, SeriesKind, Status
 from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
 
 # The most serious first: a cell has the status of its worst trial.
@@ -35,8 +35,12 @@ FLOP_DISAGREE = 0.01
 
 # Of the columns that both frames have some are measured anew in each trial, some merged in a way of their own; of the
 # others the first that says something counts.
-_MEDIANS = ("first_call_ns", "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes")
-_MERGED = {"status", "reason", "flags", "max_rel_err", "started_at", "steal_ns", *_MEDIANS}
+_MEDIANS = (
+    "first_call_ns", "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes",
+    "gpu_clock_mhz", "gpu_temperature_c",
+)  # fmt: skip
+_JOINED = ("flags", "gpu_throttle_reasons")  # names joined by commas: what one trial names counts
+_MERGED = {"status", "reason", "max_rel_err", "started_at", "steal_ns", *_MEDIANS, *_JOINED}
 _FACTS = tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and name not in _MERGED)
 
 Row = dict[str, Any]  # a row of a frame in the making, by the names of columns
@@ -46,11 +50,12 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """One row per run and cell with SUMMARY_COLUMNS, by run id and then by first measurement; dtypes as COLUMNS says.
 
     Takes the frames of `store.table.load` and `samples`, or any selection of their rows. What nothing measures is missing.
+    `corrected_ns` refers to the yardsticks of the cells that are in both.
     """
-    found = trials(samples)
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in records.sort_values(["run_id", "order"], kind="stable").to_dict("records"):
         cells.setdefault((row["run_id"], row["cell"]), []).append(row)
+    found = _clocked(cells, samples)
     rows = [_summary_row(of_cell, found) for of_cell in cells.values()]
     columns = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in SUMMARY_COLUMNS}
     summary = pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
@@ -58,11 +63,36 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-def _summary_row(rows: Sequence[Row], found: dict[Key, Trial]) -> Row:
+class _Clocked(NamedTuple):
+    """What the samples say: of calls by run, trial and cell, of the yardstick by run and number of threads."""
+
+    trials: dict[Key, Trial]
+    throughput_ns: dict[Key, float]
+    device_ns: dict[Key, float]
+    references_ns: dict[tuple[str, int], float]
+
+
+def _clocked(cells: dict[tuple[str, str], list[Row]], samples: pd.DataFrame) -> _Clocked:
+    found = trials(samples)
+    readings: dict[tuple[str, int], list[np.ndarray]] = {}
+    for rows in cells.values():
+        keys = [_key(row) for row in rows if row["device"] == "cpu"]
+        of_cell = [found[key].yardstick_ns for key in keys if key in found and len(found[key].yardstick_ns)]
+        if of_cell:
+            readings.setdefault((rows[0]["run_id"], rows[0]["threads"]), []).extend(of_cell)
+    references = {key: float(np.quantile(np.concatenate(arrays), 0.25)) for key, arrays in readings.items()}
+    return _Clocked(found, medians(samples, SeriesKind.THROUGHPUT), medians(samples, SeriesKind.DEVICE), references)
+
+
+def _key(row: Row) -> Key:
+    return row["run_id"], row["trial"], row["cell"]
+
+
+def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
     """The summary of one cell from its records, in the order of measuring; a column that it does not name is missing."""
     worst = min(rows, key=lambda row: SERIOUSNESS.index(row["status"]))
     clocked = [row for row in rows if row["status"] == Status.OK]
-    timed = [found[key] for row in clocked if (key := (row["run_id"], row["trial"], row["cell"])) in found]
+    timed = [found.trials[key] for key in map(_key, clocked) if key in found.trials]
     summary = {
         **{name: _first_known(row[name] for row in rows) for name in _FACTS},
         "status": worst["status"],
@@ -75,9 +105,13 @@ def _summary_row(rows: Sequence[Row], found: dict[Key, Trial]) -> Row:
     }
     shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"])
     summary |= shape._asdict()
-    flags = {flag for row in rows for flag in row["flags"].split(",") if flag}
+    flags = set(_names(row["flags"] for row in rows))
+    summary["gpu_throttle_reasons"] = ",".join(_names(row["gpu_throttle_reasons"] for row in rows))
     if worst["status"] == Status.OK:
         summary |= _measured(clocked, shape.result_bytes) | _figure(timed, shape)
+        summary |= _corrected(timed, found.references_ns.get((summary["run_id"], summary["threads"])))
+        summary["throughput_ns"] = _median(found.throughput_ns.get(key) for key in map(_key, clocked))
+        summary["device_ns"] = _median(found.device_ns.get(key) for key in map(_key, clocked))
         flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], summary["direction"], shape)
     return summary | {"flags": ",".join(flag for flag in Flag if flag in flags)}
 
@@ -85,6 +119,11 @@ def _summary_row(rows: Sequence[Row], found: dict[Key, Trial]) -> Row:
 def _known(values: Iterable[Any]) -> list[Any]:
     """The values that are neither missing nor empty text."""
     return [value for value in values if value is not None and value == value and value != ""]  # NaN is unequal to itself
+
+
+def _names(texts: Iterable[str]) -> list[str]:
+    """The names that stand in any of the texts, which join them by commas; each once."""
+    return list(dict.fromkeys(name for text in texts for name in text.split(",") if name))
 
 
 def _first_known(values: Iterable[Any]) -> Any:
@@ -120,16 +159,18 @@ def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Sh
 
 
 def _measured(rows: Sequence[Row], result_bytes: float) -> Row:
-    """What the records of the ok trials hold beside the samples: times in ns and memory in bytes, over the trials."""
+    """What the records of the ok trials hold beside the samples: times in ns, bytes, joules and more, over the trials."""
     measured = {name: _median(row[name] for row in rows) for name in _MEDIANS}
     side = "host" if rows[0]["device"] == "cpu" else "device"
     base, peak = measured[f"{side}_base_bytes"], measured[f"{side}_peak_bytes"]
     wall_ns = sum(_known(row["wall_ns"] for row in rows))
     steal_ns = _known(row["steal_ns"] for row in rows)
+    powered = [row for row in rows if len(_known([row["energy_j"], row["energy_calls"]])) == 2 and row["energy_calls"]]
     return measured | {
         "workspace_bytes": max(peak - base - result_bytes, 0.0) if base is not None and peak is not None else None,
         "effective_cores": sum(_known(row["cpu_ns"] for row in rows)) / wall_ns if wall_ns else None,
         "steal_ns": sum(steal_ns) if steal_ns else None,
+        "energy_per_call_j": _median(row["energy_j"] / row["energy_calls"] for row in powered),
     }
 
 
@@ -160,6 +201,15 @@ def _figure(timed: Sequence[Trial], shape: _Shape) -> Row:
         if any(trial.measured for trial in timed)
         else None,
     }
+
+
+def _corrected(timed: Sequence[Trial], reference_ns: float | None) -> Row:
+    """The time of a call over the yardstick beside it, and that in ns; nothing where a trial has no yardstick."""
+    ratios = [trial.estimates.get(Estimator.CORRECTED_MEDIAN) for trial in timed]
+    if reference_ns is None or not ratios or None in ratios:
+        return {}
+    ratio = _median(ratios)
+    return {"yardstick_ratio": ratio, "corrected_ns": ratio * reference_ns if ratio is not None else None}
 
 
 def _interval(timed: Sequence[Trial], median: float) -> tuple[stats.Interval | None, str]:

@@ -3,7 +3,10 @@
 Arrays in, numbers out. How trials become the figure of a cell is `summary`'s business.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -19,8 +22,26 @@ DRIFT = 0.03
 OUTLIER_IQRS = 3.0
 OUTLIER_SHARE = 0.05
 AUTOCORRELATION = 0.5
+BIMODAL_SHARE = 0.10  # of the samples must lie on either side of the gap
+BIMODAL_APART = 0.05  # in the log: nearer than this, a figure that could stand for either mode is good enough
+# Ashman's D must exceed 4.2 + 150 / n: so do < 1 of 1000 normal, lognormal, uniform, exponential trials of n = 10 to 1000.
+BIMODAL_D, BIMODAL_D_TIMES_N = 4.2, 150
 
 Key = tuple[str, int, str]  # run_id, trial, cell
+
+
+class Estimator(StrEnum):
+    """What may stand for the time of a call in one trial. The corrected ones are in yardsticks, the others in ns."""
+
+    MEDIAN = "median"
+    LOWER_QUARTILE = "lower_quartile"
+    CORRECTED_MEDIAN = "corrected_median"
+    CORRECTED_LOWER_QUARTILE = "corrected_lower_quartile"
+
+    @property
+    def corrected(self) -> bool:
+        """Whether it is a ratio to the yardstick."""
+        return self in (Estimator.CORRECTED_MEDIAN, Estimator.CORRECTED_LOWER_QUARTILE)
 
 
 @dataclass(frozen=True)
@@ -28,6 +49,8 @@ class Trial:
     """The latency samples of one cell in one trial. `call_ns` are those that the figure is made from, as time per call.
 
     `clean` and `contended` count the samples; without a witness (`measured` is False) all of them pass for clean.
+    `yardstick_ns` are the readings of the yardstick, each once, and none where none was timed; `estimates` holds what can be
+    estimated then, `median_ns` among it.
     """
 
     call_ns: np.ndarray
@@ -38,17 +61,36 @@ class Trial:
     median_ns: float
     interval: stats.Interval | None
     flags: frozenset[Flag]
+    yardstick_ns: np.ndarray
+    estimates: Mapping[Estimator, float]
 
 
 def trials(samples: pd.DataFrame) -> dict[Key, Trial]:
     """The latency samples of a samples frame by run, trial and cell; an empty series has no entry."""
     arrays = [samples[name].to_numpy(dtype=np.int64) for name in ("iterations", "index", "block_ns")]
     arrays += [samples["contended"].to_numpy(dtype=bool), samples["run_delay_ns"].notna().to_numpy(dtype=bool)]
-    return {key: trial(*(array[rows] for array in arrays)) for key, rows in _latency_rows(samples).items()}
+    arrays.append(samples["yardstick_ns"].to_numpy(dtype=float, na_value=np.nan))
+    found = _rows(samples, SeriesKind.LATENCY)
+    return {key: trial(*(array[rows] for array in arrays)) for key, rows in found.items()}
 
 
-def _latency_rows(samples: pd.DataFrame) -> dict[Key, np.ndarray | slice]:
-    """The rows of each latency series.
+def medians(samples: pd.DataFrame, kind: SeriesKind) -> dict[Key, float]:
+    """The median time of one call in ns of each series of that kind, over the samples that count, by run, trial and cell."""
+    iterations, block_ns = (samples[name].to_numpy(dtype=np.int64) for name in ("iterations", "block_ns"))
+    contended = samples["contended"].to_numpy(dtype=bool)
+    return {
+        key: float(np.median((block_ns[rows] / iterations[rows])[_used(contended[rows])]))
+        for key, rows in _rows(samples, kind).items()
+    }
+
+
+def _used(contended: np.ndarray) -> np.ndarray:
+    """Which samples count: the clean ones, and all where none is clean; the engine has raised a flag for that."""
+    return np.ones(len(contended), dtype=bool) if contended.all() else ~contended
+
+
+def _rows(samples: pd.DataFrame, kind: SeriesKind) -> dict[Key, np.ndarray | slice]:
+    """The rows of each series of that kind.
 
     A frame has millions of rows and its keys are text; so only neighbours are compared, and only the first row of each
     stretch of equal keys is looked at. A frame in the store's order has one stretch per series.
@@ -66,35 +108,52 @@ def _latency_rows(samples: pd.DataFrame) -> dict[Key, np.ndarray | slice]:
     stretches: dict[Key, list[slice]] = {}
     columns = [samples[name].iloc[starts].tolist() for name in keys]
     for run_id, trial_number, cell, series, start, end in zip(*columns, starts, ends, strict=True):
-        if series == SeriesKind.LATENCY:
+        if series == kind:
             stretches.setdefault((run_id, trial_number, cell), []).append(slice(start, end))
     return {key: found[0] if len(found) == 1 else np.r_[tuple(found)] for key, found in stretches.items()}
 
 
 def trial(
-    iterations: np.ndarray, index: np.ndarray, block_ns: np.ndarray, contended: np.ndarray, measured: np.ndarray
+    iterations: np.ndarray,
+    index: np.ndarray,
+    block_ns: np.ndarray,
+    contended: np.ndarray,
+    measured: np.ndarray,
+    yardstick_ns: np.ndarray,
 ) -> Trial:
-    """One trial from its samples, one entry of each array per sample.
+    """One trial from its samples, one entry of each array per sample; NaN stands for no yardstick.
 
     Contended samples are left out; where no other is left all of them count, and the flag that the engine has raised
     for that says so.
     """
     order = np.argsort(index, kind="stable")
-    call_ns = (block_ns / iterations)[order]
-    clean = call_ns[~contended[order]]
-    used = clean if len(clean) else call_ns
-    quartiles = np.quantile(used, [0.25, 0.5, 0.75])
-    interval = stats.median_interval(used)
+    used = order[_used(contended[order])]
+    call_ns, beside_ns = (block_ns / iterations)[used], yardstick_ns[used]
+    clean = len(contended) - int(np.count_nonzero(contended))
+    quartiles = np.quantile(call_ns, [0.25, 0.5, 0.75])
+    interval = stats.median_interval(call_ns)
+    estimates = {Estimator.LOWER_QUARTILE: float(quartiles[0]), Estimator.MEDIAN: float(quartiles[1])}
+    if (beside_ns > 0).all():  # false for NaN: a series has a yardstick beside every sample or beside none
+        estimates[Estimator.CORRECTED_MEDIAN] = float(np.median(call_ns / beside_ns))
+        estimates[Estimator.CORRECTED_LOWER_QUARTILE] = float(quartiles[0] / np.quantile(beside_ns, 0.25))
     return Trial(
-        call_ns=used,
+        call_ns=call_ns,
         iterations=int(iterations.max()),
-        clean=len(clean),
-        contended=len(call_ns) - len(clean),
+        clean=clean,
+        contended=len(contended) - clean,
         measured=bool(measured.any()),
         median_ns=float(quartiles[1]),
         interval=interval,
-        flags=_flags(used, len(clean), quartiles, interval),
+        flags=_flags(call_ns, clean, quartiles, interval),
+        yardstick_ns=_readings(yardstick_ns[order]),
+        estimates=estimates,
     )
+
+
+def _readings(yardstick_ns: np.ndarray) -> np.ndarray:
+    """Each reading once: neighbouring samples share one, and how many do so says nothing of the machine."""
+    known = yardstick_ns[~np.isnan(yardstick_ns)]
+    return known[np.insert(known[1:] != known[:-1], 0, True)] if len(known) else known
 
 
 def _flags(call_ns: np.ndarray, clean: int, quartiles: np.ndarray, interval: stats.Interval | None) -> frozenset[Flag]:
@@ -103,6 +162,7 @@ def _flags(call_ns: np.ndarray, clean: int, quartiles: np.ndarray, interval: sta
     far = np.count_nonzero((call_ns < low - OUTLIER_IQRS * spread) | (call_ns > high + OUTLIER_IQRS * spread))
     raised = {
         Flag.FEW_SAMPLES: clean < FEW_SAMPLES,
+        Flag.BIMODAL: bimodal(call_ns),
         Flag.DRIFT: _drifts(call_ns, median, interval),
         Flag.NOISY: NOISY * median < spread <= VERY_NOISY * median,
         Flag.VERY_NOISY: spread > VERY_NOISY * median,
@@ -124,3 +184,30 @@ def _drifts(call_ns: np.ndarray, median: float, interval: stats.Interval | None)
     first, last = np.median([call_ns[:third], call_ns[-third:]], axis=1)
     moved = abs(last - first)
     return bool(moved > DRIFT * median and moved > 2 * (interval.high - interval.low))
+
+
+def bimodal(call_ns: np.ndarray) -> bool:
+    """Whether the times fall into two separated groups: the best split of their sorted logs is too good for one mode.
+
+    A split is as good as its Ashman's D, the distance of the two means over the root mean square of the two deviations
+    (Ashman, Bird and Zepf 1994, The Astronomical Journal 108, equation 5). The best of many splits of one mode is good as
+    well, the more so the fewer samples there are: hence a limit that falls with their number.
+    """
+    count = len(call_ns)
+    least = max(3, math.ceil(count * BIMODAL_SHARE))
+    if count < 2 * least or call_ns.min() <= 0:
+        return False
+    logs = np.log(np.sort(call_ns))
+    logs -= logs.mean()
+    below = np.arange(least, count - least + 1)
+    above = count - below
+    sums, squares = np.cumsum(logs)[below - 1], np.cumsum(logs * logs)
+    low, high = sums / below, -sums / above  # the logs sum to 0
+    apart = high - low
+    spread = _variance(squares[below - 1], low, below) + _variance(squares[-1] - squares[below - 1], high, above)
+    limit = BIMODAL_D + BIMODAL_D_TIMES_N / count
+    return bool(np.any((apart > BIMODAL_APART) & (2 * apart * apart > limit * limit * spread)))
+
+
+def _variance(squares: np.ndarray, mean: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.maximum(squares - count * mean * mean, 0.0) / (count - 1)

@@ -5,6 +5,7 @@ Nothing here looks at the machine: what was found, the seed and the number of co
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 from harness import flops
@@ -81,14 +82,17 @@ _NESTING: tuple[Callable[[Cell], object], ...] = (
 )
 
 
-def plan(suite: Suite, found: Found, seed: int) -> Plan:
+def plan(suite: Suite, found: Found, seed: int, twin: str = "") -> Plan:
     """The plan of a run. The same suite, machine and seed give the same plan; SelectionError as of `cells`.
+
+    With a `twin`, every cell comes twice: once more by `<backend>@<twin>`, the same adapter in a process of its own.
 
     Shuffled on every level, so that drift of the machine hits all alike, while what will be compared stays neighbours
     in time: per trial the rounds, in a round the workloads, in a workload its other axes, in those the backends and modes.
     """
     rng = random.Random(seed)
     every = cells(suite, found)
+    every += tuple(replace(cell, backend=f"{cell.backend}@{twin}") for cell in every if twin)
     ordered = [(trial, cell) for trial in range(suite.budget.trials) for cell in _shuffled(every, _NESTING, rng)]
     steps = tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered))
     return Plan(suite.name, steps, seed, suite.budget)

@@ -13,15 +13,31 @@ from harness.record import (
     COLUMNS,
     RECORD_COLUMNS,
     SAMPLE_COLUMNS,
+    SPENT,
     Check,
     Environment,
     Memory,
+    Power,
     Record,
     Samples,
     Series,
+    SeriesKind,
     contended,
 )
 from harness.spec import Cell
+
+_NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured
+
+
+def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The frame with the columns that were added to the schema since it was stored, each without a value.
+
+    Raises KeyError for one that is never missing: such a frame is no copy of any run.
+    """
+    absent = [name for name in columns if name not in frame]
+    if never := [name for name in absent if COLUMNS[name].dtype not in _NOTHING]:
+        raise KeyError(f"no column {never[0]}")
+    return frame.assign(**{name: pd.Series(_NOTHING[COLUMNS[name].dtype], index=frame.index) for name in absent})
 
 
 def conform(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -49,6 +65,7 @@ def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
     # One literal with the columns in the order of the schema: the place to look up where a column comes from.
     samples, memory, check = record.samples, record.memory, record.check
     first = samples.series[0] if samples and samples.series else None
+    device = [series for series in samples.series if series.kind is SeriesKind.DEVICE] if samples else []
     return {
         "run_id": record.run_id,
         "suite": suite,
@@ -65,8 +82,11 @@ def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
         **_timed(samples),
         "iterations": first.iterations if first else None,
         "stopped_by": first.stopped_by if first else "",
+        "device_method": device[0].method if device else "",
         "flop_framework": record.flop_framework,
         **_remembered(memory),
+        **_powered(record.power),
+        **{f"spent_{step}_ns": (record.spent_ns or {}).get(step) for step in SPENT},
         "started_at": record.started_at,
         "environment_id": record.environment_id,
         "machine_id": machine_id,
@@ -112,6 +132,18 @@ def _remembered(memory: Memory | None) -> dict[str, Any]:
     }
 
 
+def _powered(power: Power | None) -> dict[str, Any]:
+    return {
+        "energy_j": power.energy_j if power else None,
+        "energy_calls": power.calls if power else None,
+        "energy_window_ns": power.window_ns if power else None,
+        "energy_method": power.source if power else "",
+        "gpu_clock_mhz": power.clock_mhz if power else None,
+        "gpu_temperature_c": power.temperature_c if power else None,
+        "gpu_throttle_reasons": ",".join(power.throttle_reasons) if power else "",
+    }
+
+
 def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per sample with SAMPLE_COLUMNS: by record, then by series, then in the order of measuring."""
     found = [(record, series) for record in records if record.samples for series in record.samples.series if series.block_ns]
@@ -126,6 +158,7 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
     block_ns = np.concatenate([np.array(series.block_ns, dtype=np.int64) for _, series in found])
     delay_ns = np.concatenate([_witnessed(series, series.run_delay_ns) for _, series in found])
     others_ns = np.concatenate([_witnessed(series, series.others_ns) for _, series in found])
+    yardstick_ns = np.concatenate([_witnessed(series, series.yardstick_ns) for _, series in found])
     frame = pd.DataFrame(
         {
             "run_id": spread((record.run_id for record, _ in found), object),
@@ -137,6 +170,7 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
             "block_ns": block_ns,
             "run_delay_ns": _whole(delay_ns),
             "others_ns": _whole(others_ns),
+            "yardstick_ns": _whole(yardstick_ns),
             "contended": contended(block_ns, delay_ns, others_ns),
         }
     )
@@ -144,7 +178,7 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _witnessed(series: Series, values: tuple[int, ...]) -> np.ndarray:
-    """One number of ns per block, NaN where it was not measured: the kernel tells for every block of a series or none."""
+    """One number of ns per block, NaN where it was not measured: a series has it for every block or for none."""
     count = len(series.block_ns)
     if not values:
         return np.full(count, np.nan)

@@ -151,7 +151,10 @@ def _sealed(folder: Path, kind: _Table) -> pd.DataFrame | None:
             made_from = (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"")
             if size is not None and made_from != str(size).encode():
                 return None
-            return frames.conform(file.read().to_pandas(), kind.columns)
+            frame = file.read().to_pandas()
+            if size is None:  # with a journal, that is read instead: it may tell what the older schema had no column for
+                frame = frames.complete(frame, kind.columns)
+            return frames.conform(frame, kind.columns)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:  # no Parquet, or that of an older schema

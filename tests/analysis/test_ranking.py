@@ -79,6 +79,10 @@ def test_what_failed_or_is_unranked_takes_no_part():
     assert list(ranked(*records[:2]).values()) == [False, False]
 
 
+def test_the_reference_under_another_name_is_not_ranked_either():
+    assert list(ranked(spread(10, 11, backend="numpy@aa"), spread(100, 110, backend="torch@aa")).values()) == [False, True]
+
+
 def test_a_time_without_the_status_ok_is_not_ranked():
     found = summarize(frames.records_frame([spread(10, 11)], [], "small"), frames.samples_frame([spread(10, 11)]))
     assert best(found).tolist() == [True]

@@ -1,11 +1,12 @@
 import math
+import statistics
 
 import pandas as pd
 import pytest
 
 from harness import stats
 from harness.analysis.summary import SERIOUSNESS, summarize
-from harness.record import COLUMNS, SUMMARY_COLUMNS, Check, Flag, Memory, Status
+from harness.record import COLUMNS, SUMMARY_COLUMNS, Check, Flag, Memory, Power, SeriesKind, Status
 from harness.spec import Device, Direction, Optimizer
 from harness.store import frames
 from tests.builders import START, cell, environment, failed, record, samples, series
@@ -264,3 +265,63 @@ def test_any_selection_of_rows_will_do_and_nothing_is_changed():
     assert summarize(records, sampled).attrs == {"store": "results"}
     pd.testing.assert_frame_equal(records, before[0])
     pd.testing.assert_frame_equal(sampled, before[1])
+
+
+def beside(block_ns, yardstick_ns, **where):
+    """A record of 30 samples of one length beside yardsticks of these lengths in turn."""
+    readings = [yardstick_ns[index * len(yardstick_ns) // 30] for index in range(30)]
+    return record(samples=samples(series([block_ns] * 30, yardstick_ns=readings)), **where)
+
+
+def test_the_corrected_time_refers_to_the_run_s_own_yardstick():
+    records = [beside(1000, [100]), beside(1200, [120], trial=1, order=1), beside(3000, [200], trial=2, order=2)]
+    found = row(*records)
+    assert found["yardstick_ratio"] == 10
+    # Readings 100, 120, 200, each once: the lower quartile is 110.
+    assert found["corrected_ns"] == pytest.approx(1100)
+    assert found["median_ns"] == 1200
+
+
+def test_the_reference_is_that_of_the_same_number_of_threads_and_run():
+    others = [
+        beside(1000, [400], of=cell(threads=1), order=3),
+        beside(1000, [50], run_id="20260302-023000-bbbb"),
+        beside(1000, [900], of=cell(device=Device("gpu")), order=4),
+    ]
+    found = summary(beside(1000, [100]), *others).set_index(["run_id", "device", "threads"])["corrected_ns"]
+    ours = "20260301-023000-aaaa"
+    assert found[ours, "cpu", 0] == 1000
+    assert found[ours, "cpu", 1] == 1000
+    assert found["20260302-023000-bbbb", "cpu", 0] == 1000
+    assert row(beside(1000, [100]), beside(500, [100, 80], trial=1, order=1))["corrected_ns"] == pytest.approx(
+        statistics.median([10, statistics.median([5, 500 / 80])]) * 90
+    )
+
+
+def test_a_trial_without_a_yardstick_leaves_the_cell_uncorrected():
+    assert row(beside(1000, [100]), record(trial=1, order=1))[["yardstick_ratio", "corrected_ns"]].isna().all()
+
+
+def test_throughput_and_device_time_are_medians_of_trials():
+    def of_trial(trial, throughput_ns, device_ns):
+        many = series([throughput_ns] * 5, iterations=10, kind=SeriesKind.THROUGHPUT)
+        device = series([device_ns] * 5, kind=SeriesKind.DEVICE, method="events")
+        return record(trial=trial, order=trial, samples=samples(series([100] * 30), many, device))
+
+    found = row(of_trial(0, 500, 30), of_trial(1, 700, 36), of_trial(2, 600, 31))
+    assert found[["median_ns", "throughput_ns", "device_ns", "device_method"]].tolist() == [100, 60, 31, "events"]
+    assert row(record())[["throughput_ns", "device_ns"]].isna().all()
+
+
+def test_energy_is_per_call_and_the_gpu_is_told_of():
+    powers = [
+        Power(3.0, 10**9, 100, "NVML", 1500, 60, ("SwPowerCap",)),
+        Power(8.0, 10**9, 200, "NVML", 1700, 64, ("SwPowerCap", "HwSlowdown")),
+        Power(None, None, None, "no counter"),
+    ]
+    found = row(*(record(trial=trial, order=trial, power=power) for trial, power in enumerate(powers)))
+    assert found["energy_per_call_j"] == pytest.approx((0.03 + 0.04) / 2)
+    names = ["energy_method", "gpu_clock_mhz", "gpu_temperature_c", "gpu_throttle_reasons"]
+    assert found[names].tolist() == ["NVML", 1600, 62, "SwPowerCap,HwSlowdown"]
+    unknown = row(record(power=powers[2]))
+    assert (math.isnan(unknown["energy_per_call_j"]), unknown["energy_method"]) == (True, "no counter")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analysis.trials import trial, trials
+from harness.analysis.trials import Estimator, bimodal, medians, trial, trials
 from harness.record import Flag, SeriesKind
 from harness.store import frames
 from tests.builders import cell, record, samples, series
@@ -12,10 +12,12 @@ from tests.builders import cell, record, samples, series
 KEY = ("20260301-023000-aaaa", 0, str(cell()))
 
 
-def one(block_ns, contended=None, iterations=1):
+def one(block_ns, contended=None, iterations=1, yardstick_ns=None):
     count = len(block_ns)
     hit = np.zeros(count, dtype=bool) if contended is None else np.array(contended)
-    return trial(np.full(count, iterations), np.arange(count), np.array(block_ns), hit, np.ones(count, dtype=bool))
+    beside = np.full(count, np.nan) if yardstick_ns is None else np.array(yardstick_ns, dtype=float)
+    index, measured = np.arange(count), np.ones(count, dtype=bool)
+    return trial(np.full(count, iterations), index, np.array(block_ns), hit, measured, beside)
 
 
 def flags(block_ns):
@@ -138,3 +140,85 @@ def test_the_order_of_the_rows_does_not_matter():
 def test_no_samples_no_trials():
     assert trials(of_records()) == {}
     assert trials(pd.concat([of_records(record([1]))]).head(0)) == {}
+
+
+# Estimators ---------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_yardstick_there_are_the_median_and_the_lower_quartile():
+    found = one([10, 20, 30, 40, 50])
+    assert found.estimates == {Estimator.LOWER_QUARTILE: 20, Estimator.MEDIAN: 30}
+    assert found.median_ns == 30
+    assert found.yardstick_ns.tolist() == []
+
+
+def test_the_yardstick_corrects_sample_by_sample_or_quartile_by_quartile():
+    # Ratios 10, 5, 15, 10, 10; quartiles 20 of the calls and 2 of the yardsticks.
+    found = one([10, 20, 30, 40, 50], yardstick_ns=[1, 4, 2, 4, 5])
+    assert found.estimates[Estimator.CORRECTED_MEDIAN] == 10
+    assert found.estimates[Estimator.CORRECTED_LOWER_QUARTILE] == 10
+    assert [each for each in found.estimates if each.corrected] == [
+        Estimator.CORRECTED_MEDIAN, Estimator.CORRECTED_LOWER_QUARTILE,
+    ]  # fmt: skip
+
+
+def test_contended_samples_give_no_estimate():
+    found = one([10, 900, 20, 30], [False, True, False, False], yardstick_ns=[1, 300, 1, 1])
+    assert found.estimates == {
+        Estimator.LOWER_QUARTILE: 15, Estimator.MEDIAN: 20,
+        Estimator.CORRECTED_LOWER_QUARTILE: 15, Estimator.CORRECTED_MEDIAN: 20,
+    }  # fmt: skip
+
+
+def test_a_reading_that_samples_share_counts_once():
+    assert one([1] * 6, yardstick_ns=[7, 7, 7, 9, 9, 7]).yardstick_ns.tolist() == [7, 9, 7]
+
+
+def test_a_machine_twice_as_slow_moves_the_time_and_not_the_ratio():
+    drawn = np.random.default_rng(2).lognormal(7, 0.05, 60)
+    calm, loaded = one(drawn, yardstick_ns=np.full(60, 500.0)), one(2 * drawn, yardstick_ns=np.full(60, 1000.0))
+    for each in Estimator:
+        assert loaded.estimates[each] == pytest.approx(calm.estimates[each] * (1 if each.corrected else 2))
+
+
+def test_the_other_series_give_a_median_of_their_own():
+    many = series([400, 500, 900], [0, 0, 900], iterations=10, kind=SeriesKind.THROUGHPUT)
+    both = samples(series([100]), many, series([30, 34], kind=SeriesKind.DEVICE))
+    frame = of_records(record(samples=both), record([7], trial=1))
+    assert medians(frame, SeriesKind.THROUGHPUT) == {KEY: 45}
+    assert medians(frame, SeriesKind.DEVICE) == {KEY: 32}
+
+
+# Two modes ----------------------------------------------------------------------------------------------------------------
+
+UNIMODAL = {
+    "normal": lambda rng, shape: 1 + 0.05 * rng.standard_normal(shape),
+    "lognormal": lambda rng, shape: rng.lognormal(0, 0.3, shape),
+    "uniform": lambda rng, shape: 1 + 0.5 * rng.random(shape),
+    "exponential tail": lambda rng, shape: 1 + 0.1 * rng.exponential(size=shape),
+    "long exponential tail": lambda rng, shape: 1 + rng.exponential(size=shape),
+}
+
+
+@pytest.mark.parametrize("count", [10, 30, 100, 300, 1000])
+@pytest.mark.parametrize("shape", UNIMODAL)
+def test_one_mode_is_seldom_called_two(shape, count):
+    times = UNIMODAL[shape](np.random.default_rng(11), (1000, count))
+    assert sum(map(bimodal, times)) <= 2
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize(("count", "spread"), [(30, 0.005), (100, 0.01), (1000, 0.015)])
+def test_modes_a_tenth_apart_are_found(count, spread, share):
+    rng = np.random.default_rng(12)
+    for _ in range(50):
+        slow = rng.permutation(count) < share * count
+        assert Flag.BIMODAL in flags(1000 * np.where(slow, 1.1, 1.0) * rng.lognormal(0, spread, count))
+
+
+def test_what_is_no_second_mode():
+    assert not bimodal(np.array([1000.0] * 57 + [2000.0] * 3))  # 5 %: outliers
+    assert not bimodal(np.array([1000.0] * 30 + [1030.0] * 30))  # the ticks of a clock, or 3 % that do not matter
+    assert not bimodal(np.array([1000.0, 2000.0] * 2))
+    assert not bimodal(np.array([0.0] * 30 + [10.0] * 30))  # a clock that does not see the calls
+    assert bimodal(np.array([1000.0, 1060.0] * 30))

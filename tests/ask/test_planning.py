@@ -100,6 +100,14 @@ def test_the_seed_alone_decides(wide: Suite) -> None:
     assert (once.suite, once.seed, once.budget) == ("smoke", 7, wide.budget)
 
 
+def test_a_twin_of_every_cell_is_its_neighbour(wide: Suite) -> None:
+    once, twice = planning.plan(wide, FOUND, 5), planning.plan(wide, FOUND, 5, "aa")
+    names = [cell.backend for cell in twice.cells]
+    assert sorted(names) == sorted([*(cell.backend for cell in once.cells), *(f"{cell.backend}@aa" for cell in once.cells)])
+    assert {replace(cell, backend=cell.backend.removesuffix("@aa")) for cell in twice.cells} == set(once.cells)
+    assert len(twice) == 2 * len(once)
+
+
 def runs(steps: list[Step], key: object) -> list[object]:
     """The values of `key` in order, neighbours that are alike counted once."""
     return [value for value, _ in itertools.groupby(steps, key)]

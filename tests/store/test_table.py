@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import RunNotFoundError, UserError
-from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, Flag, Memory, SeriesKind, Status
+from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, Flag, Memory, Power, SeriesKind, Status
 from harness.spec import ConvSpec, Device, Direction, Layout, Optimizer
 from harness.store import journal, table
 from tests.builders import START, cell, environment, failed, record, run, samples, series
@@ -172,6 +172,37 @@ def test_a_table_of_an_older_schema_or_a_broken_one_is_read_from_the_journal(tmp
     (folder / journal.JOURNAL).unlink()
     with pytest.raises(UserError, match=r"records\.parquet is damaged, and there is no journal"):
         table.load(folder)
+
+
+def test_a_run_of_an_older_schema_without_a_journal_lacks_the_newer_columns(tmp_path):
+    folder = make_run(tmp_path, FIRST, *MANY, seal=True)
+    (folder / journal.JOURNAL).unlink()
+    for name, newer in (
+        ("records.parquet", ["energy_j", "energy_calls", "device_method"]),
+        ("samples.parquet", ["yardstick_ns"]),
+    ):
+        pq.write_table(pq.read_table(folder / name).drop_columns(newer), folder / name)
+    records, blocks = table.load(tmp_path), table.samples(tmp_path)
+    assert (dtypes(records), dtypes(blocks)) == (expected_dtypes(RECORD_COLUMNS), expected_dtypes(SAMPLE_COLUMNS))
+    assert records[["energy_j", "energy_calls"]].isna().all(axis=None)
+    assert records["device_method"].tolist() == [""] * 3
+    assert blocks["yardstick_ns"].isna().all()
+    pq.write_table(pq.read_table(folder / "records.parquet").drop_columns("trial"), folder / "records.parquet")
+    with pytest.raises(UserError, match="no column trial"):
+        table.load(folder)
+
+
+def test_power_steps_and_yardsticks_stand_in_the_frames(tmp_path):
+    power = Power(2.5, 10**9, 50, "NVML", 1500, 61, ("SwPowerCap", "HwSlowdown"))
+    timed = samples(series([10, 20], yardstick_ns=[5, 6]), series([7], kind=SeriesKind.DEVICE, method="events"))
+    make_run(tmp_path, FIRST, record(power=power, spent_ns={"sampling": 30, "check": 4}, samples=timed))
+    row = table.load(tmp_path).iloc[0]
+    names = ["energy_j", "energy_calls", "energy_window_ns", "energy_method", "gpu_clock_mhz", "gpu_temperature_c"]
+    assert row[names].tolist() == [2.5, 50, 1e9, "NVML", 1500, 61]
+    assert (row["gpu_throttle_reasons"], row["device_method"]) == ("SwPowerCap,HwSlowdown", "events")
+    assert row[["spent_sampling_ns", "spent_check_ns"]].tolist() == [30, 4]
+    assert pd.isna(row["spent_warmup_ns"])
+    assert table.samples(tmp_path)["yardstick_ns"].tolist() == [5, 6, pd.NA]
 
 
 def test_a_damaged_run_is_named_and_the_others_are_read(tmp_path):

@@ -1,0 +1,58 @@
+"""The sentences and tables of a comparison and of an A/A run."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from harness import screen
+from harness.analysis.compare import compare
+from tests.analysis.test_compare import QUIET, base, new, noise, side
+from tests.analysis.test_noise import measured, pair, ratios
+from tests.builders import cell
+
+
+def shown(table) -> str:
+    console = Console(file=io.StringIO(), width=220)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_a_comparison_shows_ratio_interval_verdict_and_reason():
+    other = cell(backend="jax")
+    found = compare(
+        side(*base(1000, 1000, 1000), *base(5, 5, 5, of=other)), side(*new(1200, 1210, 1190), *new(5, 9, 7, of=other)), QUIET
+    )
+    lines = shown(screen.comparison(found)).splitlines()
+    assert [part in lines[2] for part in ("1.000 µs", "1.200 µs", "1.20× (1.18× to 1.23×)", "slower", "median")] == [True] * 5
+    assert "is possible: more trials narrow that" in lines[3]
+    assert screen.verdicts(found) == "1 slower, 1 uncertain"
+    assert screen.verdicts(found.head(0)) == "no cells"
+
+
+def test_a_cell_of_one_run_has_a_dash_for_the_other():
+    line = shown(screen.comparison(compare(side(*base(1000)), side()))).splitlines()[2]
+    assert "–" in line
+    assert "only base" in line
+
+
+def test_the_noise_of_a_machine_is_told_per_estimator_and_in_sentences():
+    found = measured(*(pair(name, ratios(0.01, -0.01, 0.01)) for name in "abc"), pair("d", ratios(0.2, 0.21, 0.19)))
+    rows = shown(screen.aa_table(found)).splitlines()
+    assert rows[2].replace("│", "").split() == ["median", "1.5", "%", "4", "pairs"]
+    assert screen.aa_lines(found) == [
+        "A/A: 4 pairs of equals, 0 under a flag that bars a verdict; of 4 judged, 1 were called different (25.0 %)",
+        "A slowdown of 6.0 % is found in 9 of 10 comparisons of 3 trials (by cell: 6.0 % to 220.1 %)",
+    ]
+
+
+@pytest.mark.parametrize("pairs", [[], [pair("a", [1.1])]])
+def test_what_an_aa_run_cannot_say_it_does_not(pairs):
+    lines = screen.aa_lines(measured(*pairs))
+    assert len(lines) == 1
+    assert "none could be judged" in lines[0]
+
+
+def test_noise_reaches_the_table():
+    found = compare(side(*base(1000, 1000, 1000)), side(*new(1200, 1210, 1190)), noise(lower_quartile=0.01))
+    assert "lower quartile" in shown(screen.comparison(found))
