@@ -18,8 +18,6 @@ from harness.record import Progress
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# OpenBLAS threads spin for 2^26 cycles after a product before they sleep; 2^4 is the least. The yardstick must not hold cores.
-_SLEEP_SOON = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 
 
 def main(descriptor: int) -> None:
@@ -38,7 +36,7 @@ def _serve(channel: Channel) -> None:
         raise TypeError(f"expected Setup, got {setup}")
     os.sched_setaffinity(0, setup.cores)
     threads = len(setup.cores)
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)) | _SLEEP_SOON)
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     try:
         kind = registry.resolve(setup.target)
         if not setup.probe:
@@ -61,7 +59,7 @@ def _serve(channel: Channel) -> None:
     here = environment.describe(setup.backend, kind.distributions)
     channel.send(Hello(here, devices))
     if setup.device.kind == "cpu":
-        beside: dict[str, Any] = {"yardstick": Yardstick(threads), "counters": power.Rapl()}
+        beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl()}
     else:
         board = gpu.Gpu(setup.device.index)
         beside = {"gpu": board, "counters": power.GpuEnergy(board)}

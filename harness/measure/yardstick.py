@@ -7,26 +7,30 @@ import numpy as np
 
 from harness.measure import clock as clocks
 
-# About half a millisecond on a core that does 60 GFLOP/s; more cores get that much more of it.
-_SIDE_OF_ONE_THREAD = 256
+# OpenBLAS keeps a product of at most 2^18 multiply-adds on one thread (interface/gemm.c, SMP_THRESHOLD_MIN times
+# GEMM_MULTITHREAD_THRESHOLD). More threads would collide with those of the framework, which spin for a while after a call:
+# 0.5 ms became 5 to 10 beside PyTorch's. And 48 KiB of operands leave the framework's in the caches.
+_SIDE = 64
+# About half a millisecond on a core that does 60 GFLOP/s.
+_PRODUCTS = 64
 
 
 class Yardstick:
-    """A float32 matrix product through numpy, on as many threads as its library was told to use in the environment.
+    """Float32 matrix products through numpy on one thread, the same in every process and for every cell.
 
-    Never change the work: ratios to it are compared across runs. It depends on the number of threads alone.
+    Never change the work: ratios to it are compared across runs.
     """
 
-    def __init__(self, threads: int, clock: clocks.Clock = clocks.system) -> None:
-        side = round(_SIDE_OF_ONE_THREAD * threads ** (1 / 3))
+    def __init__(self, clock: clocks.Clock = clocks.system) -> None:
         rng = np.random.default_rng(0)
-        self._a, self._b = (rng.standard_normal((side, side), dtype=np.float32) for _ in "ab")
+        self._a, self._b = (rng.standard_normal((_SIDE, _SIDE), dtype=np.float32) for _ in "ab")
         self._result = np.empty_like(self._a)
         self._clock = clock
-        self()  # the library starts its threads with the first product
 
     def __call__(self) -> int:
-        """Wall time of one product, in ns."""
+        """Wall time of the products, in ns."""
+        multiply, a, b, result = np.matmul, self._a, self._b, self._result
         begun = self._clock()
-        np.matmul(self._a, self._b, out=self._result)
+        for _ in range(_PRODUCTS):
+            multiply(a, b, out=result)
         return self._clock() - begun
