@@ -181,11 +181,15 @@ def show(
     ] = ShowFormat.TABLE,
     sort: Annotated[str | None, typer.Option(help="A column of the summary to sort by.")] = None,
     by: Annotated[str | None, typer.Option(help="backend: a column per backend, as at the end of a run.")] = None,
+    spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
 ) -> None:
     """Print the summary of a run."""
     from harness import review, screen
     from harness.store import exchange
 
+    if spent:
+        _out().print(screen.spent_table(review.spent(_folder(out, run))))
+        return
     summary, _ = review.figures(_folder(out, run))
     if sort:
         if sort not in summary:
@@ -353,7 +357,6 @@ def _watched(measure: Any) -> "Run":
 def _finish(folder: Path, reports: Path, report: bool) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
     from harness import review, screen, units
-    from harness.execute import elapsed_s
     from harness.record import AA, Status
     from harness.store import journal
 
@@ -369,7 +372,7 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
             console.print(screen.aa_table(found[1]))
         for line in screen.aa_lines(found[1]):
             console.print(line, markup=False, soft_wrap=True)
-    messages.print(f"wall time {units.wall(elapsed_s(run))}")
+    messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}")
     measured = bool((summary["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)

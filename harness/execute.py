@@ -211,8 +211,3 @@ def _commit(folder: Path) -> str:
 def version() -> str:
     """The version of the installed package."""
     return importlib.metadata.version("convbench")
-
-
-def elapsed_s(run: Run) -> float | None:
-    """How long a finished run took; None for one that was cut off."""
-    return (run.finished_at - run.started_at).total_seconds() if run.finished_at else None

@@ -260,6 +260,11 @@ class Run:
     tags: tuple[str, ...] = ()
     environments: tuple[Environment, ...] = ()
 
+    @property
+    def wall_s(self) -> float | None:
+        """How long it took, in seconds; None while it runs, or when it was cut off."""
+        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
 
 class Column(NamedTuple):
     """How a column of a frame reads: its dtype, its unit ("" where it has none), and one line on its meaning."""

@@ -8,6 +8,7 @@ import pandas as pd
 from harness import units
 from harness.analysis import compare as comparing
 from harness.analysis import noise, ranking
+from harness.analysis import spent as time_spent
 from harness.analysis.compare import Side, Verdict
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
@@ -18,7 +19,7 @@ from harness.spec import Direction
 from harness.store import journal, junit, table
 from harness.store.table import load, samples
 
-__all__ = ["aa_noise", "compare", "junit_of", "load", "page", "report", "samples", "summary", "write_page"]
+__all__ = ["aa_noise", "compare", "junit_of", "load", "page", "report", "samples", "spent", "summary", "write_page"]
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
@@ -106,14 +107,18 @@ def _store(records: pd.DataFrame) -> Path:
     return _folder(records, "a comparison is of one run with another").resolve().parent.parent
 
 
+def spent(folder: Path) -> pd.DataFrame:
+    """Where the time of a run went: one row per kind of step, see `analysis.spent`."""
+    return time_spent.spent(load(folder), journal.read_run(folder).wall_s)
+
+
 def page(folder: Path, cells: Collection[str] | None = None) -> str:
     """The HTML page of one run, or of some of its cells: those are ranked among themselves."""
     from harness.page import html
 
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
-    seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
-    return html.render(ranked, blocks, run, duration_s=seconds, command=run.command)
+    return html.render(ranked, blocks, run, duration_s=run.wall_s, command=run.command)
 
 
 def write_page(folder: Path, reports: str | Path = "reports") -> Path:

@@ -19,6 +19,7 @@ from rich.text import Text
 from harness import units
 from harness.analysis.compare import REMEDY, Verdict
 from harness.analysis.noise import Noise
+from harness.analysis.spent import OWN, PROOF, share_of
 from harness.execute import Watcher
 from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Cell, Plan, Step
@@ -220,6 +221,27 @@ def aa_lines(noise: Noise) -> list[str]:
             f"(by cell: {units.percent(effects.min())} to {units.percent(effects.max())})"
         )
     return lines
+
+
+def where_time_went(spent: pd.DataFrame, largest: int = 5) -> str:
+    """`sampling 52 %, first_call 20 %`: the steps that took most, on one line."""
+    top = spent.sort_values("share", ascending=False, kind="stable").head(largest)
+    return ", ".join(f"{row.step} {100 * row.share:.0f} %" for row in top.itertuples() if row.share >= 0.005)
+
+
+def spent_table(spent: pd.DataFrame) -> Table:
+    """Every step with its time, its share and what it is; below, the harness's own part beside the measuring."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("step")
+    table.add_column("time", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("wall time", overflow="fold")
+    for row in spent.itertuples():
+        table.add_row(row.step, f"{row.seconds:.2f} s", f"{100 * row.share:.1f} %", row.meaning)
+    for steps, name in ((OWN, "the harness's own part"), (PROOF, "checks and memory passes")):
+        told = f"{', '.join(steps)}: share of what is left without start, first_call and rest"
+        table.add_row(name, "", f"{100 * share_of(spent, steps):.1f} %", told)
+    return table
 
 
 def listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
