@@ -19,7 +19,7 @@ from harness.spec import Direction
 from harness.store import journal, junit, table
 from harness.store.table import load, samples
 
-__all__ = ["aa_noise", "compare", "junit_of", "load", "page", "report", "samples", "spent", "summary", "write_page"]
+__all__ = ["aa_noise", "compare", "junit_of", "load", "page", "report", "samples", "side", "spent", "summary", "write_page"]
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def compare(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     The noise of the machine is taken from the latest A/A run in the store of `new`; its id is in `attrs["noise"]`, which is
     empty where there is none. Raises RunNotFoundError where a frame holds no run, or more than one.
     """
-    before, after = _side(base), _side(new)
+    before, after = side(base), side(new)
     known = aa_noise(_store(new), after.run)
     found = _for_people(comparing.compare(before, after, known[1].cells if known else None))
     found.attrs = {"base": before.run.id, "new": after.run.id, "noise": known[0].id if known else ""}
@@ -80,13 +80,14 @@ def aa_noise(store: Path, run: Run) -> tuple[Run, Noise] | None:
     for other in reversed(table.runs(store)):
         here = machines & {environment.machine_id for environment in other.environments}
         if AA in other.tags and here and other.method_version == run.method_version:
-            found = noise.measure(_side(load(store / "runs" / other.id)))
+            found = noise.measure(side(load(store / "runs" / other.id)))
             if len(found.cells):
                 return other, found
     return None
 
 
-def _side(records: pd.DataFrame) -> Side:
+def side(records: pd.DataFrame) -> Side:
+    """What a comparison needs of the one run that `records` holds, whole or filtered. Raises RunNotFoundError for several."""
     folder = _folder(records, "a comparison is of one run with another")
     blocks = samples(folder)
     blocks = blocks[blocks["cell"].isin(records["cell"].unique())]
