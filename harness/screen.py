@@ -206,15 +206,16 @@ def aa_table(noise: Noise) -> Table:
 
 def aa_lines(noise: Noise) -> list[str]:
     """What an A/A run says of verdicts on this machine, in sentences."""
-    pairs, barred = len(noise.cells), int(noise.cells["barred"].sum())
-    told = f"A/A: {pairs} pairs of equals, {barred} under a flag that bars a verdict"
+    told = f"A/A: {len(noise.cells)} pairs of equals"
     if noise.judged:
         share = units.percent(noise.differences / noise.judged)
-        told += f"; of {noise.judged} judged, {noise.differences} were called different ({share})"
-    else:
-        told += "; none could be judged: that takes 2 trials and 2 pairs without such a flag"
+        told += f"; {noise.differences} of {noise.judged} were called different ({share})"
+    if noise.flagged:
+        told += f"; {noise.flagged_differences} of {noise.flagged} under a barring flag would have been"
+    if not noise.judged and not noise.flagged:
+        told += "; none could be judged: that takes 2 trials and 2 pairs, or 5 trials"
     lines = [told]
-    effects = noise.cells.loc[~noise.cells["barred"].astype(bool), "smallest_effect"].dropna()
+    effects = noise.cells["smallest_effect"].dropna()
     if noise.smallest_effect is not None and len(effects):
         lines.append(
             f"A slowdown of {units.percent(noise.smallest_effect)} is found in 9 of 10 comparisons of {noise.trials} trials "

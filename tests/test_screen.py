@@ -7,6 +7,7 @@ from rich.console import Console
 
 from harness import screen
 from harness.analysis.compare import compare
+from harness.record import Flag
 from tests.analysis.test_compare import QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
 from tests.builders import cell
@@ -41,9 +42,17 @@ def test_the_noise_of_a_machine_is_told_per_estimator_and_in_sentences():
     rows = shown(screen.aa_table(found)).splitlines()
     assert rows[2].replace("│", "").split() == ["median", "1.5", "%", "4", "pairs"]
     assert screen.aa_lines(found) == [
-        "A/A: 4 pairs of equals, 0 under a flag that bars a verdict; of 4 judged, 1 were called different (25.0 %)",
+        "A/A: 4 pairs of equals; 1 of 4 were called different (25.0 %)",
         "A slowdown of 6.0 % is found in 9 of 10 comparisons of 3 trials (by cell: 6.0 % to 220.1 %)",
     ]
+
+
+def test_flagged_pairs_are_told_apart_from_the_others():
+    flagged = [pair(name, ratios(0.2, 0.21, 0.19), flags=(Flag.DRIFT,)) for name in "ab"]
+    found = measured(*(pair(name, ratios(0.01, -0.01, 0.01)) for name in "cdef"), *flagged)
+    assert screen.aa_lines(found)[0] == (
+        "A/A: 6 pairs of equals; 0 of 4 were called different (0.0 %); 2 of 2 under a barring flag would have been"
+    )
 
 
 @pytest.mark.parametrize("pairs", [[], [pair("a", [1.1])]])

@@ -21,6 +21,7 @@ from harness.stats import t_quantile
 # A normal standard deviation is 1.4826 median absolute deviations. They are taken from 0, the log-ratio of equals, not from
 # the median of the ratios: of 3 normal values that would give half of the true figure (simulated: 0.54, from 0: 1.00).
 SIGMA_PER_MAD = 1.4826
+_DIFFERENT = (Verdict.SLOWER, Verdict.FASTER)
 FOUND = 0.9  # the probability with which the smallest effect is found
 
 
@@ -32,8 +33,11 @@ class Noise:
     a verdict), `ratio` (of the medians), per estimator `own_E` (the cell's own noise) and `noise_E` (that, and at least the
     machine's), `estimator` and `noise` (the quietest of them), `verdict`, and `smallest_effect`.
 
-    `machine` is, by estimator, the median over the pairs that no flag bars; `quietest` in how many of these each estimator
-    is. `judged` of them have a verdict on false differences, and in `differences` that was slower or faster.
+    `machine` is, by estimator, the median over the pairs; `quietest` in how many of them each estimator is. Of the pairs that
+    no flag bars the rule judged `judged`, and called `differences` slower or faster; `flagged` and `flagged_differences` are
+    the same of those that a flag bars, were it not for the flag. Flagged pairs make the noise too: on a machine that raises
+    flags everywhere it is still known, and rather too large than too small.
+
     `smallest_effect` is the slowdown (0.1 for 10 %) that is found in 9 of 10 comparisons of `trials` trials each, for the
     median of the machine's cells.
     """
@@ -43,6 +47,8 @@ class Noise:
     quietest: dict[Estimator, int]
     judged: int
     differences: int
+    flagged: int
+    flagged_differences: int
     trials: int
     smallest_effect: float | None
 
@@ -50,23 +56,27 @@ class Noise:
 def measure(run: Side) -> Noise:
     """The noise by a run whose cells also stand there as `<backend>@aa`; empty where none does."""
     rows = [_row(cell, twin) for cell, twin in _pairs(run.cells())]
-    free = [row for row in rows if not row["barred"]]
-    machine = _medians(free)
+    machine = _medians(rows)
     for row in rows:
         noises = {each: max(row[f"own_{each}"], machine.get(each, 0.0)) for each in Estimator if f"own_{each}" in row}
         row |= {noise_column(each): value for each, value in noises.items()}
         row["estimator"], row["noise"] = quietest(noises, noises)
         row["smallest_effect"] = smallest_effect(row["noise"], row["trials"])
-        row["verdict"] = _verdict(row, _medians([other for other in free if other is not row]))
-    judged = [row["verdict"] for row in free if row["verdict"] is not None]
+        row["verdict"] = _verdict(row, _medians([other for other in rows if other is not row]))
+    judged, flagged = (
+        [row["verdict"] in _DIFFERENT for row in rows if row["barred"] is barred and row["verdict"] is not None]
+        for barred in (False, True)
+    )
     trials = int(statistics.median_low([row["trials"] for row in rows])) if rows else 0
     least = quietest(machine, machine)[1]
     return Noise(
         cells=_frame(rows),
         machine=machine,
-        quietest={each: sum(row["estimator"] == each for row in free) for each in machine},
+        quietest={each: sum(row["estimator"] == each for row in rows) for each in machine},
         judged=len(judged),
-        differences=sum(verdict in (Verdict.SLOWER, Verdict.FASTER) for verdict in judged),
+        differences=sum(judged),
+        flagged=len(flagged),
+        flagged_differences=sum(flagged),
         trials=trials,
         smallest_effect=smallest_effect(least, trials),
     )

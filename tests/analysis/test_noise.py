@@ -98,14 +98,17 @@ def test_a_pair_alone_can_be_judged_from_five_trials_on():
     assert (found.judged, found.differences) == (1, 1)
 
 
-def test_flagged_pairs_are_shown_but_count_for_nothing():
+def test_flagged_pairs_make_the_noise_but_have_no_verdict():
     found = measured(
         pair("a", ratios(0.01, -0.01, 0.01)), pair("b", ratios(0.01, -0.01, 0.01)),
         pair("c", ratios(0.5, 0.5, 0.5), flags=(Flag.CONTENDED,)),
     )  # fmt: skip
     assert row(found, "c")["barred"]
-    assert found.machine[MEDIAN] == pytest.approx(1.4826 * 0.01, rel=1e-3)
-    assert (found.judged, found.differences, sum(found.quietest.values())) == (2, 0, 2)
+    assert (found.judged, found.differences, found.flagged, found.flagged_differences) == (2, 0, 1, 1)
+    assert sum(found.quietest.values()) == 3
+    alone = measured(*(pair(name, ratios(0.02, -0.02, 0.02), flags=(Flag.DRIFT,)) for name in "ab"))
+    assert alone.machine[MEDIAN] == pytest.approx(1.4826 * 0.02, rel=1e-3)
+    assert (alone.judged, alone.flagged, alone.flagged_differences) == (0, 2, 0)
 
 
 def test_what_has_no_twin_or_no_figure_is_no_pair():
