@@ -5,6 +5,9 @@ Nothing heavy is imported before a command needs it: `convbench --help` must sta
 
 import shlex
 import sys
+import warnings
+from collections.abc import Sequence
+from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +19,10 @@ from harness.errors import SelectionError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.doctor import Finding
     from harness.record import Run
 
-FAILED_CELLS, SLOWER, USAGE, INTERRUPTED = 5, 4, 2, 130
+FAILED_CELLS, BLOCKED, SLOWER, USAGE, INTERRUPTED = 5, 5, 4, 2, 130
 
 app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
@@ -34,6 +38,15 @@ class What(StrEnum):
     BACKENDS = "backends"
     DEVICES = "devices"
     CELLS = "cells"
+    RUNS = "runs"
+
+
+class DoctorFormat(StrEnum):
+    """How `doctor` prints."""
+
+    TABLE = "table"
+    MD = "md"
+    JSON = "json"
 
 
 class ShowFormat(StrEnum):
@@ -97,7 +110,7 @@ def run(
     resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
-    from harness import execute
+    from harness import doctor, execute
     from harness.ask.selection import Selection
 
     if resume:
@@ -105,7 +118,7 @@ def run(
         if any(value for value in others):
             raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
         folder = _folder(out, resume)
-        _watched(lambda watcher: execute.resume(folder, watcher))
+        _watched(lambda watcher: execute.resume(folder, watcher), doctor.urgent(out))
         if _finish(folder, reports, report):
             raise typer.Exit(FAILED_CELLS)
         return
@@ -121,10 +134,12 @@ def run(
             _print_plan(*execute.prepare(one, selection, seed, aa))
         return
     command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
+    findings: Sequence[Finding] | None = doctor.urgent(out, threads=threads)
     for one in loaded:
         measured = _watched(lambda watcher, one=one: execute.execute(
             one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, aa=aa
-        ))  # fmt: skip
+        ), findings)  # fmt: skip
+        findings = None  # said once is enough
         failed |= _finish(out / "runs" / measured.id, reports, report)
     if failed:
         raise typer.Exit(FAILED_CELLS)
@@ -134,8 +149,9 @@ def run(
 def list_(
     what: Annotated[What, typer.Argument(help="What to list.")],
     suite: Annotated[str | None, typer.Argument(help="The suite, for workloads and cells.")] = None,
+    out: Out = Path("results"),
 ) -> None:
-    """List suites, the workloads or cells of one, or the backends and devices of this machine."""
+    """List suites, the workloads or cells of one, the backends and devices of this machine, or the runs of a store."""
     from harness import execute
     from harness.ask import suite as suites
     from harness.backends import registry
@@ -143,6 +159,8 @@ def list_(
     from harness.screen import listing
 
     match what:
+        case What.RUNS:
+            _out().print(listing(("run", "suite", "tags", "started (UTC)", "ok", "failed", "wall time"), _runs(out)))
         case What.SUITES:
             rows = [(name, _load(str(path)).description) for name, path in sorted(suites.available().items())]
             _out().print(listing(("suite", "what it is for"), rows))
@@ -174,7 +192,7 @@ def list_(
 
 @app.command(epilog="Example: convbench show latest --by backend")
 def show(
-    run: Annotated[str, typer.Argument(help="An id, a path, latest or latest~1.")] = "latest",
+    run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
     out: Out = Path("results"),
     format: Annotated[
         ShowFormat, typer.Option(help="table for people; md, csv and json carry every column.")
@@ -205,7 +223,7 @@ def show(
 
 @app.command(epilog="Example: convbench compare latest~1 latest")
 def compare(
-    base: Annotated[str, typer.Argument(help="The run to compare with: an id, a path, latest or latest~1.")],
+    base: Annotated[str, typer.Argument(help="The run to compare with: an id, a path, latest, latest~1 or tag:WORD.")],
     new: Annotated[str, typer.Argument(help="The run to be judged.")],
     out: Out = Path("results"),
     format: Annotated[
@@ -234,7 +252,7 @@ def compare(
 
 @app.command(epilog="Example: convbench export latest --format parquet --to first.parquet")
 def export(
-    runs: Annotated[list[str], typer.Argument(help="Ids, paths, latest or latest~1.")],
+    runs: Annotated[list[str], typer.Argument(help="Ids, paths, latest, latest~1 or tag:WORD.")],
     to: Annotated[Path, typer.Option(help="The file to write.")],
     out: Out = Path("results"),
     format: Annotated[
@@ -265,7 +283,7 @@ def export(
 
 @app.command(epilog="Example: convbench report latest --open")
 def report(
-    run: Annotated[str, typer.Argument(help="An id, a path, latest or latest~1.")] = "latest",
+    run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
     out: Out = Path("results"),
     reports: Reports = Path("reports"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
@@ -277,6 +295,32 @@ def report(
     typer.echo(path)
     if open_:
         typer.launch(path.resolve().as_uri())
+
+
+@app.command(epilog="Example: convbench doctor --format md")
+def doctor(
+    out: Out = Path("results"),
+    format: Annotated[DoctorFormat, typer.Option(help="table for people; md, json for scripts.")] = DoctorFormat.TABLE,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 5 if anything is blocking.")] = False,
+) -> None:
+    """Say what makes this machine a bad place to measure: what was found, why it matters, and the remedy."""
+    from harness import doctor
+
+    found = doctor.examine(out)
+    if format is DoctorFormat.TABLE:
+        from harness import screen
+
+        _out().print(screen.findings(found))
+    else:
+        import dataclasses
+
+        import pandas as pd
+
+        from harness.store import exchange
+
+        sys.stdout.write(exchange.render(pd.DataFrame([dataclasses.asdict(finding) for finding in found]), format.value))
+    if strict and any(finding.severity is doctor.Severity.BLOCKING for finding in found):
+        raise typer.Exit(BLOCKED)
 
 
 # Helpers ------------------------------------------------------------------------------------------------------------------
@@ -343,11 +387,28 @@ def _print_plan(plan: Any, seconds: float) -> None:
     typer.echo(f"{plan.suite}: {len(plan.cells)} cells x {trials} trials, about {units.wall(seconds)}", err=True)
 
 
-def _watched(measure: Any) -> "Run":
+def _runs(out: Path) -> list[tuple[str, ...]]:
+    """The runs of a store as rows of text. A damaged run is named on standard error."""
+    from harness import review, units
+    from harness.execute import elapsed_s
+
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        found = review.overview(out)
+    for message in dict.fromkeys(str(warning.message) for warning in left_out):
+        typer.echo(f"convbench: {message}", err=True)
+    return [
+        (run.id, run.suite, ", ".join(run.tags), f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}", str(ok), str(failed),
+         units.wall(elapsed_s(run)))
+        for run, ok, failed in found
+    ]  # fmt: skip
+
+
+def _watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
     from harness.screen import Screen
 
     try:
-        with Screen(_err()) as watcher:
+        with Screen(_err(), findings) as watcher:
             return measure(watcher)
     except KeyboardInterrupt:
         typer.echo("convbench: interrupted; what was measured is kept: convbench run --resume latest goes on with it", err=True)

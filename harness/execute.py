@@ -7,7 +7,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,9 @@ class Watcher:
     def environment(self, environment: Environment) -> None:
         """A worker of a new environment is ready."""
 
+    def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
+        """The devices that each backend of the run sees, before it is planned."""
+
 
 def run(
     suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, aa: bool = False,
@@ -72,10 +75,15 @@ def select(overrides: Mapping[str, Any]) -> Selection:
     return Selection(axes=texts, keyword=keyword, threads=threads, budget=given)
 
 
-def prepare(suite: Suite, selection: Selection, seed: int, aa: bool = False) -> tuple[Plan, float]:
+def prepare(
+    suite: Suite, selection: Selection, seed: int, aa: bool = False, watcher: Watcher | None = None
+) -> tuple[Plan, float]:
     """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for."""
     narrowed = narrow(suite, selection)
-    plan = planning.plan(narrowed, discover(_concerned(narrowed)), seed, AA if aa else "")
+    devices = discover(_concerned(narrowed))
+    if watcher:
+        watcher.discovered(devices)
+    plan = planning.plan(narrowed, devices, seed, AA if aa else "")
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
@@ -85,7 +93,8 @@ def execute(
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch."""
     with _alone():
-        plan, seconds = prepare(suite, selection, seed, aa)
+        watcher = watcher or Watcher()
+        plan, seconds = prepare(suite, selection, seed, aa, watcher)
         started = datetime.now(UTC)
         run = Run(
             id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
@@ -95,7 +104,7 @@ def execute(
         )  # fmt: skip
         folder = journal.create(out, run)
         (folder / PLAN).write_text(codec.dumps(plan))
-        return _measure(folder, run, plan, seconds, watcher or Watcher())
+        return _measure(folder, run, plan, seconds, watcher)
 
 
 def resume(folder: Path, watcher: Watcher | None = None) -> Run:

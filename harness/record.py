@@ -224,6 +224,7 @@ class Environment:
     """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
 
     `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating system.
+    `cpu_quota` is the CPUs' worth of time that the control group allows; None: no limit that can be seen.
     """
 
     id: str
@@ -240,6 +241,7 @@ class Environment:
     python: str
     packages: dict[str, str]
     environ: dict[str, str]
+    cpu_quota: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
 from harness.analysis.trials import trials
 from harness.errors import RunNotFoundError
-from harness.record import AA, Run
+from harness.record import AA, Run, Status
 from harness.spec import Direction
 from harness.store import journal, junit, table
 from harness.store.table import load, samples
 
-__all__ = ["aa_noise", "compare", "junit_of", "load", "page", "report", "samples", "side", "spent", "summary", "write_page"]
+__all__ = [
+    "aa_noise", "compare", "junit_of", "load", "overview", "page", "report", "samples", "side", "spent", "summary", "write_page",
+]  # fmt: skip
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
@@ -111,6 +113,19 @@ def _store(records: pd.DataFrame) -> Path:
 def spent(folder: Path) -> pd.DataFrame:
     """Where the time of a run went: one row per kind of step, see `analysis.spent`."""
     return time_spent.spent(load(folder), journal.read_run(folder).wall_s)
+
+
+def overview(out: str | Path = "results") -> list[tuple[Run, int, int]]:
+    """The runs of a store, newest first, each with its number of cells that are ok in every trial and of those that failed."""
+    records = load(out)
+    bad = records["status"] != str(Status.OK)
+    failed = records["status"].map(lambda status: Status(status).failed).astype(bool)
+    cells = [frame.groupby("run_id")["cell"].nunique() for frame in (records, records[bad], records[failed])]
+    found = []
+    for run in reversed(table.runs(out)):
+        every, not_ok, failures = (int(of_run.get(run.id, 0)) for of_run in cells)
+        found.append((run, every - not_ok, failures))
+    return found
 
 
 def page(folder: Path, cells: Collection[str] | None = None) -> str:

@@ -7,7 +7,7 @@ terminal it is one plain line per cell.
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from rich.console import Console, Group
@@ -20,18 +20,21 @@ from harness import units
 from harness.analysis.compare import REMEDY, Verdict
 from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
+from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
 from harness.record import Environment, Flag, Progress, Record, Status
-from harness.spec import Cell, Plan, Step
+from harness.spec import Cell, Device, Plan, Step
 
+_SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
 _STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
 
 
 class Screen(Watcher):
-    """Draws a run on standard error."""
+    """Draws a run on standard error. `findings` are what is wrong with the machine; None: not to be spoken of."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, findings: Sequence[Finding] | None = None) -> None:
         self.console = console
+        self.findings = None if findings is None else list(findings)
         self.counts: Counter[Status] = Counter()
         self.total, self.done, self.began, self.estimate_s = 0, 0, time.monotonic(), 0.0
         self.live: Live | None = None
@@ -46,8 +49,18 @@ class Screen(Watcher):
             self.live.update(Text(""), refresh=True)
             self.live.stop()
 
+    def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
+        """A GPU that none of the frameworks sees is worth a line too."""
+        if self.findings is not None and (unseen := unseen_gpu(devices)):
+            self.findings.append(unseen)
+
     def planned(self, plan: Plan, seconds: float) -> None:
-        """Say what is coming, and start."""
+        """Say what is wrong with the machine and what is coming, and start."""
+        for finding in self.findings or ():
+            line = f"{finding.severity}: {finding.name}: {finding.found}"
+            self.console.print(line, style="bold red", markup=False, soft_wrap=True)
+        if self.findings:
+            self.console.print("convbench doctor tells more")
         self.total, self.estimate_s, self.began = len(plan), seconds, time.monotonic()
         cells, trials = len(plan.cells), len({step.trial for step in plan.steps})
         many = f"{cells} cells x {trials} trials" if trials > 1 else f"{cells} cells"
@@ -252,4 +265,18 @@ def listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(Text(text) for text in row))
+    return table
+
+
+def findings(found: Iterable[Finding]) -> Table:
+    """What is wrong with the machine: how bad, what, and under it why that matters and the remedy."""
+    table = Table(show_edge=False, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=24)
+    table.add_column(overflow="fold")
+    for finding in found:
+        told = Text(finding.found)
+        if finding.why:
+            told.append(f"\n{finding.why}\n", "dim").append(f"remedy: {finding.remedy}")
+        table.add_row(Text(finding.severity, _SEVERITIES[finding.severity]), Text(finding.name), told)
     return table

@@ -12,13 +12,18 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from harness import doctor, execute, screen
+from harness.cli import app
+from harness.doctor import Finding, Severity
 from harness.record import COMPARISON_COLUMNS
 from harness.store import journal, table
 from tests import builders
 from tests.test_execute import SUITE
 
 TIMEOUT_S = 120
+ROOT = str(Path(__file__).parents[1])  # the code beside these tests is tested, wherever another copy is installed
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 
 def convbench(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "HOME": str(folder), "NO_COLOR": "1", **variables}
+    places = {"TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": ROOT}
+    environment = {"PATH": "/usr/bin:/bin", "NO_COLOR": "1", **places, **variables}
     return subprocess.run(
         [sys.executable, "-P", "-m", "harness", *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
@@ -94,7 +100,7 @@ def test_any_axis_can_be_narrowed(measured) -> None:
 def test_an_interrupted_run_says_how_to_go_on_with_it(measured) -> None:
     folder, _ = measured
     command = [sys.executable, "-P", "-m", "harness", "run", "tiny", "--out", "cut", "--no-report"]
-    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "HOME": str(folder)}
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": ROOT}
     running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with running:
         assert running.stderr is not None
@@ -195,6 +201,67 @@ def test_lists(measured) -> None:
     assert len(convbench(folder, "list", "cells", "tiny").stdout.splitlines()) == 6
 
 
+def test_runs_are_listed_with_their_tags_and_found_by_them(measured) -> None:
+    folder, said = measured
+    id = said.stdout.splitlines()[-1]
+    (row,) = [line for line in convbench(folder, "list", "runs").stdout.splitlines() if id in line]
+    assert [part.strip() for part in row.split("│")][1:3] == ["tiny", "test"]
+    assert [part.strip() for part in row.split("│")][4:6] == ["6", "0"]
+    assert convbench(folder, "show", "tag:test").stdout == convbench(folder, "show", id).stdout
+    (folder / "broken" / "runs" / "x").mkdir(parents=True)
+    listed = convbench(folder, "list", "runs", "--out", "broken")
+    assert listed.returncode == 0
+    assert len(listed.stderr.splitlines()) == 1
+    assert "left out" in listed.stderr
+
+
+def test_doctor_says_what_it_found_in_every_format(measured) -> None:
+    folder, _ = measured
+    table = convbench(folder, "doctor")
+    assert table.returncode == 0, table.stderr
+    found = json.loads(convbench(folder, "doctor", "--format", "json").stdout)
+    assert {"CPU quota", "other processes", "memory", "disk", "clock", "frameworks"} <= {one["name"] for one in found}
+    assert {frozenset(one) for one in found} == {frozenset({"name", "severity", "found", "why", "remedy"})}
+    assert [one["name"] for one in found if one["name"] not in table.stdout and one["severity"] == "fine"] == []
+    assert convbench(folder, "doctor", "--format", "md").stdout.startswith("| name | severity | found | why | remedy |\n| --- ")
+
+
+@pytest.mark.parametrize(
+    ("severity", "options", "code"), [("blocking", [], 0), ("blocking", ["--strict"], 5), ("warning", ["--strict"], 0)]
+)
+def test_doctor_fails_only_if_strict_and_blocked(
+    monkeypatch: pytest.MonkeyPatch, severity: str, options: list[str], code: int
+) -> None:
+    found = (Finding("thing", Severity(severity), "it is [bad]", "it matters", "mend it"),)
+    monkeypatch.setattr(doctor, "examine", lambda out: found)
+    said = CliRunner().invoke(app, ["doctor", *options])
+    assert said.exit_code == code
+    told = (severity, "thing", "it is [bad]", "it matters", "remedy: mend it")
+    assert [part for part in told if part not in said.stdout] == []
+
+
+def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
+    measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_by_none = Finding("GPU and frameworks", Severity.BLOCKING, "an H100, seen by none of numpy", "why", "remedy")
+    asked = []
+    blocked = (Finding("CPU quota", Severity.BLOCKING, "1.5 [CPUs]", "why", "remedy"),)
+    monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: asked.append(threads) or blocked)
+    monkeypatch.setattr(screen, "unseen_gpu", lambda devices: seen_by_none if set(devices) == {"numpy"} else None)
+    monkeypatch.setattr(execute.tempfile, "gettempdir", lambda: str(tmp_path))
+    suite = str(measured[0] / "suites" / "tiny.toml")
+    options = ["--trials", "1", "-k", "plain and fprop", "--threads", "1", "--no-report", "--out", str(tmp_path)]
+    said = CliRunner().invoke(app, ["run", suite, suite, *options])
+    assert said.exit_code == 0, said.output
+    assert said.stderr.splitlines()[:3] == [
+        "blocking: CPU quota: 1.5 [CPUs]",
+        "blocking: GPU and frameworks: an H100, seen by none of numpy",
+        "convbench doctor tells more",
+    ]
+    assert said.stderr.count("blocking:") == 2  # once, not again for the second suite
+    assert asked == [1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -208,6 +275,7 @@ def test_lists(measured) -> None:
         (("run", "--resume", "latest", "--threads", "1"), ["--resume", "as it was planned"]),
         (("run", "--resume", "latest"), ["complete", "nothing is left"]),
         (("show", "latest~7"), ["latest~7"]),
+        (("show", "tag:tset"), ["tset", "holds runs with test"]),
         (("show", "--sort", "speed"), ["speed", "median_ns"]),
         (("export", "latest", "--to", "x.xlsx"), ["x.xlsx", ".csv"]),
         (("list", "cells"), ["name a suite"]),
@@ -232,5 +300,5 @@ def test_a_failed_cell_gives_code_5_and_its_reason(measured, tmp_path: Path) -> 
 
 
 def test_every_command_has_help_with_an_example(measured) -> None:
-    for command in ("run", "list", "show", "compare", "export", "report"):
+    for command in ("run", "list", "show", "compare", "export", "report", "doctor"):
         assert "Example: convbench" in convbench(measured[0], command, "--help").stdout

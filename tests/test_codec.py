@@ -43,12 +43,13 @@ RECORDS = st.builds(
     memory=st.from_type(Memory),
     **dict.fromkeys(("reason", "flags", "op", "settings", "threads_used", "environment_id", "spent_ns"), ...),
 )
+ENVIRONMENTS = st.builds(Environment, cpu_quota=st.none() | NUMBERS)
 RUNS = st.builds(
     Run,
     started_at=TIMES,
     finished_at=st.none() | TIMES,
     tags=...,
-    environments=st.lists(st.from_type(Environment), max_size=2).map(tuple),
+    environments=st.lists(ENVIRONMENTS, max_size=2).map(tuple),
 )
 STEPS = st.builds(Step, cell=cells())
 PLANS = st.builds(Plan, steps=st.lists(STEPS, max_size=2).map(tuple), budget=st.just(Budget(trials=2, timeout_s=7.5)))
@@ -60,7 +61,7 @@ def through_text(value: Any) -> Any:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.one_of(cells(), RECORDS, RUNS, PLANS, PROGRESS, st.from_type(Environment), st.from_type(Device)))
+@given(st.one_of(cells(), RECORDS, RUNS, PLANS, PROGRESS, ENVIRONMENTS, st.from_type(Device)))
 def test_what_crosses_a_border_arrives_as_it_left(value):
     assert through_text(value) == value
     assert "\n" not in codec.dumps(value)

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness import codec
+from harness.measure import machine
 from harness.record import Environment
 
 # Variables that change how fast or how precisely a framework computes; nothing else of the environment is stored.
@@ -71,14 +72,15 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _versions(distributions: Iterable[str]) -> dict[str, str]:
-    versions = {}
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """The versions of those of these packages that are installed."""
+    found = {}
     for name in distributions:
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 def _hash(data: object) -> str:
@@ -104,7 +106,8 @@ def describe(backend: str, distributions: Iterable[str]) -> Environment:
         gpu=gpu,
         driver=driver,
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        packages=_versions([*distributions, "numpy"]),
+        packages=versions([*distributions, "numpy"]),
         environ={name: value for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)},
+        cpu_quota=machine.cpu_quota(),
     )
     return dataclasses.replace(facts, id=_hash(codec.encode(facts)))

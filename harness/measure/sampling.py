@@ -24,8 +24,6 @@ from harness.record import Flag, Progress, Series, SeriesKind, contended
 from harness.spec import Budget, Cache, Cell, Direction
 from harness.stats import median_interval
 
-# A block must dwarf the clock: 10^4 readings keep their cost under a hundredth of a percent.
-_CLOCK_READS_PER_BLOCK = 10_000
 # What is read beside the samples may take this much of their time, each: 4 %, together well under a tenth.
 _WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
@@ -102,7 +100,7 @@ class Sampler:
         self.on_cpu = cell.device.kind == "cpu"
         self.iterations = 1
         self.cold = _eviction(cell, prepared)
-        self.block_ns = max(self.budget.block_s * 1e9, _CLOCK_READS_PER_BLOCK * tools.clock_cost_ns)
+        self.block_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
         self.compilations: Callable[[], int] = getattr(prepared, "compilations", lambda: 0)
         # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.

@@ -94,6 +94,24 @@ class RunDelay:
         self._threads.close()
 
 
+def ran_ns(proc: Path = _PROC, own: int | None = None) -> Iterator[tuple[Path, int]]:
+    """How long every thread on the machine has run, by its folder in /proc, less those of this process, or of process `own`."""
+    leave_out = str(os.getpid() if own is None else own)
+    for process in _names(proc):
+        if process.isdecimal() and process != leave_out:
+            for thread in _names(proc / process / "task"):
+                task = proc / process / "task" / thread
+                with contextlib.suppress(OSError, IndexError, ValueError):
+                    yield task, int((task / "schedstat").read_bytes().split()[_RAN])
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # a process that has ended, or may not be looked into
+        return []
+
+
 class Others:
     """How long threads of other processes ran. Those that do next to nothing are looked at in `refresh` only.
 
@@ -101,32 +119,17 @@ class Others:
     """
 
     def __init__(self, proc: Path = _PROC, pid: int | None = None) -> None:
-        self._proc, self._own = proc, str(os.getpid() if pid is None else pid)
+        self._proc, self._own = proc, pid
         self._ran: dict[Path, int] = {}
         self._active = _Watched(_RAN)
         self.refresh(0)
 
     def refresh(self, since_ns: float) -> None:
         """Look at every thread on the machine and watch those that ran much in the `since_ns` since the last look."""
-        before, self._ran = self._ran, dict(self._look())
+        before, self._ran = self._ran, dict(ran_ns(self._proc, self._own))
         for task, ran in self._ran.items():
             if since_ns and task not in self._active and ran - before.get(task, 0) > _ACTIVE_SHARE * since_ns:
                 self._active.add(task)
-
-    def _look(self) -> Iterator[tuple[Path, int]]:
-        for process in self._names(self._proc):
-            if process.isdecimal() and process != self._own:
-                for thread in self._names(self._proc / process / "task"):
-                    task = self._proc / process / "task" / thread
-                    with contextlib.suppress(OSError, IndexError, ValueError):
-                        yield task, int((task / "schedstat").read_bytes().split()[_RAN])
-
-    @staticmethod
-    def _names(folder: Path) -> list[str]:
-        try:
-            return os.listdir(folder)
-        except OSError:  # a process that has ended, or may not be looked into
-            return []
 
     def read(self) -> int | None:
         """Nanoseconds that the watched threads ran since each was found; None where no other process can be seen."""

@@ -53,7 +53,7 @@ def machines(run: Run, view: View) -> Comparison:
         {
             "Machine": f"{each.host or units.MISSING} ({each.machine_id or units.MISSING})",
             "CPU": each.cpu,
-            "Cores": f"{each.cores} physical; may run on CPU {_ranges(each.affinity)}",
+            "Cores": f"{each.cores} physical; may run on CPU {_ranges(each.affinity)}{_quota(each)}",
             "Memory": units.size(each.memory_bytes),
             "GPU": f"{each.gpu}, driver {each.driver}" if each.gpu else "none",
             "Operating system": each.os,
@@ -95,6 +95,11 @@ def _ordered(run: Run, view: View) -> list[Environment]:
 def _differs(one: Environment, environments: Sequence[Environment]) -> str:
     """The id where a backend has several environments, else nothing."""
     return one.id if sum(each.backend == one.backend for each in environments) > 1 else ""
+
+
+def _quota(one: Environment) -> str:
+    """How much of its CPUs' time a process may use, where that is limited."""
+    return "" if one.cpu_quota is None else f", for {one.cpu_quota:.3g} CPUs' worth of time"
 
 
 def _side_by_side(heads: list[tuple[str, str]], columns: Sequence[dict[str, str]]) -> Comparison:

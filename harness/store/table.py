@@ -4,6 +4,7 @@ A store is a folder with `runs/<run-id>/` in it. The journal of a run is the evi
 where the copy is missing, older than the journal, or of another schema, the journal is read instead.
 """
 
+import contextlib
 import os
 import re
 import warnings
@@ -78,8 +79,8 @@ def runs(path: str | Path = "results") -> list[Run]:
 def find(path: str | Path, which: str) -> Path:
     """The folder of one run of a store.
 
-    `which` is `latest`, `latest~1` (the one before), an id, the unambiguous start of an id, or the path of a run folder.
-    Raises RunNotFoundError, which lists what there is.
+    `which` is `latest`, `latest~1` (the one before), `tag:WORD` (the latest with that tag), an id, the unambiguous start of an
+    id, or the path of a run folder. Raises RunNotFoundError, which lists what there is.
     """
     ids = [folder.name for folder in _folders(Path(path)) if (folder / journal.RUN).is_file()]
     if back := re.fullmatch(r"latest(?:~(\d+))?", which):
@@ -87,6 +88,8 @@ def find(path: str | Path, which: str) -> Path:
         if steps < len(ids):
             return Path(path) / "runs" / ids[-1 - steps]
         raise RunNotFoundError(f"no run {which!r}: {_there_is(path, ids)}")
+    if which.startswith("tag:"):
+        return _tagged(Path(path), which.removeprefix("tag:"))
     if which in ids:
         return Path(path) / "runs" / which
     if (Path(which) / journal.RUN).is_file():
@@ -97,6 +100,19 @@ def find(path: str | Path, which: str) -> Path:
     if matches:
         raise RunNotFoundError(f"{which!r} is the start of {len(matches)} runs: {_listed(matches)}")
     raise RunNotFoundError(f"no run {which!r}: {_there_is(path, ids)}")
+
+
+def _tagged(path: Path, tag: str) -> Path:
+    """The folder of the latest run with that tag. Raises RunNotFoundError, which names the tags that there are."""
+    known: dict[str, None] = {}
+    for folder in reversed(_folders(path)):
+        with contextlib.suppress(UserError):  # no run, or a damaged one
+            tags = journal.read_run(folder).tags
+            if tag in tags:
+                return folder
+            known.update(dict.fromkeys(tags))
+    there_is = f"{path} holds runs with {', '.join(known)}" if known else f"no run in {path} has a tag"
+    raise RunNotFoundError(f"no run with tag {tag!r}: {there_is}")
 
 
 def _there_is(path: str | Path, ids: Sequence[str]) -> str:

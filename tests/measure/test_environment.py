@@ -46,6 +46,17 @@ def test_the_id_covers_every_other_field(monkeypatch: pytest.MonkeyPatch) -> Non
     assert environment.describe("some", ["numpy"]).id != first.id
 
 
+def test_a_quota_is_told_and_makes_another_environment_of_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for quota in (None, 1.5):
+        monkeypatch.setattr(environment.machine, "cpu_quota", lambda quota=quota: quota)
+        found.append(environment.describe("some", []))
+    free, limited = found
+    assert (free.cpu_quota, limited.cpu_quota) == (None, 1.5)
+    assert free.id != limited.id
+    assert free.machine_id == limited.machine_id
+
+
 @pytest.mark.parametrize(
     ("part", "value"),
     [("_cpu", lambda: ("Other CPU", 64)), ("_gpus", lambda: ("1 x Some GPU", "1.0")), ("_memory_bytes", lambda: 2**45)],

@@ -241,6 +241,19 @@ def test_a_run_is_found_by_every_name_it_goes_by(tmp_path):
     assert table.find(tmp_path / "elsewhere", str(folder / FIRST)) == folder / FIRST
 
 
+def test_a_run_is_found_by_its_tag_the_latest_first(tmp_path):
+    make_run(tmp_path, FIRST, tags=("nightly", "before"))
+    make_run(tmp_path, SECOND, tags=("nightly",))
+    broken = make_run(tmp_path, THIRD, tags=("nightly",))
+    (broken / journal.RUN).write_text("{")
+    assert table.find(tmp_path, "tag:nightly") == tmp_path / "runs" / SECOND
+    assert table.find(tmp_path, "tag:before") == tmp_path / "runs" / FIRST
+    with pytest.raises(RunNotFoundError, match=r"no run with tag 'nightl': .* holds runs with nightly, before$"):
+        table.find(tmp_path, "tag:nightl")
+    with pytest.raises(RunNotFoundError, match=r"no run in .* has a tag"):
+        table.find(tmp_path / "nowhere", "tag:nightly")
+
+
 def test_a_run_that_is_not_there_is_answered_with_those_that_are(tmp_path):
     for id in (FIRST, SECOND, THIRD):
         make_run(tmp_path, id)

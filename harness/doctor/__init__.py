@@ -1,0 +1,54 @@
+"""What makes this machine a bad place to measure: what was found, why it matters, and the remedy.
+
+Here belongs judgement. Facts come from `measure.machine` and `measure.gpus`; only `cli` prints. Nothing is changed, and
+nothing heavy is imported: frameworks are looked for, and asked in processes of their own where there is a GPU.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.doctor import cpu, gpu, system
+from harness.doctor.finding import Finding, Found, Severity
+from harness.doctor.gpu import unseen_gpu
+from harness.measure import machine
+from harness.measure.machine import ROOT
+
+__all__ = ["Finding", "Severity", "examine", "unseen_gpu", "urgent"]
+
+
+LOOK_S = 1.0
+
+
+def examine(
+    out: Path = Path("results"), root: Path = ROOT, pause: Callable[[], None] = lambda: time.sleep(LOOK_S)
+) -> tuple[Finding, ...]:
+    """Every finding, the worst first; `out` is where results would go.
+
+    Takes as long as the pause, over which it looks at who else runs, and with a GPU as long as asking the frameworks.
+    """
+    cpus = tuple(sorted(os.sched_getaffinity(0)))
+    before = machine.counters(root)
+    pause()
+    after = machine.counters(root)
+    return _sorted([
+        *cpu.quota(cpus, root), *cpu.affinity(cpus, root), *cpu.hyperthreads(cpus, root), *cpu.governor(cpus, root),
+        *cpu.boost(root), *cpu.heat(before, after), *cpu.unseen(cpus, root), *cpu.load(root),
+        *cpu.others(before, after, len(cpus)), *cpu.steal(before, after, len(machine.online(root))),
+        *system.memory(root), *system.memory_limit(root), *system.swap(before, after, root), *system.huge_pages(root),
+        *system.addresses(root), *system.enclosure(root), *system.time_source(root), *system.counters(root),
+        *system.disk(out), *system.frameworks(), *system.compiler(), *gpu.gpus(root),
+    ])  # fmt: skip
+
+
+def urgent(out: Path = Path("results"), root: Path = ROOT, threads: int | None = None) -> tuple[Finding, ...]:
+    """What blocks a run on that many threads (None, 0: all) and can be told within milliseconds."""
+    cpus = tuple(sorted(os.sched_getaffinity(0)))[: threads or None]
+    found = (*cpu.quota(cpus, root), *system.memory(root), *system.disk(out))
+    return _sorted(finding for finding in found if finding.severity is Severity.BLOCKING)
+
+
+def _sorted(found: Found) -> tuple[Finding, ...]:
+    order = list(Severity)
+    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))

@@ -1,0 +1,212 @@
+"""How this machine is set up and what it grants a process, as /proc and /sys tell it. Facts only: `doctor` judges them.
+
+Every function takes the folder under which /proc and /sys stand. What the kernel does not tell is None or empty, no error.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from harness.measure.witness import ran_ns, steal_ns
+
+ROOT = Path("/")
+_CPUS = "sys/devices/system/cpu"
+_NVIDIA = "0x10de"  # the vendor's number on the PCI bus, https://pci-ids.ucw.cz/read/PC/10de
+_FIRST_PIDS = "pid:[4026531836]"  # the kernel's PROC_PID_INIT_INO: the namespace that shows every process
+_UNLIMITED_BYTES = 2**60  # version 1 of the control groups says "no limit" by a number near 2**63
+
+
+def text(path: Path) -> str:
+    """What a file says, stripped; empty where it cannot be read."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(text(path))
+    except ValueError:
+        return None
+
+
+# CPUs ---------------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(ranges: str) -> tuple[int, ...]:
+    """`0-3,8` as numbers."""
+    bounds = [part.partition("-") for part in ranges.split(",") if part]
+    return tuple(number for low, _, high in bounds for number in range(int(low), int(high or low) + 1))
+
+
+def online(root: Path = ROOT) -> tuple[int, ...]:
+    """The CPUs that run at all."""
+    return _numbers(text(root / _CPUS / "online"))
+
+
+def siblings(cpus: Iterable[int], root: Path = ROOT) -> set[tuple[int, ...]]:
+    """The cores that these CPUs belong to, each as the CPUs (hardware threads) that share it."""
+    lists = (text(root / f"{_CPUS}/cpu{cpu}/topology/thread_siblings_list") for cpu in cpus)
+    return {_numbers(each) for each in lists if each}
+
+
+def governors(cpus: Iterable[int], root: Path = ROOT) -> dict[int, str]:
+    """The frequency governor of each CPU that has one."""
+    found = {cpu: text(root / f"{_CPUS}/cpu{cpu}/cpufreq/scaling_governor") for cpu in cpus}
+    return {cpu: name for cpu, name in found.items() if name}
+
+
+def boost(root: Path = ROOT) -> tuple[bool, str] | None:
+    """Whether a CPU may clock above its base, and the command that ends it."""
+    for file, on, off in (("intel_pstate/no_turbo", "0", 1), ("cpufreq/boost", "1", 0)):
+        if told := text(root / _CPUS / file):
+            return told == on, f"echo {off} | sudo tee /{_CPUS}/{file}"
+    return None
+
+
+# Control groups -----------------------------------------------------------------------------------------------------------
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folder of every control group that this process is in for one controller, up to the topmost that is shown.
+
+    A container sees its own group as the topmost, whatever path /proc/self/cgroup names; folders that are not there are
+    passed over by who reads from them.
+    """
+    top = root / "sys/fs/cgroup"
+    for line in text(root / "proc/self/cgroup").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:  # version 2; beside version 1 it is mounted as `unified`
+            mounts = [top, top / "unified"]
+        elif controller in controllers.split(","):
+            mounts = [top / controllers, top / controller]
+        else:
+            continue
+        place = PurePosixPath("/" if ".." in path else path)
+        yield from (mount / str(group).lstrip("/") for mount in mounts for group in (place, *place.parents))
+
+
+def cpu_quota(root: Path = ROOT) -> float | None:
+    """The CPUs' worth of time that the control groups allow, the smallest counts; None: no limit that can be seen.
+
+    Source: cpu.max in https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and
+    https://www.kernel.org/doc/html/latest/scheduler/sched-bwc.html for version 1.
+    """
+    found = []
+    for group in _groups("cpu", root):
+        quota, _, period = text(group / "cpu.max").partition(" ")
+        pairs = [(quota, period), (text(group / "cpu.cfs_quota_us"), text(group / "cpu.cfs_period_us"))]
+        found += [int(most) / int(of) for most, of in pairs if most.isdecimal() and of.isdecimal() and int(of)]
+    return min(found, default=None)
+
+
+def memory_limit(root: Path = ROOT) -> int | None:
+    """Bytes that the control groups allow this process and those beside it, the smallest counts; None as in `cpu_quota`."""
+    limits = [_number(group / name) for group in _groups("memory", root) for name in ("memory.max", "memory.limit_in_bytes")]
+    return min((limit for limit in limits if limit is not None and limit < _UNLIMITED_BYTES), default=None)
+
+
+# Memory, load, kernel -----------------------------------------------------------------------------------------------------
+
+
+def memory(root: Path = ROOT) -> dict[str, int]:
+    """Bytes by the names of /proc/meminfo: MemTotal, MemAvailable, SwapTotal, SwapFree and the rest."""
+    pairs = (line.split() for line in text(root / "proc/meminfo").splitlines())
+    return {pair[0].rstrip(":"): int(pair[1]) * 1024 for pair in pairs if len(pair) == 3 and pair[1].isdecimal()}
+
+
+def load(root: Path = ROOT) -> tuple[float, float, float] | None:
+    """The load averages over 1, 5 and 15 minutes."""
+    try:
+        one, five, fifteen = map(float, text(root / "proc/loadavg").split()[:3])
+    except ValueError:
+        return None
+    return one, five, fifteen
+
+
+def huge_pages(root: Path = ROOT) -> str:
+    """The mode of transparent huge pages: always, madvise or never."""
+    return text(root / "sys/kernel/mm/transparent_hugepage/enabled").partition("[")[2].partition("]")[0]
+
+
+def randomized(root: Path = ROOT) -> bool | None:
+    """Whether the kernel randomizes addresses."""
+    told = _number(root / "proc/sys/kernel/randomize_va_space")
+    return None if told is None else told > 0
+
+
+def container(root: Path = ROOT) -> str:
+    """What shows that processes of this machine are hidden, as they are in a container."""
+    try:
+        space = (root / "proc/self/ns/pid").readlink()
+    except OSError:
+        return ""
+    return "" if str(space) == _FIRST_PIDS else f"the process ids are a namespace of their own ({space})"
+
+
+def virtual(root: Path = ROOT) -> str:
+    """What shows that this is a virtual machine."""
+    if told := text(root / "sys/hypervisor/type"):
+        return f"/sys/hypervisor/type says {told}"
+    flags = (line for line in text(root / "proc/cpuinfo").splitlines() if line.startswith("flags"))
+    return "the CPU's flags name a hypervisor" if "hypervisor" in next(flags, "").split() else ""
+
+
+def clock_source(root: Path = ROOT) -> str:
+    """What the kernel reads the time from."""
+    return text(root / "sys/devices/system/clocksource/clocksource0/current_clocksource")
+
+
+def nvidia_on_bus(root: Path = ROOT) -> int:
+    """How many display or compute devices of NVIDIA sit on the PCI bus, with a driver or without."""
+    devices = (root / "sys/bus/pci/devices").glob("*")
+    return sum(text(each / "vendor") == _NVIDIA and text(each / "class").startswith("0x03") for each in devices)
+
+
+# Counters that rise -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Counters since boot; the difference of two readings is what went on between them. None or empty: not told.
+
+    `ran_ns` is by thread, as its folder in /proc; `throttles` by CPU: how often heat held its clock down.
+    """
+
+    at_ns: int
+    ran_ns: Mapping[Path, int]
+    steal_ns: int | None
+    swapped_pages: int | None
+    throttles: Mapping[int, int]
+
+
+def counters(root: Path = ROOT, own: int | None = None) -> Counters:
+    """All of them now; the threads of this process, or of process `own`, are left out."""
+    return Counters(
+        at_ns=time.monotonic_ns(),
+        ran_ns=dict(ran_ns(root / "proc", own)),
+        steal_ns=steal_ns(root / "proc/stat"),
+        swapped_pages=_swapped(root),
+        throttles=throttles(root),
+    )
+
+
+def throttles(root: Path = ROOT) -> dict[int, int]:
+    """How often heat held down the clock of each CPU that tells, since boot."""
+    names = ("core_throttle_count", "package_throttle_count")
+    told = {cpu: [_number(root / f"{_CPUS}/cpu{cpu}/thermal_throttle/{name}") for name in names] for cpu in online(root)}
+    return {cpu: sum(filter(None, counts)) for cpu, counts in told.items() if set(counts) != {None}}
+
+
+def _swapped(root: Path) -> int | None:
+    pairs = (line.split() for line in text(root / "proc/vmstat").splitlines())
+    pages = [int(pair[1]) for pair in pairs if pair[0] in ("pswpin", "pswpout")]
+    return sum(pages) if pages else None
+
+
+def process_name(process: Path) -> str:
+    """The name of a process by its folder in /proc, fit for a terminal: a process may call itself anything."""
+    name = text(process / "comm") or "ended"
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -1,0 +1,89 @@
+"""All checks together, and the few that a run begins with."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import doctor
+from harness.doctor import Severity, gpu
+from tests.doctor.conftest import whole
+from tests.tree import Tree
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("numpy", "pandas", "torch", "tensorflow", "jax", "harness.execute")
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "read", lambda: "no driver")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+
+
+def test_the_worst_comes_first_and_what_happens_in_the_pause_is_seen(tree: Tree) -> None:
+    tree.cpus(4)
+    tree.ran(77, 0)
+
+    def pause() -> None:
+        tree.ran(77, 10**15)  # more than any pause of this test may last
+
+    found = doctor.examine(tree.root / "results", tree.root, pause)
+    for one in found:
+        whole(one)
+    places = [list(Severity).index(one.severity) for one in found]
+    assert places == sorted(places)
+    assert set(places) == {0, 1, 2, 3}
+    assert (found[0].name, found[0].severity) == ("other processes", "blocking")
+    assert "burner (pid 77)" in found[0].found
+    assert len({one.name for one in found}) == len(found)
+
+
+def test_a_machine_of_which_nothing_is_known_is_examined_all_the_same(tmp_path: Path) -> None:
+    found = doctor.examine(tmp_path, tmp_path / "nowhere", lambda: None)
+    assert {one.name for one in found} >= {"other processes", "run delay", "memory pass", "disk", "frameworks"}
+
+
+def quota(tree: Tree, cpus: float) -> None:
+    tree.say("proc/self/cgroup", "0::/")
+    tree.say("sys/fs/cgroup/cpu.max", f"{cpus * 100_000:.0f} 100000")
+
+
+def test_what_is_urgent_is_what_blocks_only(tree: Tree) -> None:
+    assert doctor.urgent(tree.root, tree.root) == ()
+    tree.memory(MemTotal=2**24, MemAvailable=2**21)  # 2 GiB: a warning
+    assert doctor.urgent(tree.root, tree.root) == ()
+    quota(tree, 2.5)
+    assert [one.name for one in doctor.urgent(tree.root, tree.root)] == ["CPU quota"]
+
+
+def test_a_quota_does_not_block_a_run_on_as_many_threads_as_it_allows(tree: Tree) -> None:
+    quota(tree, 2.5)
+    assert [len(doctor.urgent(tree.root, tree.root, threads)) for threads in (0, 1, 2, 3, None)] == [1, 0, 0, 1, 1]
+
+
+def test_what_a_run_begins_with_loads_nothing_heavy() -> None:
+    code = f"import sys; from harness import doctor; doctor.urgent(); print([name for name in {HEAVY} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+def names_in(path: Path) -> set[str]:
+    """The names of the findings that a file makes; in f-strings `GPU N` and `NAME` stand for what is filled in."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
+            name = eval(ast.unparse(node.args[0]), {"name": "GPU N" if path.stem == "gpu" else "NAME"})
+            found.add(name)
+    return found
+
+
+def test_the_page_names_every_finding_and_no_other() -> None:
+    made = set().union(*(names_in(path) for path in (ROOT / "harness" / "doctor").glob("*.py")))
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "doctor.md").read_text(), re.MULTILINE)
+    assert len(made) > 30
+    assert set(rows) == made
+    assert len(rows) == len(made)
