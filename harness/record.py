@@ -362,6 +362,7 @@ _SAMPLE = {
 }  # fmt: skip
 
 _FIGURES = {
+    "barred_by": Column("string", "", "Flags that bar a verdict: those of them that more than half of the trials raise, joined by commas."),
     "trials": Column("int64", "", "Trials with status ok."),
     "samples": Column("int64", "", "Clean samples over all trials."),
     "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians over clean samples."),
@@ -411,7 +412,7 @@ COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED}
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
 SUMMARY_COLUMNS: tuple[str, ...] = (
-    "run_id", "suite", *_AXES, "status", "reason", "flags", "op", "settings", "trials", "samples",
+    "run_id", "suite", *_AXES, "status", "reason", "flags", "barred_by", "op", "settings", "trials", "samples",
     "median_ns", "ci_low_ns", "ci_high_ns", "ci_method", "min_ns", "p95_ns", "throughput_ns", "device_ns", "device_method",
     "first_call_ns",
     "flop_nominal", "flop_exact", "flop_framework", "flop_per_s", "ceiling_share",

@@ -20,7 +20,8 @@ from harness.store import journal, junit, table
 from harness.store.table import load, samples
 
 __all__ = [
-    "aa_noise", "compare", "junit_of", "load", "overview", "page", "report", "samples", "side", "spent", "summary", "write_page",
+    "aa_noise", "compare", "junit_of", "load", "overview", "page", "report", "samples", "side", "spent", "summary",
+    "write_page",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
-from harness.record import Environment, Flag, Progress, Record, Status
+from harness.record import Environment, Progress, Record, Status
 from harness.spec import Cell, Device, Plan, Step
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
@@ -145,8 +145,7 @@ def _figure(row: object) -> Text:
     best, tie = getattr(row, "best", False), getattr(row, "tie", False)
     mark = "● " if best else "○ " if tie else ""
     interval = units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns)  # type: ignore[attr-defined]
-    barred = any(Flag(flag).bars_verdict for flag in row.flags.split(",") if flag)  # type: ignore[attr-defined]
-    flagged = "*" if barred else ""
+    flagged = "*" if row.barred_by else ""  # type: ignore[attr-defined]
     text = f"{mark}{units.duration(row.median_ns)} {interval}{flagged}"  # type: ignore[attr-defined]
     return Text(text, "bold green" if best else "")
 

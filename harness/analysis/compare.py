@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness import stats, units
 from harness.analysis.trials import Estimator, Key, Trial
-from harness.record import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS, Flag, Run, Status
+from harness.record import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS, Run, Status
 
 # An interval from 1 / SAME to SAME says that nothing changed: 5 % is the step that a nightly comparison is there to find.
 SAME = 1.05
@@ -72,7 +72,7 @@ class CellSide:
     @property
     def barred(self) -> list[str]:
         """Its flags that bar a verdict."""
-        return [flag for flag in self.row["flags"].split(",") if flag and Flag(flag).bars_verdict]
+        return [flag for flag in self.row["barred_by"].split(",") if flag]
 
 
 def compare(base: Side, new: Side, noise: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -153,14 +153,17 @@ def judge(ratios: Sequence[float], noise: float | None, unknown: str = "") -> tu
         return Verdict.UNCERTAIN, "under 2 trials in common: how much processes differ is not known"
     low, high = stats.log_t_interval(ratios)
     difference = math.log(stats.geometric_mean(ratios))
+    small = low >= 1 / SAME and high <= SAME
     if low <= 1 <= high:
-        if low >= 1 / SAME and high <= SAME:
+        if small:
             return Verdict.NO_CHANGE, ""
         change = f"{units.percent(low - 1)} to {units.percent(high - 1)}"
         return Verdict.UNCERTAIN, f"{change} is possible: more trials narrow that"
     if noise is None and len(ratios) < ENOUGH_TRIALS:
         return Verdict.UNCERTAIN, f"under {ENOUGH_TRIALS} trials, and {unknown}"
     if noise is not None and abs(difference) <= noise:
+        if small:
+            return Verdict.NO_CHANGE, ""
         told = f"{units.percent(math.expm1(difference))} is within the A/A noise of {units.percent(math.expm1(noise))}"
         return Verdict.UNCERTAIN, told
     return (Verdict.SLOWER if difference > 0 else Verdict.FASTER), ""

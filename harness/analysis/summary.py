@@ -113,7 +113,24 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
         summary["throughput_ns"] = _median(found.throughput_ns.get(key) for key in map(_key, clocked))
         summary["device_ns"] = _median(found.device_ns.get(key) for key in map(_key, clocked))
         flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], summary["direction"], shape)
-    return summary | {"flags": ",".join(flag for flag in Flag if flag in flags)}
+    barring = _barring([set(_names([row["flags"]])) | _of_trial(found.trials.get(_key(row))) for row in clocked])
+    return summary | {"flags": _joined(flags), "barred_by": _joined(barring & flags)}
+
+
+def _of_trial(trial: Trial | None) -> set[str]:
+    """What the samples of one trial raise; an ok trial without any has too few."""
+    return {str(flag) for flag in (trial.flags if trial else {Flag.FEW_SAMPLES})}
+
+
+def _barring(by_trial: Sequence[set[str]]) -> set[str]:
+    """The flags that bar a verdict: what happens in one trial of several, the interval over the trials knows."""
+    return {
+        str(flag) for flag in Flag if flag.bars_verdict and 2 * sum(str(flag) in raised for raised in by_trial) > len(by_trial)
+    }
+
+
+def _joined(flags: Iterable[str]) -> str:
+    return ",".join(flag for flag in Flag if flag in flags)
 
 
 def _known(values: Iterable[Any]) -> list[Any]:

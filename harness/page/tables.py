@@ -84,7 +84,7 @@ def _heat_cell(row: Any) -> Cell:
         return Cell(
             SHORT[status], kind="none" if status is Status.SKIPPED else "failed", title=first_line(row.reason) or status
         )
-    time, doubt = units.duration(row.median_ns), " !" if barred(row.flags) else ""
+    time, doubt = units.duration(row.median_ns), " !" if row.barred_by else ""
     if row.best:
         return Cell(f"●{doubt}", kind="best", title=f"fastest: {time}")
     if row.tie:
@@ -101,9 +101,9 @@ def _step(factor: float) -> int:
     return round(octaves / 2 * HEAT_STEPS)
 
 
-def barred(flags: str) -> bool:
-    """Whether a flag says that the figure must not be called faster or slower than another."""
-    return any(flag in set(Flag) and Flag(flag).bars_verdict for flag in flags_of(flags))
+def bars(flag: str) -> bool:
+    """Whether a flag is of the kind that says that a figure must not be called faster or slower than another."""
+    return flag in set(Flag) and Flag(flag).bars_verdict
 
 
 def first_line(message: str) -> str:
@@ -160,7 +160,7 @@ def flags(view: View) -> list[tuple[str, str, bool, list[str]]]:
             under.setdefault(flag, []).append(row.case)
     order = {str(flag): place for place, flag in enumerate(Flag)}
     names = sorted(under, key=lambda name: (order.get(name, len(order)), name))
-    return [(name, flag_words(name) or "A flag that this page does not know.", barred(name), under[name]) for name in names]
+    return [(name, flag_words(name) or "A flag that this page does not know.", bars(name), under[name]) for name in names]
 
 
 def largest_memory(view: View) -> list[list[Cell]]:

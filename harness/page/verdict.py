@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness import units
-from harness.page.tables import barred
 from harness.page.view import FEWEST_FOR_INTERVAL, Mean, Standing, View, standings, who
 from harness.record import Status
 
@@ -114,7 +113,7 @@ def _winners(view: View, found: Sequence[Standing]) -> list[str]:
 
 def _unsure(view: View, device: str) -> str:
     ranked = view.cells[(view.cells["device"] == device) & view.cells["vs_best"].notna()]
-    count = sum(map(barred, ranked["flags"]))
+    count = int((ranked["barred_by"] != "").sum())
     return (
         f" {count} of the {len(ranked)} times behind this {'is' if count == 1 else 'are'} under a flag that makes it unsure."
         if count
@@ -132,7 +131,7 @@ def leads_with(standing: Standing, mean: Mean) -> bool:
 
 def _tiles(view: View, ok: int, failed: int, duration_s: float | None) -> list[Tile]:
     flagged = view.ok[view.ok["flags"] != ""]
-    unsure = sum(map(barred, flagged["flags"]))
+    unsure = int((flagged["barred_by"] != "").sum())
     doubt = f", {unsure} too unsure for a verdict" if unsure else ""
     unsupported = view.count(Status.UNSUPPORTED)
     return [
