@@ -131,7 +131,7 @@ def test_a_difference_within_the_noise_is_none_to_be_called():
 
 @pytest.mark.parametrize(
     ("after", "found"),
-    [((1000, 1010, 990), "no_change"), ((1000, 1030, 970), "uncertain"), ((1010, 1011, 1012), "uncertain")],
+    [((1000, 1010, 990), "no_change"), ((1000, 1030, 970), "uncertain"), ((1010, 1011, 1012), "no_change")],
 )
 def test_no_change_is_an_interval_about_one_within_five_percent(after, found):
     # Half-widths of 2.5 % and 7.5 %; the last is a difference for sure, but within the noise.
@@ -141,6 +141,13 @@ def test_no_change_is_an_interval_about_one_within_five_percent(after, found):
 def test_a_wide_interval_says_what_is_possible():
     told = verdict(base(1000, 1000, 1000), new(1000, 1030, 970))
     assert told == ("uncertain", "−7.2 % to 7.7 % is possible: more trials narrow that")
+
+
+def test_a_sure_difference_too_small_to_matter_is_no_change_where_it_is_within_the_noise():
+    sure = [1.02, 1.021, 1.019]
+    assert judge(sure, 0.03) == ("no_change", "")
+    assert judge(sure, 0.01)[0] == "slower"
+    assert judge([1.08, 1.081, 1.079], 0.10)[0] == "uncertain"
 
 
 def test_one_trial_gives_no_verdict():

@@ -202,6 +202,23 @@ def test_stored_and_derived_flags_are_joined_in_the_order_of_the_enum():
     assert row(*records)["flags"] == "not_converged,contended,unsteady_warmup,few_samples,trials_disagree,flop_disagree"
 
 
+@pytest.mark.parametrize(("raising", "barred"), [(0, ""), (1, ""), (2, "contended"), (3, "contended")])
+def test_a_flag_bars_a_verdict_where_more_than_half_of_the_trials_raise_it(raising, barred):
+    records = [
+        record([1000] * 30, trial=trial, order=trial, flags=(Flag.CONTENDED, Flag.COMPOSITE) if trial < raising else ())
+        for trial in range(3)
+    ]
+    found = row(*records)
+    assert found["barred_by"] == barred  # composite never does
+    assert ("contended" in found["flags"]) == bool(raising)
+
+
+def test_one_of_two_trials_is_not_more_than_half():
+    records = [record([1000] * count, trial=trial, order=trial) for trial, count in enumerate((9, 30))]
+    assert (row(*records)["flags"], row(*records)["barred_by"]) == ("few_samples", "")
+    assert row(records[0])["barred_by"] == "few_samples"
+
+
 def test_a_clean_cell_raises_no_flag():
     assert flags(*three(1000, 1010, 1020, flop_framework=400.0)) == set()
 

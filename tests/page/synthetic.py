@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness import flops
-from harness.record import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Environment, Run
+from harness.record import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Environment, Flag, Run
 from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer
 
 START = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
@@ -79,7 +79,8 @@ def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], 
     ]
     side = "host" if cell.device.kind == "cpu" else "device"
     return {
-        "status": "ok", "flags": ",".join(flags), "op": f"{cell.backend}.conv2d ({cell.mode})", "trials": 3, "samples": 174,
+        "status": "ok", "flags": ",".join(flags),
+        "barred_by": ",".join(flag for flag in flags if Flag(flag).bars_verdict), "op": f"{cell.backend}.conv2d ({cell.mode})", "trials": 3, "samples": 174,
         "median_ns": median, "ci_low_ns": median * (1 - width), "ci_high_ns": median * (1 + width), "ci_method": "trials",
         "min_ns": median * 0.97, "p95_ns": median * 1.1, "first_call_ns": 4e7 * lots.lognormal(0, 1),
         "flop_per_s": flop / median * 1e9,
@@ -137,7 +138,7 @@ def make(asked: list[Cell] | None = None, failing: dict | None = None, seed: int
             row |= facts
             blocks.append(samples.assign(run_id=RUN_ID, cell=str(cell), iterations=1, series="latency", run_delay_ns=0))
         else:
-            row |= {"status": status, "reason": reason, "flags": "", "op": ""}
+            row |= {"status": status, "reason": reason, "flags": "", "barred_by": "", "op": ""}
         rows.append(row)
     summary = frame(rows, SUMMARY_COLUMNS)
     samples = frame(pd.concat(blocks).assign(block_ns=lambda b: b["block_ns"].round()) if blocks else [], SAMPLE_COLUMNS)
