@@ -1,7 +1,8 @@
 """PyTorch: functional convolutions forward, `aten.convolution_backward` with an output mask for each gradient alone.
 
 The mask really skips the other gradient's work. `torch.nn.grad` is a thin wrapper over the same op since 2022 and was
-wrong for groups before; autograd's own `backward` computes both gradients and belongs to bprop and train.
+wrong for groups before; autograd's own `backward` computes both gradients and belongs to bprop and train. What the
+convolutions are held against are `torch.mm` and `Tensor.copy_`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -51,7 +52,7 @@ class TorchBackend:
         """What PyTorch has no call for, or this machine no compiler."""
         if cell.mode not in self.modes:
             return f"PyTorch has no mode {cell.mode}"
-        if cell.layout is Layout.CHANNELS_LAST and cell.spec.ndim == 1:
+        if cell.direction is not Direction.NONE and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
             return "PyTorch has no channels-last memory format for 1-D convolutions"
         if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
@@ -63,19 +64,23 @@ class TorchBackend:
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
-        return TorchPrepared(self.torch, self.device, cell, operands, self._settings(cell))
+        kind = TorchCeiling if cell.direction is Direction.NONE else TorchPrepared
+        return kind(self.torch, self.device, cell, operands, self._settings(cell))
 
     def _settings(self, cell: Cell) -> dict[str, str]:
         backends = self.torch.backends
         wanted = "tf32" if cell.precision is Precision.TF32 else "ieee"
         # By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
-        on_cpu = cell.device.kind == "cpu"
-        switch = backends.mkldnn.conv if on_cpu else backends.cudnn.conv
+        on_cpu, multiplies = cell.device.kind == "cpu", cell.direction is Direction.NONE
+        if multiplies:
+            switch = backends.mkldnn.matmul if on_cpu else backends.cuda.matmul
+        else:
+            switch = backends.mkldnn.conv if on_cpu else backends.cudnn.conv
         switch.fp32_precision = wanted
         read = {"fp32_precision": str(switch.fp32_precision)}
         if on_cpu:
             read["mkldnn"] = str(backends.mkldnn.is_available() and backends.mkldnn.enabled)
-        else:
+        elif not multiplies:
             read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
             read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
         return read
@@ -89,8 +94,8 @@ class TorchPrepared:
         self.dtype = getattr(torch, _DTYPES[cell.precision])
         self.format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
-        self.prepadded = not cell.spec.symmetric
-        self.pads = (0,) * cell.spec.ndim if self.prepadded else tuple(lo for lo, _ in cell.spec.padding)
+        self.prepadded = not cell.conv.symmetric
+        self.pads = (0,) * cell.conv.ndim if self.prepadded else tuple(lo for lo, _ in cell.conv.padding)
         self.optimizer: Any = None
         self.load(operands)
         self.op, self.launch = self._choose()
@@ -106,7 +111,7 @@ class TorchPrepared:
         """Copies on the device; for bprop and train x and w ask for gradients."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
         if self.prepadded:
-            flat = [side for pair in reversed(self.cell.spec.padding) for side in pair]
+            flat = [side for pair in reversed(self.cell.conv.padding) for side in pair]
             x = self.torch.nn.functional.pad(x, flat).to(memory_format=self.format)
         if self.cell.direction in (Direction.BPROP, Direction.TRAIN):
             x.requires_grad_()
@@ -138,7 +143,7 @@ class TorchPrepared:
 
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        spec, x, w, dy = self.cell.spec, self.x, self.w, self.dy
+        spec, x, w, dy = self.cell.conv, self.x, self.w, self.dy
         name = f"conv{spec.ndim}d"
         conv = getattr(self.torch.nn.functional, name)
         compiled = self.cell.mode is Mode.COMPILED
@@ -180,7 +185,7 @@ class TorchPrepared:
         return text + note, launch
 
     def _backward(self, mask: list[bool]) -> Callable[..., Any]:
-        spec, pads, which = self.cell.spec, list(self.pads), mask.index(True)
+        spec, pads, which = self.cell.conv, list(self.pads), mask.index(True)
         stride, dilation, nothing = list(spec.stride), list(spec.dilation), [0] * spec.ndim
         backward = self.torch.ops.aten.convolution_backward
 
@@ -212,7 +217,7 @@ class TorchPrepared:
         values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
         arrays = {name: tensor.detach().to("cpu", self.torch.float64).numpy().copy() for name, tensor in values.items()}
         if self.prepadded and "dx" in arrays:
-            arrays["dx"] = arrays["dx"][_inside(self.cell.spec)]
+            arrays["dx"] = arrays["dx"][_inside(self.cell.conv)]
         if "loss" in arrays:
             arrays["loss"] = float(arrays["loss"])
         return Results(**arrays)
@@ -249,6 +254,49 @@ class TorchPrepared:
                 self.torch.compiler.reset()
 
 
+class TorchCeiling(TorchPrepared):
+    """A matrix product or a copy in PyTorch; waiting, counting and letting go are those of the convolutions."""
+
+    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+        self.torch, self.device, self.cell = torch, device, cell
+        self.dtype = getattr(torch, _DTYPES[cell.precision])
+        self.x: Any = None
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        self.settings: Mapping[str, str] = {**settings, "dtype": _DTYPES[cell.precision]}
+
+    def load(self, operands: Operands) -> None:
+        """Copies on the device, always in the same tensors, and an empty one for a copy to go to."""
+        arrays = (operands.x, operands.w)
+        x, w = (self.torch.tensor(array, dtype=self.dtype, device=self.device) for array in arrays)
+        if self.x is None:
+            self.x, self.w, self.into = x, w, self.torch.empty_like(x)
+        else:
+            self.x.copy_(x)
+            self.w.copy_(w)
+        self.into.zero_()
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call."""
+        if isinstance(self.cell.spec, CopySpec):
+            text, call, arguments = "Tensor.copy_", lambda into, x: into.copy_(x), (self.into, self.x)
+        else:
+            text, call, arguments = "torch.mm", self.torch.mm, (self.x, self.w)
+        if self.cell.mode is Mode.COMPILED:
+            compiled = self.torch.compile(lambda a, b: call(a, b), dynamic=False, fullgraph=True)
+            return f"torch.compile({text})", lambda: compiled(*arguments)
+        return text, lambda: call(*arguments)
+
+    def fetch(self, handle: Any) -> Results:
+        """A host copy in float64."""
+        return Results(y=handle.to("cpu", self.torch.float64, copy=True).numpy())
+
+    def close(self) -> None:
+        """Drop the tensors."""
+        self.into = None
+        super().close()
+
+
 _DTYPES = {
     Precision.FP64: "float64",
     Precision.FP32: "float32",
@@ -261,7 +309,7 @@ _DTYPES = {
 def _memory_format(torch: Any, cell: Cell) -> Any:
     if cell.layout is Layout.CHANNELS_FIRST:
         return torch.contiguous_format
-    return {2: torch.channels_last, 3: torch.channels_last_3d}[cell.spec.ndim]
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[cell.conv.ndim]
 
 
 def _inside(spec: ConvSpec) -> tuple[slice, ...]:
