@@ -21,7 +21,7 @@ from harness.record import (
     Series,
     contended,
 )
-from harness.spec import Cell
+from harness.spec import Cell, Direction
 
 
 def conform(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def _axes(cell: Cell) -> dict[str, Any]:
         "shape": str(cell.spec),
         "direction": str(cell.direction),
         "precision": str(cell.precision),
-        "layout": cell.layout.text(cell.spec.ndim),
+        "layout": "" if cell.direction is Direction.NONE else cell.layout.text(cell.conv.ndim),
         "cache": str(cell.cache),
         "backend": cell.backend,
         "mode": str(cell.mode),
