@@ -84,6 +84,9 @@ def run(
     timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take in one trial.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
     resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
+    ceilings: Annotated[
+        bool, typer.Option(help="Measure beside it what the machine can do at best: suites/ceilings.toml.")
+    ] = True,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     from harness import execute
@@ -91,7 +94,7 @@ def run(
 
     if resume:
         others = (suite, tag, backend, device, direction, axis, keyword, trials, threads, timeout, seed, quick, dry_run)
-        if any(value for value in others):
+        if any(value for value in others) or not ceilings:
             raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
         folder = _folder(out, resume)
         _watched(lambda watcher: execute.resume(folder, watcher))
@@ -107,12 +110,12 @@ def run(
     )  # fmt: skip
     if dry_run:
         for one in loaded:
-            _print_plan(*execute.prepare(one, selection, seed))
+            _print_plan(*execute.prepare(one, selection, seed, ceilings=ceilings))
         return
     command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
     for one in loaded:
         measured = _watched(lambda watcher, one=one: execute.execute(
-            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command
+            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, ceilings=ceilings,
         ))  # fmt: skip
         failed |= _finish(out / "runs" / measured.id, reports, report)
     if failed:
@@ -142,7 +145,7 @@ def list_(
         case What.CELLS:
             from harness.ask.selection import Selection
 
-            _print_plan(*execute.prepare(_load(suite or _missing_suite(what)), Selection(), 0))
+            _print_plan(*execute.prepare(_load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
         case What.BACKENDS | What.DEVICES:
             present = [name for name in registry.names() if registry.installed(name)]
             answers = execute.probe(present)
@@ -313,6 +316,7 @@ def _watched(measure: Any) -> "Run":
 def _finish(folder: Path, reports: Path, report: bool) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
     from harness import review, screen, units
+    from harness.analysis import roofline
     from harness.execute import elapsed_s
     from harness.record import Status
     from harness.store import journal
@@ -322,10 +326,12 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     console, messages = _out(), _err()
     console.print(screen.closing(summary))
     console.print(screen.KEY)
+    for line in screen.ceilings(roofline.ceilings(summary)):
+        console.print(line, markup=False)
     for line in screen.failures(summary):
         console.print(line, markup=False)
     messages.print(f"wall time {units.wall(elapsed_s(run))}")
-    measured = bool((summary["status"] == str(Status.OK)).any())
+    measured = bool((screen.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)

@@ -24,10 +24,11 @@ from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
 from harness.isolate.wire import Hello
 from harness.record import METHOD_VERSION, Environment, Progress, Record, Run, Status
-from harness.spec import Device, Plan, Step
+from harness.spec import ConvSpec, Device, Plan, Step
 from harness.store import journal, table
 
 PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
+CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
 _CPU_ONLY = (Device("cpu"),)
 
@@ -48,13 +49,17 @@ class Watcher:
         """A worker of a new environment is ready."""
 
 
-def run(suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, **overrides: Any) -> Run:
+def run(
+    suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, ceilings: bool = True,
+    **overrides: Any,
+) -> Run:  # fmt: skip
     """Measure a suite and return the sealed Run; its rows are `harness.load(out)`'s.
 
     `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
-    and fields of the budget (`trials=1`). Raises UserError, SuiteError above all, before anything is measured.
+    and fields of the budget (`trials=1`). `ceilings` says whether what the machine can do at best is measured beside.
+    Raises UserError, SuiteError above all, before anything is measured.
     """
-    return execute(suites.load(suite), select(overrides), out=out, tags=tags, seed=seed)
+    return execute(suites.load(suite), select(overrides), out=out, tags=tags, seed=seed, ceilings=ceilings)
 
 
 def select(overrides: Mapping[str, Any]) -> Selection:
@@ -66,20 +71,26 @@ def select(overrides: Mapping[str, Any]) -> Selection:
     return Selection(axes=texts, keyword=keyword, threads=threads, budget=given)
 
 
-def prepare(suite: Suite, selection: Selection, seed: int) -> tuple[Plan, float]:
-    """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for."""
+def prepare(suite: Suite, selection: Selection, seed: int, *, ceilings: bool = True) -> tuple[Plan, float]:
+    """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for.
+
+    The selection concerns the suite alone: ceilings join for whatever cells it leaves. A suite without a convolution has
+    nothing to be held against them, and is not joined.
+    """
     narrowed = narrow(suite, selection)
-    plan = planning.plan(narrowed, discover(_concerned(narrowed)), seed)
+    joined = ceilings and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
+    beside = suites.load(CEILINGS) if joined else None
+    plan = planning.plan(narrowed, discover(_concerned(narrowed)), seed, beside)
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
-    watcher: Watcher | None = None, command: str = "",
+    watcher: Watcher | None = None, command: str = "", ceilings: bool = True,
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch."""
     with _alone():
-        plan, seconds = prepare(suite, selection, seed)
+        plan, seconds = prepare(suite, selection, seed, ceilings=ceilings)
         started = datetime.now(UTC)
         run = Run(
             id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.analysis import ranking
+from harness.analysis import ranking, roofline
 from harness.analysis.summary import summarize
 from harness.errors import RunNotFoundError
 from harness.spec import Direction
@@ -28,9 +28,11 @@ def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.Data
     The run's own order is shuffled; this one is by workload, direction, backend and mode.
     """
     records, blocks = load(folder), samples(folder)
-    if cells is not None:
-        records, blocks = records[records["cell"].isin(cells)], blocks[blocks["cell"].isin(cells)]
-    summary = ranking.rank(summarize(records, blocks))
+    summary = summarize(records, blocks)
+    if cells is not None:  # the ceilings stay, since the cells are held against them
+        kept = summary["cell"].isin(cells) | (summary["direction"] == str(Direction.NONE))
+        summary, blocks = summary[kept], blocks[blocks["cell"].isin(cells)]
+    summary = ranking.rank(summary)
     turn = {str(direction): number for number, direction in enumerate(Direction)}
     order = summary.assign(turn=summary["direction"].map(turn)).sort_values(["workload", "turn", "backend", "mode", "cell"])
     return summary.loc[order.index].reset_index(drop=True), blocks
@@ -43,7 +45,7 @@ def page(folder: Path, cells: Collection[str] | None = None) -> str:
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
     seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
-    return html.render(ranked, blocks, run, duration_s=seconds, command=run.command)
+    return html.render(ranked, blocks, run, duration_s=seconds, command=run.command, ceilings=roofline.ceilings(ranked))
 
 
 def write_page(folder: Path, reports: str | Path = "reports") -> Path:
