@@ -108,6 +108,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
     aa: Annotated[bool, typer.Option("--aa", help="Every cell twice: what this machine's noise makes of equals.")] = False,
     resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
+    ceilings: Annotated[
+        bool, typer.Option(help="Measure beside it what the machine can do at best: suites/ceilings.toml.")
+    ] = True,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     from harness import doctor, execute
@@ -115,7 +118,7 @@ def run(
 
     if resume:
         others = (suite, tag, backend, device, direction, axis, keyword, trials, threads, timeout, seed, quick, dry_run, aa)
-        if any(value for value in others):
+        if any(value for value in others) or not ceilings:
             raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
         folder = _folder(out, resume)
         _watched(lambda watcher: execute.resume(folder, watcher), doctor.urgent(out))
@@ -131,13 +134,13 @@ def run(
     )  # fmt: skip
     if dry_run:
         for one in loaded:
-            _print_plan(*execute.prepare(one, selection, seed, aa))
+            _print_plan(*execute.prepare(one, selection, seed, aa=aa, ceilings=ceilings))
         return
     command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
     findings: Sequence[Finding] | None = doctor.urgent(out, threads=threads)
     for one in loaded:
         measured = _watched(lambda watcher, one=one: execute.execute(
-            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, aa=aa
+            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, aa=aa, ceilings=ceilings,
         ), findings)  # fmt: skip
         findings = None  # said once is enough
         failed |= _finish(out / "runs" / measured.id, reports, report)
@@ -171,7 +174,7 @@ def list_(
         case What.CELLS:
             from harness.ask.selection import Selection
 
-            _print_plan(*execute.prepare(_load(suite or _missing_suite(what)), Selection(), 0))
+            _print_plan(*execute.prepare(_load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
         case What.BACKENDS | What.DEVICES:
             present = [name for name in registry.names() if registry.installed(name)]
             answers = execute.probe(present)
@@ -418,6 +421,7 @@ def _watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
 def _finish(folder: Path, reports: Path, report: bool) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
     from harness import review, screen, units
+    from harness.analysis import roofline
     from harness.record import AA, Status
     from harness.store import journal
 
@@ -426,6 +430,8 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     console, messages = _out(), _err()
     console.print(screen.closing(summary))
     console.print(screen.KEY)
+    for line in screen.ceilings(roofline.ceilings(summary)):
+        console.print(line, markup=False)
     for line in screen.failures(summary):
         console.print(line, markup=False)
     if AA in run.tags and (found := review.aa_noise(folder.parent.parent, run)):
@@ -434,7 +440,7 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
         for line in screen.aa_lines(found[1]):
             console.print(line, markup=False, soft_wrap=True)
     messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}")
-    measured = bool((summary["status"] == str(Status.OK)).any())
+    measured = bool((screen.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)

@@ -24,10 +24,11 @@ from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
 from harness.isolate.wire import Hello
 from harness.record import AA, METHOD_VERSION, Environment, Progress, Record, Run, Status
-from harness.spec import Device, Plan, Step
+from harness.spec import ConvSpec, Device, Plan, Step
 from harness.store import journal, table
 
 PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
+CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
 _CPU_ONLY = (Device("cpu"),)
 
@@ -53,6 +54,7 @@ class Watcher:
 
 def run(
     suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, aa: bool = False,
+    ceilings: bool = True,
     **overrides: Any,
 ) -> Run:  # fmt: skip
     """Measure a suite and return the sealed Run; its rows are `harness.load(out)`'s.
@@ -61,9 +63,11 @@ def run(
     takes the noise of the machine from it.
 
     `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
-    and fields of the budget (`trials=1`). Raises UserError, SuiteError above all, before anything is measured.
+    and fields of the budget (`trials=1`). `ceilings` says whether what the machine can do at best is measured beside.
+    Raises UserError, SuiteError above all, before anything is measured.
     """
-    return execute(suites.load(suite), select(overrides), out=out, tags=tags, seed=seed, aa=aa)
+    chosen = select(overrides)
+    return execute(suites.load(suite), chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings)
 
 
 def select(overrides: Mapping[str, Any]) -> Selection:
@@ -76,25 +80,31 @@ def select(overrides: Mapping[str, Any]) -> Selection:
 
 
 def prepare(
-    suite: Suite, selection: Selection, seed: int, aa: bool = False, watcher: Watcher | None = None
+    suite: Suite, selection: Selection, seed: int, *, aa: bool = False, ceilings: bool = True, watcher: Watcher | None = None
 ) -> tuple[Plan, float]:
-    """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for."""
+    """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for.
+
+    The selection concerns the suite alone: ceilings join for whatever cells it leaves. A suite without a convolution has
+    nothing to be held against them, and is not joined; nor is an A/A run, which asks for noise alone.
+    """
     narrowed = narrow(suite, selection)
+    joined = ceilings and not aa and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
+    beside = suites.load(CEILINGS) if joined else None
     devices = discover(_concerned(narrowed))
     if watcher:
         watcher.discovered(devices)
-    plan = planning.plan(narrowed, devices, seed, AA if aa else "")
+    plan = planning.plan(narrowed, devices, seed, beside, AA if aa else "")
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
-    watcher: Watcher | None = None, command: str = "", aa: bool = False,
+    watcher: Watcher | None = None, command: str = "", aa: bool = False, ceilings: bool = True,
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch."""
     with _alone():
         watcher = watcher or Watcher()
-        plan, seconds = prepare(suite, selection, seed, aa, watcher)
+        plan, seconds = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
         started = datetime.now(UTC)
         run = Run(
             id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,

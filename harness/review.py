@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import compare as comparing
-from harness.analysis import noise, ranking
+from harness.analysis import noise, ranking, roofline
 from harness.analysis import spent as time_spent
 from harness.analysis.compare import Side, Verdict
 from harness.analysis.noise import Noise
@@ -38,9 +38,11 @@ def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.Data
     The run's own order is shuffled; this one is by workload, direction, backend and mode.
     """
     records, blocks = load(folder), samples(folder)
-    if cells is not None:
-        records, blocks = records[records["cell"].isin(cells)], blocks[blocks["cell"].isin(cells)]
-    return _for_people(ranking.rank(summarize(records, blocks))), blocks
+    summary = summarize(records, blocks)
+    if cells is not None:  # the ceilings stay, since the cells are held against them
+        kept = summary["cell"].isin(cells) | (summary["direction"] == str(Direction.NONE))
+        summary, blocks = summary[kept], blocks[blocks["cell"].isin(cells)]
+    return _for_people(ranking.rank(summary)), blocks
 
 
 def _for_people(frame: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +137,7 @@ def page(folder: Path, cells: Collection[str] | None = None) -> str:
 
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
-    return html.render(ranked, blocks, run, duration_s=run.wall_s, command=run.command)
+    return html.render(ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked))
 
 
 def write_page(folder: Path, reports: str | Path = "reports") -> Path:

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group
@@ -23,7 +24,7 @@ from harness.analysis.spent import OWN, PROOF, share_of
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
 from harness.record import Environment, Progress, Record, Status
-from harness.spec import Cell, Device, Plan, Step
+from harness.spec import Cell, Device, Direction, Plan, Step
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
 _STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
@@ -115,8 +116,18 @@ class Screen(Watcher):
 KEY = "● lowest time   ○ not to be told from it   * under a flag that bars a verdict: see convbench show"
 
 
+def asked_for(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a run is about: its convolutions; all of them where there is none, as in a run of ceilings alone."""
+    convolutions = summary[summary["direction"] != str(Direction.NONE)]
+    return summary if convolutions.empty else convolutions
+
+
 def closing(summary: pd.DataFrame) -> Table:
-    """One line per workload and direction, a column per backend and mode: median and interval, marked as KEY says."""
+    """One line per workload and direction, a column per backend and mode: median and interval, marked as KEY says.
+
+    What joined the run as a ceiling is left out; `ceilings` tells what came of it.
+    """
+    summary = asked_for(summary)
     varying = [axis for axis in ("device", "precision", "layout", "cache", "threads") if summary[axis].nunique() > 1]
     single_mode = summary["mode"].nunique() <= 1
     columns = {(row.backend, row.mode): row.backend if single_mode else f"{row.backend}\n{row.mode}"
@@ -133,6 +144,22 @@ def closing(summary: pd.DataFrame) -> Table:
         table.add_row(str(key[0]), direction, *(str(part) for part in key[3:]),
                       *(_figure(by_column.get(column)) for column in columns))  # fmt: skip
     return table
+
+
+def ceilings(best: pd.DataFrame) -> list[str]:
+    """One line per device, precision and number of threads for the frame of `analysis.roofline.ceilings`."""
+    lines = []
+    for row in best.itertuples():
+        threads = f", {row.threads} {'thread' if row.threads == 1 else 'threads'}" if row.threads else ""
+        copies = pd.isna(row.flop_per_s)
+        what = f"copy on {row.device}" if copies else f"matrix product on {row.device}, {row.precision}"
+        lines.append(f"best {what}{threads}: {_rate(row)} ({row.workload} by {row.backend} {row.mode})")
+    return lines
+
+
+def _rate(row: Any) -> str:
+    """The rate of the arithmetic, or that of the memory where there is none."""
+    return units.byte_rate(row.bytes_per_s) if pd.isna(row.flop_per_s) else units.flop_rate(row.flop_per_s)
 
 
 def _figure(row: object) -> Text:
@@ -163,7 +190,7 @@ def cells_table(summary: pd.DataFrame) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     for title in ("cell", "status"):
         table.add_column(title, overflow="fold")
-    for title in ("median", "interval", "rate", "vs best", "cores"):
+    for title in ("median", "interval", "rate", "of ceiling", "vs best", "cores"):
         table.add_column(title, justify="right")
     table.add_column("flags", overflow="fold")
     for row in summary.itertuples():
@@ -172,7 +199,7 @@ def cells_table(summary: pd.DataFrame) -> Table:
         cores = units.MISSING if pd.isna(row.effective_cores) else f"{row.effective_cores:.2f}"
         table.add_row(
             row.cell, Text(row.status, _STYLES.get(status, "bold red")), units.duration(row.median_ns),
-            units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), units.flop_rate(row.flop_per_s),
+            units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), _rate(row), units.percent(row.ceiling_share),
             units.ratio(row.vs_best), cores, Text(told),
         )  # fmt: skip
     return table

@@ -75,6 +75,13 @@ def flop_rate(flop_per_s: float | None) -> str:
     return _scaled(flop_per_s, [(1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1.0e6, "MFLOP/s")], 3)
 
 
+def byte_rate(bytes_per_s: float | None) -> str:
+    """A bandwidth in decimal units, as memory is sold: `18.2 GB/s`."""
+    if bytes_per_s is None or math.isnan(bytes_per_s):
+        return MISSING
+    return _scaled(bytes_per_s, [(1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s")], 3)
+
+
 def teraflops(flop_per_s: float | None) -> str:
     """A rate in TFLOP/s without its unit, for a column whose header carries it."""
     return MISSING if flop_per_s is None or math.isnan(flop_per_s) else _significant(flop_per_s / 1e12, 3)

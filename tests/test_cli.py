@@ -20,7 +20,7 @@ from harness.doctor import Finding, Severity
 from harness.record import COMPARISON_COLUMNS
 from harness.store import journal, table
 from tests import builders
-from tests.test_execute import SUITE
+from tests.test_execute import CEILINGS, NO_CEILINGS, SUITE
 
 TIMEOUT_S = 120
 ROOT = str(Path(__file__).parents[1])  # the code beside these tests is tested, wherever another copy is installed
@@ -32,6 +32,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     folder = tmp_path_factory.mktemp("work")
     (folder / "suites").mkdir()
     (folder / "suites" / "tiny.toml").write_text(SUITE)
+    (folder / "suites" / "ceilings.toml").write_text(NO_CEILINGS)
     return folder, convbench(folder, "run", "tiny", "--trials", "1", "--tag", "test")
 
 
@@ -193,6 +194,45 @@ def test_an_aa_run_ends_with_what_equals_differ_by(measured, tmp_path: Path) -> 
     assert sorted(line.split("/")[2] for line in listed.splitlines()) == ["numpy", "numpy@aa"]
 
 
+@pytest.fixture(scope="module")
+def with_ceilings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose runs are joined by ceilings."""
+    folder = tmp_path_factory.mktemp("ceilings")
+    (folder / "suites").mkdir()
+    (folder / "suites" / "tiny.toml").write_text(SUITE)
+    (folder / "suites" / "ceilings.toml").write_text(CEILINGS)
+    return folder
+
+
+def test_ceilings_are_told_beside_the_table_and_shown_with_the_rest(with_ceilings: Path) -> None:
+    said = convbench(with_ceilings, "run", "tiny", "--trials", "1", "-k", "plain and fprop")
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(("plain", "product", "move"))] == ["plain"]
+    assert any(line.startswith("best matrix product on cpu, fp32: ") and "product by numpy eager" in line for line in lines)
+    assert any(line.startswith("best copy on cpu: ") and "move by numpy eager" in line for line in lines)
+    shown = convbench(with_ceilings, "show").stdout
+    assert "product/none/numpy" in shown
+    assert "move/none/numpy" in shown
+    rows = {row["workload"]: row for row in json.loads(convbench(with_ceilings, "show", "--format", "json").stdout)}
+    assert rows["plain"]["ceiling_share"] > 0
+    assert rows["product"]["ceiling_share"] is None
+
+
+def test_ceilings_can_be_left_out_and_listed_before(with_ceilings: Path) -> None:
+    asked = ("run", "tiny", "--dry-run", "-k", "plain and fprop")
+    assert {line.split("/")[0] for line in convbench(with_ceilings, *asked).stdout.splitlines()} == {"plain", "product", "move"}
+    assert convbench(with_ceilings, *asked, "--no-ceilings").stdout.count("\n") == 1
+    assert "none" not in convbench(with_ceilings, "list", "cells", "tiny").stdout
+    assert "gemm m64 n64 k64" in convbench(with_ceilings, "list", "workloads", "ceilings").stdout
+
+
+def test_a_run_of_ceilings_alone_has_them_in_its_table(with_ceilings: Path) -> None:
+    said = convbench(with_ceilings, "run", "ceilings", "--trials", "1", "--backend", "numpy", "--quick")
+    assert said.returncode == 0, said.stderr
+    assert any(line.startswith("product") and "none" in line for line in said.stdout.splitlines())
+
+
 def test_lists(measured) -> None:
     folder, _ = measured
     assert "tiny" in convbench(folder, "list", "suites").stdout
@@ -273,6 +313,7 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
         (("run", "tiny", "-k", "nothing_like_it"), ["nothing_like_it"]),
         (("run",), ["name a suite", "first"]),
         (("run", "--resume", "latest", "--threads", "1"), ["--resume", "as it was planned"]),
+        (("run", "--resume", "latest", "--no-ceilings"), ["--resume", "as it was planned"]),
         (("run", "--resume", "latest"), ["complete", "nothing is left"]),
         (("show", "latest~7"), ["latest~7"]),
         (("show", "tag:tset"), ["tset", "holds runs with test"]),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness import codec
 from harness.isolate.wire import Measure, Setup
 from harness.record import Check, Environment, Flag, Memory, Progress, Record, Run, Samples, Series, Status
-from harness.spec import Budget, Cell, Device, Direction, Optimizer, Plan, Step
+from harness.spec import Budget, Cell, CopySpec, Device, Direction, GemmSpec, Optimizer, Plan, Step
 from tests.builders import cell, environment, record, run
 from tests.convolutions import small_specs
 
@@ -20,12 +20,16 @@ TIMES = st.datetimes(timezones=st.just(UTC))
 SERIES = st.from_type(Series)
 
 
+SIZES = st.integers(1, 10**6)
+CEILINGS = st.builds(GemmSpec, SIZES, SIZES, SIZES) | SIZES.map(lambda size: CopySpec(16 * size))
+
+
 @st.composite
 def cells(draw: st.DrawFn) -> Cell:
     direction = draw(st.sampled_from(Direction))
     optimizer = draw(st.sampled_from(Optimizer)) if direction is Direction.TRAIN else None
     some: dict[str, st.SearchStrategy[Any]] = {
-        "spec": small_specs(),
+        "spec": CEILINGS if direction is Direction.NONE else small_specs(),
         "direction": st.just(direction),
         "optimizer": st.just(optimizer),
     }
@@ -107,7 +111,9 @@ PLAIN = codec.encode(record())
 def test_an_unknown_field_is_told_with_its_type():
     with pytest.raises(ValueError, match="Record: unknown field 'mood'"):
         codec.decode(Record, {**PLAIN, "mood": "good"})
-    with pytest.raises(ValueError, match="ConvSpec: unknown field 'colour'"):
+    with pytest.raises(ValueError, match="Device: unknown field 'colour'"):
+        codec.decode(Record, {**PLAIN, "cell": {**PLAIN["cell"], "device": {**PLAIN["cell"]["device"], "colour": 1}}})
+    with pytest.raises(ValueError, match=r"no member of .*ConvSpec.* fits .*'colour'"):
         codec.decode(Record, {**PLAIN, "cell": {**PLAIN["cell"], "spec": {**PLAIN["cell"]["spec"], "colour": 1}}})
 
 

@@ -50,6 +50,33 @@ padding = "valid"
 """
 
 
+CEILINGS = """
+[suite]
+name = "ceilings"
+[[workload]]
+name = "product"
+kind = "gemm"
+m = 64
+n = 64
+k = 64
+[[workload]]
+name = "move"
+kind = "copy"
+nbytes = 65536
+"""
+NO_CEILINGS = CEILINGS + '[[exclude]]\ndevice = "cpu"\n'
+
+
+@pytest.fixture(autouse=True)
+def ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The ceilings of these tests, which hide those that are shipped; nothing joins a run here until CEILINGS is written."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "suites" / "ceilings.toml"
+    path.parent.mkdir()
+    path.write_text(NO_CEILINGS)
+    return path
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
@@ -160,6 +187,67 @@ def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(tiny: Path
     assert whole["status"].value_counts().to_dict() == {"ok": 18}
     kept = whole[whole["order"].isin(cut.loc[cut["status"] == "ok", "order"])]
     assert kept["started_at"].tolist() == cut.loc[cut["status"] == "ok", "started_at"].tolist()
+
+
+def test_ceilings_join_a_run_and_its_convolutions_are_held_against_them(
+    tiny: Path, alone: Path, ceilings: Path, tmp_path: Path
+) -> None:
+    ceilings.write_text(CEILINGS)
+    run = harness.run(tiny, out=tmp_path, trials=2, direction="fprop", keyword="plain")
+    records = harness.load(tmp_path)
+    assert sorted(records["cell"]) == sorted(
+        ["move/none/numpy/eager/cpu/fp32/nhwc/hot/t0", "plain/fprop/numpy/eager/cpu/fp32/nhwc/hot/t0",
+         "product/none/numpy/eager/cpu/fp32/nhwc/hot/t0"] * 2
+    )  # fmt: skip
+    assert set(records["status"]) == {"ok"}
+    assert set(records["suite"]) == {run.suite} == {"tiny"}
+    summary = harness.summary(records).set_index("workload")
+    assert summary["ceiling_share"].notna().to_dict() == {"plain": True, "product": False, "move": False}
+    rates = summary["flop_per_s"]
+    assert summary.loc["plain", "ceiling_share"] == pytest.approx(rates["plain"] / rates["product"])
+    page = harness.report(records.query("workload == 'plain'"), tmp_path / "page.html").read_text()
+    assert "What this machine can do" in page
+    assert "Best copy on cpu" in page
+
+
+def test_ceilings_may_be_left_out(tiny: Path, alone: Path, ceilings: Path, tmp_path: Path) -> None:
+    ceilings.write_text(CEILINGS)
+    harness.run(tiny, out=tmp_path, trials=1, direction="fprop", ceilings=False)
+    records = harness.load(tmp_path)
+    assert set(records["direction"]) == {"fprop"}
+    assert harness.summary(records)["ceiling_share"].isna().all()
+    assert "What this machine can do" not in harness.report(records, tmp_path / "page.html").read_text()
+
+
+def test_a_suite_of_ceilings_is_joined_by_none(ceilings: Path) -> None:
+    ceilings.write_text(CEILINGS)
+    plan, _ = execute.prepare(suites.load("ceilings"), Selection(axes={"backend": ["numpy"]}), 0)
+    assert len(plan.cells) == 2
+    without, _ = execute.prepare(suites.load("ceilings"), Selection(axes={"backend": ["numpy"]}), 0, ceilings=False)
+    assert plan == without
+
+
+def test_a_mistake_in_the_ceilings_is_told_before_anything_is_measured(
+    tiny: Path, alone: Path, ceilings: Path, tmp_path: Path
+) -> None:
+    ceilings.write_text(CEILINGS.replace("gemm", "gem"))
+    with pytest.raises(SuiteError, match=r'suites/ceilings.toml: \[\[workload\]\] 1 "product": kind: found "gem"'):
+        harness.run(tiny, out=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    assert harness.run(tiny, out=tmp_path / "results", trials=1, keyword="plain and fprop", ceilings=False).finished_at
+
+
+def test_a_run_with_ceilings_can_be_gone_on_with(tiny: Path, alone: Path, ceilings: Path, tmp_path: Path) -> None:
+    """They are in the plan that is stored: what stands in the suites by then is not looked at."""
+    ceilings.write_text(CEILINGS)
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path, watcher=Interrupting(1))
+    ceilings.unlink()
+    folder = table.find(tmp_path, "latest")
+    assert execute.resume(folder).finished_at is not None
+    whole = table.load(folder)
+    assert whole["status"].value_counts().to_dict() == {"ok": 8}
+    assert set(whole.loc[whole["direction"] == "none", "workload"]) == {"product", "move"}
 
 
 def test_the_plan_is_the_same_for_the_same_seed(tiny: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import flops
-from harness.spec import Direction, Optimizer, Precision
+from harness.spec import CopySpec, Direction, GemmSpec, Optimizer, Precision
 from tests.builders import CONV, cell
 from tests.convolutions import products, small_specs
 
@@ -28,7 +28,20 @@ def test_flop_by_hand():
 def test_bprop_and_train_stand_for_three_passes():
     assert {direction: flops.passes(direction) for direction in Direction} == {
         Direction.FPROP: 1, Direction.DGRAD: 1, Direction.WGRAD: 1, Direction.BPROP: 3, Direction.TRAIN: 3,
+        Direction.NONE: 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_products_and_copies_by_hand(precision):
+    product, move = (
+        cell(spec=spec, direction=Direction.NONE, precision=precision) for spec in (GemmSpec(2, 3, 4), CopySpec(64))
+    )
+    assert (flops.nominal(product.spec), flops.exact(product.spec)) == (48, 48)
+    assert (flops.nominal(move.spec), flops.exact(move.spec)) == (0, 0)
+    assert flops.result_bytes(product) == 6 * precision.itemsize
+    assert flops.least_bytes(product) == (8 + 12 + 6) * precision.itemsize
+    assert (flops.result_bytes(move), flops.least_bytes(move)) == (64, 128)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from harness import units
 from harness.units import MISSING
 
 OF_ONE_NUMBER = [
-    units.duration, units.milliseconds, units.size, units.mebibytes, units.flop, units.flop_rate, units.teraflops,
-    units.ratio, units.percent, units.wall,
+    units.duration, units.milliseconds, units.size, units.mebibytes, units.flop, units.flop_rate, units.byte_rate,
+    units.teraflops, units.ratio, units.percent, units.wall,
 ]  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def test_a_missing_number_is_a_dash(text: Callable[[float | None], str], nothing
     list(
         zip(
             OF_ONE_NUMBER,
-            ["0 ns", "0", "0 B", "0", "0 FLOP", "0 MFLOP/s", "0", "0×", "0.0 %", "0 s"],
+            ["0 ns", "0", "0 B", "0", "0 FLOP", "0 MFLOP/s", "0 MB/s", "0", "0×", "0.0 %", "0 s"],
             strict=True,
         )
     ),
@@ -104,6 +104,7 @@ def test_a_count_of_flop_is_decimal(count: float, text: str):
 
 def test_a_rate_is_in_the_unit_that_fits():
     assert [units.flop_rate(rate) for rate in (86.4e9, 1.5e12, 2.5e6)] == ["86.4 GFLOP/s", "1.50 TFLOP/s", "2.50 MFLOP/s"]
+    assert [units.byte_rate(rate) for rate in (18.2e9, 3.35e12, 2**20)] == ["18.2 GB/s", "3.35 TB/s", "1.05 MB/s"]
 
 
 @pytest.mark.parametrize(

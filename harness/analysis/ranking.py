@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from harness.record import Status
+from harness.spec import Direction
 
 # What has to be the same for two times to be compared; what is left, backend and mode, competes.
 SAME = ["run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
@@ -15,11 +16,11 @@ def rank(summary: pd.DataFrame, unranked: frozenset[str] = UNRANKED) -> pd.DataF
     """The summary with three columns more, each cell seen beside those that share its SAME.
 
     `best` (bool): the fastest ok cell. `tie` (bool): another whose interval overlaps that of the fastest. `vs_best`
-    (float64): time over that of the fastest; missing for what is not ranked, which is every cell that is not ok and the
-    backends in `unranked`. A cell without an interval is taken as exact. Flags are not looked at: they stand beside the
-    mark, and say how far to trust it.
+    (float64): time over that of the fastest; missing for what is not ranked, which is every cell that is not ok, what is no
+    convolution, and the backends in `unranked`. A cell without an interval is taken as exact. Flags are not looked at: they
+    stand beside the mark, and say how far to trust it.
     """
-    timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna()
+    timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & (summary["direction"] != str(Direction.NONE))
     adapter = summary["backend"].str.split("@").str[0]  # numpy@aa is numpy under another name
     ranked = (timed & ~adapter.isin(unranked)).to_numpy(dtype=bool)
     cells = summary[ranked].reset_index(drop=True)

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from harness import flops, stats
+from harness.analysis import roofline
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.record import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, Flag, SeriesKind, Status
-from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
+from harness.spec import Cell, Direction, Optimizer, Precision, parse_workload
 
 # The most serious first: a cell has the status of its worst trial.
 SERIOUSNESS = (
@@ -49,8 +50,9 @@ Row = dict[str, Any]  # a row of a frame in the making, by the names of columns
 def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """One row per run and cell with SUMMARY_COLUMNS, by run id and then by first measurement; dtypes as COLUMNS says.
 
-    Takes the frames of `store.table.load` and `samples`, or any selection of their rows. What nothing measures is missing.
-    `corrected_ns` refers to the yardsticks of the cells that are in both.
+    Takes the frames of `store.table.load` and `samples`, or any selection of their rows. What nothing measures is missing,
+    and so is the share of a ceiling that is not among them. `corrected_ns` refers to the yardsticks of the cells that are in
+    both.
     """
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in records.sort_values(["run_id", "order"], kind="stable").to_dict("records"):
@@ -59,6 +61,7 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     rows = [_summary_row(of_cell, found) for of_cell in cells.values()]
     columns = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in SUMMARY_COLUMNS}
     summary = pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
+    summary = roofline.held_against(summary)
     summary.attrs = dict(records.attrs)
     return summary
 
@@ -164,7 +167,7 @@ def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Sh
     # Any backend will do: FLOP and bytes are a matter of the shape, not of who computes it.
     cell = Cell(
         workload="",
-        spec=ConvSpec.parse(shape),
+        spec=parse_workload(shape),
         direction=Direction(direction),
         backend="",
         precision=Precision(precision),
@@ -212,7 +215,7 @@ def _figure(timed: Sequence[Trial], shape: _Shape) -> Row:
         "min_ns": float(calls.min()),
         # A block of several calls hides how each of them varied.
         "p95_ns": float(np.quantile(calls, 0.95)) if all(trial.iterations == 1 for trial in timed) else None,
-        "flop_per_s": shape.flop_nominal / median * 1e9 if median else None,
+        "flop_per_s": shape.flop_nominal / median * 1e9 if median and shape.flop_nominal else None,  # a copy has no such rate
         "bytes_per_s": shape.bytes_min / median * 1e9 if median else None,
         "contended_share": contended / (contended + sum(trial.clean for trial in timed))
         if any(trial.measured for trial in timed)

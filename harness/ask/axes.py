@@ -37,7 +37,12 @@ _VOCABULARY: dict[str, dict[str, Any]] = {
     **{
         axis: {member.value: member for member in kind}
         for axis, kind in {
-            "direction": Direction, "precision": Precision, "mode": Mode, "optimizer": Optimizer, "cache": Cache,
+            # none is what a workload is that is no convolution, and nobody's to choose.
+            "direction": [direction for direction in Direction if direction is not Direction.NONE],
+            "precision": Precision,
+            "mode": Mode,
+            "optimizer": Optimizer,
+            "cache": Cache,
         }.items()
     },
     "layout": {layout.text(dims): layout for dims in (2, 1, 3) for layout in Layout},

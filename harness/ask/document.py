@@ -7,10 +7,10 @@ import tomllib
 import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
 
 from harness.ask import axes
-from harness.ask.wording import hint, show
+from harness.ask.wording import hint, not_one_of, show
 from harness.spec import Budget
 
 
@@ -56,11 +56,11 @@ ExcludeTable = _table(
 )
 
 
-class WorkloadTable(Table):
-    """`[[workload]]`: a shape by hand."""
+class ConvTable(Table):
+    """`[[workload]]`: a convolution by hand."""
 
     name: Annotated[str, Field(description="a text")]
-    kind: Annotated[Literal["conv"], Field(description='"conv"')] = "conv"
+    kind: Literal["conv"] = "conv"
     n: Whole
     c: Whole
     k: Whole
@@ -73,13 +73,46 @@ class WorkloadTable(Table):
     count: Annotated[int, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = 1
 
 
+class GemmTable(Table):
+    """`[[workload]]` of kind "gemm": a matrix product, [m, k] times [k, n]."""
+
+    name: Annotated[str, Field(description="a text")]
+    kind: Literal["gemm"]
+    m: Whole
+    n: Whole
+    k: Whole
+
+
+class CopyTable(Table):
+    """`[[workload]]` of kind "copy": so many bytes from one buffer to another."""
+
+    name: Annotated[str, Field(description="a text")]
+    kind: Literal["copy"]
+    nbytes: Annotated[int, Field(le=2**40, description="a whole number of bytes, a multiple of 16 up to 2^40")]
+
+
+# What a `[[workload]]` may be, by its key `kind`.
+KINDS: dict[str, type[Table]] = {"conv": ConvTable, "gemm": GemmTable, "copy": CopyTable}
+
+
+def _kind(table: Any) -> str | None:
+    """The kind that a `[[workload]]` says it is, None where that is no text; what is no table passes for a convolution."""
+    kind = table.get("kind", "conv") if isinstance(table, dict) else "conv"
+    return kind if isinstance(kind, str) else None
+
+
+WorkloadTable = Annotated[
+    Annotated[ConvTable, Tag("conv")] | Annotated[GemmTable, Tag("gemm")] | Annotated[CopyTable, Tag("copy")],
+    Discriminator(_kind),
+]
+
 # `set` of `[[workloads_from]]`: keys of a workload that replace what its table says.
 SetTable = _table(
     "SetTable",
     {
         name: (kind, None)
-        for name, kind in typing.get_type_hints(WorkloadTable, include_extras=True).items()
-        if name in WorkloadTable.model_fields and name not in ("name", "kind", "count")
+        for name, kind in typing.get_type_hints(ConvTable, include_extras=True).items()
+        if name in ConvTable.model_fields and name not in ("name", "kind", "count")
     },
 )
 
@@ -117,10 +150,9 @@ class Document(Table):
     exclude: Annotated[list[ExcludeTable], Field(description="tables headed [[exclude]]")] = []  # type: ignore[valid-type]
 
 
-# What stands under a top-level key, for the messages.
+# What stands under a top-level key, for the messages; a `[[workload]]` is one of KINDS.
 _TABLES: dict[str, type[Table]] = {
-    "suite": SuiteTable, "axes": AxesTable, "budget": BudgetTable, "workload": WorkloadTable, "workloads_from": FromTable,
-    "exclude": ExcludeTable,
+    "suite": SuiteTable, "axes": AxesTable, "budget": BudgetTable, "workloads_from": FromTable, "exclude": ExcludeTable,
 }  # fmt: skip
 
 
@@ -153,21 +185,29 @@ def heading(table: str, index: int, name: object = None) -> str:
 def _told(raw: dict[str, Any], problem: str, location: tuple[int | str, ...]) -> str:
     """One line for an error of pydantic's: table, key, what was found and what is allowed."""
     model: type[Table] = Document
+    unknown_kind = problem.startswith("union_tag")
+    if unknown_kind:
+        location = (*location, "kind")
+    elif location[0] == "workload" and len(location) > 2:  # (table, index, kind, key, ...): the kind is no key of its own
+        location = (*location[:2], *location[3:])
     place, found, rest = [], raw, list(location)
     # (table, key, ...) or (table, index, key, ...); a shorter one is about the table itself.
     depth = 2 if len(rest) > 1 and isinstance(rest[1], int) else 1
     if len(rest) > depth:
         table, index = str(rest[0]), rest[1]
-        model, found, rest = _TABLES[table], raw[table], rest[depth:]
+        found, rest = raw[table], rest[depth:]
         place.append(f"[{table}]")
         if isinstance(index, int):
             found = found[index]
             place = [heading(table, index, found.get("name", found.get("table")))]
+        model = _TABLES.get(table) or KINDS.get(_kind(found) or "", ConvTable)
     if len(rest) > 1 and rest[0] == "set" and isinstance(found["set"], dict):
         model, found = SetTable, found["set"]
         place.append(str(rest.pop(0)))
     key = str(rest[0])
-    if problem == "extra_forbidden":
+    if unknown_kind:
+        told = f"kind: {not_one_of(found['kind'], KINDS)}"
+    elif problem == "extra_forbidden":
         near = hint(key, model.model_fields)
         what = "table" if model is Document else "key"
         told = f"unknown {what} {show(key)}{near}{'' if near else ';'} allowed: {', '.join(model.model_fields)}"

@@ -11,10 +11,10 @@ from itertools import product
 from harness import flops
 from harness.ask import expression
 from harness.ask.axes import REFERENCE
-from harness.ask.suite import Suite
+from harness.ask.suite import Suite, Workload
 from harness.ask.wording import show
 from harness.errors import SelectionError
-from harness.spec import Budget, Cell, Device, Direction, Mode, Plan, Step
+from harness.spec import Budget, Cell, ConvSpec, CopySpec, Device, Direction, Mode, Plan, Precision, Step
 
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
 
@@ -53,9 +53,14 @@ def _devices(suite: Suite, found: Found, backend: str) -> tuple[Device, ...]:
 
 
 def _combinations(suite: Suite, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
+    for workload in suite.workloads:
+        yield from (_convolutions if isinstance(workload.spec, ConvSpec) else _others)(suite, workload, pairs)
+
+
+def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
     axes = suite.axes
     rest = list(product(axes.precision, axes.layout, axes.mode, axes.threads, axes.cache))
-    for workload, direction, (backend, device) in product(suite.workloads, axes.direction, pairs):
+    for direction, (backend, device) in product(axes.direction, pairs):
         optimizers = axes.optimizer if direction is Direction.TRAIN else (None,)
         for (precision, layout, mode, threads, cache), optimizer in product(rest, optimizers):
             yield Cell(
@@ -74,6 +79,52 @@ def _combinations(suite: Suite, pairs: Sequence[tuple[str, Device]]) -> Iterator
             )
 
 
+def _others(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
+    """Matrix products and copies: of the axes they have backend, device, mode and threads, and matrix products precision."""
+    axes = suite.axes
+    rest = list(product(_precisions(workload, axes.precision), axes.mode, axes.threads))
+    for (backend, device), (precision, mode, threads) in product(pairs, rest):
+        yield Cell(
+            workload=workload.name,
+            spec=workload.spec,
+            direction=Direction.NONE,
+            backend=backend,
+            mode=mode,
+            device=device,
+            precision=precision,
+            threads=threads,
+        )
+
+
+def _precisions(workload: Workload, precisions: Sequence[Precision]) -> Sequence[Precision]:
+    """A copy moves bytes, whatever they stand for: it is made once, in the precision that everything has."""
+    return (Precision.FP32,) if isinstance(workload.spec, CopySpec) else precisions
+
+
+def ceilings(asked: Sequence[Cell], suite: Suite, found: Found) -> tuple[Cell, ...]:
+    """The cells of a suite of ceilings that belong to the cells of another: what those can be held against.
+
+    For each backend, device, precision and number of threads that `asked` has convolutions in, where that backend and
+    device were found and the ceilings state no other; modes and excludes are the ceilings' own. A workload whose name is
+    taken is left to the one that has it.
+    """
+    names = {cell.workload for cell in asked}
+    joining: dict[Cell, None] = {}
+    for cell in asked:
+        if cell.direction is Direction.NONE or cell.device not in found.get(cell.backend, ()) or not _open_to(suite, cell):
+            continue
+        axes = replace(suite.axes, precision=(cell.precision,), threads=(cell.threads,))
+        cells = _combinations(replace(suite, axes=axes), [(cell.backend, cell.device)])
+        joining |= dict.fromkeys(each for each in cells if each.workload not in names)
+    return tuple(cell for cell in joining if not any(exclude.covers(cell) for exclude in suite.excludes))
+
+
+def _open_to(suite: Suite, cell: Cell) -> bool:
+    """Whether a suite of ceilings leaves the axes open in which it follows a cell, or states the cell's own values."""
+    follows = suite.stated & {"backend", "device", "precision", "threads"}
+    return all(getattr(cell, axis) in getattr(suite.axes, axis) for axis in follows)
+
+
 # What shares a value stays together, outermost first; within the last, the backends and modes remain: those are compared.
 _NESTING: tuple[Callable[[Cell], object], ...] = (
     lambda cell: (cell.device, cell.threads),  # a round: its workers are processes of their own
@@ -82,9 +133,10 @@ _NESTING: tuple[Callable[[Cell], object], ...] = (
 )
 
 
-def plan(suite: Suite, found: Found, seed: int, twin: str = "") -> Plan:
+def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twin: str = "") -> Plan:
     """The plan of a run. The same suite, machine and seed give the same plan; SelectionError as of `cells`.
 
+    `beside` is a suite of ceilings that joins the first trial, as far as the cells call for it and under their budget.
     With a `twin`, every cell comes twice: once more by `<backend>@<twin>`, the same adapter in a process of its own.
 
     Shuffled on every level, so that drift of the machine hits all alike, while what will be compared stays neighbours
@@ -93,7 +145,10 @@ def plan(suite: Suite, found: Found, seed: int, twin: str = "") -> Plan:
     rng = random.Random(seed)
     every = cells(suite, found)
     every += tuple(replace(cell, backend=f"{cell.backend}@{twin}") for cell in every if twin)
-    ordered = [(trial, cell) for trial in range(suite.budget.trials) for cell in _shuffled(every, _NESTING, rng)]
+    more = ceilings(every, beside, found) if beside else ()
+    # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
+    trials = [every + more if trial == 0 else every for trial in range(suite.budget.trials)]
+    ordered = [(trial, cell) for trial, asked in enumerate(trials) for cell in _shuffled(asked, _NESTING, rng)]
     steps = tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered))
     return Plan(suite.name, steps, seed, suite.budget)
 
@@ -113,6 +168,8 @@ STEP_OVERHEAD_S = 0.2  # operands, check, memory pass
 COMPILE_S = 1.4  # for a step that is not eager
 CPU_FLOP_PER_S = 20e9  # of one core
 GPU_FLOP_PER_S = 5e12
+CPU_BYTES_PER_S = 10e9
+GPU_BYTES_PER_S = 1e12
 
 
 def estimate(plan: Plan, cores: int) -> float:
@@ -125,7 +182,8 @@ def _step_s(cell: Cell, budget: Budget, cores: int) -> float:
     """Seconds of one step: overhead, compilation, warm-up and sampling, each at its least within its cap."""
     on_cpu = cell.device.kind == "cpu"
     rate = CPU_FLOP_PER_S * min(cell.threads or cores, cores) if on_cpu else GPU_FLOP_PER_S
-    call_s = flops.nominal(cell.spec) * flops.passes(cell.direction) / rate
+    moving_s = flops.least_bytes(cell) / (CPU_BYTES_PER_S if on_cpu else GPU_BYTES_PER_S)
+    call_s = max(flops.nominal(cell.spec) * flops.passes(cell.direction) / rate, moving_s)
     warmup_s = max(budget.warmup_cpu_s if on_cpu else budget.warmup_gpu_s, budget.warmup_calls * call_s)
     slow = call_s > budget.slow_call_s
     samples, cap_s = (budget.slow_min_samples, budget.slow_max_time_s) if slow else (budget.min_samples, budget.max_time_s)

@@ -17,17 +17,20 @@ from harness.ask import document, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SuiteError
-from harness.spec import Budget, Cell, ConvSpec
+from harness.spec import Budget, Cell, ConvSpec, CopySpec, Direction, GemmSpec, WorkloadSpec
 
 NAME = "abcdefghijklmnopqrstuvwxyz0123456789._-"  # the characters of a suite's and of a workload's name
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A convolution under its name; `count` layers of the network it was taken from have this shape."""
+    """A convolution, a matrix product or a copy under its name.
+
+    `count` layers of the network that a convolution was taken from have this shape.
+    """
 
     name: str
-    spec: ConvSpec
+    spec: WorkloadSpec
     count: int = 1
 
 
@@ -45,6 +48,8 @@ class Exclude:
 def _fits(axis: str, values: tuple[str, ...], cell: Cell) -> bool:
     if axis == "workload":
         return any(fnmatchcase(cell.workload, pattern) for pattern in values)
+    if cell.direction is Direction.NONE and axis in ("direction", "layout", "optimizer"):
+        return False  # a matrix product and a copy have none of them
     names = {str(getattr(cell, axis))}
     # `gpu` means every GPU; `torch` also means torch@old, the same adapter under another interpreter.
     names |= {cell.device.kind} if axis == "device" else {cell.backend.partition("@")[0]} if axis == "backend" else set()
@@ -175,7 +180,14 @@ def _by_hand(path: Path, parsed: document.Document) -> Iterator[tuple[str, Workl
     for index, table in enumerate(parsed.workload):
         place = document.heading("workload", index, table.name)
         with _at(path, place):
-            yield place, Workload(_name(table.name), _conv(dict(table)), table.count)
+            name = _name(table.name)
+            match table:
+                case document.ConvTable():
+                    yield place, Workload(name, _conv(dict(table)), table.count)
+                case document.GemmTable():
+                    yield place, Workload(name, GemmSpec(table.m, table.n, table.k))
+                case document.CopyTable():
+                    yield place, Workload(name, CopySpec(table.nbytes))
 
 
 def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator[tuple[str, Workload]]:

@@ -2,7 +2,8 @@
 
 JAX names no backward op. The convolution is linear in x and in w, and its transpose in one of them is exactly that
 gradient; under jit it compiles to a single convolution (a vjp that keeps one gradient would do so too, but un-jitted it
-runs the forward pass as well). Mode compiled is `jax.jit`, eager is dispatch op by op.
+runs the forward pass as well). Mode compiled is `jax.jit`, eager is dispatch op by op. What the convolutions are held
+against are `jnp.matmul` and `jnp.copy`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import traces
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -70,7 +71,8 @@ class JaxBackend:
     def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
         """Operands on the device; float64 needs the x64 mode, which is on for such cells only."""
         self.jax.config.update("jax_enable_x64", cell.precision is Precision.FP64)
-        return JaxPrepared(self.jax, self.np, self.device, cell, operands, self.compiled)
+        kind = JaxCeiling if cell.direction is Direction.NONE else JaxPrepared
+        return kind(self.jax, self.np, self.device, cell, operands, self.compiled)
 
 
 class _Compilations:
@@ -93,15 +95,13 @@ class JaxPrepared:
 
     def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations) -> None:
         self.jax, self.np, self.device, self.cell, self.compiled = jax, np, device, cell, compiled
-        self.device_clock = "" if cell.device.kind == "cpu" else "XLA's profiler: kernels and copies, without the gaps between"
+        self.device_clock = _device_clock(cell)
         self.dtype = getattr(jax.numpy, _DTYPES[cell.precision])
-        spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.spec.ndim]
+        spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.conv.ndim]
         self.last = cell.layout is Layout.CHANNELS_LAST
-        activations = cell.layout.text(cell.spec.ndim)
+        activations = cell.layout.text(cell.conv.ndim)
         self.numbers = (activations, f"{spatial}IO" if self.last else f"OI{spatial}", activations)
-        # DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it.
-        lax = jax.lax.Precision
-        self.precision = lax.HIGHEST if cell.precision in (Precision.FP32, Precision.FP64) else lax.DEFAULT
+        self.precision = _precision(jax, cell)
         self.single = cell.direction in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
         self.state: Any = None
         self.lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
@@ -150,7 +150,7 @@ class JaxPrepared:
         self.state, self.step = init(self.w), 0
 
     def _convolution(self, x: Any, w: Any) -> Any:
-        spec = self.cell.spec
+        spec = self.cell.conv
         return self.jax.lax.conv_general_dilated(
             x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self.numbers,
             feature_group_count=spec.groups, precision=self.precision,
@@ -231,7 +231,8 @@ class JaxPrepared:
             return None
         plan = self.lowered().compile().memory_analysis()
         base = int(plan.argument_size_in_bytes)
-        peak = base + int(plan.output_size_in_bytes) + int(plan.temp_size_in_bytes)
+        # What is donated is argument and result in one.
+        peak = base + int(plan.output_size_in_bytes) - int(plan.alias_size_in_bytes) + int(plan.temp_size_in_bytes)
         return base, peak, "jax compiled.memory_analysis"
 
     def device_time(self, calls: int) -> float | None:
@@ -275,6 +276,72 @@ class JaxPrepared:
     def close(self) -> None:
         """Drop the arrays; compiled programs stay in JAX's own cache until the worker ends."""
         self.x = self.w = self.dy = self.other = self.transposed = self.state = self.launch = self.lowered = None
+
+
+class JaxCeiling(JaxPrepared):
+    """A matrix product or a copy in JAX; waiting, counting and letting go are those of the convolutions."""
+
+    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations) -> None:
+        self.jax, self.np, self.device, self.cell, self.compiled = jax, np, device, cell, compiled
+        self.device_clock = _device_clock(cell)
+        self.dtype = getattr(jax.numpy, _DTYPES[cell.precision])
+        self.precision = _precision(jax, cell)
+        self.single = True
+        self.last = False  # arrays go to the device as they are
+        self.lowered = None
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        self.settings: Mapping[str, str] = {"precision": self.precision.name, "x64": str(jax.config.jax_enable_x64)}
+
+    def load(self, operands: Operands) -> None:
+        """Arrays on the device, and an empty one for a copy to go to."""
+        self.x, self.w = self._array(operands.x), self._array(operands.w)
+        self.into = self.jax.numpy.zeros_like(self.x)
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call."""
+        jax, compiled = self.jax, self.cell.mode is Mode.COMPILED
+        if isinstance(self.cell.spec, CopySpec):
+            return self._copy() if compiled else ("jnp.copy", lambda: jax.numpy.copy(self.x))
+
+        def product(x: Any, w: Any) -> Any:
+            return jax.numpy.matmul(x, w, precision=self.precision)
+
+        if not compiled:
+            return "jnp.matmul", lambda: product(self.x, self.w)
+        call = jax.jit(product)
+        self.lowered = lambda: call.lower(self.x, self.w)
+        return "jax.jit(jnp.matmul)", lambda: call(self.x, self.w)
+
+    def _copy(self) -> tuple[str, Callable[[], Any]]:
+        """A copy into the result of the one before, which is donated: no array is fresh, so no page of it is touched first."""
+        call = self.jax.jit(lambda into, x: self.jax.numpy.copy(x), donate_argnums=0, keep_unused=True)
+        self.lowered = lambda: call.lower(self.into, self.x)
+
+        def launch() -> Any:
+            self.into = call(self.into, self.x)
+            return self.into
+
+        return "jax.jit(jnp.copy) into a donated array", launch
+
+    def fetch(self, handle: Any) -> Results:
+        """A host copy in float64."""
+        return Results(y=self._canonical(handle))
+
+    def close(self) -> None:
+        """Drop the arrays."""
+        self.into = None
+        super().close()
+
+
+def _device_clock(cell: Cell) -> str:
+    return "" if cell.device.kind == "cpu" else "XLA's profiler: kernels and copies, without the gaps between"
+
+
+def _precision(jax: Any, cell: Cell) -> Any:
+    """DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it."""
+    exact = cell.precision in (Precision.FP32, Precision.FP64)
+    return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
 
 
 _DTYPES = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -110,7 +110,7 @@ def _products(positions: Array, matrices: Array) -> Array:
 
 
 class NumpyBackend:
-    """The reference as a backend: every convolution, in float32 and float64, on the CPU."""
+    """The reference as a backend: every workload, in float32 and float64, on the CPU."""
 
     name: ClassVar[str] = "numpy"
     distributions: ClassVar[tuple[str, ...]] = ("numpy",)
@@ -145,9 +145,9 @@ class NumpyBackend:
             return f"numpy has no {cell.precision} arithmetic"
         return None
 
-    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared | NumpyCeiling:
         """The call on copies in the cell's precision; the layout is numpy's own affair and always channels first."""
-        return NumpyPrepared(self.np, cell, operands)
+        return (NumpyCeiling if cell.direction is Direction.NONE else NumpyPrepared)(self.np, cell, operands)
 
 
 class NumpyPrepared:
@@ -172,7 +172,7 @@ class NumpyPrepared:
 
     def launch(self) -> Results:
         """The results themselves; numpy is synchronous."""
-        spec = self.cell.spec
+        spec = self.cell.conv
         match self.cell.direction:
             case Direction.FPROP:
                 return Results(y=fprop(spec, self.x, self.w))
@@ -212,3 +212,41 @@ class NumpyPrepared:
     def close(self) -> None:
         """Drop the arrays."""
         self.x = self.w = self.dy = self.initial_w = self.m = self.v = None
+
+
+class NumpyCeiling:
+    """A matrix product or a copy, into an array that is there already; see `base.Prepared`."""
+
+    def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
+        self.np, self.cell = np, cell
+        self.dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+        self.copies = isinstance(cell.spec, CopySpec)
+        self.op = "np.copyto" if self.copies else "np.matmul into out"
+        self.settings: Mapping[str, str] = {"dtype": self.np.dtype(self.dtype).name}
+        self.load(operands)
+
+    def load(self, operands: Operands) -> None:
+        """Copies in the cell's precision, and room for the result."""
+        self.x, self.w = (array.astype(self.dtype) for array in (operands.x, operands.w))
+        self.y = self.np.zeros(self.x.shape if self.copies else (len(self.x), self.w.shape[1]), self.dtype)
+
+    def reset(self) -> None:
+        """Nothing is changed."""
+
+    def launch(self) -> Array:
+        """The result; numpy is synchronous."""
+        if self.copies:
+            self.np.copyto(self.y, self.x)
+            return self.y
+        return self.np.matmul(self.x, self.w, out=self.y)
+
+    def wait(self, handle: Array) -> None:
+        """Nothing: the result is there."""
+
+    def fetch(self, handle: Array) -> Results:
+        """A copy in float64."""
+        return Results(y=handle.astype(self.np.float64))
+
+    def close(self) -> None:
+        """Drop the arrays."""
+        self.x = self.w = self.y = None

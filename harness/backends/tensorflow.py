@@ -2,6 +2,7 @@
 
 The raw ops are the only way to time one gradient: `tf.nn` has no such function but for depthwise convolutions. The
 filter is [*kernel, C/g, K] in either layout. A 1-D convolution is the 2-D op on a height of 1, as `tf.nn.conv1d` does it.
+What the convolutions are held against are `tf.linalg.matmul` and `tf.raw_ops.DeepCopy`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import traces
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -68,13 +69,17 @@ class TensorFlowBackend:
 
     def supports(self, cell: Cell) -> str | None:
         """What has no kernel. Without this the ops fail, some with a message that does not name the cause."""
-        spec = cell.spec
         if cell.mode not in self.modes:
             return f"TensorFlow has no mode {cell.mode}"
         if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
+        return None if cell.direction is Direction.NONE else self._lacks(cell)
+
+    def _lacks(self, cell: Cell) -> str | None:
+        """The convolutions that this build has no kernel for."""
+        spec = cell.conv
         kinds = {
             f"{cell.layout.text(spec.ndim)} activations": cell.layout is Layout.CHANNELS_FIRST,
             "grouped convolutions": spec.groups > 1 and not _depthwise(spec),
@@ -93,7 +98,7 @@ class TensorFlowBackend:
     def _try(self, cell: Cell) -> str | None:
         """The first line of TensorFlow's message where a call fails, None where it works; asked once per kind of call."""
         if cell not in self.tried:
-            shapes = cell.spec.x_shape, cell.spec.w_shape, cell.spec.y_shape
+            shapes = cell.conv.x_shape, cell.conv.w_shape, cell.conv.y_shape
             try:
                 prepared = self.prepare(cell, Operands(*(self.np.ones(shape, self.np.float32) for shape in shapes)))
                 prepared.fetch(prepared.launch())
@@ -111,7 +116,8 @@ class TensorFlowBackend:
         # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
         tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
         settings[tuning] = os.environ.get(tuning, "default")
-        return TensorFlowPrepared(self.tf, self.device, cell, operands, settings)
+        kind = TensorFlowCeiling if cell.direction is Direction.NONE else TensorFlowPrepared
+        return kind(self.tf, self.device, cell, operands, settings)
 
     def _deterministic(self) -> str:
         """Whether op determinism is on; public names can set it, only this one reads it."""
@@ -121,6 +127,9 @@ class TensorFlowBackend:
             return str(config.is_op_determinism_enabled())
         except (ImportError, AttributeError):
             return "not told"
+
+
+_DEVICE_CLOCK = "XLA's profiler: kernels and copies, without the gaps between"
 
 
 class MisplacedError(RuntimeError):
@@ -168,7 +177,7 @@ class TensorFlowPrepared:
     """One cell in TensorFlow; see `base.Prepared`."""
 
     def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
-        self.tf, self.device, self.cell, self.spec = tf, device, cell, cell.spec
+        self.tf, self.device, self.cell, self.spec = tf, device, cell, cell.conv
         self.dtype = getattr(tf, _DTYPES[cell.precision])
         self.last = cell.layout is Layout.CHANNELS_LAST
         self.depthwise = _depthwise(self.spec)
@@ -178,7 +187,7 @@ class TensorFlowPrepared:
         self.mutable = cell.direction is Direction.TRAIN
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
         self.composite = self.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
-        self.device_clock = "XLA's profiler: kernels and copies, without the gaps between" if "GPU" in device else ""
+        self.device_clock = _DEVICE_CLOCK if "GPU" in device else ""
         self.traced: Any = None
         self.optimizer: Any = None
         self.load(operands)
@@ -424,6 +433,45 @@ class TensorFlowPrepared:
     def close(self) -> None:
         """Drop the tensors and what a tf.function was traced for."""
         self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = self.traced = None
+
+
+class TensorFlowCeiling(TensorFlowPrepared):
+    """A matrix product or a copy in TensorFlow; waiting, counting and letting go are those of the convolutions."""
+
+    def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+        self.tf, self.device, self.cell, self.traced, self.composite = tf, device, cell, None, False
+        self.device_clock = _DEVICE_CLOCK if "GPU" in device else ""
+        self.dtype = getattr(tf, _DTYPES[cell.precision])
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        self.settings: Mapping[str, str] = {**settings, "dtype": _DTYPES[cell.precision]}
+
+    def load(self, operands: Operands) -> None:
+        """Tensors on the device."""
+        self.x, self.w = self._tensor(operands.x), self._tensor(operands.w)
+
+    def reset(self) -> None:
+        """Nothing is changed."""
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call."""
+        tf, copies, compiled = self.tf, isinstance(self.cell.spec, CopySpec), self.cell.mode is not Mode.EAGER
+        xla = self.cell.mode is Mode.XLA
+        call: Callable[..., Any]
+        if not copies:
+            text, call = "tf.linalg.matmul", lambda x, w: tf.linalg.matmul(x, w)
+        elif xla:  # a program of XLA's has results of its own, so that it copies; it has no DeepCopy
+            text, call = "tf.identity", lambda x: tf.identity(x)
+        else:  # tf.identity and Variable.assign hand on the buffer itself
+            text, call = "tf.raw_ops.DeepCopy", lambda x: tf.raw_ops.DeepCopy(x=x)
+        if compiled:
+            call = self.traced = tf.function(call, jit_compile=xla)
+            text = f"tf.function({text}{', jit_compile=True' if xla else ''})"
+        return text, (lambda: call(self.x)) if copies else (lambda: call(self.x, self.w))
+
+    def fetch(self, handle: Any) -> Results:
+        """A host copy in float64."""
+        return Results(y=self.tf.cast(handle, self.tf.float64).numpy())
 
 
 _DTYPES = {

@@ -1,7 +1,8 @@
 """PyTorch: functional convolutions forward, `aten.convolution_backward` with an output mask for each gradient alone.
 
 The mask really skips the other gradient's work. `torch.nn.grad` is a thin wrapper over the same op since 2022 and was
-wrong for groups before; autograd's own `backward` computes both gradients and belongs to bprop and train.
+wrong for groups before; autograd's own `backward` computes both gradients and belongs to bprop and train. What the
+convolutions are held against are `torch.mm` and `Tensor.copy_`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -52,7 +53,7 @@ class TorchBackend:
         """What PyTorch has no call for, or this machine no compiler."""
         if cell.mode not in self.modes:
             return f"PyTorch has no mode {cell.mode}"
-        if cell.layout is Layout.CHANNELS_LAST and cell.spec.ndim == 1:
+        if cell.direction is not Direction.NONE and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
             return "PyTorch has no channels-last memory format for 1-D convolutions"
         if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
@@ -64,7 +65,8 @@ class TorchBackend:
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
-        return TorchPrepared(self.torch, self.device, cell, operands, self._settings(cell))
+        kind = TorchCeiling if cell.direction is Direction.NONE else TorchPrepared
+        return kind(self.torch, self.device, cell, operands, self._settings(cell))
 
     def _settings(self, cell: Cell) -> dict[str, str]:
         backends = self.torch.backends
@@ -100,8 +102,8 @@ class TorchPrepared:
         self.dtype = getattr(torch, _DTYPES[cell.precision])
         self.format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
-        self.prepadded = not cell.spec.symmetric
-        self.pads = (0,) * cell.spec.ndim if self.prepadded else tuple(lo for lo, _ in cell.spec.padding)
+        self.prepadded = not cell.conv.symmetric
+        self.pads = (0,) * cell.conv.ndim if self.prepadded else tuple(lo for lo, _ in cell.conv.padding)
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
         self.composite = self.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
         self.device_clock = "CUDA events" if device.type == "cuda" else ""
@@ -124,7 +126,7 @@ class TorchPrepared:
         """Copies on the device; for bprop and train x and w ask for gradients."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
         if self.prepadded:
-            flat = [side for pair in reversed(self.cell.spec.padding) for side in pair]
+            flat = [side for pair in reversed(self.cell.conv.padding) for side in pair]
             x = self.torch.nn.functional.pad(x, flat).to(memory_format=self.format)
         if self.cell.direction in (Direction.BPROP, Direction.TRAIN):
             x.requires_grad_()
@@ -156,7 +158,7 @@ class TorchPrepared:
 
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        spec, x, w, dy = self.cell.spec, self.x, self.w, self.dy
+        spec, x, w, dy = self.cell.conv, self.x, self.w, self.dy
         name = f"conv{spec.ndim}d"
         conv = getattr(self.torch.nn.functional, name)
         compiled = self.cell.mode is Mode.COMPILED
@@ -198,7 +200,7 @@ class TorchPrepared:
         return text + note, launch
 
     def _backward(self, mask: list[bool]) -> Callable[..., Any]:
-        spec, pads, which = self.cell.spec, list(self.pads), mask.index(True)
+        spec, pads, which = self.cell.conv, list(self.pads), mask.index(True)
         stride, dilation, nothing = list(spec.stride), list(spec.dilation), [0] * spec.ndim
         backward = self.torch.ops.aten.convolution_backward
 
@@ -230,7 +232,7 @@ class TorchPrepared:
         values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
         arrays = {name: tensor.detach().to("cpu", self.torch.float64).numpy().copy() for name, tensor in values.items()}
         if self.prepadded and "dx" in arrays:
-            arrays["dx"] = arrays["dx"][_inside(self.cell.spec)]
+            arrays["dx"] = arrays["dx"][_inside(self.cell.conv)]
         if "loss" in arrays:
             arrays["loss"] = float(arrays["loss"])
         return Results(**arrays)
@@ -309,6 +311,51 @@ class TorchPrepared:
                 self.torch.compiler.reset()
 
 
+class TorchCeiling(TorchPrepared):
+    """A matrix product or a copy in PyTorch; waiting, counting and letting go are those of the convolutions."""
+
+    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+        self.torch, self.device, self.cell = torch, device, cell
+        self.dtype = getattr(torch, _DTYPES[cell.precision])
+        self.composite, self.wait_cycles = False, _FIRST_WAIT_CYCLES
+        self.device_clock = "CUDA events" if device.type == "cuda" else ""
+        self.x: Any = None
+        self.load(operands)
+        self.op, self.launch = self._choose()
+        self.settings: Mapping[str, str] = {**settings, "dtype": _DTYPES[cell.precision]}
+
+    def load(self, operands: Operands) -> None:
+        """Copies on the device, always in the same tensors, and an empty one for a copy to go to."""
+        arrays = (operands.x, operands.w)
+        x, w = (self.torch.tensor(array, dtype=self.dtype, device=self.device) for array in arrays)
+        if self.x is None:
+            self.x, self.w, self.into = x, w, self.torch.empty_like(x)
+        else:
+            self.x.copy_(x)
+            self.w.copy_(w)
+        self.into.zero_()
+
+    def _choose(self) -> tuple[str, Callable[[], Any]]:
+        """The text of the call that is timed, and the call."""
+        if isinstance(self.cell.spec, CopySpec):
+            text, call, arguments = "Tensor.copy_", lambda into, x: into.copy_(x), (self.into, self.x)
+        else:
+            text, call, arguments = "torch.mm", self.torch.mm, (self.x, self.w)
+        if self.cell.mode is Mode.COMPILED:
+            compiled = self.torch.compile(lambda a, b: call(a, b), dynamic=False, fullgraph=True)
+            return f"torch.compile({text})", lambda: compiled(*arguments)
+        return text, lambda: call(*arguments)
+
+    def fetch(self, handle: Any) -> Results:
+        """A host copy in float64."""
+        return Results(y=handle.to("cpu", self.torch.float64, copy=True).numpy())
+
+    def close(self) -> None:
+        """Drop the tensors."""
+        self.into = None
+        super().close()
+
+
 _DTYPES = {
     Precision.FP64: "float64",
     Precision.FP32: "float32",
@@ -321,7 +368,7 @@ _DTYPES = {
 def _memory_format(torch: Any, cell: Cell) -> Any:
     if cell.layout is Layout.CHANNELS_FIRST:
         return torch.contiguous_format
-    return {2: torch.channels_last, 3: torch.channels_last_3d}[cell.spec.ndim]
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[cell.conv.ndim]
 
 
 def _inside(spec: ConvSpec) -> tuple[slice, ...]:

@@ -177,7 +177,7 @@ def _failure(error: Exception) -> tuple[Status, str]:
 def _checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> Check:
     """The first call's result on the timed operands, then the exact check with the same call on integers."""
     check = oracle.spot(cell, operands, prepared.fetch(handle), rng)
-    if check.ok and cell.direction in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD):
+    if check.ok and oracle.asks_exact(cell):
         integers = oracle.integer_operands(cell, rng)
         prepared.load(integers)
         handle = prepared.launch()

@@ -11,7 +11,7 @@ spot    The timed operands, N(0, 1): a few hundred elements recomputed. The tole
         reduction length, since rounding errors add up like a random walk (Higham, Accuracy and Stability, 2nd ed., 2.8).
 
 bprop and train are asked the second question for y, for both gradients at dy = 2 y / numel(y), and the updated filter is
-held against the optimizer's formula.
+held against the optimizer's formula. A matrix product is asked both; of a copy every bit of the timed operand must arrive.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness import flops
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.record import Check
-from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Optimizer, Precision, WorkloadSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -43,14 +43,18 @@ _EXACT_BELOW = {
 }
 _DENSE_FLOP = 100_000_000  # up to here the reference computes everything; a few ms
 _SPOT_FLOP = 20_000_000
+_COPY_PIECE = 2**20
+_COPY_DRAWN = 1_000_003  # values drawn for a copy, which then come again; a prime, so that no two blocks moved are alike
 _SLACK = 16  # random-walk errors times this: the largest of some hundred elements, and blocked or Winograd summation
 
 
 def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     """N(0, 1) operands as the device will hold them: rounded to the cell's precision, so that only arithmetic differs."""
-    double = cell.precision is Precision.FP64
-    dtype = np.float64 if double else np.float32
-    return Operands(*(_rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in _shapes(cell.spec)))
+    dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+    if isinstance(cell.spec, CopySpec):  # drawn anew, a GiB would take longer than it takes to measure
+        drawn = _rounded(rng.standard_normal(_COPY_DRAWN, dtype=dtype), cell.precision)
+        return Operands(np.resize(drawn, _shapes(cell)[0]), np.zeros(0, dtype), np.zeros(0, dtype))
+    return Operands(*(_rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in _shapes(cell)))
 
 
 def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
@@ -60,14 +64,16 @@ def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     length = reduction_length(cell.spec, cell.direction)
     density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(length) * 20 / 3))
     arrays = []
-    for shape in _shapes(cell.spec):
+    for shape in _shapes(cell):
         array = rng.integers(-LARGEST_INTEGER, LARGEST_INTEGER + 1, shape, dtype=np.int8).astype(np.float32)
         arrays.append(array if density == 1.0 else array * (rng.random(shape, dtype=np.float32) < density))
     return Operands(*arrays)
 
 
-def reduction_length(spec: ConvSpec, direction: Direction) -> int:
-    """How many products are summed for one element of the result."""
+def reduction_length(spec: WorkloadSpec, direction: Direction) -> int:
+    """How many products are summed for one element of the result; none, so 1, where elements are only copied."""
+    if not isinstance(spec, ConvSpec):
+        return spec.k if isinstance(spec, GemmSpec) else 1
     return {
         Direction.FPROP: spec.c // spec.groups * math.prod(spec.kernel),
         Direction.DGRAD: spec.k // spec.groups * math.prod(spec.kernel),
@@ -75,10 +81,18 @@ def reduction_length(spec: ConvSpec, direction: Direction) -> int:
     }[direction]
 
 
+def asks_exact(cell: Cell) -> bool:
+    """Whether `exact` is to be asked too: of the three passes and of matrix products. A copy is exact in `spot` already."""
+    passes = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+    return cell.direction in passes or isinstance(cell.spec, GemmSpec)
+
+
 def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[bool, str]:
-    """Whether a single pass over `integer_operands` is right to the last bit, and how all of it was compared."""
+    """Whether a call on `integer_operands` is right to the last bit, and how all of it was compared; see `asks_exact`."""
     x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
-    spec = cell.spec
+    if isinstance(cell.spec, GemmSpec):
+        return _exact_product(cell.spec, x, w, results.y, rng)
+    spec = cell.conv
     dense = flops.nominal(spec) <= _DENSE_FLOP
     signs = _signs(rng, spec.c if cell.direction is Direction.DGRAD else spec.k)
     match cell.direction:
@@ -98,8 +112,21 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
     return bool(np.array_equal(combined, expected)), "exact" if dense else "exact_sums"
 
 
+def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array | None, rng: np.random.Generator) -> tuple[bool, str]:
+    """The same of y = x w: element by element, or the columns summed with their signs, y s = x (w s)."""
+    if flops.nominal(spec) <= _DENSE_FLOP:
+        return bool(np.array_equal(y, x @ w)), "exact"
+    signs = _signs(rng, spec.n)
+    return y is not None and bool(np.array_equal(y @ signs, x @ (w @ signs))), "exact_sums"
+
+
 def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Check:
-    """The results of a call on `operands` held against float64, the worst of all comparisons; method is `spot`."""
+    """The results of a call on `operands` held against float64, the worst of all comparisons; method is `spot`.
+
+    A copy is compared whole, and bit by bit; method is `exact`.
+    """
+    if isinstance(cell.spec, CopySpec):
+        return _copied(operands.x, results.y)
     with np.errstate(invalid="ignore", over="ignore"):  # results that are not finite are found, not warned about
         worst = max(_comparisons(cell, operands, results, rng), key=lambda found: found.severity)
     return Check(worst.severity <= 1, "spot", worst.error, worst.tolerance)
@@ -119,7 +146,10 @@ class _Comparison:
 
 
 def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Iterator[_Comparison]:
-    spec = cell.spec
+    if isinstance(cell.spec, GemmSpec):
+        yield _product(cell, cell.spec, operands, results.y, rng)
+        return
+    spec = cell.conv
     dy = operands.dy
     if results.loss is not None and results.y is not None:
         dy = 2 * results.y / results.y.size
@@ -137,13 +167,35 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
         yield _updated_filter(cell, operands.w, results.dw, results.w)
 
 
+def _copied(x: Array, y: Array | None) -> Check:
+    """Every bit of `x` held against `y`, piece by piece: the whole of a GiB in float64 takes seconds to be there."""
+    if y is None or y.shape != x.shape:
+        return Check(False, "exact", math.inf, 0.0)
+    same, worst = True, 0.0
+    for start in range(0, len(x), _COPY_PIECE):
+        expected, got = x[start : start + _COPY_PIECE].astype(np.float64), y[start : start + _COPY_PIECE]
+        if not np.array_equal(got.view(np.int64), expected.view(np.int64)):  # numbers would take -0 for 0
+            same, worst = False, max(worst, float(np.max(np.abs(got - expected))) / (_rms(expected) or 1.0))
+    return Check(same, "exact", worst, 0.0)
+
+
+def _product(cell: Cell, spec: GemmSpec, operands: Operands, y: Array | None, rng: np.random.Generator) -> _Comparison:
+    """Some rows of a matrix product at some columns, of about _SPOT_FLOP."""
+    side = max(1, math.isqrt(_SPOT_FLOP // (2 * spec.k)))
+    rows, columns = (np.sort(rng.choice(size, min(size, side), replace=False)) for size in (spec.m, spec.n))
+    x, w = operands.x[rows].astype(np.float64), operands.w[:, columns].astype(np.float64)
+    if y is None or y.shape != (spec.m, spec.n):
+        return _Comparison(math.inf, 1.0)
+    return _against(cell, y[np.ix_(rows, columns)], x @ w, (x, w), cell.direction)
+
+
 def _roundoff(cell: Cell) -> float:
     """The unit roundoff of the accumulators: fp32 for all but fp64."""
     return max(Precision.FP64.unit_roundoff, Precision.FP32.unit_roundoff if cell.precision is not Precision.FP64 else 0.0)
 
 
 def _compare(cell: Cell, direction: Direction, got: Array, part: ConvSpec, x: Array, w: Array, dy: Array) -> _Comparison:
-    """`got` against the definition; errors relative to what a sum of that many such products amounts to."""
+    """`got` against the definition."""
     match direction:
         case Direction.FPROP:
             expected, factors = reference.fprop(part, x, w), (x, w)
@@ -151,6 +203,11 @@ def _compare(cell: Cell, direction: Direction, got: Array, part: ConvSpec, x: Ar
             expected, factors = reference.dgrad(part, w, dy), (w, dy)
         case _:
             expected, factors = reference.wgrad(part, x, dy), (x, dy)
+    return _against(cell, got, expected, factors, direction)
+
+
+def _against(cell: Cell, got: Array, expected: Array, factors: tuple[Array, Array], direction: Direction) -> _Comparison:
+    """Errors relative to what a sum of that many products of such factors amounts to."""
     length = math.sqrt(reduction_length(cell.spec, direction))
     # A random walk of that many products, or more where the operands are correlated, as they are in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
@@ -242,8 +299,13 @@ def _over_filters(spec: ConvSpec, array: Array, signs: Array) -> Array:
 # Arrays -------------------------------------------------------------------------------------------------------------------
 
 
-def _shapes(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
-    return spec.x_shape, spec.w_shape, spec.y_shape
+def _shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
+    """Of x, w and dy, as `Operands` says."""
+    if isinstance(cell.spec, GemmSpec):
+        return (cell.spec.m, cell.spec.k), (cell.spec.k, cell.spec.n), (0,)
+    if isinstance(cell.spec, CopySpec):
+        return (cell.spec.nbytes // cell.precision.itemsize,), (0,), (0,)
+    return cell.spec.x_shape, cell.spec.w_shape, cell.spec.y_shape
 
 
 def _rounded(array: Array, precision: Precision) -> Array:

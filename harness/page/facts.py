@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from harness import units
-from harness.page.view import View
-from harness.record import Environment, Run
+from harness.page.view import View, who
+from harness.record import Environment, Run, Status
+from harness.spec import Direction
 
 VALUE_LENGTH = 300
 
@@ -78,6 +81,26 @@ def settings(view: View) -> list[tuple[str, str, str, int]]:
     known = view.cells[view.cells["settings"] != ""]
     counted = known.groupby(["order_in_group", "backend", "mode", "settings"], sort=True).size()
     return [(backend, mode, cut(text.replace(",", ", ")), int(n)) for (_, backend, mode, text), n in counted.items()]
+
+
+def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> list[tuple[str, str]]:
+    """What the machine can do, as pairs of fact and value: the best of each kind, then what could not be measured and why.
+
+    `best` as `analysis.roofline.ceilings` gives it; None where nobody asked. `summary` is that of the whole run.
+    """
+    found = []
+    for row in best.itertuples() if best is not None else ():
+        threads = f", {row.threads} {'thread' if row.threads == 1 else 'threads'}" if row.threads else ""
+        copies = pd.isna(row.flop_per_s)
+        what = f"Best copy on {row.device}" if copies else f"Best matrix product on {row.device} in {row.precision}"
+        rate = units.byte_rate(row.bytes_per_s) if copies else units.flop_rate(row.flop_per_s)
+        found.append((what + threads, cut(f"{rate}, {row.workload} by {who(view.looks, row.backend)}: {row.op}")))
+    lost = [str(status) for status in Status if status.failed]
+    rows = summary[(summary["direction"] == str(Direction.NONE)) & summary["status"].isin(lost)]
+    return found + [
+        (f"Not measured: {row.workload}", cut(f"{who(view.looks, row.backend)}, {row.status}: {row.reason}"))
+        for row in rows.itertuples()
+    ]
 
 
 def cut(text: str, length: int = VALUE_LENGTH) -> str:

@@ -50,7 +50,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class View:
-    """The cells of one run as the sections read them.
+    """The convolutions of one run as the sections read them; matrix products and copies are among the facts (`facts.ceilings`).
 
     `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by, with the axes
     that vary), `name` and `row` (the workload to be read, without and with them), `varies` (those axes alone), `words`
@@ -98,6 +98,8 @@ class View:
 def prepare(summary: pd.DataFrame) -> View:
     """The view of a frame with SUMMARY_COLUMNS; `best`, `tie` and `vs_best` as `analysis` adds them, where it did."""
     ranked = "vs_best" in summary.columns
+    looks = palette.looks(_text(summary["backend"]))
+    summary = summary[_text(summary["direction"]) != str(Direction.NONE)]
     # The frame is in the order of measuring, which is shuffled from run to run.
     place = summary["workload"].astype(object).map(_natural)
     cells = (
@@ -114,7 +116,6 @@ def prepare(summary: pd.DataFrame) -> View:
     for mark in ("best", "tie"):
         cells[mark] = cells[mark].astype(object).eq(True)
 
-    looks = palette.looks(cells["backend"])
     axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
     optimizers = cells["optimizer"][cells["optimizer"] != ""].nunique() > 1
     cells["name"] = [_short(text) for text in cells["workload"]]

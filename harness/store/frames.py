@@ -24,7 +24,7 @@ from harness.record import (
     SeriesKind,
     contended,
 )
-from harness.spec import Cell
+from harness.spec import Cell, Direction
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured
 
@@ -99,7 +99,7 @@ def _axes(cell: Cell) -> dict[str, Any]:
         "shape": str(cell.spec),
         "direction": str(cell.direction),
         "precision": str(cell.precision),
-        "layout": cell.layout.text(cell.spec.ndim),
+        "layout": "" if cell.direction is Direction.NONE else cell.layout.text(cell.conv.ndim),
         "cache": str(cell.cache),
         "backend": cell.backend,
         "mode": str(cell.mode),

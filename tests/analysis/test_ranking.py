@@ -6,7 +6,7 @@ import pytest
 from harness.analysis.ranking import best, rank
 from harness.analysis.summary import summarize
 from harness.record import Status
-from harness.spec import Direction, Mode
+from harness.spec import Direction, GemmSpec, Mode
 from harness.store import frames
 from tests.builders import cell, failed, record
 
@@ -81,6 +81,17 @@ def test_what_failed_or_is_unranked_takes_no_part():
 
 def test_the_reference_under_another_name_is_not_ranked_either():
     assert list(ranked(spread(10, 11, backend="numpy@aa"), spread(100, 110, backend="torch@aa")).values()) == [False, True]
+
+
+def test_what_is_no_convolution_is_never_ranked():
+    products = [
+        spread(low, low + 10, backend=backend, workload="product", spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
+        for backend, low in (("torch", 10), ("jax", 200))
+    ]
+    records = [*products, spread(100, 110, backend="torch"), spread(200, 210, backend="jax")]
+    found = rank(summarize(frames.records_frame(records, [], "small"), frames.samples_frame(records)))
+    assert found["best"].tolist() == [False, False, True, False]
+    assert found["vs_best"].isna().tolist() == [True, True, False, False]
 
 
 def test_a_time_without_the_status_ok_is_not_ranked():

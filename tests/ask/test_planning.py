@@ -9,7 +9,22 @@ from harness.ask import planning, suite
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite, Workload
 from harness.errors import SelectionError
-from harness.spec import Budget, Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Plan, Step
+from harness.spec import (
+    Budget,
+    Cache,
+    Cell,
+    ConvSpec,
+    CopySpec,
+    Device,
+    Direction,
+    GemmSpec,
+    Layout,
+    Mode,
+    Optimizer,
+    Plan,
+    Precision,
+    Step,
+)  # fmt: skip
 
 CPU, GPU = Device("cpu"), Device("gpu")
 FOUND = {"torch": (CPU, GPU), "tensorflow": (CPU,), "jax": (CPU,), "numpy": (CPU,)}
@@ -152,6 +167,96 @@ def test_every_level_is_shuffled(wide: Suite) -> None:
     assert trials[0] != trials[1] != trials[2] != trials[0]
 
 
+# Matrix products and copies -----------------------------------------------------------------------------------------------
+
+PRODUCT, MOVE = Workload("product", GemmSpec(2, 3, 4)), Workload("move", CopySpec(64))
+
+
+@pytest.fixture(scope="module")
+def beside(smoke: Suite) -> Suite:
+    """A suite of ceilings with nothing but modes stated."""
+    return replace(
+        smoke, workloads=(PRODUCT, MOVE), axes=replace(smoke.axes, mode=(Mode.EAGER,)), stated=frozenset({"mode"}), excludes=()
+    )
+
+
+def test_what_is_no_convolution_has_the_axes_that_concern_it_alone(wide: Suite) -> None:
+    axes = replace(wide.axes, precision=(Precision.FP64, Precision.BF16), cache=tuple(Cache))
+    cells = planning.cells(replace(wide, workloads=(PRODUCT, MOVE), axes=axes), {"torch": (CPU, GPU)})
+    assert {cell.direction for cell in cells} == {Direction.NONE}
+    assert {(cell.cache, cell.optimizer, cell.layout) for cell in cells} == {(Cache.HOT, None, Layout.CHANNELS_LAST)}
+    assert len(set(cells)) == len(cells)
+    products, copies = ([cell for cell in cells if cell.workload == each.name] for each in (PRODUCT, MOVE))
+    assert {cell.spec for cell in products} == {PRODUCT.spec}
+    assert {cell.precision for cell in products} == {Precision.FP64, Precision.BF16}
+    assert len(products) == 2 * 2 * 2 * 2  # devices, modes, threads, precisions
+    assert {cell.precision for cell in copies} == {Precision.FP32}
+    assert len(copies) == 2 * 2 * 2
+
+
+@pytest.mark.parametrize("conditions", [(("direction", ("none",)),), (("layout", ("NHWC",)),), (("device", ("cpu",)),)])
+def test_excludes_of_what_it_has_not_leave_it_in(beside: Suite, conditions: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
+    cells = planning.cells(replace(beside, excludes=(suite.Exclude(conditions),)), {"torch": (CPU, GPU)})
+    assert {str(cell.device) for cell in cells} == ({"gpu:0"} if conditions[0][0] == "device" else {"cpu", "gpu:0"})
+
+
+def joined(asked: Suite, beside: Suite, found: dict[str, tuple[Device, ...]] = FOUND) -> set[str]:
+    return {str(cell) for cell in planning.ceilings(planning.cells(asked, found), beside, found)}
+
+
+def test_ceilings_follow_the_cells_that_are_held_against_them(smoke: Suite, beside: Suite) -> None:
+    axes = replace(
+        smoke.axes, backend=("torch", "jax"), precision=(Precision.FP32, Precision.BF16), threads=(1,), device=(CPU,)
+    )
+    asked = replace(smoke, axes=axes, excludes=(suite.Exclude((("backend", ("jax",)), ("precision", ("bf16",)))),))
+    assert joined(asked, beside) == {
+        "product/none/torch/eager/cpu/fp32/nhwc/hot/t1",
+        "product/none/torch/eager/cpu/bf16/nhwc/hot/t1",
+        "product/none/jax/eager/cpu/fp32/nhwc/hot/t1",
+        "move/none/torch/eager/cpu/fp32/nhwc/hot/t1",
+        "move/none/jax/eager/cpu/fp32/nhwc/hot/t1",
+    }
+
+
+def test_ceilings_are_not_asked_of_what_was_not_found(smoke: Suite, beside: Suite) -> None:
+    asked = replace(smoke, axes=replace(smoke.axes, backend=("torch", "absent"), device=(CPU, Device("gpu", 3))))
+    assert {cell.split("/")[2] + " " + cell.split("/")[4] for cell in joined(asked, beside)} == {"torch cpu"}
+
+
+def test_ceilings_obey_what_they_state_and_exclude_themselves(smoke: Suite, beside: Suite) -> None:
+    stating = replace(beside, axes=replace(beside.axes, backend=("jax",)), stated=beside.stated | {"backend"})
+    assert {cell.split("/")[2] for cell in joined(smoke, stating)} == {"jax"}
+    excluding = replace(beside, excludes=(suite.Exclude((("device", ("gpu",)),)),))
+    assert {cell.split("/")[4] for cell in joined(smoke, excluding)} == {"cpu"}
+
+
+def test_ceilings_leave_a_name_to_the_suite_that_has_it(smoke: Suite, beside: Suite) -> None:
+    own = replace(smoke, workloads=(*smoke.workloads, replace(MOVE, name="product")))
+    assert {cell.split("/")[0] for cell in joined(own, beside)} == {"move"}
+    assert joined(replace(smoke, workloads=(PRODUCT,)), beside) == set()  # no convolution, nothing to be held against them
+
+
+def test_a_keyword_concerns_the_suite_and_not_its_ceilings(smoke: Suite, beside: Suite) -> None:
+    plan = planning.plan(replace(smoke, keyword="tiny_1x1 and wgrad and jax"), FOUND, 1, beside)
+    assert sorted(map(str, plan.cells)) == [
+        "move/none/jax/eager/cpu/fp32/nhwc/hot/t0",
+        "product/none/jax/eager/cpu/fp32/nhwc/hot/t0",
+        "tiny_1x1/wgrad/jax/eager/cpu/fp32/nhwc/hot/t0",
+    ]
+
+
+def test_ceilings_are_measured_in_every_trial(wide: Suite, beside: Suite) -> None:
+    plan = planning.plan(wide, FOUND, 1, beside)
+    each = [{step.cell for step in plan if step.trial == trial and step.cell.direction is Direction.NONE} for trial in range(3)]
+    assert each[0] == each[1] == each[2]
+    assert len(each[0]) == 2 * 4 * 2  # workloads; torch on two devices and two backends on one; threads
+    # In the middle of the rest: a round of workers is not left for them.
+    rounds = runs(list(plan), lambda step: (step.trial, step.cell.device, step.cell.threads))
+    assert len(rounds) == 3 * 4
+
+
+# Estimates ----------------------------------------------------------------------------------------------------------------
+
 DEFAULT = Budget()
 SPEC = ConvSpec(1, 64, 64, (56, 56), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
 
@@ -173,6 +278,16 @@ def test_the_estimate_by_hand() -> None:
     # Two processes' worth of threads are a round of their own.
     assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(2 * (start + beside + 0.6))
     assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(3 * (start + beside + 0.6))
+
+
+def test_the_estimate_of_a_copy_is_its_traffic() -> None:
+    copy = replace(CELL, spec=CopySpec(10**9), direction=Direction.NONE)  # 0.2 s at 10 GB/s, read and written; 30 of them
+    expected = planning.WORKERS_START_S + planning.STEP_OVERHEAD_S + 3 * 0.2 + 30 * 0.2
+    assert planning.estimate(planned(copy), 1) == pytest.approx(expected)
+    product = replace(CELL, spec=GemmSpec(1000, 1000, 1000), direction=Direction.NONE)  # 2 GFLOP at 20 GFLOP/s
+    assert planning.estimate(planned(product), 1) == pytest.approx(
+        planning.WORKERS_START_S + planning.STEP_OVERHEAD_S + 33 * 0.1
+    )
 
 
 def test_the_estimate_keeps_to_the_caps() -> None:

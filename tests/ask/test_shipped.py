@@ -6,12 +6,14 @@ import pytest
 
 from harness import flops
 from harness.ask import planning, shapes, suite
-from harness.spec import Device, Mode
+from harness.spec import CopySpec, Device, Direction, GemmSpec, Mode, Precision
 
 FOUND = {name: (Device("cpu"),) for name in ("tensorflow", "torch", "jax", "numpy")}
 
 
-@pytest.mark.parametrize(("name", "cells", "steps"), [("first", 66, 264), ("smoke", 45, 45), ("resnet50", 180, 540)])
+@pytest.mark.parametrize(
+    ("name", "cells", "steps"), [("first", 66, 264), ("smoke", 45, 45), ("resnet50", 180, 540), ("ceilings", 9, 27)]
+)
 def test_a_shipped_suite_has_its_cells(name: str, cells: int, steps: int) -> None:
     loaded = suite.load(name)
     assert loaded.name == name
@@ -46,6 +48,30 @@ def test_first_is_the_example_and_four_layers_of_the_table() -> None:
     assert {cell.mode for cell in cells if cell.workload == "example"} == {Mode.EAGER, Mode.COMPILED}
     assert {cell.mode for cell in cells if cell.workload != "example"} == {Mode.EAGER}
     assert {str(cell.direction) for cell in cells if cell.workload != "example"} == {"fprop", "dgrad", "wgrad"}
+
+
+@pytest.mark.parametrize(
+    ("device", "workloads"), [("cpu", {"gemm_1024", "gemm_2048", "copy_256mib"}), ("gpu", {"gemm_8192", "copy_1gib"})]
+)
+def test_ceilings_are_sized_for_their_device(device: str, workloads: set[str]) -> None:
+    cells = planning.cells(suite.load("ceilings"), {name: (Device(device),) for name in FOUND})
+    assert {cell.workload for cell in cells} == workloads
+    assert {cell.backend for cell in cells} == {"tensorflow", "torch", "jax"}
+    assert {type(cell.spec) for cell in cells} == {GemmSpec, CopySpec}
+    # Every one that is asked for can be had: no cell is there to say that a backend has no such mode.
+    assert {(cell.backend, cell.mode) for cell in cells} == {
+        ("tensorflow", Mode.EAGER), ("torch", Mode.EAGER), ("jax", Mode.COMPILED),
+    }  # fmt: skip
+
+
+def test_ceilings_join_first() -> None:
+    alone = planning.plan(suite.load("first"), FOUND, 1)
+    plan = planning.plan(suite.load("first"), FOUND, 1, suite.load("ceilings"))
+    joined = [cell for cell in plan.cells if cell.direction is Direction.NONE]
+    assert set(plan.cells) - set(joined) == set(alone.cells)
+    assert len(joined) == 9
+    assert {cell.precision for cell in joined} == {Precision.FP32}
+    assert plan.budget == alone.budget
 
 
 def test_first_takes_some_minutes() -> None:

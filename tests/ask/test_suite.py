@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.ask import axes, planning, shapes, suite
 from harness.errors import SuiteError
-from harness.spec import Budget, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Budget, ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 
 Write = Callable[[str], Path]
 
@@ -23,6 +23,8 @@ spatial = [8, 8]
 kernel = [3, 3]
 padding = "same"
 """
+GEMM = '[[workload]]\nname = "product"\nkind = "gemm"\nm = 3\nn = 4\nk = 5\n'
+COPY = '[[workload]]\nname = "move"\nkind = "copy"\nnbytes = 64\n'
 ROW = "net,conv,1,4,8,1,8x8,3x3,2x2,1x1,0x0,1x1,4x4,9216,7744,3,somewhere:1"
 
 
@@ -84,6 +86,14 @@ def test_forms_of_sizes_and_padding(write: Write, keys: str, padding: object, ou
     assert workload.spec.groups == 2
 
 
+def test_ceilings_are_workloads_too(write: Write) -> None:
+    write(HEAD + WORKLOAD.replace("n = 2", 'kind = "conv"\nn = 2') + GEMM + COPY)
+    small, product, move = suite.load("mine").workloads
+    assert isinstance(small.spec, ConvSpec)
+    assert product == suite.Workload("product", GemmSpec(m=3, n=4, k=5))
+    assert move == suite.Workload("move", CopySpec(64))
+
+
 def test_shapes_from_a_table(write: Write) -> None:
     path = write(HEAD + '[[workloads_from]]\ntable = "t.csv"\nwhere = "n == 1"\nset = { n = 8 }\nlimit = 1\n')
     Path("suites/t.csv").write_text(table(ROW, ROW.replace("conv", "other")))
@@ -127,7 +137,28 @@ WRONG = {
         ['padding: found "sane"', '"same", "valid" or a [low, high] pair'],
     ),
     "padding no pair": (WORKLOAD.replace('"same"', "[[1], [1]]"), ["padding: found [[1], [1]]", "pair"]),
-    "unknown kind": (WORKLOAD + 'kind = "gemm"\n', ['kind: found "gemm"', 'allowed: "conv"']),
+    "unknown kind": (
+        WORKLOAD + 'kind = "gem"\n',
+        ['[[workload]] 1 "small"', 'kind: found "gem"', 'did you mean "gemm"?', "conv, gemm, copy"],
+    ),
+    "kind that is no text": (WORKLOAD + "kind = [1]\n", ['"small"', "kind: found [1]", "conv, gemm, copy"]),
+    "key of another kind": (
+        WORKLOAD + GEMM + "stride = 2\n",
+        ['[[workload]] 2 "product"', 'unknown key "stride"', "allowed: name, kind, m, n, k"],
+    ),
+    "layers of a gemm": (GEMM + "count = 2\n", ['"product"', 'unknown key "count"', "name, kind, m, n, k"]),
+    "gemm without a size": (GEMM.replace("k = 5", ""), ['[[workload]] 1 "product"', "k: is missing", "a whole number"]),
+    "gemm of nothing": (GEMM.replace("k = 5", "k = 0"), ['"product"', "k is 0", "at least 1"]),
+    "gemm of text": (GEMM.replace("k = 5", 'k = "5"'), ['"product"', 'k: found "5"', "below 2^31"]),
+    "copy by another name": (COPY.replace("nbytes", "bytes"), ['"move"', 'unknown key "bytes"', 'did you mean "nbytes"?']),
+    "copy of a fraction": (COPY.replace("64", "64.0"), ['"move"', "nbytes: found 64.0", "a multiple of 16"]),
+    "copy of odd bytes": (COPY.replace("64", "65"), ['[[workload]] 1 "move"', "nbytes is 65", "multiple of 16"]),
+    "copy without end": (COPY.replace("64", "1099511627792"), ['"move"', "nbytes: found 1099511627792", "2^40"]),
+    "no direction to choose": (
+        '[axes]\ndirection = ["none"]\n' + GEMM,
+        ["[axes]", 'direction: found "none"', "allowed: fprop, dgrad, wgrad, bprop, train"],
+    ),
+    "no direction to exclude": (GEMM + '[[exclude]]\ndirection = "none"\n', ["[[exclude]] 1", 'direction: found "none"']),
     "bad name": (
         WORKLOAD.replace('"small"', '"Small one"'),
         ['name: found "Small one"', "lower-case letters, digits and . _ -"],
@@ -230,6 +261,7 @@ def test_what_is_wrong_is_answered_in_one_line(write: Write, case: str) -> None:
         ('[suite]\ndescription = "x"\n' + WORKLOAD, ["[suite]", "name: is missing", "a text"]),
         ('[suite]\nname = "My suite"\n' + WORKLOAD, ["[suite]", 'name: found "My suite"', "lower-case"]),
         ('suite = "mine"\n', ["suite: found", "[suite] with a name"]),
+        ("workload = [1]\n" + HEAD, ["workload: found [1]", "[[workload]]"]),
         ("x = " + "[" * 5000, ["is not TOML"]),
         ("x = " + "9" * 5000, ["is not TOML"]),
     ],
@@ -276,7 +308,7 @@ def test_bytes_that_are_no_text(write: Write) -> None:
 
 def test_the_working_directory_comes_first(write: Write) -> None:
     shipped = suite.available()
-    assert {"first", "smoke", "resnet50"} <= shipped.keys()
+    assert {"first", "smoke", "resnet50", "ceilings"} <= shipped.keys()
     assert list(shipped) == sorted(shipped)
     write(HEAD + WORKLOAD)
     Path("suites/smoke.toml").write_text(HEAD + WORKLOAD)

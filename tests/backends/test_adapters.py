@@ -16,7 +16,7 @@ from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared
 from harness.backends.torch import TorchBackend, TorchPrepared
-from harness.spec import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 from tests.builders import cell
 
 CPU, GPU = Device("cpu"), Device("gpu", 1)
@@ -28,7 +28,7 @@ import json, sys
 import numpy as np
 from harness.backends import registry
 from harness.backends.base import Operands
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 NAME = sys.argv[1]
 ASKED = {direction: Optimizer.SGD if direction is Direction.TRAIN else None for direction in Direction if direction != "none"}
@@ -52,6 +52,21 @@ def resets(call):
     again = steps()
     moved = not any(map(np.array_equal, first, further))
     return moved and all(map(np.array_equal, first, again))
+
+def own(call):
+    # Whether what a copy left is what was loaded last, and stays so while the operand changes.
+    x = np.arange(4096, dtype="float32")
+    call.load(Operands(x, x[:0], x[:0]))
+    handle = call.launch()
+    call.wait(handle)
+    before = call.fetch(handle).y
+    aliased = overwrite(call, handle)
+    return bool(np.array_equal(before, x) and not aliased)
+
+def copies(mode):
+    x = np.zeros(4096, "float32")
+    spec = CopySpec(4096 * 4)
+    return own(backend.prepare(Cell("c", spec, Direction.NONE, NAME, mode=mode), Operands(x, x[:0], x[:0])))
 
 def refuses(device):
     try:
@@ -110,6 +125,12 @@ if backend.supports(compiled.cell) is None:
     answers["compilations"] = compilations(compiled, lambda: setattr(compiled.x, "data", wider))
     compiled.close()
     answers["after the cell"] = compiled.compilations() > 0
+
+def overwrite(call, handle):
+    call.x.zero_()
+    return not handle.any()
+
+answers["copies"] = {mode: copies(mode) for mode in (Mode.EAGER,)}
 """,
     "jax": """
 import jax, tempfile
@@ -136,8 +157,26 @@ with tempfile.TemporaryDirectory() as folder:
 calls = [prepared("n2 c4 k4 6x6 f3x3 p1x1", direction, mode=Mode.COMPILED) for direction in PURE]
 answers["convolutions"] = [call.lowered().as_text().count("stablehlo.convolution") for call in calls]
 answers["results"] = {one: len(jax.tree.leaves(train(one, Mode.COMPILED).launch())) for one in Optimizer}
+
+def overwrite(call, handle):  # nobody can write to an array of JAX's, so it is asked where they are
+    return handle.unsafe_buffer_pointer() == call.x.unsafe_buffer_pointer()
+
+answers["copies"] = {mode: copies(mode) for mode in (Mode.EAGER, Mode.COMPILED)}
+x = np.zeros(4096, "float32")
+call = backend.prepare(Cell("c", CopySpec(4096 * 4), Direction.NONE, NAME, mode=Mode.COMPILED), Operands(x, x[:0], x[:0]))
+places = {call.launch().unsafe_buffer_pointer() for _ in range(5)}
+call.fetch(call.launch())  # what the host has seen is donated all the same
+answers["places of a copy"] = len(places | {call.launch().unsafe_buffer_pointer()})
 """,
     "tensorflow": """
+
+def overwrite(call, handle):
+    backend.tf.raw_ops.InplaceUpdate(x=call.x, i=[0], v=[-1.0])
+    changed = call.fetch(handle).y[0] == -1
+    assert call.x.numpy()[0] == -1
+    return bool(changed)
+
+answers["copies"] = {mode: copies(mode) for mode in Mode}
 answers["variable"] = [train(Optimizer.SGD, mode).launch()[-1].__class__.__name__ for mode in Mode]
 answers["refuses"] = refuses(Device("gpu", 99))
 answers["evicted"] = evicted(cpu, backend.tf, "fill")
@@ -244,6 +283,18 @@ def test_jax_returns_the_new_filter_once():
 
 def test_tensorflow_keeps_no_copy_of_the_filter_that_the_next_step_would_have_to_preserve():
     assert answers("tensorflow")["variable"] == ["ResourceVariable"] * len(Mode)
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_copy_moves_its_bytes_to_a_place_of_their_own(name: str):
+    """A framework may hand on the buffer itself, as tf.identity does; that would be measured as a memory without end."""
+    found = answers(name)["copies"]
+    assert found == dict.fromkeys(found, True)
+
+
+def test_jax_copies_to_where_the_last_copy_was():
+    """The result is donated to the next call: a fresh one would have its pages touched for the first time in every call."""
+    assert answers("jax")["places of a copy"] == 1
 
 
 @pytest.mark.parametrize("name", OF_ONE)
@@ -618,6 +669,16 @@ def test_jax_s_autotuning_is_what_was_asked_of_xla(monkeypatch: pytest.MonkeyPat
     assert _autotune_level() == level
 
 
+@pytest.mark.parametrize(("precision", "value"), [(Precision.FP32, "ieee"), (Precision.TF32, "tf32"), (Precision.BF16, "ieee")])
+def test_torch_sets_the_precision_of_matrix_products_apart(calls: Calls, precision: Precision, value: str):
+    """With a fake torch.backends: convolutions and matrix products each have a switch of their own."""
+    backend = object.__new__(TorchBackend)
+    backend.torch = fake_torch(calls)
+    asked = cell(device=GPU, precision=precision, spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
+    assert backend._settings(asked)["matmul.fp32_precision"] == value
+    assert backend.torch.backends.cuda.matmul.fp32_precision == value
+
+
 def test_torch_lists_the_gpus_that_cuda_shows(calls: Calls):
     """With a fake torch.cuda."""
     backend = object.__new__(TorchBackend)
@@ -678,7 +739,7 @@ def test_tensorflow_waits_on_a_gpu_only(calls: Calls, device: str, waited: list[
 
 def test_jax_s_memory_is_what_xla_planned():
     """With a fake of a lowered program."""
-    plan = SimpleNamespace(argument_size_in_bytes=100, output_size_in_bytes=50, temp_size_in_bytes=25)
+    plan = SimpleNamespace(argument_size_in_bytes=100, output_size_in_bytes=60, alias_size_in_bytes=10, temp_size_in_bytes=25)
     compiled = SimpleNamespace(memory_analysis=lambda: plan)
     one = prepared_on_gpu(JaxPrepared, Calls(), lowered=lambda: SimpleNamespace(compile=lambda: compiled))
     assert one.device_memory() == (100, 175, "jax compiled.memory_analysis")

@@ -16,7 +16,20 @@ import pytest
 from harness.backends import registry
 from harness.isolate.launcher import Launcher
 from harness.record import Environment, Record, Status
-from harness.spec import Budget, Cell, ConvSpec, Direction, Layout, Mode, Optimizer, Plan, Precision, Step
+from harness.spec import (
+    Budget,
+    Cell,
+    ConvSpec,
+    CopySpec,
+    Direction,
+    GemmSpec,
+    Layout,
+    Mode,
+    Optimizer,
+    Plan,
+    Precision,
+    Step,
+)  # fmt: skip
 
 BACKENDS = registry.names()
 FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
@@ -26,7 +39,7 @@ BUDGET = Budget(
     min_time_s=0, max_samples=1, max_time_s=1e-3, slow_call_s=10, slow_max_time_s=1e-3, slow_min_samples=1, timeout_s=300,
 )  # fmt: skip
 ASKED = (  # a direction with its optimizer
-    *((direction, None) for direction in Direction if direction is not Direction.TRAIN),
+    *((direction, None) for direction in Direction if direction not in (Direction.TRAIN, Direction.NONE)),
     *((Direction.TRAIN, optimizer) for optimizer in Optimizer),
 )
 SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
@@ -52,11 +65,12 @@ SPECS = {
     "volume_strided": conv("n2 c3 k4 5x6x7 f3x3x3 s2x2x2 p1x1x1"),
     "point": conv("n1 c1 k1 1x1 f1x1"),
 }
+CEILINGS = {"product": GemmSpec(m=33, n=17, k=65), "move": CopySpec(2**16 + 16)}
 SHORT = ("plain", "lopsided", "grouped", "depthwise", "line", "volume_strided")  # what compiled modes see in both layouts
 
 
 def cells(backend: str) -> Iterator[Cell]:
-    """Every kind of convolution in every direction, layout and mode; less of what takes seconds to compile."""
+    """Every kind of convolution in every direction, layout and mode, less of what takes seconds to compile; the ceilings."""
     modes = registry.resolve(registry.find(backend)).modes
     for mode, name, layout, (direction, optimizer) in itertools.product(modes, SPECS, Layout, ASKED):
         if mode is not Mode.EAGER and layout is FIRST and name not in SHORT:
@@ -66,6 +80,10 @@ def cells(backend: str) -> Iterator[Cell]:
         yield Cell(name, SPECS[name], direction, backend, mode, layout=layout, optimizer=optimizer)
     for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.TF32), ASKED):
         yield Cell("plain", SPECS["plain"], direction, backend, layout=LAST, precision=precision, optimizer=optimizer)
+    for mode, (name, ceiling) in itertools.product(modes, CEILINGS.items()):
+        yield Cell(name, ceiling, Direction.NONE, backend, mode)
+    for precision in (Precision.FP64, Precision.FP16, Precision.BF16, Precision.TF32):
+        yield Cell("product", CEILINGS["product"], Direction.NONE, backend, precision=precision)
 
 
 SLOW_TO_COMPILE = {
@@ -155,8 +173,18 @@ def test_what_is_ok_was_checked_and_timed_and_names_its_call(records: dict[Cell,
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_single_passes_are_right_to_the_last_bit(records: dict[Cell, Record]):
     """On small integers, in fp32; no framework's CPU kernels for such small cells use an algorithm that could not be."""
-    passes = [record for cell, record in records.items() if cell.direction in SINGLE and cell.precision is Precision.FP32]
+    asked = [(cell, record) for cell, record in records.items() if cell.direction in SINGLE or cell.workload == "product"]
+    passes = [record for cell, record in asked if cell.precision is Precision.FP32]
     assert {record.check.method for record in passes if record.check} == {"exact+spot"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_copies_are_right_to_the_last_bit_and_short_products_within_their_precision(records: dict[Cell, Record]):
+    copies = [record for cell, record in records.items() if cell.workload == "move"]
+    assert {record.check.method for record in copies if record.check} == {"exact"}
+    products = {cell.precision for cell, record in records.items() if cell.workload == "product" and record.check}
+    assert {Precision.FP32, Precision.FP64} <= products
+    assert (Precision.BF16 in products) == (Precision.FP16 in products)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -185,10 +213,11 @@ def impossible(backend: str, cell: Cell) -> bool:
         return True
     match backend:
         case "numpy":
-            return cell.precision is Precision.BF16
+            return cell.precision in (Precision.BF16, Precision.FP16)
         case "torch":
             no_compiler = not (shutil.which("g++") or shutil.which("clang++"))
-            return (cell.spec.ndim == 1 and cell.layout is LAST) or (cell.mode is Mode.COMPILED and no_compiler)
+            line = cell.direction is not Direction.NONE and cell.conv.ndim == 1
+            return (line and cell.layout is LAST) or (cell.mode is Mode.COMPILED and no_compiler)
         case _:
             return cell.precision is Precision.BF16 and cell.optimizer is Optimizer.ADAM
 
@@ -253,6 +282,14 @@ OPS = {
     ("jax", "plain", Direction.BPROP): "value_and_grad(mean(lax.conv_general_dilated^2))",
     ("jax", "plain", Direction.TRAIN): "value_and_grad(mean(lax.conv_general_dilated^2)), optimizers.sgd",
     ("numpy", "plain", Direction.WGRAD): "harness.backends.numpy: wgrad, one matrix product per tap",
+    ("torch", "product", Direction.NONE): "torch.mm",
+    ("torch", "move", Direction.NONE): "Tensor.copy_",
+    ("tensorflow", "product", Direction.NONE): "tf.linalg.matmul",
+    ("tensorflow", "move", Direction.NONE): "tf.raw_ops.DeepCopy",
+    ("jax", "product", Direction.NONE): "jnp.matmul",
+    ("jax", "move", Direction.NONE): "jnp.copy",
+    ("numpy", "product", Direction.NONE): "np.matmul into out",
+    ("numpy", "move", Direction.NONE): "np.copyto",
 }
 
 
@@ -280,6 +317,22 @@ def test_a_compiled_call_is_named_with_what_compiled_it(
     assert found.op == before + OPS[backend, "plain", Direction.FPROP] + after
 
 
+@pytest.mark.parametrize(
+    ("backend", "mode", "op"),
+    [
+        ("torch", Mode.COMPILED, "torch.compile(Tensor.copy_)"),
+        ("jax", Mode.COMPILED, "jax.jit(jnp.copy) into a donated array"),
+        ("tensorflow", Mode.COMPILED, "tf.function(tf.raw_ops.DeepCopy)"),
+        ("tensorflow", Mode.XLA, "tf.function(tf.identity, jit_compile=True)"),
+    ],
+)
+def test_a_compiled_copy_is_named_too(records: dict[Cell, Record], backend: str, mode: Mode, op: str):
+    found = one(records, "move", Direction.NONE, mode=mode)
+    if found.status is Status.UNSUPPORTED:
+        pytest.skip(found.reason)
+    assert found.op == op
+
+
 # Which settings held -----------------------------------------------------------------------------------------------------
 
 
@@ -295,7 +348,8 @@ def test_fp32_is_not_quietly_something_less(records: dict[Cell, Record], setting
 @pytest.mark.parametrize("backend", ["jax"])
 def test_jax_computes_in_64_bits_only_where_asked(records: dict[Cell, Record]):
     found = {(cell.precision, record.settings["x64"]) for cell, record in records.items() if record.settings}
-    assert found == {(Precision.FP64, "True"), (Precision.FP32, "False"), (Precision.BF16, "False")}
+    short = {(precision, "False") for precision in (Precision.FP32, Precision.BF16, Precision.FP16)}
+    assert found == {(Precision.FP64, "True"), *short}
 
 
 @pytest.mark.parametrize("backend", ["tensorflow"])

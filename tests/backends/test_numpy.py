@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.backends import numpy as reference
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
-from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Mode, Optimizer, Precision
 from tests.builders import CONV, cell
 from tests.convolutions import products, small_specs
 
@@ -135,6 +135,25 @@ def test_adam_is_its_paper():
         m, v = 0.9 * m + 0.1 * found.dw, 0.999 * v + 0.001 * found.dw**2
         w = w - 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
         np.testing.assert_allclose(found.w, w, rtol=1e-12)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
+def test_products_and_copies_go_to_the_same_place_every_time(precision: Precision):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 8)), rng.standard_normal((8, 4))
+    for spec, operands, expected in (
+        (GemmSpec(2, 4, 8), Operands(x, w, x[:0]), x @ w),
+        (CopySpec(16 * precision.itemsize), Operands(x.reshape(-1), w[:0], x[:0]), x.reshape(-1)),
+    ):
+        asked = cell(spec=spec, direction=Direction.NONE, precision=precision, backend="numpy")
+        prepared = NumpyBackend(Device("cpu"), 1).prepare(asked, operands)
+        first = prepared.launch()
+        assert first.dtype.itemsize == precision.itemsize
+        np.testing.assert_allclose(prepared.fetch(first).y, expected, rtol=1e-5 if precision is Precision.FP32 else 1e-14)
+        assert prepared.launch() is first
+        assert not np.shares_memory(first, prepared.x)
+        prepared.load(Operands(-operands.x, operands.w, operands.dy))
+        np.testing.assert_allclose(prepared.fetch(prepared.launch()).y, -expected, rtol=1e-5)
 
 
 def test_reset_brings_back_the_first_filter_and_load_another():

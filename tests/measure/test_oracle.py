@@ -13,7 +13,7 @@ from harness.backends.base import LEARNING_RATE, Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure import oracle
 from harness.record import Check
-from harness.spec import Cell, ConvSpec, Device, Direction, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
 from tests import builders
 
 SPECS = {
@@ -71,7 +71,7 @@ def one_more(results: Results, name: str, at: int) -> Results:
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
-@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("direction", [direction for direction in Direction if direction is not Direction.NONE])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_right_results_pass_the_spot_check(spec: str, direction: Direction, precision: Precision) -> None:
     check = spotted(cell(spec, direction, precision))
@@ -109,6 +109,116 @@ def test_of_a_large_convolution_a_part_is_recomputed(monkeypatch: pytest.MonkeyP
 def one_more_everywhere(results: Results, name: str) -> Results:
     """Every element wrong, so that any part is."""
     return replace(results, **{name: getattr(results, name) + 1})
+
+
+# Matrix products and copies -----------------------------------------------------------------------------------------------
+
+PRODUCT, MOVE = GemmSpec(m=7, n=5, k=300), CopySpec(4096)
+
+
+def ceiling(spec: GemmSpec | CopySpec, precision: Precision = Precision.FP32) -> Cell:
+    return builders.cell(spec=spec, direction=Direction.NONE, precision=precision, backend="numpy")
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_operands_of_products_and_copies_have_their_shapes(precision: Precision) -> None:
+    for draw in (oracle.normal_operands, oracle.integer_operands):
+        operands = draw(ceiling(PRODUCT, precision), rng())
+        assert (operands.x.shape, operands.w.shape, operands.dy.size) == ((7, 300), (300, 5), 0)
+    operands = oracle.normal_operands(ceiling(MOVE, precision), rng())
+    assert (operands.x.shape, operands.w.size, operands.dy.size) == ((4096 // precision.itemsize,), 0, 0)
+    assert 0.8 < operands.x.std() < 1.2
+
+
+def test_a_copy_of_any_size_has_values_that_come_again_late_and_off_every_block() -> None:
+    operands = oracle.normal_operands(ceiling(CopySpec(2**23)), rng())
+    assert operands.x.dtype == np.float32
+    assert len(np.unique(operands.x[:1000])) == 1000
+    assert not any(np.array_equal(operands.x[: 2**step], operands.x[2**step : 2 * 2**step]) for step in range(20))
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
+@pytest.mark.parametrize("spec", [PRODUCT, GemmSpec(1, 1, 1), GemmSpec(1, 300, 2)], ids=str)
+@pytest.mark.parametrize(("dense_flop", "method"), [(10**9, "exact"), (0, "exact_sums")])
+def test_right_products_pass_both_checks(
+    monkeypatch: pytest.MonkeyPatch, spec: GemmSpec, precision: Precision, dense_flop: int, method: str
+) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", dense_flop)
+    assert oracle.asks_exact(ceiling(spec))
+    assert exactly(ceiling(spec, precision)) == (True, method)
+    check = spotted(ceiling(spec, precision))
+    assert (check.ok, check.method) == (True, "spot")
+
+
+@pytest.mark.parametrize("dense_flop", [10**9, 0], ids=["dense", "sums"])
+def test_a_single_wrong_element_of_a_product_fails_both(monkeypatch: pytest.MonkeyPatch, dense_flop: int) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", dense_flop)
+    for at in (0, 17, -1):
+        assert not exactly(ceiling(PRODUCT), lambda results, at=at: one_more(results, "y", at))[0]
+        assert not spotted(ceiling(PRODUCT), lambda results, at=at: one_more(results, "y", at)).ok
+    assert not exactly(ceiling(PRODUCT), lambda results: Results())[0]
+    assert not spotted(ceiling(PRODUCT), lambda results: replace(results, y=results.y.T)).ok
+    assert not spotted(ceiling(PRODUCT), lambda results: replace(results, y=results.y * np.nan)).ok
+
+
+def test_of_a_large_product_some_rows_and_columns_are_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "_SPOT_FLOP", 1)  # then it is one of each
+    assert spotted(ceiling(PRODUCT)).ok
+    assert not spotted(ceiling(PRODUCT), lambda results: one_more_everywhere(results, "y")).ok
+
+
+def test_a_product_in_less_precision_than_asked_for_is_wrong() -> None:
+    def short(results: Results) -> Results:
+        return replace(results, y=results.y.astype(np.float16).astype(np.float64))
+
+    assert not spotted(ceiling(GemmSpec(64, 64, 8)), short).ok
+    assert spotted(ceiling(GemmSpec(64, 64, 8), Precision.FP16), short).ok
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
+def test_a_copy_is_right_to_the_last_bit_or_wrong(monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
+    monkeypatch.setattr(oracle, "_COPY_PIECE", 100)  # the last piece is a short one
+    asked = ceiling(MOVE, precision)
+    assert not oracle.asks_exact(asked)
+    right = spotted(asked)
+    assert right == Check(True, "exact", 0.0, 0.0)
+    least = 2.0**-23 if precision is Precision.FP32 else 2.0**-52
+
+    def nudged(results: Results, at: int) -> Results:
+        changed = results.y.copy()
+        changed[at] *= 1 + least
+        return replace(results, y=changed)
+
+    for at in (0, 100, -1):
+        wrong = spotted(asked, lambda results, at=at: nudged(results, at))
+        assert not wrong.ok
+        assert 0 < wrong.max_rel_err < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda y: y[:-1], lambda y: np.zeros_like(y), lambda y: np.roll(y, 1), lambda y: y * np.nan, lambda y: y[::-1]],
+    ids=["short", "zeros", "shifted", "nan", "backwards"],
+)
+def test_a_copy_of_something_else_is_wrong(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    assert not spotted(ceiling(MOVE), lambda results: replace(results, y=change(results.y))).ok
+    assert not spotted(ceiling(MOVE), lambda results: Results()).ok
+
+
+def test_zeros_have_a_sign_that_a_copy_keeps() -> None:
+    x = np.zeros(4, np.float32)
+    operands, asked = Operands(x, x[:0], x[:0]), ceiling(CopySpec(16))
+    assert oracle.spot(asked, operands, Results(y=np.zeros(4)), rng()).ok
+    assert not oracle.spot(asked, operands, Results(y=-np.zeros(4)), rng()).ok
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_integers_of_a_long_product_are_thinned(precision: Precision) -> None:
+    largest = {Precision.FP16: 2**11, Precision.BF16: 2**8}[precision]
+    operands = oracle.integer_operands(ceiling(GemmSpec(50, 60, 4000), precision), rng())
+    sums = operands.x @ operands.w
+    assert np.abs(sums).max() < largest
+    assert np.abs(sums).max() > 0
 
 
 # What is wrong does not ---------------------------------------------------------------------------------------------------

@@ -162,7 +162,8 @@ def test_every_number_is_that_of_the_frame(made, text):
         assert line[7] == units.interval(row["median_ns"], row["ci_low_ns"], row["ci_high_ns"])
         assert line[8].removeprefix("● ").removeprefix("○ ") == units.ratio(row["vs_best"])
         assert line[9] == units.teraflops(row["flop_per_s"])
-        assert line[10] == units.mebibytes(row["workspace_bytes"])
+        assert line[10] == units.percent(row["ceiling_share"])
+        assert line[11] == units.mebibytes(row["workspace_bytes"])
 
 
 def test_marks_of_the_fastest_and_of_ties(made, text):
@@ -363,6 +364,49 @@ def test_three_hundred_workloads():
     assert "<noscript>" in text
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])) == 2700
     assert len(text) < 2_500_000
+
+
+def with_ceilings(made: synthetic.Made) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The summary with two ceilings among its rows, one of which failed, and the frame of the best."""
+    rows = made.summary.iloc[:2].assign(
+        workload=["product_xyz", "move_xyz"], direction="none", shape=["gemm m9 n9 k9", "copy 64 bytes"], layout="",
+        cell=["product_xyz/none", "move_xyz/none"], status=["ok", "oom"], reason=["", "no memory for it"], op="torch.mm",
+        best=False, tie=False, vs_best=np.nan,
+    )  # fmt: skip
+    best = pd.DataFrame(
+        {"device": ["cpu", "cpu"], "threads": [0, 1], "precision": ["fp32", ""], "workload": ["product_xyz", "move_xyz"],
+         "backend": ["torch", "jax"], "mode": ["eager", "compiled"], "op": ["torch.mm", "jax.jit(jnp.copy)"],
+         "flop_per_s": [123e9, np.nan], "bytes_per_s": [np.nan, 45.6e9]}
+    )  # fmt: skip
+    summary = made.summary.assign(ceiling_share=made.summary["flop_per_s"] / 123e9)
+    return pd.concat([summary, rows], ignore_index=True).astype(made.summary.dtypes.to_dict()), best
+
+
+def test_ceilings_are_facts_and_no_cases(made):
+    summary, best = with_ceilings(made)
+    text = html.render(summary, made.samples, made.run, ceilings=best)
+    sound(text)
+    environment = text[text.index('<section id="environment"') : text.index('<section id="results"')]
+    assert "<dt>Best matrix product on cpu in fp32</dt><dd>123 GFLOP/s, product_xyz by PyTorch: torch.mm</dd>" in environment
+    assert "<dt>Best copy on cpu, 1 thread</dt><dd>45.6 GB/s, move_xyz by JAX: jax.jit(jnp.copy)</dd>" in environment
+    assert "<dt>Not measured: move_xyz</dt>" in environment
+    assert "no memory for it" in environment
+    elsewhere = text.replace(environment, "")
+    assert "product_xyz" not in elsewhere
+    assert "move_xyz" not in elsewhere
+    assert len(rows_of(text)) == len(made.summary)
+    assert "What this machine can do" not in rendered(made)
+
+
+def test_the_share_of_the_ceiling_is_a_column_of_the_results(made):
+    summary, best = with_ceilings(made)
+    text = html.render(summary, made.samples, made.run, ceilings=best)
+    heads = re.findall(r'data-k="(\w+)"', text)
+    at = heads.index("ceiling")
+    shown = Counter(row[at] for row in rows_of(text))
+    convolutions = summary[summary["direction"] != "none"]
+    assert shown == Counter(units.percent(share) for share in convolutions["ceiling_share"])
+    assert f"the best cell reaches {units.percent(convolutions['ceiling_share'].max())}" in text
 
 
 def test_a_figure_that_raises_does_not_lose_the_page(made, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import RunNotFoundError, UserError
 from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, Flag, Memory, Power, SeriesKind, Status
-from harness.spec import ConvSpec, Device, Direction, Layout, Optimizer
+from harness.spec import ConvSpec, CopySpec, Device, Direction, Layout, Optimizer
 from harness.store import journal, table
 from tests.builders import START, cell, environment, failed, record, run, samples, series
 
@@ -62,6 +62,15 @@ def test_a_row_holds_what_its_record_holds(tmp_path, seal):
     assert frame["cell"].tolist() == [by_torch, by_jax, by_torch]
     assert frame["iterations"].tolist() == [1, pd.NA, 4]
     assert frame["stopped_by"].tolist() == ["interval", "", "interval"]
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_what_is_no_convolution_has_no_layout(tmp_path, seal):
+    asked = cell(workload="move", spec=CopySpec(64), direction=Direction.NONE)
+    make_run(tmp_path, FIRST, environment(), record([10], of=asked), seal=seal)
+    row = table.load(tmp_path).iloc[0]
+    assert row[["workload", "shape", "direction", "layout"]].tolist() == ["move", "copy 64 bytes", "none", ""]
+    assert row["cell"] == str(asked)
 
 
 @pytest.mark.parametrize("seal", [False, True])
