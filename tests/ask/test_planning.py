@@ -245,10 +245,10 @@ def test_a_keyword_concerns_the_suite_and_not_its_ceilings(smoke: Suite, beside:
     ]
 
 
-def test_ceilings_are_measured_in_every_trial(wide: Suite, beside: Suite) -> None:
+def test_ceilings_are_measured_in_the_first_trial(wide: Suite, beside: Suite) -> None:
     plan = planning.plan(wide, FOUND, 1, beside)
     each = [{step.cell for step in plan if step.trial == trial and step.cell.direction is Direction.NONE} for trial in range(3)]
-    assert each[0] == each[1] == each[2]
+    assert each[1] == each[2] == set()
     assert len(each[0]) == 2 * 4 * 2  # workloads; torch on two devices and two backends on one; threads
     # In the middle of the rest: a round of workers is not left for them.
     rounds = runs(list(plan), lambda step: (step.trial, step.cell.device, step.cell.threads))
