@@ -393,7 +393,6 @@ def _print_plan(plan: Any, seconds: float) -> None:
 def _runs(out: Path) -> list[tuple[str, ...]]:
     """The runs of a store as rows of text. A damaged run is named on standard error."""
     from harness import review, units
-    from harness.execute import elapsed_s
 
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")
@@ -402,7 +401,7 @@ def _runs(out: Path) -> list[tuple[str, ...]]:
         typer.echo(f"convbench: {message}", err=True)
     return [
         (run.id, run.suite, ", ".join(run.tags), f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}", str(ok), str(failed),
-         units.wall(elapsed_s(run)))
+         units.wall(run.wall_s))
         for run, ok, failed in found
     ]  # fmt: skip
 
@@ -439,7 +438,7 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
             console.print(screen.aa_table(found[1]))
         for line in screen.aa_lines(found[1]):
             console.print(line, markup=False, soft_wrap=True)
-    messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}")
+    messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}", soft_wrap=True)
     measured = bool((screen.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)

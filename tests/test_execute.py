@@ -196,8 +196,8 @@ def test_ceilings_join_a_run_and_its_convolutions_are_held_against_them(
     run = harness.run(tiny, out=tmp_path, trials=2, direction="fprop", keyword="plain")
     records = harness.load(tmp_path)
     assert sorted(records["cell"]) == sorted(
-        ["move/none/numpy/eager/cpu/fp32/nhwc/hot/t0", "plain/fprop/numpy/eager/cpu/fp32/nhwc/hot/t0",
-         "product/none/numpy/eager/cpu/fp32/nhwc/hot/t0"] * 2
+        ["move/none/numpy/eager/cpu/fp32/nhwc/hot/t0", "product/none/numpy/eager/cpu/fp32/nhwc/hot/t0",
+         *["plain/fprop/numpy/eager/cpu/fp32/nhwc/hot/t0"] * 2]
     )  # fmt: skip
     assert set(records["status"]) == {"ok"}
     assert set(records["suite"]) == {run.suite} == {"tiny"}

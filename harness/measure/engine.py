@@ -18,7 +18,7 @@ from harness.measure.gpu import Gpu
 from harness.measure.ledger import Ledger
 from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
-from harness.spec import Budget, Cache, Cell, Direction, Step
+from harness.spec import Budget, Cache, Cell, Step
 
 # How frameworks say that memory ran out: torch on the GPU and on the CPU, XLA, TensorFlow, the C++ library.
 _STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")

@@ -116,7 +116,7 @@ def test_the_seed_alone_decides(wide: Suite) -> None:
 
 
 def test_a_twin_of_every_cell_is_its_neighbour(wide: Suite) -> None:
-    once, twice = planning.plan(wide, FOUND, 5), planning.plan(wide, FOUND, 5, "aa")
+    once, twice = planning.plan(wide, FOUND, 5), planning.plan(wide, FOUND, 5, twin="aa")
     names = [cell.backend for cell in twice.cells]
     assert sorted(names) == sorted([*(cell.backend for cell in once.cells), *(f"{cell.backend}@aa" for cell in once.cells)])
     assert {replace(cell, backend=cell.backend.removesuffix("@aa")) for cell in twice.cells} == set(once.cells)

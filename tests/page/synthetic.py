@@ -81,7 +81,8 @@ def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], 
     side = "host" if cell.device.kind == "cpu" else "device"
     return {
         "status": "ok", "flags": ",".join(flags),
-        "barred_by": ",".join(flag for flag in flags if Flag(flag).bars_verdict), "op": f"{cell.backend}.conv2d ({cell.mode})", "trials": 3, "samples": 174,
+        "barred_by": ",".join(flag for flag in flags if Flag(flag).bars_verdict),
+        "op": f"{cell.backend}.conv2d ({cell.mode})", "trials": 3, "samples": 174,
         "median_ns": median, "ci_low_ns": median * (1 - width), "ci_high_ns": median * (1 + width), "ci_method": "trials",
         "min_ns": median * 0.97, "p95_ns": median * 1.1, "first_call_ns": 4e7 * lots.lognormal(0, 1),
         "flop_per_s": flop / median * 1e9,
