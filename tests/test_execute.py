@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -289,6 +290,69 @@ def test_a_worker_that_dies_costs_its_own_cell_only(
     assert rows.loc[("line", "wgrad"), "status"] == Status.CRASHED
     assert "SIGSEGV" in rows.loc[("line", "wgrad"), "reason"]
     assert (rows["status"] == "ok").sum() == len(rows) - 1
+
+
+WRONG_OR_WORSE = """
+import os, signal
+from dataclasses import replace
+from harness.backends.numpy import NumpyBackend
+
+class Mixed(NumpyBackend):
+    def supports(self, cell):
+        return "there is no such kernel" if (cell.workload, cell.direction) == ("plain", "train") else super().supports(cell)
+
+    def prepare(self, cell, operands):
+        prepared = super().prepare(cell, operands)
+        match cell.workload, cell.direction:
+            case "line", "wgrad":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "line", "train":
+                raise MemoryError("out of memory")
+            case "plain", "wgrad":
+                fetch = prepared.fetch
+                prepared.fetch = lambda handle: replace(fetch(handle), dw=fetch(handle).dw + 1)
+        return prepared
+"""
+
+
+def test_no_figure_stands_in_a_row_without_its_check_its_environment_and_its_reason_to_stop(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row of a run with good, unsupported, wrong, starved and crashed cells."""
+    (tmp_path / "mixed.py").write_text(WRONG_OR_WORSE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]))
+    monkeypatch.setattr(execute.launcher.Launcher, "target", lambda self, backend: "mixed:Mixed")
+    run = harness.run(tiny, out=tmp_path / "results", trials=2)
+    records, samples = harness.load(tmp_path / "results"), harness.samples(tmp_path / "results")
+    assert set(records["status"]) == {"ok", "unsupported", "incorrect", "oom", "crashed"}
+    known = {environment.id for environment in run.environments}
+    of_samples = samples.groupby(["trial", "cell"])
+    for row in records.itertuples():
+        timed = (row.trial, row.cell) in of_samples.groups
+        assert timed == (row.status == "ok"), row.cell
+        if not timed:
+            assert row.reason
+            assert row.stopped_by == ""
+            assert pd.isna([row.first_call_ns, row.wall_ns, row.cpu_ns, row.iterations]).all()
+            continue
+        assert row.reason == ""
+        assert row.check_method
+        assert row.max_rel_err <= row.tolerance
+        assert row.environment_id in known
+        assert row.stopped_by in ("interval", "noise_settled", "max_samples", "max_time")
+        assert (row.stopped_by.startswith("max")) == ("not_converged" in row.flags.split(","))
+        assert row.op
+        assert row.memory_method
+        assert row.energy_method
+        assert row.spent_sampling_ns > 0
+        assert of_samples.get_group((row.trial, row.cell))["block_ns"].gt(0).all()
+    figures = ["median_ns", "ci_low_ns", "ci_high_ns", "min_ns", "flop_per_s", "bytes_per_s", "corrected_ns", "ceiling_share"]
+    for row in harness.summary(records).to_dict("records"):
+        assert pd.isna([row[name] for name in figures]).all() == (row["status"] != "ok"), row["cell"]
+        assert bool(row["reason"]) == (row["status"] != "ok")
+        if row["status"] == "ok":
+            assert row["check_method"]
+            assert row["environment_id"] in known
 
 
 def test_an_aa_run_measures_every_cell_twice_and_says_what_equals_differ_by(tiny: Path, alone: Path, tmp_path: Path) -> None:
