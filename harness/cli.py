@@ -208,6 +208,10 @@ def show(
     from harness import review, screen
     from harness.store import exchange
 
+    if spent and (sort or by or format is not ShowFormat.TABLE):
+        raise SelectionError("--spent: found beside --sort, --by or --format; allowed: alone")
+    if by and format is not ShowFormat.TABLE:
+        raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
     if spent:
         _out().print(screen.spent_table(review.spent(_folder(out, run))))
         return
@@ -439,7 +443,7 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
         for line in screen.aa_lines(found[1]):
             console.print(line, markup=False, soft_wrap=True)
     messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}", soft_wrap=True)
-    measured = bool((screen.asked_for(summary)["status"] == str(Status.OK)).any())
+    measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
-from harness.ask.wording import not_one_of
+from harness.ask.wording import hint, not_one_of, show
 from harness.backends import registry
 from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
 from harness.isolate.wire import Hello
 from harness.record import AA, METHOD_VERSION, Environment, Progress, Record, Run, Status
-from harness.spec import ConvSpec, Device, Plan, Step
+from harness.spec import Budget, ConvSpec, Device, Plan, Step
 from harness.store import journal, table
 
 PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
@@ -75,6 +75,11 @@ def select(overrides: Mapping[str, Any]) -> Selection:
     given = {name: value for name, value in overrides.items() if value is not None}
     keyword, threads = given.pop("keyword", None), given.pop("threads", None)
     chosen = {name: given.pop(name) for name in list(given) if name in (*axes.NAMES, "workload")}
+    known = [*axes.NAMES, "workload", "keyword", *(field.name for field in fields(Budget))]
+    for name in given:
+        if name not in known:
+            near = hint(name, known)
+            raise SelectionError(f"run: unknown argument {show(name)}{near}{'' if near else ';'} allowed: {', '.join(known)}")
     texts = {name: [values] if isinstance(values, str) else [str(value) for value in values] for name, values in chosen.items()}
     return Selection(axes=texts, keyword=keyword, threads=threads, budget=given)
 

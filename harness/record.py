@@ -69,7 +69,7 @@ class Flag(StrEnum):
 
     @property
     def bars_verdict(self) -> bool:
-        """Whether a figure under this flag must not be called faster or slower than another."""
+        """Whether a figure must not be called faster or slower than another where more than half of its trials raise this."""
         return self in _BARRING
 
 
@@ -383,7 +383,7 @@ _FIGURES = {
     "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
     "yardstick_ratio": Column("float64", "", "Time of one call over that of a fixed piece of work beside it: the median of the trials' medians; missing: not measured."),
     "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
-    "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs only."),
+    "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs, for hot cells only."),
     "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
     "contended_share": Column("float64", "", "Share of the samples left out as contended; missing: not measured."),
 }  # fmt: skip

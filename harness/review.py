@@ -57,7 +57,7 @@ def compare(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     The noise of the machine is taken from the latest A/A run in the store of `new`; its id is in `attrs["noise"]`, which is
     empty where there is none. Raises RunNotFoundError where a frame holds no run, or more than one.
     """
-    before, after = side(base), side(new)
+    before, after = (side(roofline.asked_for(records)) for records in (base, new))
     known = aa_noise(_store(new), after.run)
     found = _for_people(comparing.compare(before, after, known[1].cells if known else None))
     found.attrs = {"base": before.run.id, "new": after.run.id, "noise": known[0].id if known else ""}

@@ -18,13 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
+from harness.analysis import roofline
 from harness.analysis.compare import REMEDY, Verdict
 from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
 from harness.record import Environment, Progress, Record, Status
-from harness.spec import Cell, Device, Direction, Plan, Step
+from harness.spec import Cell, Device, Plan, Step
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
 _STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
@@ -116,18 +117,12 @@ class Screen(Watcher):
 KEY = "● lowest time   ○ not to be told from it   * under a flag that bars a verdict: see convbench show"
 
 
-def asked_for(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows that a run is about: its convolutions; all of them where there is none, as in a run of ceilings alone."""
-    convolutions = summary[summary["direction"] != str(Direction.NONE)]
-    return summary if convolutions.empty else convolutions
-
-
 def closing(summary: pd.DataFrame) -> Table:
     """One line per workload and direction, a column per backend and mode: median and interval, marked as KEY says.
 
     What joined the run as a ceiling is left out; `ceilings` tells what came of it.
     """
-    summary = asked_for(summary)
+    summary = roofline.asked_for(summary)
     varying = [axis for axis in ("device", "precision", "layout", "cache", "threads") if summary[axis].nunique() > 1]
     single_mode = summary["mode"].nunique() <= 1
     columns = {(row.backend, row.mode): row.backend if single_mode else f"{row.backend}\n{row.mode}"

@@ -129,6 +129,7 @@ def test_overrides_narrow_the_suite(tiny: Path, alone: Path, tmp_path: Path) -> 
     [
         ({"backend": "torhc"}, ["backend", "torhc", '"torch"']),
         ({"trails": 1}, ["trails", "trials"]),
+        ({"backends": ["numpy"]}, ["run", "backends", 'did you mean "backend"?']),
         ({"mode": "fast"}, ["mode"]),
     ],
 )

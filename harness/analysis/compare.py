@@ -15,7 +15,7 @@ from harness import stats, units
 from harness.analysis.trials import Estimator, Key, Trial
 from harness.record import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS, Run, Status
 
-# An interval from 1 / SAME to SAME says that nothing changed: 5 % is the step that a nightly comparison is there to find.
+# An interval from 1 / SAME to SAME says that nothing changed: 5 % is the change that a comparison is there to find.
 SAME = 1.05
 # Below this many pairs the interval rests on a standard deviation of 3 degrees of freedom or fewer: A/A noise must back it.
 ENOUGH_TRIALS = 5

@@ -34,6 +34,12 @@ def ceilings(summary: pd.DataFrame) -> pd.DataFrame:
     return best[[*HOLDS_FOR, *BY, "flop_per_s", "bytes_per_s"]].reset_index(drop=True)
 
 
+def asked_for(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a run is about: its convolutions; all of them where there is none, as in a run of ceilings alone."""
+    convolutions = frame[frame["direction"] != str(Direction.NONE)]
+    return frame if convolutions.empty else convolutions
+
+
 def held_against(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary with `ceiling_share` of every convolution, and the flag where it is over 1; the share is never clipped.
 

@@ -48,8 +48,11 @@ class Exclude:
 def _fits(axis: str, values: tuple[str, ...], cell: Cell) -> bool:
     if axis == "workload":
         return any(fnmatchcase(cell.workload, pattern) for pattern in values)
-    if cell.direction is Direction.NONE and axis in ("direction", "layout", "optimizer"):
-        return False  # a matrix product and a copy have none of them
+    # A matrix product and a copy have none of these, and a copy moves bytes of no precision.
+    if cell.direction is Direction.NONE and axis in ("direction", "layout", "optimizer", "cache"):
+        return False
+    if isinstance(cell.spec, CopySpec) and axis == "precision":
+        return False
     names = {str(getattr(cell, axis))}
     # `gpu` means every GPU; `torch` also means torch@old, the same adapter under another interpreter.
     names |= {cell.device.kind} if axis == "device" else {cell.backend.partition("@")[0]} if axis == "backend" else set()

@@ -8,6 +8,7 @@ convolutions are held against are `torch.mm` and `Tensor.copy_`.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -59,8 +60,9 @@ class TorchBackend:
             return "TF32 is a format of NVIDIA GPUs; the CPU has none"
         if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
             return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
-        if cell.mode is Mode.COMPILED and cell.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-            return "torch.compile on the CPU needs a C++ compiler, and neither g++ nor clang++ is on the PATH"
+        compiler = os.environ.get("CXX", "g++")  # as torch._inductor.config has it
+        if cell.mode is Mode.COMPILED and cell.device.kind == "cpu" and not shutil.which(compiler):
+            return f"torch.compile on the CPU needs {compiler}, which is not on the PATH; CXX names another compiler"
         return None
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:

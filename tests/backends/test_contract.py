@@ -215,7 +215,7 @@ def impossible(backend: str, cell: Cell) -> bool:
         case "numpy":
             return cell.precision in (Precision.BF16, Precision.FP16)
         case "torch":
-            no_compiler = not (shutil.which("g++") or shutil.which("clang++"))
+            no_compiler = not shutil.which(os.environ.get("CXX", "g++"))
             line = cell.direction is not Direction.NONE and cell.conv.ndim == 1
             return (line and cell.layout is LAST) or (cell.mode is Mode.COMPILED and no_compiler)
         case _:
