@@ -69,7 +69,7 @@ class Flag(StrEnum):
 
     @property
     def bars_verdict(self) -> bool:
-        """Whether a figure must not be called faster or slower than another where more than half of its trials raise this."""
+        """Whether a figure must not be called faster or slower than another where more than half of its trials raise one like this."""
         return self in _BARRING
 
 
@@ -279,7 +279,7 @@ class Column(NamedTuple):
 # Where the time of a step goes, by the names in Record.spent_ns; they do not overlap.
 SPENT = {
     "start": "from spawning the workers of a round until all were ready; with the first record of the round.",
-    "operands": "of drawing the operands, and of letting go of them.",
+    "operands": "of asking whether the cell is supported, drawing its operands, and letting go of them.",
     "first_call": "of preparing the call and calling it once: compilation and autotuning.",
     "check": "of checking the result.",
     "warmup": "of warming up.",
@@ -362,7 +362,7 @@ _SAMPLE = {
 }  # fmt: skip
 
 _FIGURES = {
-    "barred_by": Column("string", "", "Flags that bar a verdict: those of them that more than half of the trials raise, joined by commas."),
+    "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
     "trials": Column("int64", "", "Trials with status ok."),
     "samples": Column("int64", "", "Clean samples over all trials."),
     "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians over clean samples."),

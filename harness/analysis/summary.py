@@ -40,7 +40,7 @@ _MEDIANS = (
     "first_call_ns", "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes",
     "gpu_clock_mhz", "gpu_temperature_c",
 )  # fmt: skip
-_JOINED = ("flags", "gpu_throttle_reasons")  # names joined by commas: what one trial names counts
+_JOINED = ("flags", "gpu_throttle_reasons", "device_method")  # names joined by commas: what one trial names counts
 _MERGED = {"status", "reason", "max_rel_err", "started_at", "steal_ns", *_MEDIANS, *_JOINED}
 _FACTS = tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and name not in _MERGED)
 
@@ -109,6 +109,7 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
     shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"])
     summary |= shape._asdict()
     flags = set(_names(row["flags"] for row in rows))
+    summary["device_method"] = "; ".join(dict.fromkeys(_known(row["device_method"] for row in rows)))
     summary["gpu_throttle_reasons"] = ",".join(_names(row["gpu_throttle_reasons"] for row in rows))
     if worst["status"] == Status.OK:
         summary |= _measured(clocked, shape.result_bytes) | _figure(timed, shape)
@@ -126,10 +127,13 @@ def _of_trial(trial: Trial | None) -> set[str]:
 
 
 def _barring(by_trial: Sequence[set[str]]) -> set[str]:
-    """The flags that bar a verdict: what happens in one trial of several, the interval over the trials knows."""
-    return {
-        str(flag) for flag in Flag if flag.bars_verdict and 2 * sum(str(flag) in raised for raised in by_trial) > len(by_trial)
-    }
+    """The flags that bar a verdict where more than half of the trials raise any of them; none otherwise.
+
+    What happens in one trial of several, the interval over the trials knows.
+    """
+    kinds = {str(flag) for flag in Flag if flag.bars_verdict}
+    raised = [flags & kinds for flags in by_trial]
+    return set().union(*raised) if 2 * sum(map(bool, raised)) > len(raised) else set()
 
 
 def _joined(flags: Iterable[str]) -> str:

@@ -147,7 +147,7 @@ class JaxPrepared:
             init, self.update, self.params = optimizers.sgd(LEARNING_RATE)
         else:
             init, self.update, self.params = optimizers.adam(LEARNING_RATE, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
-        self.state, self.step = init(self.w), 0
+        self.state, self.step = self.jax.block_until_ready(init(self.w)), 0
 
     def _convolution(self, x: Any, w: Any) -> Any:
         spec = self.cell.conv

@@ -85,6 +85,7 @@ class TorchBackend:
             read["mkldnn"] = str(backends.mkldnn.is_available() and backends.mkldnn.enabled)
             read["mkldnn.deterministic"] = str(backends.mkldnn.deterministic)
         else:
+            backends.cudnn.rnn.fp32_precision = wanted  # one that differs makes the legacy name raise, which inductor still reads
             read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
             read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
         return {**read, "deterministic_algorithms": str(self.torch.are_deterministic_algorithms_enabled())}
@@ -266,6 +267,7 @@ class TorchPrepared:
         """Milliseconds of calls queued behind one wait; the wait grows until the host is done before it is over."""
         cuda = self.torch.cuda
         stream, sleep = cuda.current_stream(self.device), getattr(cuda, "_sleep", None)  # no public call makes a device wait
+        sleep = sleep if self.wait_cycles else None
         while True:
             begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
             if sleep:
@@ -279,9 +281,10 @@ class TorchPrepared:
             if all_queued:
                 return float(begin.elapsed_time(end))
             if sleep is None or self.wait_cycles >= _LONGEST_WAIT_CYCLES:
-                self.device_clock = "CUDA events; the host's gaps between launches may be in it"
+                # A call that waits for the device itself can never be queued; waiting for it again would cost a second each time.
+                self.device_clock, self.wait_cycles = "CUDA events; the host's gaps between launches may be in it", 0
                 return float(begin.elapsed_time(end))
-            self.wait_cycles *= 4
+            self.wait_cycles = min(4 * self.wait_cycles, _LONGEST_WAIT_CYCLES)
 
     def compilations(self) -> int:
         """Graphs that torch.compile has made in this process; nothing has loaded it where there are none."""

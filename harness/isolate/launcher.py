@@ -244,7 +244,8 @@ class _Bench:
         begun, start_ns, self.start_ns = time.perf_counter_ns(), self.start_ns, 0
         try:
             record = worker.measure(step, timeout_s, self.launcher.observe)
-            rest = time.perf_counter_ns() - begun - sum((record.spent_ns or {}).values())
+            told = record.spent_ns or {}
+            rest = time.perf_counter_ns() - begun - sum(told.values()) + told.get("wire", 0)
             if worker.leaving:  # not found dead later: it may take seconds to end, and be asked meanwhile
                 self.workers.pop(backend).kill()
             yield _spent(record, start=start_ns, wire=rest)
@@ -259,7 +260,8 @@ class _Bench:
             reason = worker.cause_of_death()
             status = Status.OOM if _out_of_memory_kills() > kills and "SIGKILL" in reason else Status.CRASHED
         del self.workers[backend]
-        yield row(step, status, reason, self.environments[backend])
+        lost = row(step, status, reason, self.environments[backend])
+        yield _spent(lost, start=start_ns, wire=time.perf_counter_ns() - begun)
 
     def close(self) -> None:
         """End all workers."""

@@ -74,8 +74,8 @@ def _serve(channel: Channel) -> None:
         if not isinstance(message, Measure):
             raise TypeError(f"expected Measure or Stop, got {message}")
         record = engine.measure(message.step, observe)
-        beside = (record.memory.method if record.memory else "", record.power.source if record.power else "")
-        broken = any(map(gpu.fatal, (record.reason, *beside)))
+        beside = [record.memory.method if record.memory else "", record.power.source if record.power else ""]
+        broken = any(map(gpu.fatal, (record.reason, *beside, *(record.settings or {}).values())))
         channel.send(Done(record, leaving=broken))
         if broken:  # every later cell would fail with the same error
             return

@@ -63,7 +63,8 @@ class Engine:
         guard = Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
         try:
-            reason = self.backend.supports(step.cell)
+            with ledger.spending("operands"):
+                reason = self.backend.supports(step.cell)
             if reason:
                 facts.status, facts.reason = Status.UNSUPPORTED, reason
             else:
@@ -88,7 +89,7 @@ class Engine:
         with ExitStack() as stack:
             with spending("first_call"):
                 prepared = self.backend.prepare(cell, operands)
-                stack.callback(_closed, prepared, tools.ledger)
+                stack.callback(_closed, prepared, facts, tools.ledger)
                 if reason := _cannot(cell, prepared):
                     facts.status, facts.reason = Status.UNSUPPORTED, reason
                     return
@@ -104,7 +105,8 @@ class Engine:
                 facts.status, facts.reason = Status.INCORRECT, _wrong(facts.check)
                 return
             sampler = Sampler(tools, cell, prepared, facts.flags)
-            warmup_ns, series, totals = _sampled(sampler, tools)
+            warmup_ns, series, totals, troubles = _sampled(sampler, tools)
+            facts.settings |= troubles
             first_call_ns = tools.ledger.ns["first_call"]
             facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
             with spending("memory"):
@@ -125,27 +127,43 @@ class Engine:
             return Power(None, None, None, f"not measured ({_failure(error)[1]})")
 
 
-def _closed(prepared: Prepared, ledger: Ledger) -> None:
+def _closed(prepared: Prepared, facts: _Facts, ledger: Ledger) -> None:
+    """Let go of a call; what fails here must not cost the samples that are there."""
     with ledger.spending("operands"):
-        prepared.close()
+        try:
+            prepared.close()
+        except Exception as error:
+            if facts.samples is None:
+                raise
+            facts.settings = {**(facts.settings or {}), "close": _failure(error)[1]}
 
 
-def _sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals]:
-    """Warm up and take every series of the cell: (time of the warm-up in ns, the series, what the latency series took)."""
+def _sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:
+    """Warm up and take every series of the cell.
+
+    (time of the warm-up in ns, the series, what the latency series took, by name why another series could not be taken)
+    """
     spending = tools.ledger.spending
     with spending("witness"):  # called before the warm-up: who else is active shows between two looks
         looking = Witness(tools.clock)
     with looking:
         with spending("warmup"):
             warmup_ns = sampler.warm_up()
+        gc.collect()
+        gc.disable()
         with spending("sampling"):
             latency, totals = sampler.latency(looking)
-            series = [latency]
+            series, troubles = [latency], {}
             if not sampler.on_cpu and sampler.cell.cache is Cache.HOT:
-                throughput = sampler.throughput()
-                device = sampler.device(throughput.iterations)
-                series += [throughput, device] if device else [throughput]
-    return warmup_ns, tuple(series), totals
+                for take in (sampler.throughput, sampler.device):
+                    try:
+                        found = take()
+                    except Exception as error:  # a profiler that is refused, a queue too deep: the latency is there
+                        troubles[take.__name__] = f"not measured ({_failure(error)[1]})"
+                    else:
+                        series += [found] if found else []
+        gc.enable()
+    return warmup_ns, tuple(series), totals, troubles
 
 
 def _beside(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float | None]:

@@ -4,7 +4,6 @@ Between two clock reads stand launch and wait and nothing else. Every block of a
 launching several before one wait would let an asynchronous framework overlap them, which is throughput, a series of its own.
 """
 
-import gc
 import math
 import time
 from collections.abc import Callable
@@ -31,7 +30,8 @@ _REWARM_BELOW_NS = 1_000_000  # a longer call has its caches filled again before
 _CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
 _RECOMPILED = 10  # times the median
 _PROGRESS_EVERY_NS = 1_000_000_000
-_DEVICE_SAMPLES, _DEVICE_S = 30, 1.0  # what a device's clock says hardly varies, and a profiler is slow to ask
+_DEVICE_SAMPLES, _DEVICE_S = 30, 1.0  # what a device's clock says hardly varies
+_DEVICE_WALL_S, _DEVICE_UNREAD = 10.0, 3  # and a profiler is slow to ask
 
 Observe = Callable[[Progress], None]
 
@@ -98,7 +98,7 @@ class Sampler:
         self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
         self.cell, self.prepared, self.flags, self.guard = cell, prepared, flags, tools.guard
         self.on_cpu = cell.device.kind == "cpu"
-        self.iterations = 1
+        self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
         self.cold = _eviction(cell, prepared)
         self.block_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
@@ -115,6 +115,8 @@ class Sampler:
         """What must come before a block and must not be timed."""
         if self.cell.direction is Direction.TRAIN:
             self.prepared.reset()
+            if not self.on_cpu:  # it was only queued
+                self.prepared.wait(None)
         if self.cold:
             self.cold()
             # The eviction took the interpreter's own code too; the clock's path is not what is asked about.
@@ -162,19 +164,17 @@ class Sampler:
         def draw() -> list[Block]:
             nonlocal told
             if self.clock() - told >= _PROGRESS_EVERY_NS:
-                self._tell(rule)
+                with self.ledger.spending("wire"):
+                    self._tell(rule)
                 told = self.clock()
             if looking.stale:
                 with self.ledger.spending("witness"):
                     looking.refresh()
             return self._group(looking, totals)
 
-        gc.collect()
-        gc.disable()
         with self.ledger.spending("witness"):
             looking.refresh()
         blocks = self._kept(rule, draw)
-        gc.enable()
         steal_after = witness.steal_ns()
         totals.steal_ns = steal_after - steal if steal is not None and steal_after is not None else None
         self._flag(rule, blocks)
@@ -206,7 +206,7 @@ class Sampler:
         """Blocks between two readings of the witness, which is too dear to be read around each short one."""
         if self.yardstick.due:
             with self.ledger.spending("yardstick"):
-                self.yardstick.take(self.call)
+                self.yardstick.take(looking, self.call)
         self.make_ready()
         compilations = self.compilations()
         with self.ledger.spending("witness"):
@@ -220,7 +220,6 @@ class Sampler:
             delay_after, others_after = looking.read()
         wall, compiled = sum(group), self.compilations() != compilations
         totals.wall_ns += wall
-        self.yardstick.since_ns += wall
         parts = [block / wall if wall else 0.0 for block in group]
         return [
             Block(block, (delay_after - delay) * part, (others_after - others) * part, self.yardstick.last_ns, compiled)
@@ -254,27 +253,37 @@ class Sampler:
             self.make_ready()
             return queued(self.prepared.launch, self.prepared.wait, self.clock, range(calls))
 
-        while (found := block()) < enough_ns / 2:
+        # Two blocks of a size: a single hiccup must not pass for a long call.
+        while (found := min(block(), block())) < enough_ns / 2:
             calls = max(calls + 1, math.ceil(calls * enough_ns / max(found, 1)))
+        self.queue = calls
         rule = Stopping(self.budget, calls)
         blocks = self._kept(rule, lambda: [Block(block())])
         return Series(SeriesKind.THROUGHPUT, calls, tuple(block.ns for block in blocks), (), (), rule.why)
 
-    def device(self, calls: int) -> Series | None:
-        """Blocks of as many calls on the device's own clock; None where the framework offers none."""
+    def device(self) -> Series | None:
+        """Blocks of as many calls as `throughput` queued, on the device's own clock; None where the framework offers none.
+
+        A block that could not be read is passed over. Asking may take far longer than the calls, a trace each: it has a cap.
+        """
+        calls = self.queue
         if not getattr(self.prepared, "device_clock", ""):
             return None
         budget = replace(self.budget, min_samples=10, min_time_s=0.0, max_samples=_DEVICE_SAMPLES, max_time_s=_DEVICE_S)
         rule, blocks = Stopping(budget, calls), []
-        while not rule.done():
+        begun, unread = self.clock(), 0
+        while not rule.done() and unread < _DEVICE_UNREAD and self.clock() - begun < _DEVICE_WALL_S * 1e9:
             found = self.prepared.device_time(calls)  # type: ignore[attr-defined]
             if found is None:
-                return None
+                unread += 1
+                continue
             blocks.append(round(found))
             rule.add(blocks[-1])
+        if not blocks:
+            return None
         # Its name is asked for afterwards: whether the host could queue in time shows only then.
         method = self.prepared.device_clock  # type: ignore[attr-defined]
-        return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why, method=method)
+        return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why or "max_time", method=method)
 
 
 class Guard:
@@ -319,22 +328,36 @@ class _Yardstick:
     def __init__(self, work: Callable[[], int] | None, clock: clocks.Clock) -> None:
         self._work, self._clock = work, clock
         self.last_ns = math.nan
-        self.since_ns = 0  # what was timed since
         self.call_ns = 0.0  # how long a call is
-        self._cost_ns = 0
+        self._cost_ns, self._taken = math.inf, -math.inf
 
     @property
     def due(self) -> bool:
-        """Before the first block, and whenever what was timed since is worth its cost."""
-        return self._work is not None and self.since_ns >= _WORK_TO_READING * self._cost_ns
+        """Before the first block, and whenever the time since is worth the cost.
 
-    def take(self, call: Callable[[], None]) -> None:
-        """Time the work, then call once untimed where the call is short, since the work took its caches."""
+        The least cost so far: with that of the last one a reading that lost its core would stand for the more samples.
+        """
+        return self._work is not None and (
+            math.isnan(self.last_ns) or self._clock() - self._taken >= _WORK_TO_READING * self._cost_ns
+        )
+
+    def take(self, looking: "Witness", call: Callable[[], None]) -> None:
+        """Time the work, then call once untimed where the call is short, since the work took its caches.
+
+        Where another process held the core meanwhile it is timed once more, and the shorter time counts.
+        """
+        assert self._work is not None
         begun = self._clock()
-        self.last_ns = float(self._work()) if self._work else math.nan
+        delay, others = looking.read()
+        taken = self._work()
+        delay_after, others_after = looking.read()
+        if contended(taken, delay_after - delay, others_after - others):
+            taken = min(taken, self._work())
+        self.last_ns = float(taken)
         if self.call_ns < _REWARM_BELOW_NS:
             call()
-        self._cost_ns, self.since_ns = self._clock() - begun, 0
+        self._taken = self._clock()
+        self._cost_ns = min(self._cost_ns, self._taken - begun)
 
 
 class Witness:

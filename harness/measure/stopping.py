@@ -48,7 +48,8 @@ class Stopping:
         enough = budget.slow_min_samples if slow else budget.min_samples
         max_s = budget.slow_max_time_s if slow else budget.max_time_s
         # Blocks may be added several at a time, so that n need not be a multiple whenever one asks.
-        reached = n >= enough and self._clean_ns >= budget.min_time_s * 1e9
+        # Calls so short that all the samples there may be take less than the least time are judged by the samples they have.
+        reached = n >= enough and (self._clean_ns >= budget.min_time_s * 1e9 or n >= budget.max_samples)
         if n // CHECK_EVERY > self._looked:
             self._looked = n // CHECK_EVERY
             self.why = self._content() if reached else ""

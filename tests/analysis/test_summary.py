@@ -213,6 +213,12 @@ def test_a_flag_bars_a_verdict_where_more_than_half_of_the_trials_raise_it(raisi
     assert ("contended" in found["flags"]) == bool(raising)
 
 
+def test_trials_that_each_have_a_flag_of_their_own_bar_a_verdict_together():
+    kinds = (Flag.CONTENDED, Flag.NOT_CONVERGED, Flag.UNSTEADY_WARMUP)
+    records = [record([1000] * 30, trial=trial, order=trial, flags=(flag,)) for trial, flag in enumerate(kinds)]
+    assert row(*records)["barred_by"] == "not_converged,contended,unsteady_warmup"
+
+
 def test_one_of_two_trials_is_not_more_than_half():
     records = [record([1000] * count, trial=trial, order=trial) for trial, count in enumerate((9, 30))]
     assert (row(*records)["flags"], row(*records)["barred_by"]) == ("few_samples", "")

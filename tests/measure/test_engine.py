@@ -283,6 +283,18 @@ def test_a_counter_that_fails_costs_no_samples(backend: Backend) -> None:
     assert "the counter is gone" in record.power.source
 
 
+def test_letting_go_costs_no_samples(backend: Backend) -> None:
+    class Clinging(Prepared):
+        def close(self) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    backend.kind = Clinging
+    record = measure(backend)
+    assert record.status is Status.OK
+    assert record.samples is not None
+    assert "illegal memory access" in record.settings["close"]  # the worker looks there for what is fatal
+
+
 def test_a_call_that_does_more_than_its_name_says_so(backend: Backend) -> None:
     class Padded(Prepared):
         composite = True

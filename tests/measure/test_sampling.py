@@ -123,6 +123,54 @@ def test_a_clock_on_the_device_that_cannot_be_read_costs_nothing_else(clock: Clo
     assert [series.kind for series in record.samples.series] == [SeriesKind.LATENCY, SeriesKind.THROUGHPUT]
 
 
+def test_what_fails_beside_the_latency_costs_its_own_series_only(clock: Clock) -> None:
+    class Refused(OnDevice):
+        def device_time(self, calls: int) -> float:
+            raise RuntimeError("profiling is not permitted")
+
+    backend = Backend(clock, repeat(100_000))
+    backend.kind = Refused
+    record = measure(backend, replace(BUDGET, max_samples=40), **GPU)
+    assert record.status is Status.OK
+    assert [series.kind for series in record.samples.series] == [SeriesKind.LATENCY, SeriesKind.THROUGHPUT]
+    assert record.settings["device"] == "not measured (RuntimeError: profiling is not permitted)"
+
+
+def test_a_block_that_could_not_be_read_on_the_device_is_passed_over(clock: Clock) -> None:
+    answers = chain([70_000.0, None, 70_000.0], repeat(70_000.0))
+
+    class Patchy(OnDevice):
+        def device_time(self, calls: int) -> float | None:
+            found = next(answers)
+            return found and found * calls
+
+    backend = Backend(clock, repeat(100_000))
+    backend.kind = Patchy
+    _, _, device = measure(backend, replace(BUDGET, max_samples=40), **GPU).samples.series
+    assert set(device.block_ns) == {70_000 * device.iterations}
+
+
+def test_asking_the_device_ends_by_the_wall_clock(clock: Clock) -> None:
+    class Slow(OnDevice):
+        def device_time(self, calls: int) -> float:
+            self.clock.pass_(4 * S)  # a trace written and read
+            return 1_000.0
+
+    backend = Backend(clock, repeat(100_000))
+    backend.kind = Slow
+    _, _, device = measure(backend, replace(BUDGET, max_samples=40), **GPU).samples.series
+    assert len(device.block_ns) == 3
+    assert device.stopped_by == "max_time"
+
+
+def test_one_hiccup_does_not_size_the_queue(clock: Clock) -> None:
+    # Two checks, 5000 calls to warm up and the latency come before; every first call of a new size stumbles once.
+    hiccup = [100_000] * 2 + [100_000] * 5000 + [100_000] * 40 + [60 * MS]
+    backend = Backend(clock, then_always(hiccup, 100_000))
+    _, throughput = measure(backend, replace(BUDGET, max_samples=40), **GPU).samples.series
+    assert throughput.iterations > 100
+
+
 def test_cold_calls_on_a_gpu_are_not_queued(clock: Clock) -> None:
     backend = Backend(clock, repeat(100_000))
     backend.kind = OnDevice
@@ -183,8 +231,8 @@ def test_every_sample_carries_the_yardstick_before_it(clock: Clock) -> None:
     backend = Backend(clock, repeat(CALL))
     series = series_of(measure(backend, yardstick=Work(backend, cycle([MS // 2, MS]))))
     assert set(series.block_ns) == {CALL}  # the work is not timed with it
-    # 0.5 ms are worth 12.5 ms of samples, 7 of 2 ms; 1 ms are worth 25 ms, 13.
-    assert series.yardstick_ns[:20] == (MS // 2,) * 7 + (MS,) * 13
+    # 0.5 ms are worth 12.5 ms, 7 samples of 2 ms; a reading that took longer stands for no more of them.
+    assert series.yardstick_ns[:14] == (MS // 2,) * 7 + (MS,) * 7
     assert len(series.yardstick_ns) == len(series.block_ns)
 
 
@@ -201,6 +249,28 @@ def test_a_short_call_is_warmed_again_after_the_yardstick_and_a_long_one_is_not(
         events = " ".join(backend.events)
         assert events.count("work") > 1
         assert events.count("work launch wait clock") == (events.count("work") if warmed else 0)
+
+
+def test_a_yardstick_that_lost_its_core_is_taken_once_more(clock: Clock, machine: Machine) -> None:
+    backend = Backend(clock, repeat(CALL))
+    machine.waited = chain([0.9], repeat(0.0))
+    machine.others = chain([0.9], repeat(0.0))
+    series = series_of(measure(backend, yardstick=Work(backend, chain([9 * MS, MS // 2], repeat(MS)))))
+    assert series.yardstick_ns[0] == MS // 2
+    assert MS in series.yardstick_ns
+    assert 9 * MS not in series.yardstick_ns
+
+
+def test_cold_calls_have_a_yardstick_as_often_as_the_wall_clock_says(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Eviction:
+        def __call__(self) -> None:
+            clock.pass_(20 * MS)
+
+    monkeypatch.setattr(sampling, "Eviction", Eviction)
+    backend = Backend(clock, repeat(CALL))
+    works = iter(range(MS // 2, MS))
+    series = series_of(measure(backend, cache=Cache.COLD, yardstick=Work(backend, works)))
+    assert len(set(series.yardstick_ns)) == len(series.yardstick_ns)  # 22 ms each are more than the 12.5 that it is worth
 
 
 def test_without_a_yardstick_nothing_is_stored(backend: Backend) -> None:
