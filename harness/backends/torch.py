@@ -85,7 +85,9 @@ class TorchBackend:
             read["mkldnn"] = str(backends.mkldnn.is_available() and backends.mkldnn.enabled)
             read["mkldnn.deterministic"] = str(backends.mkldnn.deterministic)
         else:
-            backends.cudnn.rnn.fp32_precision = wanted  # one that differs makes the legacy name raise, which inductor still reads
+            backends.cudnn.rnn.fp32_precision = (
+                wanted  # one that differs makes the legacy name raise, which inductor still reads
+            )
             read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
             read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
         return {**read, "deterministic_algorithms": str(self.torch.are_deterministic_algorithms_enabled())}

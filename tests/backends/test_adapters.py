@@ -515,9 +515,8 @@ def fake_torch(calls: Calls) -> SimpleNamespace:
     )  # fmt: skip
     cuda.current_stream = lambda device: calls.api(synchronize=None)
     conv, matmul = SimpleNamespace(fp32_precision="none"), SimpleNamespace(fp32_precision="none")
-    backends = SimpleNamespace(
-        cudnn=SimpleNamespace(conv=conv, rnn=SimpleNamespace(fp32_precision="none"), benchmark=False, deterministic=False), cuda=SimpleNamespace(matmul=matmul), mkldnn=None
-    )
+    cudnn = SimpleNamespace(conv=conv, rnn=SimpleNamespace(fp32_precision="none"), benchmark=False, deterministic=False)
+    backends = SimpleNamespace(cudnn=cudnn, cuda=SimpleNamespace(matmul=matmul), mkldnn=None)
     return SimpleNamespace(cuda=cuda, backends=backends, are_deterministic_algorithms_enabled=lambda: False)
 
 
