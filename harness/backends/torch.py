@@ -283,7 +283,7 @@ class TorchPrepared:
             if all_queued:
                 return float(begin.elapsed_time(end))
             if sleep is None or self.wait_cycles >= _LONGEST_WAIT_CYCLES:
-                # A call that waits for the device itself can never be queued; waiting for it again would cost a second each time.
+                # A call that waits for the device itself can never be queued; trying again would cost a second each time.
                 self.device_clock, self.wait_cycles = "CUDA events; the host's gaps between launches may be in it", 0
                 return float(begin.elapsed_time(end))
             self.wait_cycles = min(4 * self.wait_cycles, _LONGEST_WAIT_CYCLES)
