@@ -407,7 +407,13 @@ _COMPARED = {
     "new_run_id": Column("string", "", "The run that is compared."),
 }  # fmt: skip
 
-COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED}
+_RANKED = {
+    "best": Column("bool", "", "Whether it has the lowest median of those that share workload, direction and setting."),
+    "tie": Column("bool", "", "Whether it is another whose interval overlaps that one's."),
+    "vs_best": Column("float64", "", "Time over that of the best; missing: not ranked."),
+}
+
+COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED}
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
@@ -423,3 +429,4 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "check_method", "max_rel_err", "tolerance", "started_at", "environment_id", "machine_id",
 )  # fmt: skip
 COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
+RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)

@@ -1,10 +1,26 @@
 import pandas as pd
 import pytest
 
-from harness.record import COLUMNS, COMPARISON_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Column, Flag, Status
+from harness.record import (
+    COLUMNS,
+    COMPARISON_COLUMNS,
+    RANK_COLUMNS,
+    RECORD_COLUMNS,
+    SAMPLE_COLUMNS,
+    SUMMARY_COLUMNS,
+    Column,
+    Flag,
+    Status,
+)
 from harness.spec import Direction, Layout, Mode, Optimizer, Precision
 
-FRAMES = {"record": RECORD_COLUMNS, "sample": SAMPLE_COLUMNS, "summary": SUMMARY_COLUMNS, "comparison": COMPARISON_COLUMNS}
+FRAMES = {
+    "record": RECORD_COLUMNS,
+    "sample": SAMPLE_COLUMNS,
+    "summary": SUMMARY_COLUMNS,
+    "comparison": COMPARISON_COLUMNS,
+    "ranking": RANK_COLUMNS,
+}
 UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte", "_mhz": "MHz", "_c": "degC"}
 
 
