@@ -110,7 +110,7 @@ class Series:
     """The samples of one kind. A sample is a block of `iterations` calls; tuples are in the order of measuring.
 
     `run_delay_ns` is the time the process's threads stood runnable but not running, `others_ns` the time that threads of
-    other processes ran; per block, shared out by wall time where a group of short blocks was read together; empty where
+    other processes ran, at most what this process left of its own cores; per block, shared out by wall time where a group of short blocks was read together; empty where
     the kernel does not tell. `yardstick_ns` is the time of a fixed piece of work, the last one before each block; empty where
     none was timed. `method` says what clock a device series was read from.
     """
@@ -356,7 +356,7 @@ _SAMPLE = {
     "index": Column("int64", "", "Place of the sample in its series, from 0."),
     "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),
     "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
-    "others_ns": Column("Int64", "ns", "Time that threads of other processes ran; missing: not measured."),
+    "others_ns": Column("Int64", "ns", "Time that threads of other processes ran, at most what the worker left of its cores; missing: not measured."),
     "yardstick_ns": Column("Int64", "ns", "Time of a fixed piece of work, the last before this sample; missing: none was timed."),
     "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure."),
 }  # fmt: skip
