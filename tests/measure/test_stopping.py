@@ -67,7 +67,7 @@ def test_noise_that_has_settled_ends_it_though_the_interval_is_wide() -> None:
 
 def test_the_cap_on_samples() -> None:
     rule = Stopping(Budget(max_samples=40))
-    assert draw(rule, repeat(1 * MS)) == 40
+    assert draw(rule, cycle([1 * MS, 2 * MS])) == 40
     assert rule.why == "max_samples"
     assert not rule.converged
 
