@@ -407,7 +407,8 @@ def test_the_collector_rests_while_sampling_and_only_then(backend: Backend) -> N
 
 
 def test_a_cap_is_flagged_as_not_converged(clock: Clock) -> None:
-    record = measure(Backend(clock, cycle([CALL, CALL + CALL // 25])), replace(BUDGET, max_samples=20, min_samples=20, min_time_s=9))
+    durations = cycle([CALL, CALL + CALL // 25])
+    record = measure(Backend(clock, durations), replace(BUDGET, max_samples=20, min_samples=20, min_time_s=9))
     assert series_of(record).stopped_by == "max_samples"
     assert record.flags == (Flag.NOT_CONVERGED,)
 
