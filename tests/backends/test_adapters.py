@@ -466,8 +466,13 @@ def test_adam_whose_constants_vanish_in_the_precision_is_not_asked_for(backend: 
 
 def test_torch_without_a_compiler_has_no_compiled_mode_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
     backend = object.__new__(TorchBackend)
-    assert "needs a C++ compiler" in str(backend.supports(cell(mode=Mode.COMPILED)))
+    assert "needs g++, which is not on the PATH" in str(backend.supports(cell(mode=Mode.COMPILED)))
+    (tmp_path / "clang++").touch(mode=0o755)
+    assert "needs g++" in str(backend.supports(cell(mode=Mode.COMPILED)))  # inductor does not look for it by itself
+    monkeypatch.setenv("CXX", "clang++")
+    assert backend.supports(cell(mode=Mode.COMPILED)) is None
     assert backend.supports(cell(mode=Mode.COMPILED, device=GPU)) is None
 
 
@@ -652,7 +657,7 @@ def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
         ProfileData=SimpleNamespace(from_file=lambda path: SimpleNamespace(planes=planes)),
     )  # fmt: skip
     jax = SimpleNamespace(profiler=profiler, **vars(calls.api(block_until_ready=None)))
-    one = prepared_on_gpu(JaxPrepared, calls, jax=jax, device=SimpleNamespace(local_hardware_id=1))
+    one = prepared_on_gpu(JaxPrepared, calls, jax=jax, device=SimpleNamespace(local_hardware_id=1), single=False)
     assert one.device_time(2) == 80
     assert calls == ["trace host 0 python 0", "launch", "launch", "block_until_ready None", "end"]
 
