@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -300,3 +301,12 @@ def test_times_of_any_zone_are_utc(tmp_path):
 def test_run_json_is_plain_json(tmp_path):
     folder = make_run(tmp_path, FIRST)
     assert json.loads((folder / journal.RUN).read_text())["started_at"] == "2026-03-01T02:30:00.123456+00:00"
+
+
+def test_the_runs_kept_as_samples_load():
+    kept = sorted((Path(__file__).parents[2] / "results" / "samples").iterdir())
+    assert kept
+    for folder in kept:
+        records = table.load(folder)
+        assert set(records["status"]) == {"ok"}
+        assert len(table.samples(folder)) > len(records)
