@@ -365,7 +365,7 @@ class Budget:
     warmup_gpu_s: float = 0.5  # clocks ramp up
     warmup_max_s: float = 5.0
     warmup_agreement: float = 0.05
-    block_s: float = 1e-3
+    block_s: float = 5e-5
     throughput_block_s: float = 0.05  # calls queued together on a GPU
     min_samples: int = 30
     min_time_s: float = 0.5

@@ -104,6 +104,7 @@ class TorchPrepared:
 
     def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
         self.torch, self.device, self.cell = torch, device, cell
+        self.on_gpu = device.type == "cuda"  # asking the device in every wait would add 1.4 us to every call
         self.dtype = getattr(torch, _DTYPES[cell.precision])
         self.format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
@@ -228,7 +229,7 @@ class TorchPrepared:
 
     def wait(self, handle: Any) -> None:
         """The CPU is synchronous; on a GPU the stream that the call was put on is waited for."""
-        if self.device.type == "cuda":
+        if self.on_gpu:
             self.torch.cuda.current_stream(self.device).synchronize()
 
     def fetch(self, handle: Any) -> Results:
@@ -323,6 +324,7 @@ class TorchCeiling(TorchPrepared):
 
     def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
         self.torch, self.device, self.cell = torch, device, cell
+        self.on_gpu = device.type == "cuda"  # asking the device in every wait would add 1.4 us to every call
         self.dtype = getattr(torch, _DTYPES[cell.precision])
         self.composite, self.wait_cycles = False, _FIRST_WAIT_CYCLES
         self.device_clock = "CUDA events" if device.type == "cuda" else ""

@@ -102,6 +102,7 @@ class Sampler:
         self.cell, self.prepared, self.flags, self.guard = cell, prepared, flags, tools.guard
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
+        self.between = 0  # calls that are not timed before each block of short ones
         self.cold = _eviction(cell, prepared)
         self.block_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
@@ -142,13 +143,22 @@ class Sampler:
             spent = self.clock() - begun
             grown = self._grow(block)
             steady = abs(block - before) <= budget.warmup_agreement * before
-            if not grown and steady and calls >= budget.warmup_calls and spent >= least_ns:
-                return spent
-            if spent >= budget.warmup_max_s * 1e9 and calls >= budget.warmup_calls:
+            late = spent >= budget.warmup_max_s * 1e9
+            if calls >= budget.warmup_calls and (late or (not grown and steady and spent >= least_ns)):
                 if not steady:
                     self.flags.append(Flag.UNSTEADY_WARMUP)
+                self._space(block)
                 return spent
             before = math.nan if grown else block
+
+    def _space(self, block: int) -> None:
+        """Spread the most samples that there may be over the least time, instead of taking them all in its first instant.
+
+        The calls before each block also warm what was cooled by reading the witness.
+        """
+        apart_ns = self.budget.min_time_s * 1e9 / self.budget.max_samples
+        if not self.alone and block < apart_ns:
+            self.between = math.ceil((apart_ns / max(block, 1) - 1) * self.iterations)
 
     def _grow(self, block: int) -> bool:
         """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
@@ -206,7 +216,10 @@ class Sampler:
         return kept
 
     def _group(self, looking: "Witness", totals: Totals) -> list[Block]:
-        """Blocks between two readings of the witness, which is too dear to be read around each short one."""
+        """Blocks between two readings of the witness, which is too dear to be read around each short one.
+
+        Waiting and others' time over the whole of it, the calls between included, are shared out by time.
+        """
         if self.yardstick.due:
             with self.ledger.spending("yardstick"):
                 self.yardstick.take(looking, self.call)
@@ -214,14 +227,17 @@ class Sampler:
         compilations = self.compilations()
         with self.ledger.spending("witness"):
             delay, others = looking.read()
-        cpu_before = time.process_time_ns()
-        group = [self.block()]
-        while not self.alone and sum(group) < looking.group_ns and len(group) < CHECK_EVERY:
+        cpu_before, begun, ended = time.process_time_ns(), self.clock(), 0
+        group: list[int] = []
+        while not group or (not self.alone and ended - begun < looking.group_ns and len(group) < CHECK_EVERY):
+            for _ in range(self.between):
+                self.call()
             group.append(self.block())
+            ended = self.clock()
         cpu = time.process_time_ns() - cpu_before
         with self.ledger.spending("witness"):
             delay_after, others_after = looking.read()
-        wall, compiled = sum(group), self.compilations() != compilations
+        wall, compiled = ended - begun, self.compilations() != compilations
         totals.wall_ns += wall
         totals.cpu_ns += cpu
         # What others ran elsewhere took nothing from this process: they had at most what it left of its own cores.

@@ -105,9 +105,9 @@ def test_a_virtual_machine(tree: Tree, file: str, text: str) -> None:
     [
         ("tsc", 50, "fine", ""),
         ("kvm-clock", 100, "fine", ""),
-        ("kvm-clock", 200, "note", "shorter than 2.0 ms instead of 1.0 ms"),
-        ("hpet", 1500, "warning", "shorter than 15 ms share a block"),
-        ("acpi_pm", 50, "warning", "shorter than 1.0 ms share a block"),
+        ("kvm-clock", 200, "note", "shorter than 100 µs instead of 50 µs"),
+        ("hpet", 1500, "warning", "shorter than 750 µs share a block"),
+        ("acpi_pm", 50, "warning", "shorter than 50 µs share a block"),
     ],
 )
 def test_the_clock_source_and_what_a_reading_costs(tree: Tree, source: str, cost: int, severity: str, words: str) -> None:

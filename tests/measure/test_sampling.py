@@ -41,8 +41,8 @@ def test_a_call_that_fills_a_block_is_read_to_the_nanosecond(tick: int, call_ns:
     assert set(series.block_ns) == {call_ns + tick}  # one reading of the clock lies between
 
 
-@pytest.mark.parametrize(("call_ns", "iterations"), [(999_999, 2), (300_000, 4), (30_000, 34), (170, 5883)])
-def test_short_calls_are_put_into_a_block_of_a_millisecond(clock: Clock, call_ns: int, iterations: int) -> None:
+@pytest.mark.parametrize(("call_ns", "iterations"), [(50_000, 1), (49_999, 2), (15_000, 4), (170, 295)])
+def test_short_calls_are_put_into_a_block_of_fifty_microseconds(clock: Clock, call_ns: int, iterations: int) -> None:
     series = series_of(measure(Backend(clock, repeat(call_ns)), replace(BUDGET, max_samples=40)))
     assert series.iterations == iterations
     assert set(series.block_ns) == {iterations * call_ns}
@@ -50,16 +50,40 @@ def test_short_calls_are_put_into_a_block_of_a_millisecond(clock: Clock, call_ns
 
 def test_a_block_dwarfs_a_clock_that_is_dear() -> None:
     tick = 1_000
-    series = series_of(measure(Backend(Clock(tick), repeat(100_000)), replace(BUDGET, max_samples=40)))
-    assert series.iterations == 99 + 1  # 10 ms are 10^4 readings; the first block of one call took 101 us
-    assert set(series.block_ns) == {100 * 100_000 + tick}
+    series = series_of(measure(Backend(Clock(tick), repeat(10_000)), replace(BUDGET, max_samples=40)))
+    assert series.iterations == 50  # 0.5 ms are 500 readings
+    assert set(series.block_ns) == {50 * 10_000 + tick}
 
 
 def test_a_block_that_turns_out_short_is_enlarged_again(clock: Clock) -> None:
-    # first call, integers, a cold first block of 0.5 ms, and from then on 0.1 ms: 2 calls are too few, 10 are enough
-    backend = Backend(clock, then_always([CALL, CALL, 500_000], 100_000))
+    # first call, integers, a cold first block of 25 us, and from then on 5 us: 2 calls are too few, 10 are enough
+    backend = Backend(clock, then_always([CALL, CALL, 25_000], 5_000))
     series = series_of(measure(backend, replace(BUDGET, max_samples=40)))
     assert series.iterations == 10
+
+
+def test_short_calls_are_spread_over_the_least_time_and_warmed_by_calls_between(clock: Clock, machine: Machine) -> None:
+    # 50 samples at most in 50 ms at least: one in 1 ms. Four of five calls of 0.2 ms are not timed.
+    machine.reading_ns = MS // 10  # a group lasts 5 ms, with 5 samples
+    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
+    backend = Backend(clock, repeat(200_000))
+    record = measure(backend, replace(BUDGET, max_samples=50, rel_half_width=1e-9))
+    series = series_of(record)
+    assert set(series.block_ns) == {200_000}
+    assert series.run_delay_ns[:10] == (0,) * 5 + (60_000,) * 5  # of a group's waiting a call has the share of its time
+    assert record.samples.wall_ns == 5 * 200_000 * len(series.block_ns)
+    sampled = " ".join(["launch wait"] * 4 + ["clock launch wait clock"])
+    assert " ".join(backend.events).count(sampled) == len(series.block_ns)
+
+
+@pytest.mark.parametrize("axes", [TRAIN, {"cache": Cache.COLD}], ids=["train", "cold"])
+def test_blocks_that_are_made_ready_one_by_one_have_no_calls_between(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, axes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(caches, "last_level_bytes", lambda: 4096)
+    backend = Backend(clock, repeat(200_000))
+    record = measure(backend, replace(BUDGET, max_samples=50), **axes)
+    assert record.samples.wall_ns == sum(series_of(record).block_ns)
 
 
 def test_only_a_hot_cpu_takes_several_calls_in_a_block(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,11 +368,11 @@ def test_a_single_block_agrees_with_nothing(clock: Clock) -> None:
 
 
 def test_the_first_block_of_a_new_size_agrees_with_nothing(clock: Clock) -> None:
-    # One call of 0.1 ms, so blocks of ten: the first takes 4 ms, the next 1 ms and 1 ms.
-    durations = [100_000] + [400_000] * 10
-    record = warmup(clock, durations, 100_000, warmup_cpu_s=0, warmup_calls=1, max_samples=40)
-    assert record.samples.warmup_ns == 100_000 + 4 * MS + 2 * MS
-    assert set(series_of(record).block_ns) == {1 * MS}
+    # One call of 5 us, so blocks of ten: the first takes 200 us, the next 50 us and 50 us.
+    durations = [5_000] + [20_000] * 10
+    record = warmup(clock, durations, 5_000, warmup_cpu_s=0, warmup_calls=1, max_samples=40)
+    assert record.samples.warmup_ns == 5_000 + 200_000 + 2 * 50_000
+    assert set(series_of(record).block_ns) == {50_000}
 
 
 def test_warm_up_that_does_not_get_steady_ends_at_its_cap_and_is_flagged(clock: Clock) -> None:
