@@ -101,6 +101,9 @@ def run(
     direction: Annotated[str | None, typer.Option(help="Directions: fprop, dgrad, wgrad, bprop, train.")] = None,
     axis: Annotated[list[str] | None, typer.Option("-a", "--axis", help="Narrow any axis: mode=eager,compiled.")] = None,
     keyword: Annotated[str | None, typer.Option("-k", help="Only cells whose id fits pytest's -k expression.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Scale every convolution: n=1, spatial=28x28; said in the row.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")] = False,
     trials: Annotated[int | None, typer.Option(help="Trials, each in fresh processes.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of the operands.")] = 0,
@@ -115,10 +118,11 @@ def run(
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     from harness import doctor, execute
-    from harness.ask.selection import Selection
+    from harness.ask.selection import Selection, parse_set
 
     if resume:
-        others = (suite, tag, backend, device, direction, axis, keyword, trials, threads, timeout, seed, quick, dry_run, aa)
+        narrowing = (backend, device, direction, axis, keyword, set_, trials, threads, timeout, quick)
+        others = (suite, tag, seed, dry_run, aa, *narrowing)
         if any(value for value in others) or not ceilings:
             raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
         folder = _folder(out, resume)
@@ -131,6 +135,7 @@ def run(
     loaded = [_load(name) for name in suite]
     selection = Selection(
         axes=_axes(axis, {"backend": backend, "device": device, "direction": direction}), keyword=keyword, threads=threads,
+        set=dict(map(parse_set, set_ or ())),
         budget=_given(trials=1 if quick and trials is None else trials, timeout_s=timeout),
     )  # fmt: skip
     if dry_run:
@@ -204,17 +209,27 @@ def show(
     sort: Annotated[str | None, typer.Option(help="A column of the summary to sort by.")] = None,
     by: Annotated[str | None, typer.Option(help="backend: a column per backend, as at the end of a run.")] = None,
     spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
+    ] = False,
 ) -> None:
     """Print the summary of a run."""
     from harness import review, screen
     from harness.store import exchange
 
-    if spent and (sort or by or format is not ShowFormat.TABLE):
-        raise SelectionError("--spent: found beside --sort, --by or --format; allowed: alone")
+    for option, asked in (("--spent", spent), ("--networks", networks)):
+        if asked and (sort or by or format is not ShowFormat.TABLE or (spent and networks)):
+            raise SelectionError(f"{option}: found beside --sort, --by, --format or another table; allowed: alone")
     if by and format is not ShowFormat.TABLE:
         raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
     if spent:
         _out().print(screen.spent_table(review.spent(_folder(out, run))))
+        return
+    if networks:
+        rolled = review.networks(_folder(out, run))
+        if rolled.empty:
+            raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
+        _out().print(screen.networks(rolled))
         return
     summary, _ = review.figures(_folder(out, run))
     if sort:

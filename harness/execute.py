@@ -63,7 +63,8 @@ def run(
     takes the noise of the machine from it.
 
     `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
-    and fields of the budget (`trials=1`). `ceilings` says whether what the machine can do at best is measured beside.
+    `set` (`{"n": 1}`: keys replaced in every convolution), and fields of the budget (`trials=1`). `ceilings` says whether
+    what the machine can do at best is measured beside.
     Raises UserError, SuiteError above all, before anything is measured.
     """
     chosen = select(overrides)
@@ -73,15 +74,16 @@ def run(
 def select(overrides: Mapping[str, Any]) -> Selection:
     """Overrides by name, sorted into axes, keyword, threads and budget; None stands for not given."""
     given = {name: value for name, value in overrides.items() if value is not None}
-    keyword, threads = given.pop("keyword", None), given.pop("threads", None)
+    keyword, threads, changes = given.pop("keyword", None), given.pop("threads", None), given.pop("set", {})
     chosen = {name: given.pop(name) for name in list(given) if name in (*axes.NAMES, "workload")}
-    known = [*axes.NAMES, "workload", "keyword", *(field.name for field in fields(Budget))]
+    known = [*axes.NAMES, "workload", "keyword", "set", *(field.name for field in fields(Budget))]
     for name in given:
         if name not in known:
             near = hint(name, known)
             raise SelectionError(f"run: unknown argument {show(name)}{near}{'' if near else ';'} allowed: {', '.join(known)}")
     texts = {name: [values] if isinstance(values, str) else [str(value) for value in values] for name, values in chosen.items()}
-    return Selection(axes=texts, keyword=keyword, threads=threads, budget=given)
+    scaled = {key: str(value) for key, value in changes.items()}
+    return Selection(axes=texts, keyword=keyword, threads=threads, budget=given, set=scaled)
 
 
 def prepare(

@@ -306,6 +306,8 @@ _AXES = {
     "device": Column("string", "", "cpu or gpu:INDEX."),
     "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity."),
     "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from."),
+    "network": Column("string", "", "The network whose convolutions the suite has all of, this one among them; empty for other workloads."),
+    "scaled": Column("string", "", "What was changed in the workload as its table or suite has it: n=1 for 16."),
     "cell": Column("string", "", "The cell's stable id: every axis, joined by slashes."),
 }  # fmt: skip
 

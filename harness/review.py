@@ -7,6 +7,7 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import compare as comparing
+from harness.analysis import networks as rolling
 from harness.analysis import noise, ranking, roofline
 from harness.analysis import spent as time_spent
 from harness.analysis.compare import Side, Verdict
@@ -113,6 +114,11 @@ def _store(records: pd.DataFrame) -> Path:
     return _folder(records, "a comparison is of one run with another").resolve().parent.parent
 
 
+def networks(folder: Path) -> pd.DataFrame:
+    """The time of all convolutions of the run's networks, a row per network and setting: see `analysis.networks.by_pass`."""
+    return rolling.by_pass(rolling.networks(figures(folder)[0]))
+
+
 def spent(folder: Path) -> pd.DataFrame:
     """Where the time of a run went: one row per kind of step, see `analysis.spent`."""
     return time_spent.spent(load(folder), journal.read_run(folder).wall_s)
@@ -137,7 +143,10 @@ def page(folder: Path, cells: Collection[str] | None = None) -> str:
 
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
-    return html.render(ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked))
+    return html.render(
+        ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
+        networks=rolling.by_pass(rolling.networks(ranked)),
+    )  # fmt: skip
 
 
 def write_page(folder: Path, reports: str | Path = "reports") -> Path:

@@ -25,7 +25,7 @@ from harness.analysis.spent import OWN, PROOF, share_of
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
 from harness.record import Environment, Progress, Record, Status
-from harness.spec import Cell, Device, Plan, Step
+from harness.spec import Cell, Device, Direction, Plan, Step
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
 _STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
@@ -276,6 +276,27 @@ def spent_table(spent: pd.DataFrame) -> Table:
     for steps, name in ((OWN, "the harness's own part"), (PROOF, "checks and memory passes")):
         told = f"{', '.join(steps)}: share of what is left without start, first_call and rest"
         table.add_row(name, "", f"{100 * share_of(spent, steps):.1f} %", told)
+    return table
+
+
+def networks(rolled: pd.DataFrame) -> Table:
+    """The frame of `analysis.networks.by_pass`: a line per network and setting, a column per direction."""
+    known = [str(direction) for direction in Direction if str(direction) in rolled]
+    varying = [
+        name for name in ("optimizer", "device", "precision", "layout", "cache", "threads") if rolled[name].nunique() > 1
+    ]
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("network", "scaled", "backend", "mode", *varying):
+        table.add_column(name)
+    for name in ("layers", *known, "three passes"):
+        table.add_column(name, justify="right")
+    for row in rolled.to_dict("records"):
+        times = (row[name] for name in (*known, "passes"))
+        table.add_row(
+            row["network"], row["scaled"], row["backend"], row["mode"], *(str(row[name]) for name in varying),
+            f"{row['layers']} in {row['shapes']} shapes",
+            *(units.MISSING if pd.isna(ns) else units.duration(ns) for ns in times),
+        )  # fmt: skip
     return table
 
 

@@ -317,7 +317,8 @@ def parse_workload(text: str) -> WorkloadSpec:
 class Cell:
     """One thing to measure: a workload in one direction by one backend under one setting of every axis.
 
-    `count` is how many layers of this shape the network has that the workload was taken from; it changes no figure.
+    `count` is how many layers of this shape the network has that the workload was taken from, `network` its name where the
+    suite has all of its convolutions, `scaled` what was changed in the shape ("n=1 for 16"); they change no figure.
     """
 
     workload: str
@@ -332,6 +333,8 @@ class Cell:
     threads: int = 0
     optimizer: Optimizer | None = None
     count: int = 1
+    network: str = ""
+    scaled: str = ""
 
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):

@@ -33,7 +33,7 @@ def cells(draw: st.DrawFn) -> Cell:
         "direction": st.just(direction),
         "optimizer": st.just(optimizer),
     }
-    others = dict.fromkeys(("mode", "device", "precision", "layout", "cache", "threads", "count"), ...)
+    others = dict.fromkeys(("mode", "device", "precision", "layout", "cache", "threads", "count", "network", "scaled"), ...)
     return draw(st.builds(Cell, **some, **others))
 
 

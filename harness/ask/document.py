@@ -3,8 +3,10 @@
 Each field's description is the "allowed" of its error message. What a value means (an axis, a shape) is not judged here.
 """
 
+import re
 import tomllib
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
@@ -117,12 +119,28 @@ SetTable = _table(
 )
 
 
+def changes(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Keys of `set` as a command line writes them: `n=1`, `spatial=28x28`. Raises ValueError for an unknown or wrong one."""
+    raw: dict[str, Any] = {}
+    for key, text in texts.items():
+        parts = [int(part) if re.fullmatch("[0-9]{1,10}", part) else part for part in text.split("x")]
+        raw[key] = parts[0] if len(parts) == 1 and key != "spatial" else parts
+    try:
+        return stated(SetTable.model_validate(raw))
+    except ValidationError as invalid:
+        key = str(invalid.errors()[0]["loc"][0])
+        if key not in SetTable.model_fields:
+            raise ValueError(f"key: {not_one_of(key, SetTable.model_fields)}") from None
+        raise ValueError(f"{key}: found {show(texts[key])}; allowed: {SetTable.model_fields[key].description}") from None
+
+
 class FromTable(Table):
     """`[[workloads_from]]`: shapes out of a CSV table beside the suite."""
 
     table: Annotated[str, Field(description="the path of a CSV table, relative to the suite's folder")]
     where: Annotated[str | None, Field(description="a text, as in 'n <= 16 and groups == 1'")] = None
     set: Annotated[SetTable, Field(description="a table of a workload's keys, as in { n = 8 }")] = SetTable()  # type: ignore[valid-type]
+    network: Annotated[str, Field(description="a text: the network that these rows are all the convolutions of")] = ""
     limit: Annotated[int | None, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = None
 
 

@@ -76,6 +76,8 @@ def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, D
                 threads=threads,
                 optimizer=optimizer,
                 count=workload.count,
+                network=workload.network,
+                scaled=workload.scaled,
             )
 
 

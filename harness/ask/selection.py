@@ -10,18 +10,19 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from harness.ask import axes as axis_values
-from harness.ask import expression
+from harness.ask import document, expression
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SelectionError
-from harness.spec import Budget
+from harness.spec import Budget, ConvSpec
 
 
 @dataclass(frozen=True)
 class Selection:
     """What a user asks for on top of a suite. `axes` may also name `workload`, with patterns such as `rn50_*`.
 
-    `backends` join those of the suite, whatever it states; `budget` overrides fields of Budget; `threads` replaces the axis.
+    `backends` join those of the suite, whatever it states; `budget` overrides fields of Budget; `threads` replaces the axis;
+    `set` has keys of a `[[workload]]`, replaced in every convolution: `{"n": "1"}`.
     """
 
     axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Selection:
     backends: tuple[str, ...] = ()
     budget: Mapping[str, int | float] = field(default_factory=dict)
     threads: int | None = None
+    set: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_axis(text: str) -> tuple[str, tuple[str, ...]]:
@@ -44,6 +46,8 @@ def narrow(suite: Suite, selection: Selection) -> Suite:
     """The suite with the selection applied. Raises SelectionError, one line, for what the suite does not have."""
     for name, values in selection.axes.items():
         suite = _workloads(suite, values) if name == "workload" else _axis(suite, name, values)
+    if selection.set:
+        suite = _altered(suite, selection.set)
     if selection.threads is not None:
         threads = _parsed("threads", [str(selection.threads)])
         suite = replace(suite, axes=replace(suite.axes, threads=threads), stated=suite.stated | {"threads"})
@@ -84,6 +88,29 @@ def _workloads(suite: Suite, patterns: Sequence[str]) -> Suite:
             raise SelectionError(f"workload: {not_one_of(pattern, [workload.name for workload in suite.workloads])}")
     kept = tuple(w for w in suite.workloads if any(fnmatchcase(w.name, pattern) for pattern in patterns))
     return replace(suite, workloads=kept)
+
+
+def parse_set(text: str) -> tuple[str, str]:
+    """`("n", "1")` for `n=1`, the form of `--set`. Raises SelectionError for anything else."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key or not value:
+        raise SelectionError(f"--set: found {show(text)}; allowed: key=value, as in n=1 or spatial=28x28")
+    return key, value
+
+
+def _altered(suite: Suite, texts: Mapping[str, str]) -> Suite:
+    """Its convolutions with these keys replaced; matrix products and copies stay."""
+    try:
+        keys = document.changes(texts)
+    except ValueError as error:
+        raise SelectionError(f"--set: {error}") from None
+    workloads = []
+    for workload in suite.workloads:
+        try:
+            workloads.append(workload.altered(keys) if isinstance(workload.spec, ConvSpec) else workload)
+        except ValueError as error:
+            raise SelectionError(f"--set: {show(workload.name)}: {error}") from None
+    return replace(suite, workloads=tuple(workloads))
 
 
 def _budget(budget: Budget, overrides: Mapping[str, int | float]) -> Budget:

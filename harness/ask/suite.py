@@ -7,7 +7,7 @@ a suite, and in what order, is the business of `planning`; what the command line
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,31 @@ NAME = "abcdefghijklmnopqrstuvwxyz0123456789._-"  # the characters of a suite's 
 class Workload:
     """A convolution, a matrix product or a copy under its name.
 
-    `count` layers of the network that a convolution was taken from have this shape.
+    `count` layers of the network that a convolution was taken from have this shape, and `network` names it where the suite
+    has all of its convolutions; `scaled` says what was changed.
     """
 
     name: str
     spec: WorkloadSpec
     count: int = 1
+    network: str = ""
+    scaled: str = ""
+
+    def altered(self, keys: Mapping[str, Any]) -> "Workload":
+        """The convolution with these keys of a `[[workload]]` replaced. Raises ValueError for an impossible one."""
+        assert isinstance(self.spec, ConvSpec)
+        before = {field.name: getattr(self.spec, field.name) for field in fields(ConvSpec)}
+        spec = _conv(before | keys)
+        after = {name: getattr(spec, name) for name in before}
+        changes = [f"{name}={_sizes(after[name])} for {_sizes(old)}" for name, old in before.items() if after[name] != old]
+        return replace(self, spec=spec, scaled=", ".join(filter(None, [self.scaled, *changes])))
+
+
+def _sizes(value: Any) -> str:
+    """A field of ConvSpec as a table writes it: 16, 28x28; padding as 1-1x1-1."""
+    if isinstance(value, int):
+        return str(value)
+    return "x".join("-".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in value)
 
 
 @dataclass(frozen=True)
@@ -206,9 +225,8 @@ def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator
             chosen = shapes.choose(rows, table.where, table.limit)
         for shape in chosen:
             with _at(path, place, show(shape.name)):
-                given = {field.name: getattr(shape.spec, field.name) for field in fields(ConvSpec)}
-                spec = _conv(given | document.stated(table.set))
-                yield place, Workload(_name(shape.name), spec, shape.count)
+                workload = Workload(_name(shape.name), shape.spec, shape.count, table.network)
+                yield place, workload.altered(document.stated(table.set))
 
 
 def _unique(path: Path, placed: list[tuple[str, Workload]]) -> tuple[Workload, ...]:

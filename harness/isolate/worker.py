@@ -81,10 +81,10 @@ def _serve(channel: Channel) -> None:
 
 
 def _set_aside(modules: int) -> int:
-    """Keep what imported modules hold from being collected; how many modules there are now, `modules` of them set aside before.
+    """Keep what imported modules hold from being collected; how many modules there are, `modules` of them set aside before.
 
-    A framework leaves some hundred thousand objects, part of them when it first compiles; looking through them anew before every
-    cell is sampled would take 0.15 s each. Between two cells nothing of a cell is left.
+    A framework leaves some hundred thousand objects, part of them when it first compiles; looking through them anew before
+    every cell is sampled would take 0.15 s each. Between two cells nothing of a cell is left.
     """
     if len(sys.modules) != modules:
         gc.collect()

@@ -29,11 +29,12 @@ MOST_STATIC_ROWS = 300  # a table of more is rendered by the script, a page at a
 
 def render(
     summary: pd.DataFrame, samples: pd.DataFrame, run: Run, *, duration_s: float | None = None, command: str = "",
-    ceilings: pd.DataFrame | None = None,
+    ceilings: pd.DataFrame | None = None, networks: pd.DataFrame | None = None,
 ) -> str:  # fmt: skip
     """The page of one run as HTML. `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked.
 
-    `ceilings` is the frame of `analysis.roofline.ceilings`; None where there is none.
+    `ceilings` is the frame of `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, None where there
+    is none.
     """
     view = prepare(summary)
     context = {
@@ -48,6 +49,7 @@ def render(
         "variables": facts.variables(run, view),
         "settings": facts.settings(view),
         "limits": facts.ceilings(ceilings, summary, view),
+        "networks": tables.networks(view, networks),
         "flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag],
         "ceilings": view.ok["ceiling_share"],
     }

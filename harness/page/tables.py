@@ -10,8 +10,9 @@ import pandas as pd
 from harness import units
 from harness.page.palette import HEAT_STEPS, fill_of
 from harness.page.svg import clean
-from harness.page.view import View, flag_words, flags_of, who
+from harness.page.view import AXES, View, direction_words, flag_words, flags_of, who
 from harness.record import Flag, Status
+from harness.spec import Direction
 
 MOST_HEAT_ROWS = 60
 LARGEST = 10
@@ -36,6 +37,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Networks:
+    """The time of all convolutions of a network: `heads` of the times, `rows` (network, backend, mode, layers, times)."""
+
+    heads: list[str]
+    rows: list[tuple[str, str, str, str, list[str]]]
+
+
+@dataclass(frozen=True)
 class Heat:
     """Factors to the fastest on one device: `heads` are (direction, backends), `rows` (workload, [(mode, cells)])."""
 
@@ -49,6 +58,21 @@ class Heat:
 def icon(view: View, backend: str, mode: str) -> str:
     """The id of the symbol that stands for a backend in a mode."""
     return f"k-{view.looks[backend].key}-{fill_of(mode)}"
+
+
+def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
+    """The roll-ups whose backend the page shows; no row where there is none."""
+    if rolled is None or rolled.empty:
+        return Networks([], [])
+    known = [str(direction) for direction in Direction if str(direction) in rolled]
+    varying = [name for name in ("optimizer", "device", *AXES) if rolled[name].nunique() > 1]
+    rows = []
+    for row in rolled[rolled["backend"].isin(list(view.looks))].to_dict("records"):
+        setting = filter(None, (row["network"], row["scaled"], *(str(row[name]) for name in varying)))
+        times = [units.MISSING if pd.isna(row[name]) else units.duration(row[name]) for name in (*known, "passes")]
+        name = " · ".join(clean(str(part)) for part in setting)
+        rows.append((name, row["backend"], row["mode"], f"{row['layers']} in {row['shapes']} shapes", times))
+    return Networks([*map(direction_words, known), "three passes"], sorted(rows, key=lambda row: row[:3]))
 
 
 def heat(view: View, device: str) -> Heat:

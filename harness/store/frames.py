@@ -107,6 +107,8 @@ def _axes(cell: Cell) -> dict[str, Any]:
         "device": str(cell.device),
         "threads": cell.threads,
         "count": cell.count,
+        "network": cell.network,
+        "scaled": cell.scaled,
         "cell": str(cell),
     }
 

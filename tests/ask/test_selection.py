@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from harness.ask import axes, planning, suite
-from harness.ask.selection import Selection, narrow, parse_axis
+from harness.ask.selection import Selection, narrow, parse_axis, parse_set
 from harness.ask.suite import Suite
 from harness.errors import SelectionError
 from harness.spec import Budget, Device, Direction, Layout, Mode
@@ -112,3 +112,60 @@ def test_defaults_are_those_of_the_contract() -> None:
         ("fp32",), ("NHWC",), ("eager",), ("sgd",), (0,), ("hot",),
     )  # fmt: skip
     assert Budget().trials == 3
+
+
+# What is set in every convolution ------------------------------------------------------------------------------------------
+
+
+def test_set_scales_every_convolution_and_says_so(first: Suite) -> None:
+    narrowed = narrow(first, Selection(set={"n": "2", "spatial": "14x14"}))
+    assert {(w.spec.n, w.spec.spatial) for w in narrowed.workloads} == {(2, (14, 14))}
+    assert [w.scaled for w in narrowed.workloads][:2] == [
+        "n=2 for 1, spatial=14x14 for 28x28", "n=2 for 1, spatial=14x14 for 224x224",
+    ]  # fmt: skip
+    assert {cell.scaled for cell in planning.cells(narrowed, FOUND)} == {w.scaled for w in narrowed.workloads}
+
+
+def test_what_is_set_to_what_it_is_was_not_scaled(first: Suite) -> None:
+    assert {w.scaled for w in narrow(first, Selection(set={"n": "1"})).workloads} == {""}
+
+
+def test_set_comes_after_what_the_suite_has_set() -> None:
+    narrowed = narrow(suite.load("resnet50"), Selection(set={"n": "1"}))
+    assert {w.scaled for w in narrowed.workloads} == {"n=4 for 50, n=1 for 4"}
+    assert {w.network for w in narrowed.workloads} == {"ResNet-50"}
+
+
+def test_set_leaves_matrix_products_alone() -> None:
+    ceilings = suite.load("ceilings")
+    assert narrow(ceilings, Selection(set={"n": "1"})) == ceilings
+
+
+def test_padding_may_be_set_to_a_rule(first: Suite) -> None:
+    narrowed = narrow(first, Selection(set={"padding": "valid"}))
+    assert narrowed.workloads[0].scaled == "padding=0-0x0-0 for 2-2x2-2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"batch": "1"}, '--set: key: found "batch"'),
+        ({"n": "many"}, '--set: n: found "many"; allowed: a whole number'),
+        ({"spatial": "28"}, '--set: "example": '),
+        ({"spatial": "28xfour"}, "--set: spatial: found"),
+        ({"n": "0"}, '--set: "example": n is 0'),
+        ({"kernel": "99x99", "padding": "valid"}, '--set: "example": '),
+    ],
+)
+def test_what_cannot_be_set_is_one_line(first: Suite, changes: dict[str, str], told: str) -> None:
+    with pytest.raises(SelectionError) as caught:
+        narrow(first, Selection(set=changes))
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
+
+
+def test_set_on_the_command_line() -> None:
+    assert parse_set("n=1") == ("n", "1")
+    for text in ("n", "=1", "n=", ""):
+        with pytest.raises(SelectionError, match="--set: found"):
+            parse_set(text)

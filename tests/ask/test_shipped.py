@@ -1,5 +1,6 @@
 """The suites that come with the package: each loads, and asks for what it says."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ FOUND = {name: (Device("cpu"),) for name in ("tensorflow", "torch", "jax", "nump
 
 
 @pytest.mark.parametrize(
-    ("name", "cells", "steps"), [("first", 66, 264), ("smoke", 45, 45), ("resnet50", 180, 540), ("ceilings", 9, 27)]
+    ("name", "cells", "steps"),
+    [("first", 66, 264), ("smoke", 45, 45), ("resnet50", 180, 540), ("ceilings", 9, 27), ("nightly", 180, 540)],
 )
 def test_a_shipped_suite_has_its_cells(name: str, cells: int, steps: int) -> None:
     loaded = suite.load(name)
@@ -28,6 +30,79 @@ def test_every_shipped_suite_loads() -> None:
         assert suite.load(path).name == path.stem
 
 
+def test_every_table_loads_and_says_what_was_counted_from_it() -> None:
+    """Loading recomputes output size and both FLOP counts of every row; the page beside the tables counts them."""
+    folder = suite.shipped() / "shapes"
+    tables = {path.name: shapes.rows(path.read_text()) for path in folder.glob("*.csv")}
+    assert sum(map(len, tables.values())) == 1032
+    listed = re.findall(r"^\| `(\S+\.csv)` \| (\d+) \| (\d+) \|", (folder / "README.md").read_text(), re.MULTILINE)
+    assert {name: (int(rows), int(layers)) for name, rows, layers in listed} == {
+        name: (len(rows), sum(row.count for row in rows)) for name, rows in tables.items()
+    }
+
+
+def test_every_suite_is_listed_with_its_purpose() -> None:
+    listed = set(re.findall(r"^\| `(\S+)` \|", (suite.shipped() / "README.md").read_text(), re.MULTILINE))
+    assert listed == {path.stem for path in suite.shipped().glob("*.toml")}
+
+
+KINDS = {
+    "grouped": lambda spec: spec.groups > 1,
+    "dilated": lambda spec: set(spec.dilation) != {1},
+    "conv1d": lambda spec: spec.ndim == 1,
+    "conv3d": lambda spec: spec.ndim == 3,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_suite_of_a_kind_holds_that_kind_only(name: str) -> None:
+    workloads = suite.load(name).workloads
+    assert len(workloads) >= 8
+    assert all(KINDS[name](workload.spec) for workload in workloads)
+
+
+def test_nightly_covers_every_kind_of_the_shapes() -> None:
+    specs = [workload.spec for workload in suite.load("nightly").workloads]
+    assert len(specs) == 20
+    for kind in (
+        *KINDS.values(),
+        lambda spec: spec.depthwise,
+        lambda spec: 1 < spec.groups < spec.c,
+        lambda spec: set(spec.kernel) == {1},
+        lambda spec: max(spec.stride) > 1,
+        lambda spec: not spec.symmetric,
+        lambda spec: len(set(spec.kernel)) > 1,
+        lambda spec: spec.n > 1,
+        lambda spec: spec.c <= 3,
+    ):
+        assert any(map(kind, specs))
+
+
+@pytest.mark.parametrize(("name", "axis", "values"), [
+    ("layouts", "layout", 2), ("precisions", "precision", 5), ("threads", "threads", 7), ("cold-cache", "cache", 2),
+])  # fmt: skip
+def test_a_suite_about_an_axis_has_its_values(name: str, axis: str, values: int) -> None:
+    assert len(getattr(suite.load(name).axes, axis)) == values
+
+
+@pytest.mark.parametrize(("name", "field"), [("scaling-batch", "n"), ("scaling-size", "spatial")])
+def test_a_scaling_suite_varies_one_thing(name: str, field: str) -> None:
+    rest = {replace(workload.spec, **{field: 1 if field == "n" else (64, 64)}) for workload in suite.load(name).workloads}
+    assert len(rest) == (2 if name == "scaling-batch" else 1)
+
+
+def test_deepbench_is_all_of_it() -> None:
+    assert [len(suite.load(f"deepbench-{name}").workloads) for name in ("train", "inference")] == [94, 123]
+    assert {cell.direction for cell in planning.cells(suite.load("deepbench-inference"), FOUND)} == {Direction.FPROP}
+
+
+def test_networks_are_whole() -> None:
+    by_network: dict[str, int] = {}
+    for workload in suite.load("networks").workloads:
+        by_network[workload.network] = by_network.get(workload.network, 0) + workload.count
+    assert by_network == {"ResNet-50": 53, "VGG-19": 16, "AlexNet": 5, "GoogLeNet v3": 94, "ResNeXt-101": 104}
+
+
 def test_first_is_the_example_and_four_layers_of_the_table() -> None:
     loaded = suite.load("first")
     example, *layers = loaded.workloads
@@ -36,7 +111,7 @@ def test_first_is_the_example_and_four_layers_of_the_table() -> None:
         (64, 3, 5, 5),
         (1, 64, 28, 28),
     )
-    rows = shapes.rows((suite.shipped() / "shapes/resnet50.csv").read_text())
+    rows = shapes.rows((suite.shipped() / "shapes/onednn_resnet_50.csv").read_text())
     table = {(replace(row.spec, n=1), row.count) for row in rows}
     assert len(layers) == 4
     stem, *others = layers

@@ -99,7 +99,7 @@ def test_shapes_from_a_table(write: Write) -> None:
     Path("suites/t.csv").write_text(table(ROW, ROW.replace("conv", "other")))
     loaded = suite.load("mine")
     expected = ConvSpec(8, 4, 8, (8, 8), (3, 3), (2, 2), (1, 1), ((1, 0), (1, 0)))
-    assert loaded.workloads == (suite.Workload("conv", expected, 3),)
+    assert loaded.workloads == (suite.Workload("conv", expected, 3, scaled="n=8 for 1"),)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes() + Path("suites/t.csv").read_bytes()).hexdigest()
 
 
