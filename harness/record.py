@@ -81,7 +81,7 @@ _FLAG_WORDS = {
     Flag.UNSTEADY_WARMUP: "Warm-up ended at its cap before two blocks in a row agreed within 5 %.",
     Flag.FEW_SAMPLES: "Fewer than 10 clean samples in a trial.",
     Flag.BIMODAL: "The samples of a trial fall into two separate groups: the median says which was larger, not how long a call takes.",
-    Flag.DRIFT: "From the first to the last third of a trial the time moved by over 3 % and over twice the interval.",
+    Flag.DRIFT: "From the first to the last third of a trial the time moved by over 3 % and over twice the interval, and not with the yardstick.",
     Flag.NOISY: "The interquartile range is over 10 % of the median.",
     Flag.VERY_NOISY: "The interquartile range is over 25 % of the median.",
     Flag.TRIALS_DISAGREE: "The medians of the trials, each in fresh processes, range over more than 10 %.",

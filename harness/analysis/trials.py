@@ -133,8 +133,10 @@ def trial(
     quartiles = np.quantile(call_ns, [0.25, 0.5, 0.75])
     interval = stats.median_interval(call_ns)
     estimates = {Estimator.LOWER_QUARTILE: float(quartiles[0]), Estimator.MEDIAN: float(quartiles[1])}
+    relative = None
     if (beside_ns > 0).all():  # false for NaN: a series has a yardstick beside every sample or beside none
-        estimates[Estimator.CORRECTED_MEDIAN] = float(np.median(call_ns / beside_ns))
+        relative = call_ns / beside_ns
+        estimates[Estimator.CORRECTED_MEDIAN] = float(np.median(relative))
         estimates[Estimator.CORRECTED_LOWER_QUARTILE] = float(quartiles[0] / np.quantile(beside_ns, 0.25))
     return Trial(
         call_ns=call_ns,
@@ -144,7 +146,7 @@ def trial(
         measured=bool(measured.any()),
         median_ns=float(quartiles[1]),
         interval=interval,
-        flags=_flags(call_ns, clean, quartiles, interval),
+        flags=_flags(call_ns, relative, clean, quartiles),
         yardstick_ns=_readings(yardstick_ns[order]),
         estimates=estimates,
     )
@@ -156,14 +158,16 @@ def _readings(yardstick_ns: np.ndarray) -> np.ndarray:
     return known[np.insert(known[1:] != known[:-1], 0, True)] if len(known) else known
 
 
-def _flags(call_ns: np.ndarray, clean: int, quartiles: np.ndarray, interval: stats.Interval | None) -> frozenset[Flag]:
+def _flags(call_ns: np.ndarray, relative: np.ndarray | None, clean: int, quartiles: np.ndarray) -> frozenset[Flag]:
+    """What the times of the calls raise; `relative` are the same over the yardstick beside each, where one was timed."""
     low, median, high = quartiles
     spread = high - low
     far = np.count_nonzero((call_ns < low - OUTLIER_IQRS * spread) | (call_ns > high + OUTLIER_IQRS * spread))
     raised = {
         Flag.FEW_SAMPLES: clean < FEW_SAMPLES,
         Flag.BIMODAL: bimodal(call_ns),
-        Flag.DRIFT: _drifts(call_ns, median, interval),
+        # A change of speed that the yardstick shows too is the machine's; the interval over trials knows what it does.
+        Flag.DRIFT: _drifts(call_ns) and (relative is None or _drifts(relative)),
         Flag.NOISY: NOISY * median < spread <= VERY_NOISY * median,
         Flag.VERY_NOISY: spread > VERY_NOISY * median,
         Flag.OUTLIERS: far > OUTLIER_SHARE * len(call_ns),
@@ -172,18 +176,19 @@ def _flags(call_ns: np.ndarray, clean: int, quartiles: np.ndarray, interval: sta
     return frozenset(flag for flag, is_raised in raised.items() if is_raised)
 
 
-def _drifts(call_ns: np.ndarray, median: float, interval: stats.Interval | None) -> bool:
+def _drifts(values: np.ndarray) -> bool:
     """Whether the last third's median differs from the first's by over 3 % and over twice the width of the interval.
 
     The whole width, not half of it: twice that is 3.2 standard errors of the difference, so about one of 1000 steady
     series is flagged; twice half of it would flag up to one in ten (simulated, 30 to 300 samples).
     """
+    interval = stats.median_interval(values)
     if interval is None:
         return False
-    third = len(call_ns) // 3
-    first, last = np.median([call_ns[:third], call_ns[-third:]], axis=1)
+    third = len(values) // 3
+    first, last = np.median([values[:third], values[-third:]], axis=1)
     moved = abs(last - first)
-    return bool(moved > DRIFT * median and moved > 2 * (interval.high - interval.low))
+    return bool(moved > DRIFT * np.median(values) and moved > 2 * (interval.high - interval.low))
 
 
 def bimodal(call_ns: np.ndarray) -> bool:

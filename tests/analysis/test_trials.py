@@ -78,6 +78,14 @@ def test_drift_is_a_step_between_first_and_last_third():
     assert Flag.DRIFT not in flags([ramp[index * 37 % 60] for index in range(60)])  # the same values without the trend
 
 
+def test_a_drift_of_the_machine_that_the_yardstick_shows_is_none_of_the_call():
+    ramp = [1000 + index for index in range(60)]
+    steady_beside, moving_beside = [500] * 60, [value / 2 for value in ramp]
+    assert Flag.DRIFT in one(ramp, yardstick_ns=steady_beside).flags
+    assert Flag.DRIFT not in one(ramp, yardstick_ns=moving_beside).flags
+    assert Flag.DRIFT not in one([1000] * 60, yardstick_ns=moving_beside).flags  # the call's own time did not move
+
+
 def test_drift_within_the_noise_is_none():
     # The last third is 4 % up, and the interval of the median over 2 % wide.
     noisy = [value * (1.04 if index >= 40 else 1) for index, value in enumerate(steady(60, 0.2))]
