@@ -161,7 +161,7 @@ def list_(
     out: Out = Path("results"),
 ) -> None:
     """List suites, the workloads or cells of one, the backends and devices of this machine, or the runs of a store."""
-    from harness import execute
+    from harness import discovery, execute
     from harness.ask import suite as suites
     from harness.backends import registry
     from harness.isolate.wire import Hello
@@ -183,7 +183,7 @@ def list_(
             _print_plan(*execute.prepare(_load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
         case What.BACKENDS | What.DEVICES:
             present = [name for name in registry.names() if registry.installed(name)]
-            answers = execute.probe(present)
+            answers = discovery.probe(present)
             rows = []
             for name in registry.names():
                 answer = answers.get(name, f"not installed: pip install 'convbench[{name}]'")

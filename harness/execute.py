@@ -18,11 +18,10 @@ from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
-from harness.ask.wording import hint, not_one_of, show
-from harness.backends import registry
+from harness.ask.wording import hint, show
+from harness.discovery import concerned, discover
 from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
-from harness.isolate.wire import Hello
 from harness.record import AA, METHOD_VERSION, Environment, Progress, Record, Run, Status
 from harness.spec import Budget, ConvSpec, Device, Plan, Step
 from harness.store import journal, table
@@ -30,7 +29,6 @@ from harness.store import journal, table
 PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
-_CPU_ONLY = (Device("cpu"),)
 
 
 class Watcher:
@@ -97,7 +95,7 @@ def prepare(
     narrowed = narrow(suite, selection)
     joined = ceilings and not aa and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
     beside = suites.load(CEILINGS) if joined else None
-    devices = discover(_concerned(narrowed))
+    devices = discover(concerned(narrowed))
     if watcher:
         watcher.discovered(devices)
     plan = planning.plan(narrowed, devices, seed, beside, AA if aa else "")
@@ -168,44 +166,6 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
     if interrupted is not None:
         raise interrupted
     return finished
-
-
-def _concerned(suite: Suite) -> tuple[str, ...]:
-    """The registered backends that a suite may use. Raises SelectionError for one that nobody registered."""
-    known = registry.names()
-    named = (*(suite.axes.backend or ()), *suite.also)
-    for name in named:
-        if name.partition("@")[0] not in known:
-            raise SelectionError(f"backend: {not_one_of(name, known)} (what is registered)")
-    return named or known
-
-
-def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
-    """The devices that each installed backend sees. Without an NVIDIA driver that is the CPU, and nothing is imported."""
-    installed = [name for name in backends if registry.installed(name.partition("@")[0])]
-    if not nvidia_driver():
-        return dict.fromkeys(installed, _CPU_ONLY)
-    answers = probe(installed)
-    # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
-    return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answers.items()}
-
-
-def probe(backends: Iterable[str]) -> dict[str, Hello | str]:
-    """What each backend says of its versions and devices, or why it cannot be loaded."""
-    with tempfile.TemporaryDirectory() as logs:
-        return launcher.probe({name: registry.find(name.partition("@")[0]) for name in backends}, Path(logs))
-
-
-def nvidia_driver() -> bool:
-    """Whether an NVIDIA driver answers on this machine."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        pynvml.nvmlShutdown()
-    except Exception:  # no library, no driver, no device: each version raises its own
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 import harness
-from harness import execute, review
+from harness import discovery, execute, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError
@@ -155,7 +155,7 @@ def test_a_second_run_on_the_host_is_refused(tiny: Path, alone: Path, tmp_path: 
 def test_a_backend_that_is_not_installed_gives_rows_that_say_how_to_get_it(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute.registry, "installed", lambda name: name == "numpy")
+    monkeypatch.setattr(discovery.registry, "installed", lambda name: name == "numpy")
     harness.run(tiny, out=tmp_path, backend=["numpy", "torch"], trials=1, direction="fprop")
     rows = harness.load(tmp_path).set_index("backend")
     assert set(rows.loc["torch", "status"]) == {"skipped"}

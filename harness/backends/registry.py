@@ -27,6 +27,11 @@ def resolve(target: str) -> Any:
     return getattr(__import__(module, fromlist=[attribute]), attribute)
 
 
+def missing(name: str) -> str | None:
+    """Why a registered backend cannot take part at all, None where its package is there."""
+    return None if installed(name) else f"{name} is not installed: pip install 'convbench[{name}]'"
+
+
 def installed(name: str) -> bool:
     """Whether the package that the backend stands for is there: looked for, not imported; only the adapter's file is."""
     return util.find_spec(resolve(find(name)).distributions[0]) is not None

@@ -26,12 +26,12 @@ def gpus(root: Path) -> Found:
         else:
             yield Finding("GPU", NOTE, f"none ({found})", "nothing can be measured on a GPU", "none needed without one")
         return
-    from harness import execute
+    from harness import discovery
     from harness.backends import registry
 
     for one in found:
         yield from state(one)
-    yield from seen(found, execute.discover(registry.names()))
+    yield from seen(found, discovery.discover(registry.names()))
 
 
 def seen(found: Sequence[Overview], devices: Mapping[str, Sequence[Device]]) -> Found:

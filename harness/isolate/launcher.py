@@ -173,10 +173,7 @@ class Launcher:
 
     def missing(self, backend: str) -> str | None:
         """Why a backend cannot take part at all, None where its package is there."""
-        name = backend.partition("@")[0]
-        if backend in self.targets or registry.installed(name):
-            return None
-        return f"{name} is not installed: pip install 'convbench[{name}]'"
+        return None if backend in self.targets else registry.missing(backend.partition("@")[0])
 
     def row(self, step: Step, status: Status, reason: str, environment_id: str = "") -> Record:
         """The row of a step that no worker answered."""

@@ -1,7 +1,8 @@
 """The child process: set itself up, load one backend, answer with one record per step until told to stop.
 
-Everything that must be settled before a framework is imported is settled here, in this order: affinity, the thread
-variables that all libraries read, the backend's own variables. Only then numpy and the framework are loaded.
+Everything that must be settled before a framework is imported is settled in `load`, in this order: affinity, the thread
+variables that all libraries read, the backend's own variables. Only then numpy and the framework are loaded. Whoever else
+measures in a process of its own (`pytest_plugin`) makes it ready by the same functions.
 """
 
 import ctypes
@@ -10,11 +11,16 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from harness.backends import registry
 from harness.isolate.wire import Channel, ClosedError, Done, GoOn, Hello, Measure, Refused, Setup, Stop, Working
 from harness.record import Progress
+from harness.spec import Device
+
+if TYPE_CHECKING:
+    from harness.backends.base import Backend
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -22,7 +28,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 def main(descriptor: int) -> None:
     """Serve the conversation on an inherited socket until Stop, or until the parent is gone."""
-    _die_with_parent()
+    die_with_parent()
     channel = Channel(socket.socket(fileno=descriptor))
     try:
         _serve(channel)
@@ -34,27 +40,18 @@ def _serve(channel: Channel) -> None:
     setup = channel.receive()
     if not isinstance(setup, Setup):
         raise TypeError(f"expected Setup, got {setup}")
-    os.sched_setaffinity(0, setup.cores)
-    threads = len(setup.cores)
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     try:
-        kind = registry.resolve(setup.target)
-        if not setup.probe:
-            os.environ.update(kind.environ(setup.device, threads))
-        backend = kind(setup.device, threads)
+        backend = load(setup.target, setup.device, setup.cores, probe=setup.probe)
         devices = backend.devices()
-    except Exception as error:  # absent, broken, built for another CPU: whatever importing a framework may throw
-        lines = str(error).strip().splitlines() or [""]
-        channel.send(Refused(f"{type(error).__name__}: {lines[0]}"[:500]))
+    except Exception as error:
+        channel.send(Refused(refusal(error)))
         return
-    from harness.measure import environment, gpu, memory, power
+    from harness.measure import environment, gpu, power
     from harness.measure.engine import Engine
     from harness.measure.yardstick import Yardstick
 
-    memory.settle_allocator()
-
-    modules = _set_aside(0)
-    here = environment.describe(setup.backend, kind.distributions)
+    modules = set_aside(0)
+    here = environment.describe(setup.backend, backend.distributions)
     channel.send(Hello(here, devices))
     if setup.device.kind == "cpu":
         beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl()}
@@ -74,13 +71,38 @@ def _serve(channel: Channel) -> None:
         record = engine.measure(message.step, observe)
         beside = [record.memory.method if record.memory else "", record.power.source if record.power else ""]
         broken = any(map(gpu.fatal, (record.reason, *beside, *(record.settings or {}).values())))
-        modules = _set_aside(modules)  # before the answer, since another worker measures after it
+        modules = set_aside(modules)  # before the answer, since another worker measures after it
         channel.send(Done(record, leaving=broken))
         if broken:  # every later cell would fail with the same error
             return
 
 
-def _set_aside(modules: int) -> int:
+def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False) -> "Backend":
+    """The backend behind `module:Class`, made in this process once all is settled that its framework reads when it is imported.
+
+    `cores` become the affinity. A probe sets none of the backend's environment variables. Raises whatever importing a framework
+    may throw: it may be absent, broken, or built for another CPU; `refusal` puts that into words.
+    """
+    os.sched_setaffinity(0, cores)
+    threads = len(cores)
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    kind = registry.resolve(target)
+    if not probe:
+        os.environ.update(kind.environ(device, threads))
+    backend: Backend = kind(device, threads)
+    from harness.measure import memory
+
+    memory.settle_allocator()
+    return backend
+
+
+def refusal(error: Exception) -> str:
+    """Why a backend could not be loaded, on one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:500]
+
+
+def set_aside(modules: int) -> int:
     """Keep what imported modules hold from being collected; how many modules there are, `modules` of them set aside before.
 
     A framework leaves some hundred thousand objects, part of them when it first compiles; looking through them anew before
@@ -92,7 +114,7 @@ def _set_aside(modules: int) -> int:
     return len(sys.modules)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A parent that is killed must not leave a measuring process behind. Linux only; elsewhere the closed socket ends it."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -70,7 +70,7 @@ class Engine:
             else:
                 self._fill(facts, step.cell, tools)
         except Exception as error:  # a failed cell is data, whatever the framework threw
-            facts.status, facts.reason = _failure(error)
+            facts.status, facts.reason = failure(error)
         finally:
             gc.enable()
         return Record(
@@ -83,9 +83,8 @@ class Engine:
 
     def _fill(self, facts: _Facts, cell: Cell, tools: Tools) -> None:
         spending = tools.ledger.spending
-        rng = np.random.default_rng([self.seed, zlib.crc32(cell.workload.encode())])
         with spending("operands"):
-            operands = oracle.normal_operands(cell, rng)
+            operands, rng = draw(cell, self.seed)
         with ExitStack() as stack:
             with spending("first_call"):
                 prepared = self.backend.prepare(cell, operands)
@@ -99,10 +98,10 @@ class Engine:
             if getattr(prepared, "composite", False):
                 facts.flags.append(Flag.COMPOSITE)
             with spending("check"):
-                facts.check = _checked(cell, prepared, operands, handle, rng)
+                facts.check = checked(cell, prepared, operands, handle, rng)
             del handle
             if not facts.check.ok:
-                facts.status, facts.reason = Status.INCORRECT, _wrong(facts.check)
+                facts.status, facts.reason = Status.INCORRECT, wrong(facts.check)
                 return
             sampler = Sampler(tools, cell, prepared, facts.flags)
             warmup_ns, series, totals, troubles = _sampled(sampler, tools)
@@ -124,7 +123,7 @@ class Engine:
             prepared.reset()
             return power.measure(prepared.launch, prepared.wait, self.budget.energy_window_s, self.clock, counters)
         except Exception as error:
-            return Power(None, None, None, f"not measured ({_failure(error)[1]})")
+            return Power(None, None, None, f"not measured ({failure(error)[1]})")
 
 
 def _closed(prepared: Prepared, facts: _Facts, ledger: Ledger) -> None:
@@ -135,7 +134,7 @@ def _closed(prepared: Prepared, facts: _Facts, ledger: Ledger) -> None:
         except Exception as error:
             if facts.samples is None:
                 raise
-            facts.settings = {**(facts.settings or {}), "close": _failure(error)[1]}
+            facts.settings = {**(facts.settings or {}), "close": failure(error)[1]}
 
 
 def _sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:
@@ -159,7 +158,7 @@ def _sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], T
                     try:
                         found = take()
                     except Exception as error:  # a profiler that is refused, a queue too deep: the latency is there
-                        troubles[take.__name__] = f"not measured ({_failure(error)[1]})"
+                        troubles[take.__name__] = f"not measured ({failure(error)[1]})"
                     else:
                         series += [found] if found else []
         gc.enable()
@@ -171,7 +170,7 @@ def _beside(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float
     try:
         found = memory.measure(call, getattr(prepared, "device_memory", lambda: None)())
     except Exception as error:
-        found = Memory(None, None, None, None, f"not measured ({_failure(error)[1]})")
+        found = Memory(None, None, None, None, f"not measured ({failure(error)[1]})")
     try:
         return found, getattr(prepared, "flops", lambda: None)()
     except Exception:  # a count of its own is an extra; its column stays empty
@@ -185,14 +184,24 @@ def _cannot(cell: Cell, prepared: Prepared) -> str | None:
     return None
 
 
-def _failure(error: Exception) -> tuple[Status, str]:
+def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
+    """The operands that a cell is timed on, and the generator that goes on to choose what is checked.
+
+    Every backend gets the same ones for a workload; in the cell's precision, N(0, 1).
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(cell.workload.encode())])
+    return oracle.normal_operands(cell, rng), rng
+
+
+def failure(error: Exception) -> tuple[Status, str]:
+    """The status and the reason, on one line, of a cell that ended so."""
     first_line = next(iter(str(error).strip().splitlines()), "")
     text = f"{type(error).__name__}: {first_line}"[:500]
     starved = isinstance(error, MemoryError) or any(mark in f"{type(error).__name__} {error}" for mark in _STARVED)
     return (Status.OOM if starved else Status.ERROR), text
 
 
-def _checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> Check:
+def checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> Check:
     """The first call's result on the timed operands, then the exact check with the same call on integers."""
     check = oracle.spot(cell, operands, prepared.fetch(handle), rng)
     if check.ok and oracle.asks_exact(cell):
@@ -207,5 +216,6 @@ def _checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rn
     return check
 
 
-def _wrong(check: Check) -> str:
+def wrong(check: Check) -> str:
+    """Why a result is incorrect."""
     return f"largest relative error {check.max_rel_err:.3g}, allowed {check.tolerance:.3g}"

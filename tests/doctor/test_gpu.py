@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import execute
+from harness import discovery
 from harness.doctor import gpu
 from harness.measure.gpu import Locked, State
 from harness.measure.gpus import Overview
@@ -105,7 +105,7 @@ def test_at_the_start_of_a_run_the_driver_is_asked_only_where_no_backend_sees_a_
 
 def test_every_gpu_is_looked_at_and_the_frameworks_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gpu, "read", lambda: (GOOD, replace(GOOD, index=1, persistence=False)))
-    monkeypatch.setattr(execute, "discover", lambda names: dict.fromkeys(names, (CPU,)))
+    monkeypatch.setattr(discovery, "discover", lambda names: dict.fromkeys(names, (CPU,)))
     found = {one.name: str(one.severity) for one in gpu.gpus(tmp_path)}
     assert (found["GPU 0 persistence mode"], found["GPU 1 persistence mode"]) == ("fine", "warning")
     assert found["GPU and frameworks"] == "blocking"
