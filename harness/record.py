@@ -14,6 +14,9 @@ from harness.spec import Cell
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 3
 
+# The method version of a run that another program measured, by rules of its own: such figures are there to be read beside ours.
+OTHERS_METHOD = 0
+
 # The tag of a run that measures every cell twice, the second time under another name: torch and torch@aa. Whatever
 # differs between equals is the noise of the machine.
 AA = "aa"
@@ -137,11 +140,14 @@ def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the clock said. `cpu_ns` and `wall_ns` cover the sampling as a whole; `steal_ns` the host's share of it."""
+    """What the clock said. `cpu_ns` and `wall_ns` cover the sampling as a whole; `steal_ns` the host's share of it.
+
+    None: not measured; another program tells no `warmup_ns`.
+    """
 
     series: tuple[Series, ...]
     first_call_ns: int
-    warmup_ns: int
+    warmup_ns: int | None
     wall_ns: int
     cpu_ns: int
     steal_ns: int | None
@@ -263,6 +269,11 @@ class Run:
     environments: tuple[Environment, ...] = ()
 
     @property
+    def ours(self) -> bool:
+        """Whether convbench measured it; a run that another program measured bars every verdict beside ours."""
+        return self.method_version != OTHERS_METHOD
+
+    @property
     def wall_s(self) -> float | None:
         """How long it took, in seconds; None while it runs, or when it was cut off."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
@@ -327,12 +338,12 @@ _FACTS = {
     "max_rel_err": Column("float64", "", "Largest error of the elements checked in floating point, relative to the size of their sums."),
     "tolerance": Column("float64", "", "What max_rel_err must stay under."),
     "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included."),
-    "warmup_ns": Column("float64", "ns", "Time spent warming up."),
+    "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured."),
     "wall_ns": Column("float64", "ns", "Wall time of the sampled calls."),
     "cpu_ns": Column("float64", "ns", "CPU time of the process during the sampled calls, all threads."),
     "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured."),
     "iterations": Column("Int64", "", "Calls in one sample."),
-    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time."),
+    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time; in an imported run the program that decided it."),
     "device_method": Column("string", "", "What device_ns was read from."),
     "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
     "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included."),

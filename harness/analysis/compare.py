@@ -81,7 +81,7 @@ def compare(base: Side, new: Side, noise: pd.DataFrame | None = None) -> pd.Data
     `noise` is the frame of `noise.Noise`, of any machine: it counts for the cells that both runs measured on that one.
     """
     befores, afters = base.cells(), new.cells()
-    same_method = base.run.method_version == new.run.method_version
+    method = _methods(base.run, new.run)
     known = _Noise(noise)
     rows = []
     for cell in dict.fromkeys([*befores, *afters]):
@@ -92,7 +92,7 @@ def compare(base: Side, new: Side, noise: pd.DataFrame | None = None) -> pd.Data
             verdict, lacking = (Verdict.ONLY_NEW, "base") if before is None else (Verdict.ONLY_BASE, "new")
             row |= {"verdict": verdict, "why": f"{lacking} lacks it", "pairs": 0}
         else:
-            row |= _compared(before, after, known, same_method)
+            row |= _compared(before, after, known, method)
         rows.append(row)
     columns = {name: pd.Series([_text(name, row.get(name)) for row in rows], dtype=object) for name in COMPARISON_COLUMNS}
     return pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
@@ -107,8 +107,15 @@ def _facts(side: str, run_id: str, cell: CellSide | None) -> dict[str, Any]:
     return {f"{side}_run_id": run_id, **{f"{side}_{name}": cell.row[name] for name in names if cell}}
 
 
-def _compared(before: CellSide, after: CellSide, known: "_Noise", same_method: bool) -> dict[str, Any]:
-    """Ratio, interval and verdict of a cell that both runs have."""
+def _methods(base: Run, new: Run) -> str:
+    """Why the ways in which two runs were measured bar every verdict; empty where both are the same."""
+    if not (base.ours and new.ours):
+        return "measured by another program, by rules of its own"
+    return "" if base.method_version == new.method_version else "measured by different versions of the method"
+
+
+def _compared(before: CellSide, after: CellSide, known: "_Noise", method: str) -> dict[str, Any]:
+    """Ratio, interval and verdict of a cell that both runs have; `method` is what bars it beforehand."""
     same_machine = before.row["machine_id"] == after.row["machine_id"]
     comparable = same_machine and before.numpy == after.numpy
     trials = sorted(before.estimates.keys() & after.estimates.keys()) if before.ok and after.ok else []
@@ -118,7 +125,7 @@ def _compared(before: CellSide, after: CellSide, known: "_Noise", same_method: b
     ratios = [other[estimator] / one[estimator] for one, other in pairs if one[estimator] > 0 and other[estimator] > 0]
     row = {"pairs": len(ratios), "estimator": str(estimator) if ratios else "", "aa_noise": noise, **_ratio(ratios)}
     verdict, why = judge(ratios, noise, unknown=known.lacks(before.row["machine_id"] if same_machine else None))
-    if shortcoming := _shortcoming(before, after, same_method):
+    if shortcoming := method or _shortcoming(before, after):
         verdict, why = Verdict.UNCERTAIN, shortcoming
     return row | {"verdict": verdict, "why": why}
 
@@ -130,10 +137,8 @@ def _ratio(ratios: Sequence[float]) -> dict[str, float | None]:
     return {"ratio": stats.geometric_mean(ratios), "ratio_low": low, "ratio_high": high}
 
 
-def _shortcoming(before: CellSide, after: CellSide, same_method: bool) -> str:
+def _shortcoming(before: CellSide, after: CellSide) -> str:
     """Why two cells must not be told apart, however far apart they are; empty where nothing is the matter."""
-    if not same_method:
-        return "measured by different versions of the method"
     if before.row["shape"] != after.row["shape"]:
         return f"another shape: {before.row['shape']} in base, {after.row['shape']} in new"
     sides = {"base": before, "new": after}

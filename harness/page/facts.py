@@ -33,10 +33,15 @@ def of_run(run: Run, view: View, duration_s: float | None, command: str) -> list
         ("Cells, trials", f"{len(view.cells)} cells, {_trials(view)} per cell"),
         ("Seed", str(run.seed)),
         ("Commit", run.commit or units.MISSING),
-        ("convbench", f"{run.harness_version}, method version {run.method_version}"),
+        ("convbench", f"{run.harness_version}, {method(run)}"),
         ("Suite's hash", run.suite_sha256 or units.MISSING),
         *([("Tags", cut(tags))] if tags else []),
     ]
+
+
+def method(run: Run) -> str:
+    """By whose rules the run was measured."""
+    return f"method version {run.method_version}" if run.ours else "timed by another program, by rules of its own"
 
 
 def _trials(view: View) -> str:

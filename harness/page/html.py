@@ -45,6 +45,7 @@ def render(
         **_figures(view, samples, run.seed),
         **_tables(view),
         "facts": facts.of_run(run, view, duration_s, command),
+        "method": facts.method(run),
         "machines": facts.machines(run, view),
         "variables": facts.variables(run, view),
         "settings": facts.settings(view),

@@ -10,7 +10,7 @@ from harness import stats
 from harness.analysis.compare import REMEDY, Side, Verdict, compare, judge, noise_column
 from harness.analysis.summary import summarize
 from harness.analysis.trials import Estimator, trials
-from harness.record import COLUMNS, COMPARISON_COLUMNS, Flag, Status
+from harness.record import COLUMNS, COMPARISON_COLUMNS, OTHERS_METHOD, Flag, Status
 from harness.spec import Direction
 from harness.store import frames
 from tests.builders import cell, environment, failed, record, run, samples, series
@@ -176,6 +176,9 @@ def test_what_failed_is_said():
 def test_other_methods_and_shapes_are_not_compared():
     found = row(base(1000, 1000, 1000), new(1200, 1210, 1190), method_version=9)
     assert found[["verdict", "why"]].tolist() == ["uncertain", "measured by different versions of the method"]
+    foreign = row(base(1000, 1000, 1000), new(1200, 1210, 1190), method_version=OTHERS_METHOD)
+    assert foreign[["verdict", "why"]].tolist() == ["uncertain", "measured by another program, by rules of its own"]
+    assert foreign["ratio"] == pytest.approx(1.2, rel=0.01)
     wider = cell(spec=cell().spec.__class__(2, 1, 2, (4, 4), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))))
     told = verdict(base(1000, 1000, 1000), new(1200, 1210, 1190, of=wider))
     assert told == ("uncertain", "another shape: n1 c1 k2 4x4 f3x3 p1x1 in base, n2 c1 k2 4x4 f3x3 p1x1 in new")
