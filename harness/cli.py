@@ -304,6 +304,21 @@ def export(
     typer.echo(to)
 
 
+@app.command("import", epilog="Example: convbench import out.json")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What pytest-benchmark wrote of our cells (.json).")],
+    out: Out = Path("results"),
+) -> None:
+    """Bring what another program measured into the store; its runs stand beside ours, and no verdict is based on them."""
+    from harness.store import pytest_json
+
+    readers = {".json": pytest_json.bring_in}  # by the ending of the file's name: what turns it into runs of the store
+    if file.suffix not in readers:
+        raise UserError(f"{file}: found the ending {file.suffix!r}; allowed: {', '.join(readers)}")
+    for run in readers[file.suffix](file, out):
+        typer.echo(run.id)
+
+
 @app.command(epilog="Example: convbench report latest --open")
 def report(
     run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",

@@ -20,6 +20,7 @@ from harness.doctor import Finding, Severity
 from harness.record import COMPARISON_COLUMNS
 from harness.store import journal, table
 from tests import builders
+from tests.store.test_pytest_json import document
 from tests.test_execute import CEILINGS, NO_CEILINGS, SUITE
 
 TIMEOUT_S = 120
@@ -233,6 +234,26 @@ def test_a_run_of_ceilings_alone_has_them_in_its_table(with_ceilings: Path) -> N
     assert any(line.startswith("product") and "none" in line for line in said.stdout.splitlines())
 
 
+def test_what_pytest_benchmark_measured_is_imported_shown_and_barred_from_verdicts(stored: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "out.json", ("--out", str(tmp_path / "results"))
+    file.write_text(json.dumps(document()))
+    said = convbench(stored, "import", str(file), *out)
+    assert said.returncode == 0, said.stderr
+    (id,) = said.stdout.splitlines()
+    assert "1.25 µs" in convbench(stored, "show", id, *out).stdout
+    (row,) = [line for line in convbench(stored, "list", "runs", *out).stdout.splitlines() if id in line]
+    assert "pytest-benchmark" in row
+    report = convbench(stored, "report", id, *out, "--reports", str(tmp_path / "reports"))
+    page = Path(report.stdout.strip()).read_text()
+    assert "timed by another program" in page
+    assert "does not hold for this run" in page
+    compared = convbench(stored, "compare", "20260301", str(tmp_path / "results" / "runs" / id), "--format", "json")
+    whys = {one["why"] for one in json.loads(compared.stdout) if one["verdict"] == "uncertain"}
+    assert whys == {"measured by another program, by rules of its own"}
+    again = convbench(stored, "import", str(file), *out)
+    assert (again.returncode, again.stdout) == (2, "")
+
+
 def test_lists(measured) -> None:
     folder, _ = measured
     assert "tiny" in convbench(folder, "list", "suites").stdout
@@ -322,6 +343,9 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
         (("list", "cells"), ["name a suite"]),
         (("run", "--resume", "latest", "--aa"), ["--resume", "as it was planned"]),
         (("compare", "latest", "latest~9"), ["latest~9"]),
+        (("import", "out.txt"), ["out.txt", "'.txt'", ".json"]),
+        (("import", "nowhere.json"), ["nowhere.json", "cannot be read"]),
+        (("import", "suites/tiny.toml"), ["tiny.toml", "'.toml'"]),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_code_2(measured, arguments: tuple[str, ...], words: list[str]) -> None:
@@ -341,5 +365,5 @@ def test_a_failed_cell_gives_code_5_and_its_reason(measured, tmp_path: Path) -> 
 
 
 def test_every_command_has_help_with_an_example(measured) -> None:
-    for command in ("run", "list", "show", "compare", "export", "report", "doctor"):
+    for command in ("run", "list", "show", "compare", "export", "import", "report", "doctor"):
         assert "Example: convbench" in convbench(measured[0], command, "--help").stdout
