@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.record import Run
 
 FAILED_CELLS, BLOCKED, SLOWER, USAGE, INTERRUPTED = 5, 5, 4, 2, 130
+PUBLISHED = "published:"  # before the name of a hardware, in the place of a run
 
 app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
@@ -244,16 +245,21 @@ def show(
         sys.stdout.write(exchange.render(summary, format.value))
 
 
-@app.command(epilog="Example: convbench compare latest~1 latest")
+@app.command(epilog="Example: convbench compare latest~1 latest, or convbench compare latest published:V100")
 def compare(
     base: Annotated[str, typer.Argument(help="The run to compare with: an id, a path, latest, latest~1 or tag:WORD.")],
-    new: Annotated[str, typer.Argument(help="The run to be judged.")],
+    new: Annotated[
+        str, typer.Argument(help="The run to be judged; or published:NAME, what others published for a hardware, or for all.")
+    ],
     out: Out = Path("results"),
     format: Annotated[
         CompareFormat, typer.Option(help="table for people; md, csv and json carry every column; junit is for CI.")
     ] = CompareFormat.TABLE,
 ) -> None:
-    """Compare two runs cell by cell. Exit code 4 if any cell is slower, 0 if none."""
+    """Compare two runs cell by cell. Exit code 4 if any cell is slower, 0 if none, or if one side is published."""
+    if base.startswith(PUBLISHED) or new.startswith(PUBLISHED):
+        _compare_published(*((new, base) if base.startswith(PUBLISHED) else (base, new)), out, format)
+        return
     from harness import review, screen
     from harness.analysis.compare import Verdict
     from harness.store import exchange
@@ -306,17 +312,21 @@ def export(
 
 @app.command("import", epilog="Example: convbench import out.json")
 def import_(
-    file: Annotated[Path, typer.Argument(help="What pytest-benchmark wrote of our cells (.json).")],
+    file: Annotated[Path, typer.Argument(help="What pytest-benchmark wrote of our cells (.json), or published timings (.csv).")],
     out: Out = Path("results"),
+    name: Annotated[str | None, typer.Option(help="What a .csv is called in the store; by default as the file is.")] = None,
 ) -> None:
-    """Bring what another program measured into the store; its runs stand beside ours, and no verdict is based on them."""
-    from harness.store import pytest_json
+    """Bring what was measured elsewhere into the store; it stands beside our runs, and no verdict is based on it."""
+    match file.suffix.lower():
+        case ".csv":
+            _import_published(file, out, name)
+        case ".json":
+            from harness.store import pytest_json
 
-    readers = {".json": pytest_json.bring_in}  # by the ending of the file's name: what turns it into runs of the store
-    if file.suffix not in readers:
-        raise UserError(f"{file}: found the ending {file.suffix!r}; allowed: {', '.join(readers)}")
-    for run in readers[file.suffix](file, out):
-        typer.echo(run.id)
+            for run in pytest_json.bring_in(file, out):
+                typer.echo(run.id)
+        case other:
+            raise UserError(f"{file}: found the ending {other!r}; allowed: .json, .csv")
 
 
 @app.command(epilog="Example: convbench report latest --open")
@@ -401,6 +411,34 @@ def _folder(out: Path, run: str) -> Path:
     from harness.store import table
 
     return table.find(out, run)
+
+
+def _compare_published(run: str, published: str, out: Path, format: CompareFormat) -> None:
+    """Print a run beside what is published."""
+    from harness import review, screen
+    from harness.store import exchange
+
+    if run.startswith(PUBLISHED):
+        raise SelectionError(f"compare: found {run} and {published}; allowed: a run beside one of them")
+    if format is CompareFormat.JUNIT:
+        raise SelectionError("--format: found junit beside published:, which has no verdict; allowed: table, md, csv, json")
+    found = review.beside_published(_folder(out, run), published.removeprefix(PUBLISHED))
+    if format is not CompareFormat.TABLE:
+        sys.stdout.write(exchange.render(found, format.value))
+    elif len(found):
+        _out().print(screen.beside(found))
+    for line in screen.beside_lines(found):
+        _err().print(line, markup=False, soft_wrap=True)
+
+
+def _import_published(file: Path, out: Path, name: str | None) -> None:
+    from harness import screen
+    from harness.store import published
+
+    done = published.import_table(file, out, name)
+    for line in screen.imported(done):
+        typer.echo(line, err=True)
+    typer.echo(done.path)
 
 
 def _out() -> "Console":

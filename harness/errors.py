@@ -27,3 +27,7 @@ class RunNotFoundError(UserError):
 
 class BusyError(UserError):
     """Another run is measuring on this host, and two at once would measure each other."""
+
+
+class PublishedError(UserError):
+    """A table of published timings that cannot be read, says something that is not allowed, or lacks what is asked for."""

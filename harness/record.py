@@ -426,7 +426,29 @@ _RANKED = {
     "vs_best": Column("float64", "", "Time over that of the best; missing: not ranked."),
 }
 
-COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED}
+_PUBLISHED = {
+    "table": Column("string", "", "The table of published timings that the row is from."),
+    "hardware": Column("string", "", "What it was measured on, as the table names it."),
+    "math": Column("string", "", "The arithmetic, as the table names it: fp32, int8, fp16 mixed ..."),
+    "kind": Column("string", "", "What the figure was published for: train, inference ...; joined by commas where there are several."),
+    "published_ns": Column("float64", "ns", "Time of one call as published: published, not measured here. Of a shape that stands there several times, the median."),
+    "printed_flop_per_s": Column("float64", "FLOP/s", "The rate printed beside it; missing: none is, or one that the time contradicts, as remark says."),
+    "algorithm": Column("string", "", "The algorithm that is said to have run; empty where none is named."),
+    "source": Column("string", "", "Where it is published: repository, file, sheet and row, joined by colons; several by semicolons."),
+    "remark": Column("string", "", "What is wrong with the published row; empty where nothing is."),
+}  # fmt: skip
+
+_BESIDE = {
+    "basis": Column("string", "", "times: the batch is the same; rates: only the batch differs, and times must not be compared."),
+    "published_n": Column("int64", "", "The batch of the published shape: that of the cell, or the nearest there is."),
+    "published_rows": Column("int64", "", "Published rows of that shape and batch."),
+    "published_flop_per_s": Column("float64", "FLOP/s", "FLOP by this project's count, as in flop_nominal, over published_ns."),
+    "time_over_published": Column("float64", "", "Time per FLOP of the cell over that of the published one: published_flop_per_s over flop_per_s; with basis times the ratio of the times."),
+    "time_over_published_low": Column("float64", "", "The same with the lower end of the cell's interval; what was published has none."),
+    "time_over_published_high": Column("float64", "", "The same with the upper end of it."),
+}  # fmt: skip
+
+COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_PUBLISHED, **_BESIDE}
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
@@ -443,3 +465,12 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
+PUBLISHED_COLUMNS: tuple[str, ...] = (
+    "table", "hardware", "math", "kind", "direction", "shape", "published_ns", "printed_flop_per_s", "algorithm", "source",
+    "remark",
+)  # fmt: skip
+BESIDE_COLUMNS: tuple[str, ...] = (
+    "suite", *_AXES, "table", "hardware", "math", "kind", "basis", "published_n", "published_rows",
+    "published_ns", "median_ns", "ci_low_ns", "ci_high_ns", "published_flop_per_s", "flop_per_s",
+    "time_over_published", "time_over_published_low", "time_over_published_high", "algorithm", "source", "remark", "run_id",
+)  # fmt: skip

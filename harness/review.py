@@ -9,20 +9,22 @@ from harness import units
 from harness.analysis import compare as comparing
 from harness.analysis import networks as rolling
 from harness.analysis import noise, ranking, roofline
+from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
 from harness.analysis.compare import Side, Verdict
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
 from harness.analysis.trials import trials
-from harness.errors import RunNotFoundError
+from harness.ask.wording import hint, show
+from harness.errors import PublishedError, RunNotFoundError
 from harness.record import AA, Run, Status
 from harness.spec import Direction
-from harness.store import journal, junit, table
+from harness.store import journal, junit, published, table
 from harness.store.table import load, samples
 
 __all__ = [
-    "aa_noise", "compare", "junit_of", "load", "overview", "page", "report", "samples", "side", "spent", "summary",
-    "write_page",
+    "aa_noise", "beside_published", "compare", "junit_of", "load", "overview", "page", "report", "samples", "side", "spent",
+    "summary", "write_page",
 ]  # fmt: skip
 
 
@@ -100,6 +102,44 @@ def side(records: pd.DataFrame) -> Side:
     return Side(summarize(records, blocks), trials(blocks), journal.read_run(folder))
 
 
+def beside_published(folder: Path, wanted: str) -> pd.DataFrame:
+    """The cells of a run beside what is published for one hardware, or for `all`, with BESIDE_COLUMNS.
+
+    Of the tables of the run's own store and of the package. Hardware goes by its name or a part that no other has, in any
+    spelling of case, blanks and hyphens; `attrs["hardware"]` holds what was found. Raises PublishedError for any other.
+    """
+    known = published.load(_store_of(folder))
+    chosen = _hardware(wanted, known["hardware"].unique().tolist())
+    summary, _ = figures(folder)
+    found = publishing.beside(summary, known[known["hardware"].isin(chosen)])
+    found.attrs = {"hardware": chosen}
+    return found
+
+
+def _hardware(wanted: str, known: list[str]) -> list[str]:
+    """The names out of `known` that are meant: every one by `all`, else one."""
+    short = {_folded(name.partition(" ")[2] or name): name for name in known} | {_folded(name): name for name in known}
+    word = _folded(wanted)
+    if word == "all":
+        return known
+    if word in short:
+        return [short[word]]
+    found = [name for name in known if word and word in _folded(name)]
+    if len(found) == 1:
+        return found
+    near = ", which is part of several;" if found else hint(word, short) or ";"
+    raise PublishedError(f"published: found {show(wanted)}{near} allowed: all, {', '.join(sorted(found or known))}")
+
+
+def _folded(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
+
+
+def _store_of(folder: Path) -> Path:
+    """The store that a run folder stands in."""
+    return folder.resolve().parent.parent
+
+
 def _folder(frame: pd.DataFrame, rule: str) -> Path:
     """The folder of the one run that a frame holds. Raises RunNotFoundError, which states the rule, for none or several."""
     ids = frame["run_id"].unique()
@@ -111,7 +151,7 @@ def _folder(frame: pd.DataFrame, rule: str) -> Path:
 
 def _store(records: pd.DataFrame) -> Path:
     """The store that the run of a frame stands in."""
-    return _folder(records, "a comparison is of one run with another").resolve().parent.parent
+    return _store_of(_folder(records, "a comparison is of one run with another"))
 
 
 def networks(folder: Path) -> pd.DataFrame:
@@ -146,6 +186,7 @@ def page(folder: Path, cells: Collection[str] | None = None) -> str:
     return html.render(
         ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
         networks=rolling.by_pass(rolling.networks(ranked)),
+        beside=publishing.beside(ranked, published.load(_store_of(folder))),
     )  # fmt: skip
 
 

@@ -21,11 +21,13 @@ from harness import units
 from harness.analysis import roofline
 from harness.analysis.compare import REMEDY, Verdict
 from harness.analysis.noise import Noise
+from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
 from harness.record import Environment, Progress, Record, Status
-from harness.spec import Cell, Device, Direction, Plan, Step
+from harness.spec import Cell, ConvSpec, Device, Direction, Plan, Step
+from harness.store.published import Imported
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
 _STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
@@ -227,6 +229,50 @@ def verdicts(compared: pd.DataFrame) -> str:
     """How many cells have each verdict, in one line."""
     counts = compared["verdict"].value_counts()
     return ", ".join(f"{counts[verdict]} {verdict.replace('_', ' ')}" for verdict in Verdict if verdict in counts) or "no cells"
+
+
+def beside(found: pd.DataFrame) -> Table:
+    """A line per cell and published source: times where the batch is the same, else rates, and what the run takes over it."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("cell", overflow="fold")
+    table.add_column("published for", overflow="fold")
+    for title in ("n", "n published", "published", "this run", "time over published"):
+        table.add_column(title, justify="right")
+    table.add_column("remark", overflow="fold")
+    for row in found.itertuples():
+        if row.basis == Basis.TIMES:
+            figures = [units.duration(ns) for ns in (row.published_ns, row.median_ns)]
+        else:
+            figures = [units.flop_rate(rate) for rate in (row.published_flop_per_s, row.flop_per_s)]
+        over = units.ratio_interval(row.time_over_published, row.time_over_published_low, row.time_over_published_high)
+        table.add_row(
+            row.cell, Text(f"{row.hardware}, {row.math}"), str(ConvSpec.parse(row.shape).n), str(row.published_n), *figures,
+            over, Text(row.remark),
+        )  # fmt: skip
+    return table
+
+
+def beside_lines(found: pd.DataFrame) -> list[str]:
+    """What the lines of `beside` are and are not, in sentences."""
+    hardware = ", ".join(found.attrs["hardware"])
+    if found.empty:
+        return [f"no cell with a figure has a shape that is published for {hardware}"]
+    lines = []
+    if same := int((found["basis"] == Basis.TIMES).sum()):
+        lines.append(f"{same} at the published batch: times over times")
+    rates = found[found["basis"] == Basis.RATES]
+    for (n, published_n), group in rates.groupby([rates["shape"].map(lambda shape: ConvSpec.parse(shape).n), "published_n"]):
+        lines.append(f"{len(group)} published at n={published_n}, measured at n={n}: rates beside rates, not times")
+    return [*lines, "published, not measured here: no verdict"]
+
+
+def imported(done: Imported) -> list[str]:
+    """What an import brought in, and what it left out and why."""
+    rows, devices = (
+        f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((done.rows, "published timing"), (done.devices, "device"))
+    )
+    lines = [f"{rows} of {devices}"]
+    return lines + [f"{count} without a rate: {reason}" for reason, count in done.without_rate.items()]
 
 
 def aa_table(noise: Noise) -> Table:

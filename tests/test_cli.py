@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from harness import doctor, execute, screen
 from harness.cli import app
 from harness.doctor import Finding, Severity
-from harness.record import COMPARISON_COLUMNS
-from harness.store import journal, table
+from harness.record import BESIDE_COLUMNS, COMPARISON_COLUMNS
+from harness.spec import ConvSpec, Direction
+from harness.store import journal, published, table
 from tests import builders
 from tests.store.test_pytest_json import document
 from tests.test_execute import CEILINGS, NO_CEILINGS, SUITE
@@ -183,6 +184,106 @@ def test_without_an_aa_run_compare_says_how_to_get_one(stored: Path) -> None:
     assert said.returncode == 0
     assert said.stderr.splitlines()[-1] == "no A/A noise is known for this machine: convbench run SUITE --aa"
     assert "uncertain" in said.stdout
+
+
+# At n=1 DeepBench's inference has this convolution, at n=8 and 16 its training: forward and backward.
+LAYER = ConvSpec(
+    n=1, c=512, k=512, spatial=(7, 7), kernel=(3, 3), stride=(1, 1), dilation=(1, 1), padding=((1, 1), (1, 1))
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of a layer of DeepBench at n=1, 1 ms a call, and of one that nobody has published."""
+    folder = tmp_path_factory.mktemp("scaled")
+    path = journal.create(folder / "results", builders.run(environments=(builders.environment(),)))
+    with journal.Journal(path) as book:
+        for direction in (Direction.FPROP, Direction.WGRAD):
+            of = builders.cell(workload="layer", spec=LAYER, direction=direction)
+            book.append(builders.record([1_000_000] * 30, of=of))
+        book.append(builders.record([1_000_000] * 30, order=1))
+        book.append(builders.environment())
+    journal.finish(path, dataclasses.replace(journal.read_run(path), finished_at=builders.START))
+    table.seal(path)
+    return folder
+
+
+def test_a_run_is_compared_with_what_is_published_without_a_verdict(scaled: Path) -> None:
+    said = convbench(scaled, "compare", "latest", "published:v100")
+    assert said.returncode == 0, said.stderr
+    assert "published at n=8, measured at n=1: rates beside rates, not times" in said.stderr
+    assert said.stderr.splitlines()[-1] == "published, not measured here: no verdict"
+    assert said.stdout.count("NVIDIA V100, fp32") == said.stdout.count("NVIDIA V100, fp16 mixed") == 2
+    assert "TFLOP/s" in said.stdout
+    either = convbench(scaled, "compare", "published:V100", "latest", "--format", "json")
+    rows = json.loads(either.stdout)
+    assert [tuple(row) for row in rows] == [BESIDE_COLUMNS] * 4
+    assert {(row["direction"], row["basis"], row["published_n"]) for row in rows} == {
+        ("fprop", "rates", 8),
+        ("wgrad", "rates", 8),
+    }
+    inference = json.loads(convbench(scaled, "compare", "latest", "published:1080ti", "--format", "json").stdout)
+    (same,) = [row for row in inference if row["basis"] == "times"]
+    assert (same["direction"], same["math"], same["published_n"], same["median_ns"]) == ("fprop", "int8", 1, 1e6)
+    assert same["time_over_published"] == pytest.approx(1e6 / same["published_ns"])
+    every = json.loads(convbench(scaled, "compare", "latest", "published:all", "--format", "json").stdout)
+    assert {row["workload"] for row in every} == {"layer"}
+    assert len({row["hardware"] for row in every}) == 12
+
+
+def test_a_run_of_which_nothing_is_published_is_told_so(stored: Path) -> None:
+    said = convbench(stored, "compare", "20260301", "published:raspberry-pi-3")
+    assert (said.returncode, said.stdout) == (0, "")
+    assert said.stderr.splitlines() == ["no cell with a figure has a shape that is published for Raspberry Pi 3"]
+
+
+def test_a_report_shows_what_is_published_beside_the_run(scaled: Path) -> None:
+    said = convbench(scaled, "report")
+    assert said.returncode == 0, said.stderr
+    page = (scaled / said.stdout.strip()).read_text()
+    section = page[page.index('<section id="published"') : page.index('<section id="method"')]
+    assert "NVIDIA V100<br>fp16 mixed" in section
+    assert "Same shape, same batch: times" in section
+    assert "Same shape, another batch: rates beside rates, not times" in section
+    assert "baidu-research/DeepBench:results/train/DeepBench_NV_V100.xlsx:Results FP32" in section
+
+
+def test_an_imported_table_stands_beside_the_shipped_one(scaled: Path) -> None:
+    row = "My Chip,fp32,train,wgrad,1,512,512,7x7,3x3,1x1,1x1,0.5,9.0,,mine:1,"
+    (scaled / "Mine.csv").write_text(",".join(published.COLUMNS) + f"\n{row}\n")
+    said = convbench(scaled, "import", "Mine.csv")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines() == ["results/published/mine.csv"]
+    assert said.stderr.splitlines() == [
+        "1 published timing of 1 device", "1 without a rate: the printed rate contradicts the time",
+    ]  # fmt: skip
+    compared = convbench(scaled, "compare", "latest", "published:my-chip")
+    assert "2.00×" in compared.stdout
+    assert "the printed rate contradicts" in compared.stdout
+    (scaled / "results" / "published" / "mine.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("compare", "latest", "published:V10O"), ['"V10O"', 'did you mean "v100"?', "NVIDIA V100"]),
+        (
+            ("compare", "latest", "published:titan"),
+            ["part of several", "NVIDIA Titan X, NVIDIA Titan X Pascal, NVIDIA Titan Xp"],
+        ),
+        (("compare", "latest", "published:"), ['found ""', "allowed: all, AMD MI25"]),
+        (("compare", "published:v100", "published:t4"), ["a run beside one of them"]),
+        (("compare", "latest", "published:v100", "--format", "junit"), ["junit", "no verdict"]),
+        (("import", "table.xlsx"), ["table.xlsx", ".csv"]),
+        (("import", "absent.csv"), ["absent.csv", "cannot be read"]),
+    ],
+)
+def test_a_mistake_about_what_is_published_is_one_line_and_code_2(scaled: Path, arguments: tuple[str, ...], words: list[str]):
+    said = convbench(scaled, *arguments)
+    assert said.returncode == 2
+    assert said.stdout == ""
+    assert len(said.stderr.splitlines()) == 1
+    assert [word for word in words if word not in said.stderr] == [], said.stderr
 
 
 def test_an_aa_run_ends_with_what_equals_differ_by(measured, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness import units
-from harness.page import charts, facts, multiples, palette, tables
+from harness.page import charts, facts, multiples, palette, published, tables
 from harness.page.canvas import Drawn
 from harness.page.svg import clean, speakable
 from harness.page.verdict import FAILURE_WORDS, leads_with, verdict
@@ -29,12 +29,12 @@ MOST_STATIC_ROWS = 300  # a table of more is rendered by the script, a page at a
 
 def render(
     summary: pd.DataFrame, samples: pd.DataFrame, run: Run, *, duration_s: float | None = None, command: str = "",
-    ceilings: pd.DataFrame | None = None, networks: pd.DataFrame | None = None,
+    ceilings: pd.DataFrame | None = None, networks: pd.DataFrame | None = None, beside: pd.DataFrame | None = None,
 ) -> str:  # fmt: skip
     """The page of one run as HTML. `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked.
 
-    `ceilings` is the frame of `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, None where there
-    is none.
+    `ceilings` is the frame of `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of
+    `analysis.published.beside`; None where there is none.
     """
     view = prepare(summary)
     context = {
@@ -44,6 +44,7 @@ def render(
         "machine": _machine(run),
         **_figures(view, samples, run.seed),
         **_tables(view),
+        "elsewhere": published.elsewhere(view, beside),
         "facts": facts.of_run(run, view, duration_s, command),
         "method": facts.method(run),
         "machines": facts.machines(run, view),
@@ -87,6 +88,7 @@ def _figures(view: View, samples: pd.DataFrame, seed: int) -> dict[str, Any]:
 
 def _drawn(context: dict[str, Any]) -> list[Drawn]:
     single = [context["stability"]] if context["stability"] else []
+    single += [context["elsewhere"].chart] if context["elsewhere"] else []
     return [*context["latency"], *context["rates"], *context["memory"], *single]
 
 

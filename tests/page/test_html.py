@@ -22,7 +22,9 @@ from harness.record import SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.spec import Mode, Precision
 from tests.page import synthetic
 
-SECTIONS = ["verdict", "compare", "rates", "memory", "stability", "failures", "environment", "results", "method"]
+SECTIONS = [
+    "verdict", "compare", "rates", "memory", "stability", "failures", "environment", "results", "published", "method",
+]  # fmt: skip
 HOSTILE = [
     "</script><script>x",
     '"><img src=x onerror=alert(1)>',

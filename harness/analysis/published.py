@@ -1,0 +1,100 @@
+"""The cells of a run beside what others have published of the same convolution: times where the batch is the same, else rates.
+
+Nothing here is a verdict: what was published was not measured here, and says nothing of its own spread.
+"""
+
+import functools
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from harness import flops
+from harness.record import BESIDE_COLUMNS, COLUMNS, SUMMARY_COLUMNS, Status
+from harness.spec import ConvSpec, Direction
+
+_OF_CELL = tuple(name for name in BESIDE_COLUMNS if name in SUMMARY_COLUMNS)
+_OF_SOURCE = ("table", "hardware", "math")
+
+Row = dict[str, Any]
+
+
+class Basis(StrEnum):
+    """What may be compared: times, where the batch is the same, or rates, where only the batch differs."""
+
+    TIMES = "times"
+    RATES = "rates"
+
+
+def beside(summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell and published hardware, arithmetic and table that has its shape and direction, with BESIDE_COLUMNS.
+
+    In the order of the summary; of a cell, what is published in its own precision comes first, then by hardware. The batch is
+    the cell's own where that is published, else the nearest by factor (of two equally near the smaller); all else must be
+    equal. A shape that a table has several times counts with the median of its times. Cells without a figure are left out.
+    """
+    known: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
+    for row in published.to_dict("records"):
+        sources = known.setdefault((row["direction"], _one_image(row["shape"])), {})
+        sources.setdefault(tuple(row[name] for name in _OF_SOURCE), []).append(row)
+    figures = (summary["status"] == str(Status.OK)) & (summary["median_ns"] > 0) & (summary["direction"] != str(Direction.NONE))
+    rows = []
+    for cell in summary[figures].to_dict("records"):
+        sources = known.get((cell["direction"], _one_image(cell["shape"])), {})
+        for _, of_source in sorted(sources.items(), key=lambda item: _place(item[0], cell["precision"])):
+            rows.append(_beside(cell, _nearest(of_source, _spec(cell["shape"]).n)))
+    columns = {name: pd.Series([row[name] for row in rows], dtype=object) for name in BESIDE_COLUMNS}
+    return pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
+
+
+def _place(source: tuple[str, ...], precision: str) -> tuple[bool, str, str, str]:
+    table, hardware, arithmetic = source
+    return arithmetic != precision, hardware, arithmetic, table
+
+
+def _nearest(rows: Sequence[Row], n: int) -> list[Row]:
+    """The rows with the published batch that is nearest to n."""
+    batches = {_spec(row["shape"]).n for row in rows}
+    nearest = min(batches, key=lambda batch: (max(batch / n, n / batch), batch))
+    return [row for row in rows if _spec(row["shape"]).n == nearest]
+
+
+def _beside(cell: Row, rows: Sequence[Row]) -> Row:
+    """The row of a cell and of published rows of one shape."""
+    spec = _spec(rows[0]["shape"])
+    published_ns = statistics.median(row["published_ns"] for row in rows)
+    rate = flops.nominal(spec) / published_ns * 1e9
+    over = rate / cell["flop_per_s"]
+    return {
+        **{name: cell[name] for name in _OF_CELL},
+        **{name: rows[0][name] for name in _OF_SOURCE},
+        **{name: _joined("; ", (row[name] for row in rows)) for name in ("algorithm", "source", "remark")},
+        "kind": _joined(",", (row["kind"] for row in rows)),
+        "basis": str(Basis.TIMES if spec.n == _spec(cell["shape"]).n else Basis.RATES),
+        "published_n": spec.n,
+        "published_rows": len(rows),
+        "published_ns": published_ns,
+        "published_flop_per_s": rate,
+        "time_over_published": over,
+        "time_over_published_low": over * cell["ci_low_ns"] / cell["median_ns"],
+        "time_over_published_high": over * cell["ci_high_ns"] / cell["median_ns"],
+    }
+
+
+def _joined(by: str, texts: Iterable[str]) -> str:
+    """What any of the texts says, each once."""
+    return by.join(dict.fromkeys(filter(None, texts)))
+
+
+@functools.lru_cache(maxsize=8192)
+def _spec(shape: str) -> ConvSpec:
+    return ConvSpec.parse(shape)
+
+
+@functools.lru_cache(maxsize=8192)
+def _one_image(shape: str) -> str:
+    """The shape with a batch of one: what is the same of shapes that differ in the batch alone."""
+    return str(replace(_spec(shape), n=1))
