@@ -440,7 +440,7 @@ _PUBLISHED = {
 
 _BESIDE = {
     "basis": Column("string", "", "times: the batch is the same; rates: only the batch differs, and times must not be compared."),
-    "published_n": Column("int64", "", "The batch of the published shape: that of the cell, or the nearest there is."),
+    "published_n": Column("int64", "", "The batch of the published shape: that of the cell, or the one before it was scaled, or the nearest there is."),
     "published_rows": Column("int64", "", "Published rows of that shape and batch."),
     "published_flop_per_s": Column("float64", "FLOP/s", "FLOP by this project's count, as in flop_nominal, over published_ns."),
     "time_over_published": Column("float64", "", "Time per FLOP of the cell over that of the published one: published_flop_per_s over flop_per_s; with basis times the ratio of the times."),

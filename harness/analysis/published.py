@@ -4,6 +4,7 @@ Nothing here is a verdict: what was published was not measured here, and says no
 """
 
 import functools
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from harness.spec import ConvSpec, Direction
 
 _OF_CELL = tuple(name for name in BESIDE_COLUMNS if name in SUMMARY_COLUMNS)
 _OF_SOURCE = ("table", "hardware", "math")
+_SCALED = re.compile(r"\bn=\d+ for (\d+)")  # in the column `scaled`
 
 Row = dict[str, Any]
 
@@ -33,8 +35,9 @@ def beside(summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """One row per cell and published hardware, arithmetic and table that has its shape and direction, with BESIDE_COLUMNS.
 
     In the order of the summary; of a cell, what is published in its own precision comes first, then by hardware. The batch is
-    the cell's own where that is published, else the nearest by factor (of two equally near the smaller); all else must be
-    equal. A shape that a table has several times counts with the median of its times. Cells without a figure are left out.
+    the cell's own where that is published, else the one that its workload had before it was scaled, else the nearest by factor
+    (of two equally near the smaller); all else must be equal. A shape that a table has several times counts with the median of
+    its times. Cells without a figure are left out.
     """
     known: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
     for row in published.to_dict("records"):
@@ -45,7 +48,7 @@ def beside(summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     for cell in summary[figures].to_dict("records"):
         sources = known.get((cell["direction"], _one_image(cell["shape"])), {})
         for _, of_source in sorted(sources.items(), key=lambda item: _place(item[0], cell["precision"])):
-            rows.append(_beside(cell, _nearest(of_source, _spec(cell["shape"]).n)))
+            rows.append(_beside(cell, _of_one_batch(of_source, _spec(cell["shape"]).n, cell["scaled"])))
     columns = {name: pd.Series([row[name] for row in rows], dtype=object) for name in BESIDE_COLUMNS}
     return pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
 
@@ -55,11 +58,13 @@ def _place(source: tuple[str, ...], precision: str) -> tuple[bool, str, str, str
     return arithmetic != precision, hardware, arithmetic, table
 
 
-def _nearest(rows: Sequence[Row], n: int) -> list[Row]:
-    """The rows with the published batch that is nearest to n."""
+def _of_one_batch(rows: Sequence[Row], n: int, scaled: str) -> list[Row]:
+    """The rows with the batch n, with that before it was scaled (`n=1 for 16`), or with the nearest."""
+    stated = _SCALED.search(scaled)
+    before = int(stated[1]) if stated else n
     batches = {_spec(row["shape"]).n for row in rows}
-    nearest = min(batches, key=lambda batch: (max(batch / n, n / batch), batch))
-    return [row for row in rows if _spec(row["shape"]).n == nearest]
+    chosen = min(batches, key=lambda batch: (batch != n, batch != before, max(batch / n, n / batch), batch))
+    return [row for row in rows if _spec(row["shape"]).n == chosen]
 
 
 def _beside(cell: Row, rows: Sequence[Row]) -> Row:

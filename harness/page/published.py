@@ -174,7 +174,7 @@ def _sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _chart(view: View, rows: pd.DataFrame) -> Drawn:
     """Rates over the shapes, a column per direction, a row per backend and mode of the run and per source."""
-    ours, theirs = rows.drop_duplicates("cell"), rows.drop_duplicates(["source_key", "words", "shape"])
+    ours, theirs = rows.drop_duplicates("cell"), rows.drop_duplicates(["source_key", "words", "shape", "published_n"])
     device = ours["device"] if len(view.devices) > 1 else [""] * len(ours)
     labels = [" · ".join(filter(None, pair)) for pair in zip(ours["who"], device, strict=True)]
     ours = ours.assign(block=HERE, label=labels, value=ours["flop_per_s"])

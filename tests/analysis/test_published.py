@@ -68,6 +68,18 @@ def test_the_batch_is_the_cells_own_or_the_nearest_by_factor(batches: tuple[int,
     assert found["basis"].to_list() == ["times" if nearest == 2 else "rates"]
 
 
+@pytest.mark.parametrize(
+    ("scaled", "batches", "taken"),
+    [
+        ("n=2 for 16", (1, 4, 16), 16), ("n=2 for 16", (1, 2, 16), 2), ("n=2 for 16", (4, 32), 4),
+        ("n=8 for 32, n=2 for 8", (4, 8, 32), 32), ("c=3 for 16", (4, 16), 4),
+    ],
+)  # fmt: skip
+def test_a_scaled_cell_stands_beside_the_batch_it_had_before(scaled: str, batches: tuple[int, ...], taken: int):
+    rows = published(*({"shape": SHAPE.replace("n2", f"n{n}")} for n in batches))
+    assert beside(summary({"scaled": scaled}), rows)["published_n"].to_list() == [taken]
+
+
 def test_each_hardware_has_the_batch_that_it_has():
     rows = published({"hardware": "A"}, {"hardware": "B", "shape": SHAPE.replace("n2", "n4")})
     found = beside(summary({}), rows)
