@@ -312,7 +312,7 @@ def export(
 
 @app.command("import", epilog="Example: convbench import out.json")
 def import_(
-    file: Annotated[Path, typer.Argument(help="What pytest-benchmark wrote of our cells (.json), or published timings (.csv).")],
+    file: Annotated[Path, typer.Argument(help="What pytest-benchmark wrote of our cells (.json); published timings (.csv).")],
     out: Out = Path("results"),
     name: Annotated[str | None, typer.Option(help="What a .csv is called in the store; by default as the file is.")] = None,
 ) -> None:

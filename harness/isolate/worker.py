@@ -46,7 +46,7 @@ def _serve(channel: Channel) -> None:
     except Exception as error:
         channel.send(Refused(refusal(error)))
         return
-    from harness.measure import environment, gpu, power
+    from harness.measure import environment, footprint, gpu, power
     from harness.measure.engine import Engine
     from harness.measure.yardstick import Yardstick
 
@@ -54,10 +54,10 @@ def _serve(channel: Channel) -> None:
     here = environment.describe(setup.backend, backend.distributions)
     channel.send(Hello(here, devices))
     if setup.device.kind == "cpu":
-        beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl()}
+        beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl(), "room": footprint.Look()}
     else:
         board = gpu.Gpu(setup.device.index)
-        beside = {"gpu": board, "counters": power.GpuEnergy(board)}
+        beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, **beside)
 
     def observe(progress: Progress) -> None:

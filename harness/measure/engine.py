@@ -1,6 +1,7 @@
 """One Cell -> one Record: check the result, warm up, sample, then the passes of their own for memory and energy."""
 
 import gc
+import os
 import time
 import zlib
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 
 from harness.backends.base import Backend, Operands, Prepared
 from harness.measure import clock as clocks
-from harness.measure import memory, oracle, power
+from harness.measure import footprint, memory, oracle, power
 from harness.measure.gpu import Gpu
 from harness.measure.ledger import Ledger
 from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
@@ -43,17 +44,19 @@ class _Facts:
 class Engine:
     """Measures cells with one backend in this process. Clock, yardstick and counters come in as arguments: tests script them.
 
-    Without `gpu` no cell is looked at for throttling, without `counters` none has an energy.
+    Without `gpu` no cell is looked at for throttling, without `counters` none has an energy, without `room` each is tried
+    whatever it needs.
     """
 
     def __init__(
         self, backend: Backend, budget: Budget, seed: int, run_id: str, environment_id: str,
         clock: clocks.Clock = clocks.system, yardstick: Callable[[], int] | None = None, gpu: Gpu | None = None,
         counters: power.Counters | None = None, sleep: Callable[[float], None] = time.sleep,
+        room: Callable[[], footprint.Room] | None = None,
     ) -> None:  # fmt: skip
         self.backend, self.budget, self.seed = backend, budget, seed
         self.run_id, self.environment_id, self.clock, self.yardstick = run_id, environment_id, clock, yardstick
-        self.gpu, self.counters, self.sleep = gpu, counters, sleep
+        self.gpu, self.counters, self.sleep, self.room = gpu, counters, sleep, room
         self.clock_cost_ns = clocks.cost_ns(clock)
 
     def measure(self, step: Step, observe: Observe = lambda progress: None) -> Record:
@@ -64,9 +67,12 @@ class Engine:
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
         try:
             with ledger.spending("operands"):
-                reason = self.backend.supports(step.cell)
-            if reason:
-                facts.status, facts.reason = Status.UNSUPPORTED, reason
+                unsupported = self.backend.supports(step.cell)
+                too_large = None if unsupported else self._too_large(step.cell)
+            if unsupported:
+                facts.status, facts.reason = Status.UNSUPPORTED, unsupported
+            elif too_large:
+                facts.status, facts.reason = Status.SKIPPED, too_large
             else:
                 self._fill(facts, step.cell, tools)
         except Exception as error:  # a failed cell is data, whatever the framework threw
@@ -80,6 +86,10 @@ class Engine:
             samples=facts.samples if facts.status is Status.OK else None, memory=facts.memory, power=facts.power,
             environment_id=self.environment_id, started_at=started, spent_ns=dict(ledger.ns),
         )  # fmt: skip
+
+    def _too_large(self, cell: Cell) -> str | None:
+        """Why the cell cannot fit in memory, with the figures; asked before anything is drawn."""
+        return footprint.need(cell, len(os.sched_getaffinity(0))).lacking(self.room()) if self.room else None
 
     def _fill(self, facts: _Facts, cell: Cell, tools: Tools) -> None:
         spending = tools.ledger.spending

@@ -8,7 +8,7 @@ Source of names and bits: https://docs.nvidia.com/deploy/nvml-api/group__nvmlClo
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -194,12 +194,19 @@ class Gpu:
 
     def used_bytes(self) -> Told:
         """Memory in use on the GPU by everybody; asked before the first worker, that is what others hold."""
+        return self._ask_memory(_used)
+
+    def free_bytes(self) -> Told:
+        """Memory that nobody holds. What a framework of this process keeps for its next call is held too."""
+        return self._ask_memory(_free)
+
+    def _ask_memory(self, pick: Callable[[Any], int]) -> Told:
         version = getattr(self._nvml, "nvmlMemory_v2", None)
         # The second form leaves out what the driver keeps for itself; older drivers have the first only.
-        newer = self._ask(self._memory, "nvmlDeviceGetMemoryInfo", arguments=(version,), pick=_used) if version else None
+        newer = self._ask(self._memory, "nvmlDeviceGetMemoryInfo", arguments=(version,), pick=pick) if version else None
         if newer and newer.value is not None:
             return newer
-        return self._ask(self._memory, "nvmlDeviceGetMemoryInfo", pick=_used)
+        return self._ask(self._memory, "nvmlDeviceGetMemoryInfo", pick=pick)
 
     def process_bytes(self, pid: int | None = None) -> Told:
         """Memory that this process (or another) holds on the GPU, the CUDA context included."""
@@ -262,6 +269,10 @@ def _by_index(nvml: Any, handles: list[Any], index: int, environ: Mapping[str, s
 
 def _used(info: Any) -> int:
     return int(info.used)
+
+
+def _free(info: Any) -> int:
+    return int(info.free)
 
 
 def _string(text: Any) -> str:

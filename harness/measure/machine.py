@@ -108,6 +108,30 @@ def memory_limit(root: Path = ROOT) -> int | None:
     return min((limit for limit in limits if limit is not None and limit < _UNLIMITED_BYTES), default=None)
 
 
+def memory_left(root: Path = ROOT) -> int | None:
+    """Bytes that this process may still take before the kernel ends somebody for it; None where it is not told.
+
+    What the machine has available, or less where a control group of this process has less left: its limit without what is
+    in use, file pages that could be dropped not counted. Source: memory.current and memory.stat in
+    https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and for version 1
+    https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v1/memory.html.
+    """
+    left = [available] if (available := memory(root).get("MemAvailable")) is not None else []
+    for group in _groups("memory", root):
+        for limit_name, used_name in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            limit, used = _number(group / limit_name), _number(group / used_name)
+            if limit is not None and used is not None and limit < _UNLIMITED_BYTES:
+                left.append(max(0, limit - max(0, used - _droppable(group))))
+    return min(left, default=None)
+
+
+def _droppable(group: Path) -> int:
+    """Bytes of file pages that a control group has not touched for a while; of version 1 those below it too."""
+    told = dict(pair for line in text(group / "memory.stat").splitlines() if len(pair := line.split()) == 2)
+    found = told.get("total_inactive_file", told.get("inactive_file", "0"))
+    return int(found) if found.isdecimal() else 0
+
+
 # Memory, load, kernel -----------------------------------------------------------------------------------------------------
 
 

@@ -53,8 +53,8 @@ def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
     if isinstance(cell.spec, CopySpec):  # drawn anew, a GiB would take longer than it takes to measure
         drawn = _rounded(rng.standard_normal(_COPY_DRAWN, dtype=dtype), cell.precision)
-        return Operands(np.resize(drawn, _shapes(cell)[0]), np.zeros(0, dtype), np.zeros(0, dtype))
-    return Operands(*(_rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in _shapes(cell)))
+        return Operands(np.resize(drawn, operand_shapes(cell)[0]), np.zeros(0, dtype), np.zeros(0, dtype))
+    return Operands(*(_rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in operand_shapes(cell)))
 
 
 def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
@@ -64,7 +64,7 @@ def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     length = reduction_length(cell.spec, cell.direction)
     density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(length) * 20 / 3))
     arrays = []
-    for shape in _shapes(cell):
+    for shape in operand_shapes(cell):
         array = rng.integers(-LARGEST_INTEGER, LARGEST_INTEGER + 1, shape, dtype=np.int8).astype(np.float32)
         arrays.append(array if density == 1.0 else array * (rng.random(shape, dtype=np.float32) < density))
     return Operands(*arrays)
@@ -299,7 +299,7 @@ def _over_filters(spec: ConvSpec, array: Array, signs: Array) -> Array:
 # Arrays -------------------------------------------------------------------------------------------------------------------
 
 
-def _shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
+def operand_shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
     """Of x, w and dy, as `Operands` says."""
     if isinstance(cell.spec, GemmSpec):
         return (cell.spec.m, cell.spec.k), (cell.spec.k, cell.spec.n), (0,)

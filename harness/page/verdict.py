@@ -16,7 +16,7 @@ FAILURE_WORDS = {
     Status.TIMEOUT: "ran out of time",
     Status.NOT_RUN: "came too late to be run",
     Status.UNSUPPORTED: "unsupported",
-    Status.SKIPPED: "not installed here, or left out",
+    Status.SKIPPED: "left out, as not installed here or too large for the memory",
 }
 
 

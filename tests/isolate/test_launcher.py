@@ -95,6 +95,15 @@ def test_an_environment_comes_before_the_first_record_made_in_it_and_once(make: 
     assert len(known) == 2
 
 
+def test_a_worker_skips_what_cannot_fit_and_goes_on(make: Callable[..., Launcher]) -> None:
+    huge = replace(builders.CONV, n=2**20, spatial=(2**14, 2**14))
+    skipped, measured = records(make(), plan(cell("plain", "huge", spec=huge), cell("plain", "small")))
+    assert skipped.status is Status.SKIPPED
+    assert skipped.reason.startswith("needs up to ")
+    assert skipped.reason.endswith(" are available")
+    assert measured.status is Status.OK
+
+
 def test_an_empty_plan_starts_nobody(make: Callable[..., Launcher]) -> None:
     assert answers(make(), plan()) == []
 

@@ -11,6 +11,7 @@ import pytest
 from harness.backends.base import Operands, Results
 from harness.measure import oracle
 from harness.measure.engine import Engine
+from harness.measure.footprint import Room
 from harness.measure.gpu import State
 from harness.record import SPENT, Flag, Record, Status
 from harness.spec import Budget, Cache, Cell, Device, Direction
@@ -142,6 +143,27 @@ def test_what_the_backend_does_not_support_is_a_row_with_its_reason(backend: Bac
     assert (record.status, record.reason) == (Status.UNSUPPORTED, "it has no such arithmetic")
     assert "prepare" not in backend.events
     assert record.check is None
+
+
+def test_what_cannot_fit_is_skipped_with_the_figures_and_nothing_is_drawn(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "normal_operands", lambda *asked: pytest.fail("operands were drawn"))
+    rooms = iter([Room(2000), Room(None)])
+    engine = Engine(backend, BUDGET, 11, "run", "env", backend.clock, room=lambda: next(rooms))
+    record = engine.measure(step())
+    assert record.status is Status.SKIPPED
+    assert record.reason.startswith("needs up to 2.80 KiB of memory (operands 528 B, tensors 784 B, check 1.52 KiB); 1.95")
+    assert {"prepare", "launch"} & set(backend.events) == set()
+    assert set(record.spent_ns) <= {"operands"}
+    monkeypatch.undo()
+    assert engine.measure(step()).status is Status.OK  # nobody tells how much there is
+
+
+def test_what_is_not_supported_needs_no_memory(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "supports", lambda cell: "it has no such arithmetic")
+    record = Engine(backend, BUDGET, 11, "run", "env", backend.clock, room=lambda: Room(0)).measure(step())
+    assert record.status is Status.UNSUPPORTED
 
 
 def test_a_backend_that_fails_to_say_what_it_supports_is_a_row_too(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

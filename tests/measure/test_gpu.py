@@ -67,7 +67,7 @@ def card(number: int = 0, name: str = "Some GPU", **answers: Any) -> dict[str, A
         "nvmlDeviceGetDefaultApplicationsClock": 1980, "nvmlDeviceGetMaxClockInfo": 2100,
         "nvmlDeviceGetCurrentClocksEventReasons": 0, "nvmlDeviceGetTemperatureV": 60,
         "nvmlDeviceGetMigMode": [0, 0], "nvmlDeviceGetTotalEnergyConsumption": 5000,
-        "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=300), **answers,
+        "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=300, free=700), **answers,
     }  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_what_is_not_told_is_none_and_says_why(install: Install) -> None:
         "temperature: nvmlDeviceGetTemperature: NVMLError: Not Supported",
     )
     assert state.valid
-    for told in (found.energy_mj(), found.used_bytes(), found.process_bytes()):
+    for told in (found.energy_mj(), found.used_bytes(), found.free_bytes(), found.process_bytes()):
         assert told.value is None
         assert "Not Supported" in told.reason
 
@@ -276,11 +276,11 @@ def test_locked_clocks_are_found_where_nvml_shows_them_and_else_unknown(
 
 
 def test_memory_in_use_leaves_out_the_driver_s_where_that_is_told(install: Install) -> None:
-    versions = {("nvmlDeviceGetMemoryInfo", 2): SimpleNamespace(used=200)}
+    versions = {("nvmlDeviceGetMemoryInfo", 2): SimpleNamespace(used=200, free=600)}
     install({**card(), **versions})
-    assert opened().used_bytes().value == 200
+    assert (opened().used_bytes().value, opened().free_bytes().value) == (200, 600)
     install({**card(), ("nvmlDeviceGetMemoryInfo", 2): NVMLError("Argument Version Mismatch")})
-    assert opened().used_bytes().value == 300
+    assert (opened().used_bytes().value, opened().free_bytes().value) == (300, 700)
 
 
 def test_memory_of_a_process_is_that_of_its_id(install: Install) -> None:

@@ -18,6 +18,7 @@ def test_a_machine_that_tells_nothing_gives_nothing(tmp_path: Path) -> None:
     assert machine.online(tmp_path) == ()
     assert machine.siblings((0, 1), tmp_path) == set()
     assert machine.cpu_quota(tmp_path) is machine.memory_limit(tmp_path) is machine.load(tmp_path) is None
+    assert machine.memory_left(tmp_path) is None
     assert machine.boost(tmp_path) is machine.randomized(tmp_path) is None
     assert (machine.memory(tmp_path), machine.throttles(tmp_path)) == ({}, {})
     assert (machine.container(tmp_path), machine.virtual(tmp_path), machine.clock_source(tmp_path)) == ("", "", "")
@@ -70,6 +71,34 @@ def test_what_cannot_be_a_quota_is_none(tree: Tree) -> None:
         assert machine.cpu_quota(tree.root) is None, text
 
 
+def test_memory_left_is_the_least_that_the_machine_or_a_group_has(tree: Tree) -> None:
+    tree.memory(MemTotal=9_000, MemAvailable=5_000)
+    assert machine.memory_left(tree.root) == 5_000 * 1024
+    tree.say("proc/self/cgroup", "0::/slice/box")
+    tree.say("sys/fs/cgroup/slice/memory.max", 3_000_000)
+    assert machine.memory_left(tree.root) == 5_000 * 1024  # how much of it is used is not told
+    tree.say("sys/fs/cgroup/slice/memory.current", 2_500_000)
+    assert machine.memory_left(tree.root) == 500_000
+    tree.say("sys/fs/cgroup/slice/memory.stat", "anon 1500000\ninactive_file 900000\nactive_file 100000")
+    assert machine.memory_left(tree.root) == 1_400_000  # pages that could be dropped are no loss
+    tree.say("sys/fs/cgroup/slice/box/memory.max", 1_000_000)
+    tree.say("sys/fs/cgroup/slice/box/memory.current", 1_000_001)
+    assert machine.memory_left(tree.root) == 0
+    tree.say("sys/fs/cgroup/slice/box/memory.max", "max")
+    assert machine.memory_left(tree.root) == 1_400_000
+
+
+def test_memory_left_by_version_1_of_the_groups(tree: Tree) -> None:
+    tree.say("proc/self/cgroup", "4:memory:/box")
+    tree.say("sys/fs/cgroup/memory/memory.limit_in_bytes", 2**63 - 4096)
+    tree.say("sys/fs/cgroup/memory/memory.usage_in_bytes", 7)
+    assert machine.memory_left(tree.root) is None
+    tree.say("sys/fs/cgroup/memory/box/memory.limit_in_bytes", 5_000_000)
+    tree.say("sys/fs/cgroup/memory/box/memory.usage_in_bytes", 4_000_000)
+    tree.say("sys/fs/cgroup/memory/box/memory.stat", "inactive_file 1\ntotal_inactive_file 500000")
+    assert machine.memory_left(tree.root) == 1_500_000
+
+
 def test_counters_of_others(tree: Tree) -> None:
     tree.cpus(2)
     tree.ran(40, 500)
@@ -91,3 +120,4 @@ def test_counters_of_others(tree: Tree) -> None:
 def test_the_real_machine_is_read() -> None:
     assert set(os.sched_getaffinity(0)) <= set(machine.online())
     assert machine.memory()["MemAvailable"] <= machine.memory()["MemTotal"]
+    assert 0 < machine.memory_left() <= machine.memory()["MemTotal"]

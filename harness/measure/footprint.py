@@ -1,0 +1,133 @@
+"""How much memory a cell needs, from its sizes alone, and how much there is: what cannot fit is not tried.
+
+An upper bound of what the steps of the engine hold at once, not an estimate of what a framework takes for itself: that is
+measured (see `memory`). What runs out on a host ends a process, and not always the one that asked.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import flops, units
+from harness.measure import machine, oracle
+from harness.measure.gpu import Gpu
+from harness.spec import Cell, ConvSpec, CopySpec, Direction, Precision
+
+_DOUBLE = 8  # bytes of an element in the check
+
+
+class Room(NamedTuple):
+    """Bytes that this process may still take of the host's memory and of its GPU's; None: not told, or no GPU."""
+
+    host_bytes: int | None
+    device_bytes: int | None = None
+
+
+class Look:
+    """Asks how much room there is, now and again."""
+
+    def __init__(self, gpu: Gpu | None = None, root: Path = machine.ROOT) -> None:
+        self.gpu, self.root = gpu, root
+        self.device_bytes: int | None = None
+        self()
+
+    def __call__(self) -> Room:
+        """The room now. Of a GPU the most that was ever free since this began.
+
+        Frameworks keep what they took on a GPU for their next call, and containers do not tell what of it is this
+        process's. So what others took meanwhile is not seen; there a call fails by itself, and harms nobody.
+        """
+        free = self.gpu.free_bytes().value if self.gpu else None
+        if free is not None:
+            self.device_bytes = max(free, self.device_bytes or 0)
+        return Room(machine.memory_left(self.root), self.device_bytes)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a cell needs at the most, by what for.
+
+    `operands`: host arrays that the operands are drawn into. `tensors`: what the framework holds on the cell's device.
+    `workspace`: what a call may take beside. `check`: of the check, on the host; `copies`: of the check, on a GPU.
+    Call and check come one after the other, so the larger counts.
+    """
+
+    operands: int
+    tensors: int
+    workspace: int
+    check: int
+    copies: int
+    on_cpu: bool
+
+    @property
+    def host_bytes(self) -> int:
+        """On the host, which is the device too where the cell runs on the CPU."""
+        return self.operands + (self.tensors + max(self.workspace, self.check) if self.on_cpu else self.check)
+
+    @property
+    def device_bytes(self) -> int:
+        """On a GPU."""
+        return 0 if self.on_cpu else self.tensors + max(self.workspace, self.copies)
+
+    def lacking(self, room: Room) -> str | None:
+        """Why it does not fit, with the figures; None where it does, or where nobody tells how much there is."""
+        held = f"operands {units.size(self.operands)}, "
+        tensors = f"tensors {units.size(self.tensors)}, "
+        check = f"check {units.size(self.check)}"
+        workspace = f"workspace {units.size(self.workspace)}"
+        if room.host_bytes is not None and self.host_bytes > room.host_bytes:
+            parts = held + (tensors + max((self.check, check), (self.workspace, workspace))[1] if self.on_cpu else check)
+            return _told(self.host_bytes, "memory", parts, room.host_bytes)
+        if room.device_bytes is not None and self.device_bytes > room.device_bytes:
+            copies = f"check {units.size(self.copies)}"
+            parts = tensors + max((self.copies, copies), (self.workspace, workspace))[1]
+            return _told(self.device_bytes, "the GPU's memory", parts, room.device_bytes)
+        return None
+
+
+def _told(needed: int, what: str, parts: str, available: int) -> str:
+    return f"needs up to {units.size(needed)} of {what} ({parts}); {units.size(available)} are available"
+
+
+def need(cell: Cell, cores: int) -> Need:
+    """What a cell needs at the most on this many cores. Follows the steps of `engine` and `oracle`; change them together."""
+    x, w, dy = (math.prod(shape) for shape in oracle.operand_shapes(cell))
+    elements, size, result_bytes = x + w + dy, cell.precision.itemsize, flops.result_bytes(cell)
+    doubles = _DOUBLE * (result_bytes // size)
+    on_cpu = cell.device.kind == "cpu"
+    sets = 2 if oracle.asks_exact(cell) else 1  # the timed operands, and integers beside them
+    # The check: the result as it was fetched and in canonical order, the operands, and of the reference's working arrays
+    # the largest: activations by group and those that one tap of the filter reads, of x and of dy where both are operands.
+    check = 2 * doubles
+    if not isinstance(cell.spec, CopySpec):  # which is compared piece by piece
+        check += _DOUBLE * elements
+    if isinstance(cell.spec, ConvSpec):
+        check += 2 * _DOUBLE * (max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy)
+    return Need(
+        operands=sets * elements * (8 if cell.precision is Precision.FP64 else 4),
+        # Operands, the same once more while they change places or order, and the results of two calls.
+        tensors=2 * elements * size + 2 * result_bytes,
+        workspace=_workspace(cell, cores) if on_cpu else elements * size + result_bytes,
+        check=check,
+        copies=doubles,
+        on_cpu=on_cpu,
+    )
+
+
+def _workspace(cell: Cell, cores: int) -> int:
+    """Bytes that one call on the CPU may take beside operands and results.
+
+    Operands and results once more, in an order of the library's own (oneDNN's blocked ones), or the images unfolded (im2col):
+    one per core, as TensorFlow's gradients do it; all at once where oneDNN may have no kernel, which PyTorch unfolds whole
+    batches for. bprop and train hold the loss's own arrays too, each as large as y.
+    """
+    size = cell.precision.itemsize
+    blocked = sum(math.prod(shape) for shape in oracle.operand_shapes(cell)) * size + flops.result_bytes(cell)
+    if not isinstance(cell.spec, ConvSpec):
+        return blocked
+    spec = cell.spec
+    images = min(spec.n, cores) if cell.precision is Precision.FP32 else spec.n
+    unfolded = images * spec.c * math.prod(spec.kernel) * math.prod(spec.out_spatial) * size
+    kept = 3 * math.prod(spec.y_shape) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0
+    return max(blocked, unfolded) + kept
