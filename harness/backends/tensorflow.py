@@ -93,7 +93,8 @@ class TensorFlowBackend:
         if problem is None:
             return None
         what = "" if cell.direction is Direction.FPROP else "gradients of "
-        return f"TensorFlow has no {cell.device.kind.upper()} kernel here for {what}{' and '.join(doubtful)}: {problem}"
+        padded = " with explicit padding" if spec.ndim < 3 and _padding(spec) == "EXPLICIT" else ""
+        return f"TensorFlow has no {cell.device.kind.upper()} kernel here for {what}{' and '.join(doubtful)}{padded}: {problem}"
 
     def _try(self, cell: Cell) -> str | None:
         """The first line of TensorFlow's message where a call fails, None where it works; asked once per kind of call."""

@@ -16,7 +16,7 @@ from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared
 from harness.backends.torch import TorchBackend, TorchPrepared
-from harness.spec import Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.spec import ConvSpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 from tests.builders import cell
 
 CPU, GPU = Device("cpu"), Device("gpu", 1)
@@ -447,6 +447,25 @@ def test_a_gpu_worker_hides_none(backend: Any):
 )
 def test_what_no_build_of_a_framework_has_is_told(backend: Any, changes: dict[str, Any], reason: str | None):
     assert object.__new__(backend).supports(cell(**changes)) == reason
+
+
+@pytest.mark.parametrize(
+    ("shape", "lacks"),
+    [
+        ("n1 c4 k4 9x9 f3x3 g2", "grouped convolutions: "),
+        ("n1 c4 k4 9x9 f3x3 p1-0x1 g2", "grouped convolutions with explicit padding: "),
+        ("n1 c4 k4 9x9 f3x3 p2x2 d2x2 g2", "grouped convolutions and dilated convolutions: "),
+        ("n1 c4 k4 9x9 f3x3 p1x1 d2x2", "dilated convolutions with explicit padding: "),
+        ("n1 c4 k4 9x9x9 f3x3x3 p1-0x1x1 g2", "grouped convolutions: "),  # there x is padded beforehand
+    ],
+)
+def test_tensorflow_names_the_padding_that_its_faster_kernels_do_not_take(
+    monkeypatch: pytest.MonkeyPatch, shape: str, lacks: str
+):
+    monkeypatch.setattr(TensorFlowBackend, "_try", lambda backend, asked: "no kernel")
+    asked = cell(spec=ConvSpec.parse(shape), direction=Direction.WGRAD, layout=Layout.CHANNELS_LAST)
+    told = f"TensorFlow has no CPU kernel here for gradients of {lacks}no kernel"
+    assert object.__new__(TensorFlowBackend).supports(asked) == told
 
 
 @pytest.mark.parametrize(
