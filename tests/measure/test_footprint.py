@@ -37,7 +37,7 @@ def test_the_parts_of_a_small_convolution_by_hand() -> None:
     assert found.operands == 2 * 66 * 4
     assert found.tensors == 2 * 66 * 4 + 2 * 32 * 4
     assert found.workspace == 9 * 16 * 4
-    assert found.check == 2 * 32 * 8 + 66 * 8 + 2 * 32 * 8
+    assert found.check == 2 * 32 * 8 + 66 * 8 + 3 * 32 * 8
     assert found.host_bytes == found.operands + found.tensors + found.check
     assert found.device_bytes == 0
 
