@@ -87,7 +87,7 @@ class Need:
 
 
 def _told(needed: int, what: str, parts: str, available: int) -> str:
-    return f"needs up to {units.size(needed)} of {what} ({parts}); {units.size(available)} are available"
+    return f"needs about {units.size(needed)} of {what} ({parts}); {units.size(available)} are available"
 
 
 def need(cell: Cell, cores: int) -> Need:
@@ -97,15 +97,13 @@ def need(cell: Cell, cores: int) -> Need:
     doubles = _DOUBLE * (result_bytes // size)
     on_cpu = cell.device.kind == "cpu"
     sets = 2 if oracle.asks_exact(cell) else 1  # the timed operands, and integers beside them
-    # The check: the result as it was fetched and in canonical order, the operands, and the reference's working arrays:
-    # activations by group and those that one tap of the filter reads, of x and of dy where both are operands, and what
-    # comes of them, which has every group however few its channels.
+    # The check: the result as it was fetched and in canonical order, the operands, and three arrays of the reference, by
+    # group, by tap of the filter, and multiplied: as large as x or dy, as both where both are operands.
     check = 2 * doubles
     if not isinstance(cell.spec, CopySpec):  # which is compared piece by piece
         check += _DOUBLE * elements
     if isinstance(cell.spec, ConvSpec):
-        read = max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy
-        check += _DOUBLE * (2 * read + max(x, dy))
+        check += 3 * _DOUBLE * (max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy)
     return Need(
         operands=sets * elements * (8 if cell.precision is Precision.FP64 else 4),
         # Operands, the same once more while they change places or order, and the results of two calls.

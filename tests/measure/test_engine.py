@@ -153,7 +153,7 @@ def test_what_cannot_fit_is_skipped_with_the_figures_and_nothing_is_drawn(
     engine = Engine(backend, BUDGET, 11, "run", "env", backend.clock, room=lambda: next(rooms))
     record = engine.measure(step())
     assert record.status is Status.SKIPPED
-    assert record.reason.startswith("needs up to 3.05 KiB of memory (operands 528 B, tensors 784 B, check 1.77 KiB); 1.95")
+    assert record.reason.startswith("needs about 3.05 KiB of memory (operands 528 B, tensors 784 B, check 1.77 KiB); 1.95")
     assert {"prepare", "launch"} & set(backend.events) == set()
     assert set(record.spent_ns) <= {"operands"}
     monkeypatch.undo()

@@ -103,7 +103,7 @@ def test_what_fits_exactly_fits_and_a_byte_less_is_told_with_its_figures() -> No
     assert need.host_bytes == 7 * 2**30
     assert need.lacking(Room(7 * 2**30)) is None
     assert need.lacking(Room(7 * 2**30 - 1)) == (
-        "needs up to 7.00 GiB of memory (operands 1.00 GiB, tensors 2.00 GiB, check 4.00 GiB); 7.00 GiB are available"
+        "needs about 7.00 GiB of memory (operands 1.00 GiB, tensors 2.00 GiB, check 4.00 GiB); 7.00 GiB are available"
     )
     larger = replace(need, workspace=2**33)
     assert "(operands 1.00 GiB, tensors 2.00 GiB, workspace 8.00 GiB); 5.00 GiB are" in str(larger.lacking(Room(5 * 2**30)))
@@ -113,9 +113,9 @@ def test_a_gpu_is_asked_for_its_own_memory_and_the_host_for_its() -> None:
     need = Need(operands=2**30, tensors=2**31, workspace=2**30, check=2**32, copies=2**29, on_cpu=False)
     assert need.lacking(Room(5 * 2**30, 3 * 2**30)) is None
     assert str(need.lacking(Room(5 * 2**30, 2**30))) == (
-        "needs up to 3.00 GiB of the GPU's memory (tensors 2.00 GiB, workspace 1.00 GiB); 1.00 GiB are available"
+        "needs about 3.00 GiB of the GPU's memory (tensors 2.00 GiB, workspace 1.00 GiB); 1.00 GiB are available"
     )
-    assert str(need.lacking(Room(2**30, 2**40))).startswith("needs up to 5.00 GiB of memory (operands 1.00 GiB, ch")
+    assert str(need.lacking(Room(2**30, 2**40))).startswith("needs about 5.00 GiB of memory (operands 1.00 GiB, ch")
 
 
 def test_where_nobody_tells_nothing_is_skipped() -> None:
