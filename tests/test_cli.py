@@ -341,7 +341,7 @@ def test_what_pytest_benchmark_measured_is_imported_shown_and_barred_from_verdic
     said = convbench(stored, "import", str(file), *out)
     assert said.returncode == 0, said.stderr
     (id,) = said.stdout.splitlines()
-    assert "1.25 µs" in convbench(stored, "show", id, *out).stdout
+    assert "1.250 µs" in convbench(stored, "show", id, *out).stdout
     (row,) = [line for line in convbench(stored, "list", "runs", *out).stdout.splitlines() if id in line]
     assert "pytest-benchmark" in row
     report = convbench(stored, "report", id, *out, "--reports", str(tmp_path / "reports"))
