@@ -519,7 +519,7 @@ def calls() -> Calls:
 
 def prepared_on_gpu(kind: Any, calls: Calls, **attributes: Any) -> Any:
     one = object.__new__(kind)
-    vars(one).update({"cell": cell(device=GPU), "launch": lambda: calls.append("launch"), **attributes})
+    vars(one).update({"cell": cell(device=GPU), "on_gpu": True, "launch": lambda: calls.append("launch"), **attributes})
     return one
 
 
@@ -557,7 +557,9 @@ def test_torch_s_peak_is_that_of_one_call(calls: Calls):
 @pytest.mark.parametrize(("kind", "waited"), [("cuda", ["synchronize"]), ("cpu", [])])
 def test_torch_waits_for_the_stream_on_a_gpu_only(calls: Calls, kind: str, waited: list[str]):
     """With a fake torch.cuda."""
-    one = prepared_on_gpu(TorchPrepared, calls, torch=fake_torch(calls), device=SimpleNamespace(type=kind))
+    one = prepared_on_gpu(
+        TorchPrepared, calls, torch=fake_torch(calls), device=SimpleNamespace(type=kind), on_gpu=kind == "cuda"
+    )
     one.wait(None)
     assert calls == waited
 
