@@ -2,8 +2,10 @@ import pandas as pd
 import pytest
 
 from harness.record import (
+    BESIDE_COLUMNS,
     COLUMNS,
     COMPARISON_COLUMNS,
+    PUBLISHED_COLUMNS,
     RANK_COLUMNS,
     RECORD_COLUMNS,
     SAMPLE_COLUMNS,
@@ -20,6 +22,8 @@ FRAMES = {
     "summary": SUMMARY_COLUMNS,
     "comparison": COMPARISON_COLUMNS,
     "ranking": RANK_COLUMNS,
+    "published": PUBLISHED_COLUMNS,
+    "beside": BESIDE_COLUMNS,
 }
 UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte", "_mhz": "MHz", "_c": "degC"}
 
