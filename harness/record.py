@@ -21,6 +21,9 @@ OTHERS_METHOD = 0
 # differs between equals is the noise of the machine.
 AA = "aa"
 
+# The tag of a run that counts as a night: what is run by hand in between is no evidence of its own.
+NIGHTLY = "nightly"
+
 # A block is contended where its threads stood runnable but not running for more than this share of its wall time, while
 # threads of other processes ran for more than it. The first alone says nothing: frameworks wait for themselves.
 CONTENDED_SHARE = 0.01
@@ -279,6 +282,25 @@ class Run:
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 
 
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What a person says of a case that the gate holds: known, and from this run on the new level.
+
+    `case` is the id of a cell, or EVERY_CASE: the machine itself has changed. `machine_id` None stands for every machine,
+    `from_run` is the id of the first run of the new baseline, or any text that sorts like one.
+    """
+
+    case: str
+    machine_id: str | None
+    from_run: str
+    reason: str
+    by: str
+    at: datetime
+
+
+EVERY_CASE = "*"
+
+
 class Column(NamedTuple):
     """How a column of a frame reads: its dtype, its unit ("" where it has none), and one line on its meaning."""
 
@@ -448,7 +470,29 @@ _BESIDE = {
     "time_over_published_high": Column("float64", "", "The same with the upper end of it."),
 }  # fmt: skip
 
-COLUMNS: dict[str, Column] = {**_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_PUBLISHED, **_BESIDE}
+_NIGHTLY = {
+    "reference_ns": Column("float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."),
+}
+
+_CASES = {
+    "state": Column("string", "", "What the gate says of the case tonight; docs/gate.md explains each."),
+    "night_ns": Column("float64", "ns", "Tonight's figure of the case, by the estimator named; missing: it has none that can be judged."),
+    "baseline_ns": Column("float64", "ns", "Median of the nights that it is held against; missing: fewer than 10."),
+    "change": Column("float64", "", "night_ns over baseline_ns, less 1: 0.08 is 8 % slower."),
+    "z": Column("float64", "", "The change in scales of the baseline."),
+    "threshold": Column("float64", "", "The change that this case must exceed to be suspect, all conditions together."),
+    "nights": Column("int64", "", "Nights in the baseline."),
+    "since": Column("string", "", "The first run of what the state speaks of; empty where nothing has changed."),
+    "dated": Column("string", "", "The run before which the change point lies, by the last 90 nights; empty: none is found, or it is too young."),
+    "cause": Column("string", "", "Which versions differ between the runs before and after the change; empty: none that are recorded."),
+    "drift": Column("float64", "", "Slow drift over the last 60 nights by the Theil-Sen slope; missing: too few nights."),
+    "smallest_effect": Column("float64", "", "The slowdown that the gate finds by the second night in 95 of 100 cases; missing: no baseline."),
+    "note": Column("string", "", "What else there is to say: why it has no figure, what was acknowledged and why."),
+}  # fmt: skip
+
+COLUMNS: dict[str, Column] = {
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+}  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
@@ -473,4 +517,13 @@ BESIDE_COLUMNS: tuple[str, ...] = (
     "suite", *_AXES, "table", "hardware", "math", "kind", "basis", "published_n", "published_rows",
     "published_ns", "median_ns", "ci_low_ns", "ci_high_ns", "published_flop_per_s", "flop_per_s",
     "time_over_published", "time_over_published_low", "time_over_published_high", "algorithm", "source", "remark", "run_id",
+)  # fmt: skip
+# One row per cell of one night: what is kept of a run for its history, small enough to read a year of them.
+NIGHT_COLUMNS: tuple[str, ...] = (
+    "run_id", "cell", "workload", "direction", "backend", "mode", "device", "threads", "status", "reason", "barred_by",
+    "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
+)  # fmt: skip
+CASE_COLUMNS: tuple[str, ...] = (
+    "cell", "machine_id", "workload", "direction", "backend", "mode", "device", "threads", "status", "state", "estimator",
+    *(name for name in _CASES if name != "note"), "note",
 )  # fmt: skip

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from harness.record import (
     BESIDE_COLUMNS,
+    CASE_COLUMNS,
     COLUMNS,
     COMPARISON_COLUMNS,
+    NIGHT_COLUMNS,
     PUBLISHED_COLUMNS,
     RANK_COLUMNS,
     RECORD_COLUMNS,
