@@ -520,8 +520,8 @@ BESIDE_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 # One row per cell of one night: what is kept of a run for its history, small enough to read a year of them.
 NIGHT_COLUMNS: tuple[str, ...] = (
-    "run_id", "cell", "workload", "direction", "backend", "mode", "device", "threads", "status", "reason", "barred_by",
-    "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
+    "run_id", "cell", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "reason",
+    "barred_by", "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
 )  # fmt: skip
 CASE_COLUMNS: tuple[str, ...] = (
     "cell", "machine_id", "workload", "direction", "backend", "mode", "device", "threads", "status", "state", "estimator",

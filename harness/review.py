@@ -8,6 +8,7 @@ import pandas as pd
 from harness import units
 from harness.analysis import compare as comparing
 from harness.analysis import networks as rolling
+from harness.analysis import history as past
 from harness.analysis import noise, ranking, roofline
 from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
@@ -19,12 +20,12 @@ from harness.ask.wording import hint, show
 from harness.errors import PublishedError, RunNotFoundError
 from harness.record import AA, Run, Status
 from harness.spec import Direction
-from harness.store import journal, junit, published, table
+from harness.store import journal, junit, nights, published, table
 from harness.store.table import load, samples
 
 __all__ = [
-    "aa_noise", "beside_published", "compare", "junit_of", "load", "overview", "page", "report", "samples", "side", "spent",
-    "summary", "write_page",
+    "aa_noise", "beside_published", "compare", "history", "junit_of", "load", "night", "overview", "page", "report", "samples",
+    "side", "spent", "summary", "write_page",
 ]  # fmt: skip
 
 
@@ -175,6 +176,16 @@ def overview(out: str | Path = "results") -> list[tuple[Run, int, int]]:
         every, not_ok, failures = (int(of_run.get(run.id, 0)) for of_run in cells)
         found.append((run, every - not_ok, failures))
     return found
+
+
+def history(store: str | Path, suite: str) -> past.History:
+    """The nights of a suite, oldest first: the runs tagged nightly. Tables that are missing or out of date are made and kept."""
+    return past.History(*nights.load(store, suite, night, past.FIGURES))
+
+
+def night(folder: Path) -> pd.DataFrame:
+    """What is kept of one run for its history, with NIGHT_COLUMNS."""
+    return past.night(summarize(load(folder), samples(folder)))
 
 
 def page(folder: Path, cells: Collection[str] | None = None) -> str:

@@ -17,6 +17,7 @@ from harness.record import (
 
 FRAMES = (
     *RECORD_COLUMNS, *SAMPLE_COLUMNS, *SUMMARY_COLUMNS, *RANK_COLUMNS, *COMPARISON_COLUMNS, *PUBLISHED_COLUMNS, *BESIDE_COLUMNS,
+    *NIGHT_COLUMNS, *CASE_COLUMNS,
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 

@@ -4,14 +4,25 @@ Pure: a History and what people have acknowledged in, a Judgement out. Nothing i
 follows from the stored runs and the acknowledgements, replayed from the first night on.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
-from harness.analysis.history import History
-from harness.record import Acknowledgement
+from harness import units
+from harness.analysis import changes
+from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, difference, grids
+from harness.analysis.replay import CORRECTED, RAW, Replay, Rules, replay
+from harness.analysis.trials import Estimator
+from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, Acknowledgement, Run, Status
+from harness.spec import Direction
+
+COMPLETE = 0.9  # a run with figures of fewer of its cells is no night
+# Each of two nights must be over the threshold, together in 95 of 100 cases: each in the root of 0.95, a normal quantile.
+SURE_TWICE = 1.9551
 
 
 class Level(StrEnum):
@@ -124,28 +135,6 @@ class Judgement:
         return self.level.code
 
 
-@dataclass(frozen=True)
-class Rules:
-    """The figures of the gate; docs/gate.md says where each comes from."""
-
-    window: int = 30  # good nights in a baseline
-    enough: int = 10  # fewer are no baseline
-    z: float = 4.0
-    floor: float = 0.03
-    aa_noises: float = 3.0
-    scale_floor: float = 0.005
-    cpu_ns: float = 20_000.0
-    gpu_ns: float = 1_000.0
-    apart_s: float = 3600.0  # a rerun in the same hour is no independent evidence
-    event_cells: int = 5
-    event_share: float = 0.2
-    event_backends: int = 2
-    calm: int = 2  # nights under the threshold resolve
-    family: int = 200  # above so many cells the false discovery rate is held
-    fdr: float = 0.05
-    complete: float = 0.9  # a run with fewer of its cells is no night
-
-
 def judge(
     history: History,
     acknowledgements: Sequence[Acknowledgement] = (),
@@ -157,4 +146,351 @@ def judge(
 
     The same history cut off at an earlier run gives the judgement of that night. Raises ValueError for a history without runs.
     """
-    raise NotImplementedError
+    if not history.runs:
+        raise ValueError("a history without runs")
+    rules = rules or Rules()
+    machines = [_Machine(history, grid, acknowledgements, rules) for grid in grids(history)]
+    run = history.runs[-1]
+    blocking = (*invalid, *_incomplete(run, machines))
+    cases = _joined([machine.cases for machine in machines])
+    reasons = [*((Level.INVALID, why) for why in blocking), *_reasons(cases, machines)]
+    reasons.sort(key=lambda reason: list(Level).index(reason[0]))
+    level = reasons[0][0] if reasons else Level.QUIET
+    return Judgement(
+        run_id=run.id,
+        level=level,
+        sentence=_sentence(level, [why for of, why in reasons if of is level], cases),
+        reasons=tuple(why for _, why in reasons),
+        cases=cases,
+        events=tuple(event for machine in machines for event in machine.events),
+        invalid=blocking,
+        machines=tuple(machine.own_record for machine in machines),
+    )
+
+
+def _incomplete(run: Run, machines: Sequence["_Machine"]) -> list[str]:
+    """Why a run is no night: nothing, or too little of what the suite holds, was measured."""
+    told = [machine for machine in machines if machine.reports]
+    if not told:
+        return ["nothing was measured"]
+    expected = sum(int(machine.expected.sum()) for machine in told)
+    measured = sum(int((machine.expected & machine.measured).sum()) for machine in told)
+    if measured < COMPLETE * expected:
+        return [f"only {measured} of {expected} cells were measured"]
+    return [] if expected or run.finished_at else ["the run was cut off"]
+
+
+class _Machine:
+    """What tonight's figures of one machine say."""
+
+    def __init__(self, history: History, grid: Grid, acknowledgements: Sequence[Acknowledgement], rules: Rules) -> None:
+        self.history, self.grid = history, grid
+        self.acks, self.notes = _acknowledged(grid, acknowledgements)
+        self.replay = replay(grid, self.acks, rules)
+        self.last = len(grid.runs) - 1
+        self.reports = bool((grid.status[:, -1] != ABSENT).any())
+        not_run = STATUSES.index(Status.NOT_RUN)
+        told = (grid.status != ABSENT) & (grid.status != not_run)
+        ok = grid.status == STATUSES.index(Status.OK)
+        bad = np.isin(grid.status, [code for code, status in enumerate(STATUSES) if status.failed and code != not_run])
+        same = np.array([run.suite_sha256 == grid.runs[-1].suite_sha256 for run in grid.runs])
+        lately = same & (np.arange(len(same)) >= self.last - rules.window) & (np.arange(len(same)) < self.last)
+        self.measured = told[:, -1]
+        # What a person has acknowledged since it was last there is not waited for any more.
+        let_go = self._last_acknowledged() > _last(ok)
+        self.expected = (ok[:, lately].any(axis=1) & ~let_go) | (ok[:, -1] & same[-1])
+        before = _last(told[:, :-1])
+        rows = np.arange(len(before))
+        was_bad, was_ok = (np.where(before == ABSENT, False, matrix[rows, before]) for matrix in (bad, ok))
+        self.failing = bad[:, -1] & (was_bad | let_go)
+        self.failed = bad[:, -1] & ~self.failing
+        self.lost = ~let_go & ((self.expected & ~told[:, -1]) | (told[:, -1] & ~ok[:, -1] & ~bad[:, -1] & was_ok))
+        self.lost &= ~grid.is_twin
+        self.gone = ~ok[:, -1] & ~bad[:, -1] & ~self.lost
+        self.known = ok[:, -1] | bad[:, -1] | self.lost | (self.replay.sign > 0) | (self.gone & was_ok & (before == self.last - 1))
+        self.events = [
+            MachineEvent(grid.machine_id, grid.runs[-1].id, why) for night, why in self.replay.events.items() if night == self.last
+        ]
+        self.states = self._states()
+        self.cases = self._cases()
+
+    def _last_acknowledged(self) -> np.ndarray:
+        """The last night from which on each case is acknowledged."""
+        found = np.full(len(self.grid.raw), ABSENT)
+        for night in sorted(self.acks):
+            found[self.acks[night]] = night
+        return found
+
+    def _states(self) -> np.ndarray:
+        """The State of each case, as text; the first that applies."""
+        found, grid = self.replay, self.grid
+        judged = found.judged[:, -1]
+        waiting = ~judged & (found.pending > 0) & (found.suspect.max(axis=1, initial=0) > 0)
+        event = np.full(len(judged), bool(self.events)) & ~np.isnan(grid.raw[:, -1])
+        choices: list[tuple[np.ndarray, State]] = [
+            (found.confirmed[:, -1] > 0, State.CONFIRMED),
+            (found.sign > 0, State.OPEN),
+            (self.failed, State.FAILED),
+            (self.failing, State.FAILING),
+            (self.lost, State.LOST),
+            (self.gone, State.GONE),
+            (event, State.MACHINE_EVENT),
+            ((found.suspect[:, -1] > 0) | waiting, State.SUSPECT),
+            (found.resolved > 0, State.RESOLVED),
+            (found.sign < 0, State.IMPROVED),
+            (found.suspect[:, -1] < 0, State.IMPROVING),
+            (found.acknowledged, State.ACKNOWLEDGED),
+            (grid.barred[:, -1] | np.isnan(grid.raw[:, -1]), State.BARRED),
+            (~judged, State.INSUFFICIENT_HISTORY),
+        ]
+        return np.select([which for which, _ in choices], [str(state) for _, state in choices], str(State.STEADY))
+
+    def _cases(self) -> pd.DataFrame:
+        """One row per case with CASE_COLUMNS."""
+        found, grid, rows = self.replay, self.grid, np.flatnonzero(self.known & ~self.grid.is_twin)
+        scale_ns = self._unit_ns()
+        since = np.where(found.sign != 0, found.since, np.where(found.pending != 0, found.pending_since, ABSENT))
+        dated = self._dated(np.flatnonzero((since != ABSENT) & self.known & ~grid.is_twin), since)
+        drift = self._drift(rows)
+        ids = np.array([*(run.id for run in grid.runs), ""], dtype=object)
+        columns = {
+            **{name: grid.axes[name].to_numpy() for name in AXES},
+            "machine_id": grid.machine_id,
+            "status": np.array([*map(str, STATUSES), ""], dtype=object)[grid.status[:, -1]],
+            "state": self.states,
+            "estimator": np.where(found.estimator == CORRECTED, str(Estimator.CORRECTED_MEDIAN), str(Estimator.MEDIAN)),
+            "night_ns": found.value * scale_ns,
+            "baseline_ns": np.where(found.nights >= 1, found.median * scale_ns, np.nan),
+            "change": found.change,
+            "z": found.z,
+            "threshold": found.threshold,
+            "nights": found.nights,
+            "since": ids[since],
+            "dated": ids[dated],
+            "cause": "",
+            "drift": drift,
+            "smallest_effect": found.threshold + SURE_TWICE * found.scale,
+            "note": np.array([self.notes.get(case, "") for case in range(len(since))], dtype=object),
+        }
+        frame = pd.DataFrame(columns, index=range(len(since)))
+        unknown = ~found.judged[:, -1]
+        frame.loc[unknown, ["change", "z"]] = np.nan
+        frame.loc[found.nights < 1, ["baseline_ns", "threshold", "smallest_effect"]] = np.nan
+        for case in rows:
+            if since[case] != ABSENT:
+                frame.at[case, "cause"] = self._cause(case, dated[case] if dated[case] != ABSENT else since[case])
+            if not frame.at[case, "note"]:
+                frame.at[case, "note"] = self._reason(case)
+        return frame.loc[rows, list(CASE_COLUMNS)]
+
+    def _unit_ns(self) -> np.ndarray:
+        """What one of the unit of each case's estimator is in ns: 1, or its yardstick's time on the night in the middle."""
+        grid = self.grid
+        if not grid.references.size:
+            return np.ones(len(grid.raw))
+        usual = np.array([np.median(row[~np.isnan(row)]) if (~np.isnan(row)).any() else np.nan for row in grid.references])
+        return np.where(self.replay.estimator == CORRECTED, usual[grid.yardstick[:, -1]], 1.0)
+
+    def _series(self, rows: np.ndarray, nights: int) -> np.ndarray:
+        """The last figures of some cases by their estimator, [rows, nights]; NaN where they do not count for the level in force."""
+        grid, found = self.grid, self.replay
+        first = max(0, len(grid.runs) - nights)
+        at = np.arange(first, len(grid.runs))
+        values = np.where((found.estimator[rows] == CORRECTED)[:, None], grid.ratio[rows][:, at], grid.raw[rows][:, at])
+        other = (at[None] < found.level[rows, None]) | np.isin(at, list(found.events))[None]
+        return np.where(other, np.nan, values)
+
+    def _dated(self, rows: np.ndarray, since: np.ndarray) -> np.ndarray:
+        """The night of the change point in the direction of the change, of several the one nearest to the first bad night."""
+        found = np.full(len(since), ABSENT)
+        first = max(0, len(self.grid.runs) - changes.NIGHTS)
+        direction = np.where(self.replay.sign != 0, self.replay.sign, self.replay.pending)
+        for part in np.array_split(rows, max(1, len(rows) // 200)):
+            if not len(part):
+                continue
+            series = self._series(part, changes.NIGHTS)
+            for case, values, points in zip(part, series, changes.change_points(series), strict=True):
+                same = [point for point in points if changes.step(values, points, point) * direction[case] > 0]
+                if same:
+                    found[case] = first + min(same, key=lambda point: abs(first + point - since[case]))
+        return found
+
+    def _drift(self, rows: np.ndarray) -> np.ndarray:
+        """Drift of the cases that are steady and drift for sure; NaN elsewhere."""
+        found = np.full(len(self.states), np.nan)
+        steady = rows[self.states[rows] == State.STEADY]
+        crept, sure = changes.drift(self._series(steady, changes.DRIFT_NIGHTS))
+        found[steady] = np.where(sure, crept, np.nan)
+        return found
+
+    def _cause(self, case: int, night: int) -> str:
+        """Which versions differ between that night's figure and the last one before it."""
+        known = np.flatnonzero(~np.isnan(self.grid.raw[case, :night]))
+        known = known[~np.isin(known, list(self.replay.events))]
+        return difference(self._with(case, int(known[-1])), self._with(case, night)) if len(known) else ""
+
+    def _with(self, case: int, night: int) -> tuple[Run, str]:
+        return self.grid.runs[night], str(self.history.cells["environment_id"].iloc[self.grid.row[case, night]])
+
+    def _reason(self, case: int) -> str:
+        """Why the case has no figure tonight; empty where it has one."""
+        row = self.grid.row[case, -1]
+        if row == ABSENT:
+            return "not measured"
+        told = self.history.cells.iloc[row]
+        return str(told["reason"]) or (f"flagged {told['barred_by']}" if told["barred_by"] else "")
+
+    @property
+    def own_record(self) -> OwnRecord:
+        """What the gate has seen of this machine so far."""
+        found, grid = self.replay, self.grid
+        pairs = np.flatnonzero(grid.twin != ABSENT)
+        one, other = pairs, grid.twin[pairs]
+        judged = found.judged[one] & found.judged[other]
+
+        def alone(matrix: np.ndarray) -> int:
+            return int((judged & (matrix[one] != matrix[other])).sum())
+
+        known = ~np.isnan(found.threshold) & (found.nights >= 1) & ~grid.is_twin
+        effects = (found.threshold + SURE_TWICE * found.scale)[known & found.judged[:, -1]]
+        quieter = RAW if not found.aa_noise[CORRECTED] < found.aa_noise[RAW] else CORRECTED
+        noise = found.aa_noise[quieter]
+        return OwnRecord(
+            machine_id=grid.machine_id,
+            nights=len(grid.runs),
+            events=len(found.events),
+            cases=int((self.known & ~grid.is_twin).sum()),
+            judged=int((found.judged[:, -1] & ~grid.is_twin).sum()),
+            aa_nights=2 * int(judged.sum()),
+            aa_suspects=alone(found.suspect),
+            aa_confirmed=alone(found.confirmed),
+            aa_noise=None if np.isnan(noise) else float(noise),
+            smallest_effect=float(np.median(effects)) if len(effects) else None,
+        )
+
+
+def _last(matrix: np.ndarray) -> np.ndarray:
+    """The last column that is true in each row, ABSENT where none is."""
+    if not matrix.shape[1]:
+        return np.full(len(matrix), ABSENT)
+    return np.where(matrix.any(axis=1), matrix.shape[1] - 1 - matrix[:, ::-1].argmax(axis=1), ABSENT)
+
+
+def _acknowledged(grid: Grid, said: Sequence[Acknowledgement]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+    """By night, the cases that are acknowledged from it on, and by case what was said last. A twin goes with its equal."""
+    ids = [run.id for run in grid.runs]
+    place = {cell: case for case, cell in enumerate(grid.axes["cell"])}
+    nights: dict[int, np.ndarray] = {}
+    notes: dict[int, str] = {}
+    for each in said:
+        night = int(np.searchsorted(np.array(ids), each.from_run))
+        if each.machine_id not in (None, grid.machine_id) or night == len(ids):
+            continue
+        rows = list(place.values()) if each.case == EVERY_CASE else [place[each.case]] if each.case in place else []
+        rows += [int(grid.twin[row]) for row in rows if grid.twin[row] != ABSENT]
+        nights.setdefault(night, np.zeros(len(place), dtype=bool))[rows] = True
+        notes |= dict.fromkeys(rows, f"acknowledged by {each.by}: {each.reason}")
+    return nights, notes
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The cases of all machines with the dtypes of the schema: by state, then the largest change first."""
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CASE_COLUMNS))
+    frame = frame.astype({name: COLUMNS[name].dtype for name in CASE_COLUMNS})
+    turn = frame["state"].map({str(state): number for number, state in enumerate(State)}).astype("float64")
+    keys = frame.assign(turn=turn, size=-frame["change"].abs()).sort_values(["turn", "size", "cell", "machine_id"], kind="stable")
+    return frame.loc[keys.index].reset_index(drop=True)
+
+
+# Words --------------------------------------------------------------------------------------------------------------------
+
+
+def name(row: "pd.Series[object]") -> str:
+    """A case as people call it: `conv3x3 backward filter, torch eager on cpu`."""
+    return f"{row['workload']} {Direction(row['direction']).words}, {row['backend']} {row['mode']} on {row['device']}"
+
+
+def _reasons(cases: pd.DataFrame, machines: Sequence[_Machine]) -> list[tuple[Level, str]]:
+    """What bears on the level, each with the level that it makes."""
+    by_state = {State(state): frame for state, frame in cases.groupby("state", sort=False)}
+    found: list[tuple[Level, str]] = []
+    for state, level in (
+        (State.CONFIRMED, Level.REGRESSION), (State.OPEN, Level.REGRESSION), (State.SUSPECT, Level.SUSPECT),
+        (State.IMPROVED, Level.IMPROVED),
+    ):  # fmt: skip
+        found += [(level, _changed(state, row)) for _, row in by_state.get(state, cases[:0]).iterrows()]
+    for machine in machines:
+        found += machine_reasons(machine)
+    for state in (State.RESOLVED, State.IMPROVING):
+        found += [(Level.QUIET, _changed(state, row)) for _, row in by_state.get(state, cases[:0]).iterrows()]
+    drifting = cases[cases["drift"].abs() > changes.LEAST]
+    found += [
+        (Level.QUIET, f"{name(row)} drifts: {_percent(row['drift'])} over the last {changes.DRIFT_NIGHTS} nights")
+        for _, row in drifting.iterrows()
+    ]
+    short = by_state.get(State.INSUFFICIENT_HISTORY, cases[:0])
+    if len(short):
+        found.append((Level.QUIET, f"{_count(len(short), 'case')} with too few nights to be judged"))
+    return found
+
+
+def machine_reasons(machine: _Machine) -> list[tuple[Level, str]]:
+    """What a machine adds: events, failures, cells lost, or no figures at all."""
+    grid, found = machine.grid, []
+    if not machine.reports:
+        found.append((Level.PARTIAL, f"machine {grid.machine_id} did not report"))
+    else:
+        for which, words in ((machine.failed, "failed that did not before"), (machine.lost, "lost")):
+            cells = grid.axes["cell"].to_numpy()[which & ~grid.is_twin]
+            if len(cells):
+                statuses = Counter(str(STATUSES[code]) if code != ABSENT else "absent" for code in grid.status[which & ~grid.is_twin, -1])
+                told = ", ".join(f"{count} {status}" for status, count in statuses.items())
+                found.append((Level.PARTIAL, f"{_count(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
+    found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]
+    ok = grid.status[:, -1] == STATUSES.index(Status.OK)
+    barred = int((ok & grid.barred[:, -1]).sum())
+    if 2 * barred > int(ok.sum()):
+        found.append((Level.SUSPECT, f"inconclusive: a flag bars the verdict on {barred} of {int(ok.sum())} cells"))
+    return found
+
+
+def _changed(state: State, row: "pd.Series[object]") -> str:
+    """A case that has changed, in one line."""
+    where = row["dated"] or row["since"]
+    cause = f", with {row['cause']}" if row["cause"] else ""
+    if state is State.RESOLVED:
+        return f"{name(row)} is back under its threshold"
+    if pd.isna(row["change"]):
+        return f"{name(row)} is {state}, since {where}{cause}; it has no figure tonight"
+    faster = row["change"] < 0
+    size = f"{_percent(abs(row['change']))} {'faster' if faster else 'slower'}"
+    times = f"{units.duration(row['baseline_ns'])} -> {units.duration(row['night_ns'])}"
+    return f"{name(row)} is {size} ({times}) since {where}{cause}"
+
+
+def _sentence(level: Level, reasons: Sequence[str], cases: pd.DataFrame) -> str:
+    """The night in one line."""
+    more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    if level is Level.SUSPECT:
+        more += ". The next night confirms it or not"
+    if level is not Level.QUIET:
+        words = {Level.MACHINE_EVENT: "The machine moved"}.get(level, str(level).capitalize())
+        return f"{words}: {reasons[0]}{more}."
+    judged = int(cases["change"].notna().sum())
+    short = int((cases["state"] == str(State.INSUFFICIENT_HISTORY)).sum())
+    told = f"Quiet: {_count(judged, 'case')} as before"
+    return f"{told}; {short} with too few nights to be judged." if short else f"{told}."
+
+
+def _percent(share: object) -> str:
+    return units.percent(float(share))  # type: ignore[arg-type]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _first(cells: Iterable[str], shown: int = 3) -> str:
+    """The first few of them, and how many there are beside."""
+    listed = list(cells)
+    return ", ".join(listed[:shown]) + (f" and {len(listed) - shown} more" if len(listed) > shown else "")

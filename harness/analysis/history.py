@@ -1,24 +1,43 @@
 """What is kept of a night for the nights to come, and many nights side by side.
 
-Frame to frame: where the frames of a store come from is `store.nights`' business, what is said of them `gate`'s.
+Frame to frame and to matrices of cases by nights. Where the frames of a store come from is `store.nights`' business, what is
+said of them `gate`'s.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from harness.record import NIGHT_COLUMNS, Run
+from harness.analysis import roofline
+from harness.record import AA, NIGHT_COLUMNS, Environment, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
 FIGURES = 1
+
+STATUSES = tuple(Status)
+ABSENT = -1  # where a matrix of codes has no row
+
+_NUMBERS = ("threads", "median_ns", "yardstick_ratio", "reference_ns")
+AXES = ("cell", "workload", "direction", "backend", "mode", "device", "threads")
+
+
+def night(summary: pd.DataFrame) -> pd.DataFrame:
+    """What is kept of one run for its history, from its summary: one row per cell with NIGHT_COLUMNS.
+
+    Ceilings that were measured beside convolutions are left out: they are there for the shares.
+    """
+    frame = roofline.asked_for(summary)
+    frame = frame.assign(reference_ns=frame["corrected_ns"] / frame["yardstick_ratio"])
+    return frame[list(NIGHT_COLUMNS)].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
 class History:
     """Nights side by side, oldest first: `runs` as run.json has them, with their environments; no run twice.
 
-    `cells` has one row per run and cell with NIGHT_COLUMNS; its text columns are categoricals. A run without a row is a night
+    `cells` has one row per run and cell with NIGHT_COLUMNS; its text may be categorical. A run without a row is a night
     on which nothing was measured.
     """
 
@@ -34,22 +53,229 @@ class History:
         return History(kept, self.cells[self.cells["run_id"].isin([run.id for run in kept])])
 
 
-def night(summary: pd.DataFrame) -> pd.DataFrame:
-    """What is kept of one run for its history, from its summary: one row per cell with NIGHT_COLUMNS."""
-    frame = summary.assign(reference_ns=summary["corrected_ns"] / summary["yardstick_ratio"])
-    return frame[list(NIGHT_COLUMNS)].reset_index(drop=True)
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The nights of one machine as matrices of C cases by N nights, oldest first.
 
+    `raw` is the time of a call in ns, `ratio` the same in yardsticks; both are NaN where the status is not ok or a flag bars
+    a verdict, `ratio` also where no yardstick was timed. `status` is a place in STATUSES, ABSENT where there is no row;
+    `barred` says that a flag bars a verdict. `segment` numbers the versions a figure was measured with, `identity` the method
+    and the shape, `yardstick` what the ratio refers to: figures of different identity must not be compared, nor ratios to
+    different yardsticks. `row` is the place in the frame that all this is from.
 
-def nights(history: History) -> pd.DataFrame:
-    """One row per cell and run, for figures and tables: NIGHT_COLUMNS and `started_at`, `night_ns`, `corrected`, `segment`.
-
-    `night_ns` is what the gate judges: the median of the trials' figures, corrected by the yardstick where `corrected` says
-    so, and missing where the status is not ok or a flag bars a verdict. `segment` names the versions: it changes where
-    framework, driver or kernel do.
+    `twin` holds for each case the place of its equal, measured under another name in the same run, ABSENT where there is none;
+    `is_twin` marks those others. `references` has the time of each yardstick, by its number in `yardstick`, on each night, in
+    ns; NaN where it was not timed.
     """
-    raise NotImplementedError
+
+    machine_id: str
+    runs: tuple[Run, ...]
+    axes: pd.DataFrame
+    raw: np.ndarray
+    ratio: np.ndarray
+    status: np.ndarray
+    barred: np.ndarray
+    segment: np.ndarray
+    identity: np.ndarray
+    yardstick: np.ndarray
+    row: np.ndarray
+    twin: np.ndarray
+    is_twin: np.ndarray
+    references: np.ndarray
+    started_s: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "started_s", np.array([run.started_at.timestamp() for run in self.runs]))
 
 
-def changed(before: Sequence[Run], after: Sequence[Run]) -> str:
-    """Placeholder."""
-    raise NotImplementedError
+def grids(history: History) -> list[Grid]:
+    """The machines that the newest run is about, each with its nights: those that it was measured on, and those missing.
+
+    A machine is missing where the run before had it beside one that reports. A run on which nothing was measured is about the
+    machines of the run before. Each has the newest run as its last night, whether it reports there or not.
+    """
+    frame = history.cells
+    place = {run.id: number for number, run in enumerate(history.runs)}
+    night_of = _recoded(frame["run_id"], place)
+    machine_of, machines = _machines(history, night_of)
+    facts = _Facts(history)
+    there = np.zeros((len(machines), len(history.runs)), dtype=bool)
+    there[machine_of, night_of] = True
+    return [
+        _grid(history, machines[machine], np.flatnonzero(machine_of == machine), night_of, facts)
+        for machine in _expected(there)
+    ]
+
+
+def _machines(history: History, night_of: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The place of each row's machine among those that there are, and their ids.
+
+    A cell whose worker never came up has no environment to tell it: it is of the machine that the rest of the run names, or
+    the run before.
+    """
+    codes, names = _codes(history.cells["machine_id"])
+    names = list(names)
+    if "" not in names:
+        return codes, names
+    fallback, last = [], names.index("")
+    for run in history.runs:
+        told = next((each.machine_id for each in run.environments if each.machine_id in names and each.machine_id), None)
+        last = names.index(told) if told else last
+        fallback.append(last)
+    return np.where(codes == names.index(""), np.array(fallback)[night_of], codes), names
+
+
+def _expected(there: np.ndarray) -> list[int]:
+    """The machines, by their rows of [M, N], that the last night is about."""
+    if not there.size:
+        return []
+    now = there[:, -1]
+    earlier = there[:, :-1][:, (there[:, :-1] & (now[:, None] | ~now.any())).any(axis=0)]
+    return np.flatnonzero(now | earlier[:, -1] if earlier.size else now).tolist()
+
+
+def _grid(history: History, machine_id: str, rows: np.ndarray, night_of: np.ndarray, facts: "_Facts") -> Grid:
+    mine = history.cells.iloc[rows]
+    nights = np.unique(np.append(night_of[rows], len(history.runs) - 1))
+    column = np.searchsorted(nights, night_of[rows])
+    case, names = _codes(mine["cell"])
+    first = np.zeros(len(names), dtype=np.int64)
+    first[case[::-1]] = np.arange(len(rows))[::-1]
+    axes = mine.iloc[first][list(AXES)].astype(dict.fromkeys(AXES[:-1], "string")).reset_index(drop=True)
+    shape = (len(names), len(nights))
+
+    def spread(values: np.ndarray, missing: float) -> np.ndarray:
+        matrix = np.full(shape, missing, dtype=values.dtype)
+        matrix[case, column] = values
+        return matrix
+
+    status = _recoded(mine["status"], {str(each): number for number, each in enumerate(STATUSES)})
+    barred = _flags(mine["barred_by"])
+    usable = (status == STATUSES.index(Status.OK)) & ~barred
+    raw = np.where(usable, mine["median_ns"].to_numpy(dtype=float), np.nan)
+    raw[~(raw > 0)] = np.nan  # a time of 0 has no ratio to anything
+    ratio = np.where(np.isnan(raw), np.nan, mine["yardstick_ratio"].to_numpy(dtype=float))
+    yardstick = np.unique(facts.yardstick[rows], return_inverse=True)[1]
+    twin, is_twin = _twins(axes)
+    return Grid(
+        machine_id, tuple(history.runs[night] for night in nights), axes, spread(raw, np.nan), spread(ratio, np.nan),
+        spread(status, ABSENT), spread(barred, False), spread(facts.segment[rows], ABSENT),
+        spread(facts.identity[rows], ABSENT), spread(yardstick, ABSENT), spread(rows, ABSENT), twin, is_twin,
+        _references(yardstick, column, mine["reference_ns"].to_numpy(dtype=float), len(nights)),
+    )  # fmt: skip
+
+
+def _references(yardstick: np.ndarray, column: np.ndarray, values: np.ndarray, nights: int) -> np.ndarray:
+    """One row per yardstick with its time on each night, [T, N]; cells of one run at one number of threads have the same."""
+    found = np.full((int(yardstick.max(initial=-1)) + 1, nights), np.nan)
+    known = ~np.isnan(values)
+    found[yardstick[known], column[known]] = values[known]
+    return found
+
+
+def _twins(axes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each cell's equal, ABSENT where it has none, and which cells are the equals of others."""
+    names = {cell: number for number, cell in enumerate(axes["cell"])}
+    twin = np.full(len(axes), ABSENT)
+    is_twin = axes["backend"].str.endswith(f"@{AA}").to_numpy(dtype=bool)
+    for number in np.flatnonzero(is_twin):
+        backend = axes["backend"].iloc[number]
+        original = names.get(axes["cell"].iloc[number].replace(f"/{backend}/", f"/{backend.removesuffix(f'@{AA}')}/", 1))
+        if original is not None:
+            twin[original] = number
+    return twin, is_twin
+
+
+class _Facts:
+    """What each row of a history was measured with, as numbers: equal numbers stand for equal facts.
+
+    Versions are looked up by run and environment, since that is where run.json has them.
+    """
+
+    def __init__(self, history: History) -> None:
+        cells = history.cells
+        place = {run.id: number for number, run in enumerate(history.runs)}
+        run_of = _recoded(cells["run_id"], place)
+        environment_of, names = _codes(cells["environment_id"])
+        pair, of_row = np.unique(run_of * max(len(names), 1) + environment_of, return_inverse=True)
+        runs = [history.runs[code // max(len(names), 1)] for code in pair]
+        known = [
+            next((each for each in run.environments if each.id == names[code % max(len(names), 1)]), None)
+            for run, code in zip(runs, pair, strict=True)
+        ]
+        self.segment = _numbered(facts(each) if each else {} for each in known)[of_row]
+        numpys = _numbered(each.packages.get("numpy", "") if each else "" for each in known)[of_row]
+        # Another kernel may time the same work otherwise: it starts a new series, as it does for every cell.
+        systems = _numbered((each.os, each.driver) if each else () for each in known)[of_row]
+        threads = cells["threads"].to_numpy(dtype=np.int64)
+        self.yardstick = _rows_numbered(threads, numpys, systems)
+        methods = _numbered(run.method_version for run in runs)[of_row]
+        self.identity = _rows_numbered(methods, _codes(cells["shape"])[0])
+
+
+def facts(environment: Environment) -> dict[str, str]:
+    """What a change of starts a new segment, by the name that people know it by: packages, Python, kernel, driver, variables."""
+    return {
+        **dict(sorted(environment.packages.items())),
+        "Python": environment.python.removeprefix("CPython "),
+        "kernel": environment.os,
+        "driver": environment.driver,
+        **dict(sorted(environment.environ.items())),
+    }
+
+
+def difference(before: tuple[Run, str] | None, after: tuple[Run, str] | None) -> str:
+    """Which versions differ between two figures, each given as its run and the id of its environment: `torch 2.13 -> 2.14`.
+
+    Several are joined by commas, convbench's own version comes last; empty where none differs or one is not known.
+    """
+    if before is None or after is None:
+        return ""
+    old, new = ({each.id: each for each in run.environments}.get(id) for run, id in (before, after))
+    pairs = _differing(facts(old), facts(new)) if old and new else []
+    ours = [(run.harness_version, run.commit[:10]) for run, _ in (before, after)]
+    if ours[0] != ours[1]:
+        versions = [version if ours[0][0] != ours[1][0] else commit for version, commit in ours]
+        pairs.append(f"convbench {versions[0] or 'unknown'} -> {versions[1] or 'unknown'}")
+    return ", ".join(pairs)
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    names = dict.fromkeys([*old, *new])
+    return [f"{name} {old.get(name) or 'none'} -> {new.get(name) or 'none'}" for name in names if old.get(name) != new.get(name)]
+
+
+# Columns of text to numbers -----------------------------------------------------------------------------------------------
+
+
+def _codes(column: pd.Series) -> tuple[np.ndarray, Sequence[str]]:
+    """The place of each value among those that there are, and these."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used, codes = np.unique(column.cat.codes.to_numpy(), return_inverse=True)
+        return codes, [str(column.cat.categories[code]) for code in used]
+    codes, values = pd.factorize(column)
+    return codes.astype(np.int64), [str(value) for value in values]
+
+
+def _recoded(column: pd.Series, places: Mapping[str, int]) -> np.ndarray:
+    codes, values = _codes(column)
+    return np.array([places[value] for value in values], dtype=np.int64)[codes]
+
+
+def _flags(column: pd.Series) -> np.ndarray:
+    codes, values = _codes(column)
+    return np.array([bool(value) for value in values], dtype=bool)[codes]
+
+
+def _numbered(values: Iterable[object]) -> np.ndarray:
+    """A number for each value, equal ones for equal values."""
+    found: dict[str, int] = {}
+    return np.array([found.setdefault(repr(value), len(found)) for value in values], dtype=np.int64)
+
+
+def _rows_numbered(*columns: np.ndarray) -> np.ndarray:
+    """A number for each row of several columns of small numbers, equal ones for equal rows."""
+    total = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        total = total * (int(column.max(initial=0)) + 1) + column
+    return np.unique(total, return_inverse=True)[1]
