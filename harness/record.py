@@ -471,7 +471,9 @@ _BESIDE = {
 }  # fmt: skip
 
 _NIGHTLY = {
-    "reference_ns": Column("float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."),
+    "reference_ns": Column(
+        "float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."
+    ),
 }
 
 _CASES = {

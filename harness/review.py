@@ -7,8 +7,8 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import compare as comparing
-from harness.analysis import networks as rolling
 from harness.analysis import history as past
+from harness.analysis import networks as rolling
 from harness.analysis import noise, ranking, roofline
 from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
@@ -179,7 +179,7 @@ def overview(out: str | Path = "results") -> list[tuple[Run, int, int]]:
 
 
 def history(store: str | Path, suite: str) -> past.History:
-    """The nights of a suite, oldest first: the runs tagged nightly. Tables that are missing or out of date are made and kept."""
+    """The nights of a suite, oldest first: the runs tagged nightly. Tables that are missing or stale are made and kept."""
     return past.History(*nights.load(store, suite, night, past.FIGURES))
 
 

@@ -65,8 +65,9 @@ def history(
                 axes |= {"cell": cell_id(case - 1, backend), "workload": f"conv{case - 1}"}
             rows.append(
                 {
-                    "run_id": run_id(night), "shape": "n1 c1 k1 4x4 f3x3", "direction": "fprop", "mode": "eager", "device": "cpu",
-                    "threads": 1, "status": "ok", "reason": "", "barred_by": "", "median_ns": values[case, night] * MS,
+                    "run_id": run_id(night), "shape": "n1 c1 k1 4x4 f3x3", "direction": "fprop", "mode": "eager",
+                    "device": "cpu", "threads": 1, "status": "ok", "reason": "", "barred_by": "",
+                    "median_ns": values[case, night] * MS,
                     "yardstick_ratio": ratio, "reference_ns": reference, "environment_id": f"{machine}/{backend}", **axes,
                     **row(case, night),
                 }

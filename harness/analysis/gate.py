@@ -15,7 +15,7 @@ import pandas as pd
 from harness import units
 from harness.analysis import changes
 from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, difference, grids
-from harness.analysis.replay import CORRECTED, RAW, Replay, Rules, replay
+from harness.analysis.replay import CORRECTED, RAW, Rules, replay
 from harness.analysis.trials import Estimator
 from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, Acknowledgement, Run, Status
 from harness.spec import Direction
@@ -207,9 +207,13 @@ class _Machine:
         self.lost = ~let_go & ((self.expected & ~told[:, -1]) | (told[:, -1] & ~ok[:, -1] & ~bad[:, -1] & was_ok))
         self.lost &= ~grid.is_twin
         self.gone = ~ok[:, -1] & ~bad[:, -1] & ~self.lost
-        self.known = ok[:, -1] | bad[:, -1] | self.lost | (self.replay.sign > 0) | (self.gone & was_ok & (before == self.last - 1))
+        self.known = (
+            ok[:, -1] | bad[:, -1] | self.lost | (self.replay.sign > 0) | (self.gone & was_ok & (before == self.last - 1))
+        )
         self.events = [
-            MachineEvent(grid.machine_id, grid.runs[-1].id, why) for night, why in self.replay.events.items() if night == self.last
+            MachineEvent(grid.machine_id, grid.runs[-1].id, why)
+            for night, why in self.replay.events.items()
+            if night == self.last
         ]
         self.states = self._states()
         self.cases = self._cases()
@@ -292,7 +296,7 @@ class _Machine:
         return np.where(self.replay.estimator == CORRECTED, usual[grid.yardstick[:, -1]], 1.0)
 
     def _series(self, rows: np.ndarray, nights: int) -> np.ndarray:
-        """The last figures of some cases by their estimator, [rows, nights]; NaN where they do not count for the level in force."""
+        """The last figures of some cases by their estimator, [rows, nights]; NaN where they are not of the level in force."""
         grid, found = self.grid, self.replay
         first = max(0, len(grid.runs) - nights)
         at = np.arange(first, len(grid.runs))
@@ -398,7 +402,9 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CASE_COLUMNS))
     frame = frame.astype({name: COLUMNS[name].dtype for name in CASE_COLUMNS})
     turn = frame["state"].map({str(state): number for number, state in enumerate(State)}).astype("float64")
-    keys = frame.assign(turn=turn, size=-frame["change"].abs()).sort_values(["turn", "size", "cell", "machine_id"], kind="stable")
+    keys = frame.assign(turn=turn, size=-frame["change"].abs()).sort_values(
+        ["turn", "size", "cell", "machine_id"], kind="stable"
+    )
     return frame.loc[keys.index].reset_index(drop=True)
 
 
@@ -443,7 +449,9 @@ def machine_reasons(machine: _Machine) -> list[tuple[Level, str]]:
         for which, words in ((machine.failed, "failed that did not before"), (machine.lost, "lost")):
             cells = grid.axes["cell"].to_numpy()[which & ~grid.is_twin]
             if len(cells):
-                statuses = Counter(str(STATUSES[code]) if code != ABSENT else "absent" for code in grid.status[which & ~grid.is_twin, -1])
+                statuses = Counter(
+                    str(STATUSES[code]) if code != ABSENT else "absent" for code in grid.status[which & ~grid.is_twin, -1]
+                )
                 told = ", ".join(f"{count} {status}" for status, count in statuses.items())
                 found.append((Level.PARTIAL, f"{_count(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
     found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]

@@ -214,7 +214,7 @@ class _Facts:
 
 
 def facts(environment: Environment) -> dict[str, str]:
-    """What a change of starts a new segment, by the name that people know it by: packages, Python, kernel, driver, variables."""
+    """What a change of starts a new segment, by the names that people know: packages, Python, kernel, driver, variables."""
     return {
         **dict(sorted(environment.packages.items())),
         "Python": environment.python.removeprefix("CPython "),
@@ -242,7 +242,9 @@ def difference(before: tuple[Run, str] | None, after: tuple[Run, str] | None) ->
 
 def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     names = dict.fromkeys([*old, *new])
-    return [f"{name} {old.get(name) or 'none'} -> {new.get(name) or 'none'}" for name in names if old.get(name) != new.get(name)]
+    return [
+        f"{name} {old.get(name) or 'none'} -> {new.get(name) or 'none'}" for name in names if old.get(name) != new.get(name)
+    ]
 
 
 # Columns of text to numbers -----------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class Replay:
     `events` holds by night what moved the machine.
 
     Vectors [C] after the last night: `sign` of the change that is open, 0 where none is, and `since`, the night it began;
-    `pending` and `pending_since` likewise of one that is not confirmed; `resolved` the sign of one that the last night resolved;
+    `pending` and `pending_since` likewise of one that is not confirmed; `resolved` the sign of one that the last night ended;
     `acknowledged` whether an acknowledged level is without a complete baseline; `level` the first night of the level in force.
     And of the last night: `estimator`, `value` and `median` in its unit, `change`, `z`, `threshold` and `noise` (of a figure
     among equals) as shares, `scale` as a share of the median, `nights` in the baseline; NaN where there is none.
@@ -144,9 +144,7 @@ class _Machine:
         self.twins = grid.twin[self.pairs]
         # Equals against each other: their log-ratios, [2, pairs, nights].
         self.equals = np.log(self.values[:, self.twins] / self.values[:, self.pairs])
-        self.equals_same = np.where(
-            (grid.yardstick[self.twins] == grid.yardstick[self.pairs])[None], self.equals, np.nan
-        )
+        self.equals_same = np.where((grid.yardstick[self.twins] == grid.yardstick[self.pairs])[None], self.equals, np.nan)
 
     def run(self) -> Replay:
         for night in range(self.grid.raw.shape[1]):
@@ -212,7 +210,7 @@ class _Machine:
         segment, yardstick = grid.segment[:, night], grid.yardstick[:, night]
         own = window.segment == segment[:, None]
         own_count = own.sum(axis=1)
-        # The segment's own nights where they are enough, else the nights before it, and those since that were held against them.
+        # The segment's own nights where they are enough, else those before it too, and those since were held against them.
         use = np.where((own_count >= rules.enough)[:, None], own, window.segment != ABSENT)
         known = np.stack([use, use & (window.yardstick == yardstick[:, None])])
         kept = np.where(known, window.values, np.nan)
@@ -311,7 +309,7 @@ class _Machine:
         self.pending[confirmed] = 0
 
     def _p(self, tonight: _Tonight) -> np.ndarray:
-        """The one-sided p of z in the direction of the change: t with the degrees of freedom of the baseline; 1 where not judged."""
+        """The one-sided p of z in the direction of the change: t with the degrees of freedom of the baseline; 1 if not judged."""
         from scipy.special import stdtr
 
         degrees = np.maximum(tonight.nights - 1, 1)
@@ -352,7 +350,10 @@ class _Machine:
         self._restart(np.array([case]), int(good[0]))
         for each in good:
             self.window.push(
-                np.array([case]), self.values[:, [case], each], self.grid.segment[[case], each], self.grid.yardstick[[case], each]
+                np.array([case]),
+                self.values[:, [case], each],
+                self.grid.segment[[case], each],
+                self.grid.yardstick[[case], each],
             )
 
 

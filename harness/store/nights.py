@@ -37,7 +37,7 @@ def write(folder: str | Path, frame: pd.DataFrame, figures: int) -> None:
 def load(
     store: str | Path, suite: str, make: Callable[[Path], pd.DataFrame], figures: int
 ) -> tuple[tuple[Run, ...], pd.DataFrame]:
-    """The runs of a suite that count as nights, oldest first, and their cells in one frame with NIGHT_COLUMNS, text categorical.
+    """The nights of a suite, oldest first, and their cells in one frame with NIGHT_COLUMNS, text categorical.
 
     A run counts that is tagged NIGHTLY. Where its table is missing, older than its journal, or by another version of the
     figures, `make` is asked for it with the run folder, and it is kept where the store can be written. A damaged run is left

@@ -228,9 +228,7 @@ def test_an_upgrade_that_slows_every_cell_of_one_framework_is_a_regression_with_
 
 
 def test_a_new_kernel_may_slow_everything_and_is_a_regression():
-    found = stepped(
-        cases=range(12), backends=["torch", "jax"] * 6, facts=lambda night: {"os": f"Linux {6 + (night >= STEP)}"}
-    )
+    found = stepped(cases=range(12), backends=["torch", "jax"] * 6, facts=lambda night: {"os": f"Linux {6 + (night >= STEP)}"})
     assert at(found, STEP + 1).level is Level.REGRESSION
     assert set(at(found, STEP + 1).cases["cause"]) == {"kernel Linux 6 -> Linux 7"}
 

@@ -6,7 +6,7 @@ from harness.errors import UserError
 from harness.record import Acknowledgement
 from harness.store import acknowledgements
 
-ONE = Acknowledgement("conv/fprop", None, "20260301-023000", "torch's new kernel\nis slower", "Ada", datetime(2026, 3, 2, tzinfo=UTC))
+ONE = Acknowledgement("conv/fprop", None, "20260301", "torch's new kernel\nis slower", "Ada", datetime(2026, 3, 2, tzinfo=UTC))
 OTHER = Acknowledgement("conv/dgrad", "machine-1", "20260302", "known", "Bo", datetime(2026, 3, 3, tzinfo=UTC))
 
 
