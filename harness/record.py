@@ -527,5 +527,5 @@ NIGHT_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 CASE_COLUMNS: tuple[str, ...] = (
     "cell", "machine_id", "workload", "direction", "backend", "mode", "device", "threads", "status", "state", "estimator",
-    *(name for name in _CASES if name != "note"), "note",
+    *(name for name in _CASES if name != "state"),
 )  # fmt: skip
