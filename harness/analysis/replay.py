@@ -309,7 +309,7 @@ class _Machine:
         self.pending[confirmed] = 0
 
     def _p(self, tonight: _Tonight) -> np.ndarray:
-        """The one-sided p of z in the direction of the change: t with the degrees of freedom of the baseline; 1 if not judged."""
+        """The one-sided p of z in the direction of the change, by t with the baseline's degrees of freedom; 1 if not judged."""
         from scipy.special import stdtr
 
         degrees = np.maximum(tonight.nights - 1, 1)
