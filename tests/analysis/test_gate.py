@@ -457,6 +457,14 @@ def test_the_corrected_figure_counts_where_equals_say_that_it_is_quieter():
     assert corrected.machines[0].smallest_effect < raw.machines[0].smallest_effect
 
 
+def test_a_flag_bars_the_corrected_figure_too():
+    values, ratios, backends = drifting()
+    flagged = lambda case, night: {"barred_by": "drift"} if (case, night) == (0, NIGHTS - 1) else {}  # noqa: E731
+    judgement = judge(history(values, ratios=ratios, backends=backends, references=[1e6] * NIGHTS, row=flagged))
+    assert states(judgement)[cell_id(0)] == "barred"
+    assert judgement.machines[0].judged == 3
+
+
 def test_ratios_to_the_yardstick_of_another_numpy_are_not_compared():
     values, ratios, backends = drifting()
     found = history(
@@ -483,6 +491,16 @@ def test_in_a_large_family_few_are_called_by_chance_and_a_change_is_still_found(
     )
 
 
+def test_in_a_large_family_a_change_just_over_its_threshold_is_confirmed_without_having_been_called():
+    values = flat(1500, 32, noise=0.001)
+    values[7, :30] = 2 * (1 + np.where(np.arange(30) % 2, 1, -1) * 0.01 / 1.4826)
+    values[7, 30:] = 2 * 1.043  # 4.3 scales: of 1,500 cells that are quiet one is, every few nights
+    found = history(values)
+    assert at(found, 30).level is Level.QUIET
+    assert states(at(found, 31), State.CONFIRMED) == [cell_id(7)]
+    assert states(judge(history(values[:150]).until(run_id(30))), State.SUSPECT) == [cell_id(7)]
+
+
 def test_the_record_counts_alarms_that_an_equal_contradicts():
     values, backends = equals(0.004, nights=NIGHTS)
     quiet = judge(history(values, backends=backends)).machines[0]
@@ -495,6 +513,16 @@ def test_the_record_counts_alarms_that_an_equal_contradicts():
     both[:2, STEP : STEP + 2] *= 1.2  # both of a pair: the case is slower
     assert judge(history(both, backends=backends)).machines[0].aa_confirmed == 0
     assert judge(history(values[::2])).machines[0].false_alarms_per_1000 is None
+
+
+def test_the_equal_of_an_acknowledged_case_is_acknowledged_with_it():
+    values, backends = equals(0.004, nights=50)
+    values[:2, STEP:] *= 1.1
+    values[:2, 40:] *= 1.1
+    found = history(values, backends=backends)
+    record = at(found, 42, acknowledgement(night=STEP)).machines[0]
+    assert states(at(found, 42, acknowledgement(night=STEP)))[cell_id(0)] == "open"
+    assert record.aa_confirmed == 0
 
 
 def test_equals_are_no_cases():
