@@ -12,7 +12,7 @@ import pytest
 import harness
 
 ROOT = Path(__file__).parents[1]
-GROUND = ("errors", "units", "stats", "codec", "spec", "flops", "record")  # each may import those before it
+GROUND = ("errors", "units", "stats", "codec", "spec", "flops", "record", "digest")  # each may import those before it
 WINGS = {
     "ground": set(),  # by the order above
     "backends": {"ground", "backends"},
