@@ -1,0 +1,33 @@
+"""The command line: arguments in, calls to the other faces, text out. The only room that prints or exits.
+
+Nothing heavy is imported before a command needs it: `convbench --help` must stay quick.
+"""
+
+import os
+import sys
+
+import typer
+
+from harness.cli import exchange, look, run
+from harness.cli.options import USAGE
+from harness.errors import UserError
+
+app = typer.Typer(
+    help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+for room in (run, look, exchange):  # in the order of --help
+    app.add_typer(room.app)
+
+
+def main() -> None:
+    """The entry point: what a user got wrong is one line on standard error and exit code 2."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps some 40 MB that it no longer needs
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"convbench: {error}", err=True)
+        sys.exit(USAGE)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        typer.echo(f"convbench: {error}", err=True)
+        sys.exit(USAGE)

@@ -1,0 +1,88 @@
+"""What goes out of the store and what comes into it: `export` and `import`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Out, folder_of
+from harness.errors import SelectionError, UserError
+
+app = typer.Typer()
+
+
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class Frame(StrEnum):
+    """Which frame `export` writes."""
+
+    SUMMARY = "summary"
+    RECORDS = "records"
+    SAMPLES = "samples"
+
+
+@app.command(epilog="Example: convbench export latest --format parquet --to first.parquet")
+def export(
+    runs: Annotated[list[str], typer.Argument(help="Ids, paths, latest, latest~1 or tag:WORD.")],
+    to: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Out = Path("results"),
+    format: Annotated[
+        ExportFormat | None, typer.Option(help="csv, json or parquet; by default what the name of --to says.")
+    ] = None,
+    what: Annotated[
+        Frame, typer.Option(help="summary: a row per cell; records: per trial and cell; samples: per block.")
+    ] = Frame.SUMMARY,
+) -> None:
+    """Write runs to a file that other programs read."""
+    import pandas as pd
+
+    from harness import review
+    from harness.store import exchange
+
+    ending = to.suffix.lstrip(".")
+    if format is None and ending not in list(ExportFormat):
+        raise SelectionError(f"--to: found {to}; allowed: a name that ends in .csv, .json or .parquet, or --format")
+    reader = {
+        Frame.SUMMARY: lambda folder: review.figures(folder)[0],
+        Frame.RECORDS: review.load,
+        Frame.SAMPLES: review.samples,
+    }
+    frames = [reader[what](folder_of(out, run)) for run in runs]
+    exchange.export(pd.concat(frames, ignore_index=True), (format or ExportFormat(ending)).value, to)
+    typer.echo(to)
+
+
+@app.command("import", epilog="Example: convbench import out.json")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What pytest-benchmark wrote of our cells (.json); published timings (.csv).")],
+    out: Out = Path("results"),
+    name: Annotated[str | None, typer.Option(help="What a .csv is called in the store; by default as the file is.")] = None,
+) -> None:
+    """Bring what was measured elsewhere into the store; it stands beside our runs, and no verdict is based on it."""
+    match file.suffix.lower():
+        case ".csv":
+            _import_published(file, out, name)
+        case ".json":
+            from harness.store import pytest_json
+
+            for run in pytest_json.bring_in(file, out):
+                typer.echo(run.id)
+        case other:
+            raise UserError(f"{file}: found the ending {other!r}; allowed: .json, .csv")
+
+
+def _import_published(file: Path, out: Path, name: str | None) -> None:
+    from harness import screen
+    from harness.store import published
+
+    done = published.import_table(file, out, name)
+    for line in screen.imported(done):
+        typer.echo(line, err=True)
+    typer.echo(done.path)

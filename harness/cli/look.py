@@ -1,0 +1,259 @@
+"""What is there, and what came of it: `list`, `show`, `compare`, `report` and `doctor`."""
+
+import sys
+import warnings
+from datetime import UTC
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import BLOCKED, SLOWER, Out, Reports, folder_of, known_suites, load, print_plan, stderr, stdout
+from harness.errors import SelectionError
+
+PUBLISHED = "published:"  # before the name of a hardware, in the place of a run
+
+app = typer.Typer()
+
+
+class What(StrEnum):
+    """What `list` lists."""
+
+    SUITES = "suites"
+    WORKLOADS = "workloads"
+    BACKENDS = "backends"
+    DEVICES = "devices"
+    CELLS = "cells"
+    RUNS = "runs"
+
+
+class DoctorFormat(StrEnum):
+    """How `doctor` prints."""
+
+    TABLE = "table"
+    MD = "md"
+    JSON = "json"
+
+
+class ShowFormat(StrEnum):
+    """How `show` prints."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+class CompareFormat(StrEnum):
+    """How `compare` prints."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+    JUNIT = "junit"
+
+
+@app.command("list", epilog="Example: convbench list cells first")
+def list_(
+    what: Annotated[What, typer.Argument(help="What to list.")],
+    suite: Annotated[str | None, typer.Argument(help="The suite, for workloads and cells.")] = None,
+    out: Out = Path("results"),
+) -> None:
+    """List suites, the workloads or cells of one, the backends and devices of this machine, or the runs of a store."""
+    from harness import discovery, execute
+    from harness.ask import suite as suites
+    from harness.backends import registry
+    from harness.isolate.wire import Hello
+    from harness.screen import listing
+
+    match what:
+        case What.RUNS:
+            stdout().print(listing(("run", "suite", "tags", "started (UTC)", "ok", "failed", "wall time"), _runs(out)))
+        case What.SUITES:
+            rows = [(name, load(str(path)).description) for name, path in sorted(suites.available().items())]
+            stdout().print(listing(("suite", "what it is for"), rows))
+        case What.WORKLOADS:
+            one = load(suite or _missing_suite(what))
+            rows = [(work.name, str(work.spec), str(work.count)) for work in one.workloads]
+            stdout().print(listing(("workload", "shape", "layers"), rows))
+        case What.CELLS:
+            from harness.ask.selection import Selection
+
+            print_plan(*execute.prepare(load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
+        case What.BACKENDS | What.DEVICES:
+            present = [name for name in registry.names() if registry.installed(name)]
+            answers = discovery.probe(present)
+            rows = []
+            for name in registry.names():
+                answer = answers.get(name, f"not installed: pip install 'convbench[{name}]'")
+                if not isinstance(answer, Hello):
+                    rows.append((name, answer, ""))
+                elif what is What.BACKENDS:
+                    versions = ", ".join(f"{package} {version}" for package, version in answer.environment.packages.items())
+                    rows.append((name, versions, ", ".join(map(str, answer.devices))))
+                else:
+                    rows += [(str(device), name, answer.environment.gpu if device.kind == "gpu" else answer.environment.cpu)
+                             for device in answer.devices]  # fmt: skip
+            headings = ("backend", "versions", "devices") if what is What.BACKENDS else ("device", "backend", "hardware")
+            stdout().print(listing(headings, sorted(rows)))
+
+
+@app.command(epilog="Example: convbench show latest --by backend")
+def show(
+    run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
+    out: Out = Path("results"),
+    format: Annotated[
+        ShowFormat, typer.Option(help="table for people; md, csv and json carry every column.")
+    ] = ShowFormat.TABLE,
+    sort: Annotated[str | None, typer.Option(help="A column of the summary to sort by.")] = None,
+    by: Annotated[str | None, typer.Option(help="backend: a column per backend, as at the end of a run.")] = None,
+    spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
+    ] = False,
+) -> None:
+    """Print the summary of a run."""
+    from harness import review, screen
+    from harness.store import exchange
+
+    for option, asked in (("--spent", spent), ("--networks", networks)):
+        if asked and (sort or by or format is not ShowFormat.TABLE or (spent and networks)):
+            raise SelectionError(f"{option}: found beside --sort, --by, --format or another table; allowed: alone")
+    if by and format is not ShowFormat.TABLE:
+        raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
+    if spent:
+        stdout().print(screen.spent_table(review.spent(folder_of(out, run))))
+        return
+    if networks:
+        rolled = review.networks(folder_of(out, run))
+        if rolled.empty:
+            raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
+        stdout().print(screen.networks(rolled))
+        return
+    summary, _ = review.figures(folder_of(out, run))
+    if sort:
+        if sort not in summary:
+            raise SelectionError(f"--sort: found {sort!r}; allowed: {', '.join(summary.columns)}")
+        summary = summary.sort_values(sort, kind="stable")
+    if by not in (None, "backend"):
+        raise SelectionError(f"--by: found {by!r}; allowed: backend")
+    if format is ShowFormat.TABLE:
+        stdout().print(screen.closing(summary) if by else screen.cells_table(summary))
+    else:
+        sys.stdout.write(exchange.render(summary, format.value))
+
+
+@app.command(epilog="Example: convbench compare latest~1 latest, or convbench compare latest published:V100")
+def compare(
+    base: Annotated[str, typer.Argument(help="The run to compare with: an id, a path, latest, latest~1 or tag:WORD.")],
+    new: Annotated[
+        str, typer.Argument(help="The run to be judged; or published:NAME, what others published for a hardware, or for all.")
+    ],
+    out: Out = Path("results"),
+    format: Annotated[
+        CompareFormat, typer.Option(help="table for people; md, csv and json carry every column; junit is for CI.")
+    ] = CompareFormat.TABLE,
+) -> None:
+    """Compare two runs cell by cell. Exit code 4 if any cell is slower, 0 if none, or if one side is published."""
+    if base.startswith(PUBLISHED) or new.startswith(PUBLISHED):
+        _compare_published(*((new, base) if base.startswith(PUBLISHED) else (base, new)), out, format)
+        return
+    from harness import review, screen
+    from harness.analysis.compare import Verdict
+    from harness.store import exchange
+
+    compared = review.compare(*(review.load(folder_of(out, run)) for run in (base, new)))
+    if format is CompareFormat.TABLE:
+        stdout().print(screen.comparison(compared))
+    elif format is CompareFormat.JUNIT:
+        sys.stdout.write(review.junit_of(compared))
+    else:
+        sys.stdout.write(exchange.render(compared, format.value))
+    messages = stderr()
+    messages.print(screen.verdicts(compared), markup=False)
+    noise = compared.attrs["noise"]
+    messages.print(f"A/A noise of run {noise}" if noise else screen.NO_NOISE, markup=False, soft_wrap=True)
+    if (compared["verdict"] == Verdict.SLOWER).any():
+        raise typer.Exit(SLOWER)
+
+
+@app.command(epilog="Example: convbench report latest --open")
+def report(
+    run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
+    out: Out = Path("results"),
+    reports: Reports = Path("reports"),
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Build the HTML report of a run from what is stored."""
+    from harness import review
+
+    path = review.write_page(folder_of(out, run), reports)
+    typer.echo(path)
+    if open_:
+        typer.launch(path.resolve().as_uri())
+
+
+@app.command(epilog="Example: convbench doctor --format md")
+def doctor(
+    out: Out = Path("results"),
+    format: Annotated[DoctorFormat, typer.Option(help="table for people; md, json for scripts.")] = DoctorFormat.TABLE,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 5 if anything is blocking.")] = False,
+) -> None:
+    """Say what makes this machine a bad place to measure: what was found, why it matters, and the remedy."""
+    from harness import doctor
+
+    found = doctor.examine(out)
+    if format is DoctorFormat.TABLE:
+        from harness import screen
+
+        stdout().print(screen.findings(found))
+    else:
+        import dataclasses
+
+        import pandas as pd
+
+        from harness.store import exchange
+
+        sys.stdout.write(exchange.render(pd.DataFrame([dataclasses.asdict(finding) for finding in found]), format.value))
+    if strict and any(finding.severity is doctor.Severity.BLOCKING for finding in found):
+        raise typer.Exit(BLOCKED)
+
+
+def _missing_suite(what: What) -> str:
+    raise SelectionError(f"list {what}: name a suite: {known_suites()}")
+
+
+def _compare_published(run: str, published: str, out: Path, format: CompareFormat) -> None:
+    """Print a run beside what is published."""
+    from harness import review, screen
+    from harness.store import exchange
+
+    if run.startswith(PUBLISHED):
+        raise SelectionError(f"compare: found {run} and {published}; allowed: a run beside one of them")
+    if format is CompareFormat.JUNIT:
+        raise SelectionError("--format: found junit beside published:, which has no verdict; allowed: table, md, csv, json")
+    found = review.beside_published(folder_of(out, run), published.removeprefix(PUBLISHED))
+    if format is not CompareFormat.TABLE:
+        sys.stdout.write(exchange.render(found, format.value))
+    elif len(found):
+        stdout().print(screen.beside(found))
+    for line in screen.beside_lines(found):
+        stderr().print(line, markup=False, soft_wrap=True)
+
+
+def _runs(out: Path) -> list[tuple[str, ...]]:
+    """The runs of a store as rows of text. A damaged run is named on standard error."""
+    from harness import review, units
+
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        found = review.overview(out)
+    for message in dict.fromkeys(str(warning.message) for warning in left_out):
+        typer.echo(f"convbench: {message}", err=True)
+    return [
+        (run.id, run.suite, ", ".join(run.tags), f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}", str(ok), str(failed),
+         units.wall(run.wall_s))
+        for run, ok, failed in found
+    ]  # fmt: skip

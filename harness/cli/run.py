@@ -1,0 +1,154 @@
+"""`convbench run`: measure suites, keep the results, write the reports."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import (
+    FAILED_CELLS,
+    INTERRUPTED,
+    Out,
+    Reports,
+    folder_of,
+    known_suites,
+    load,
+    print_plan,
+    stderr,
+    stdout,
+)
+from harness.errors import SelectionError
+
+if TYPE_CHECKING:
+    from harness.doctor import Finding
+    from harness.record import Run
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: convbench run first --backend torch,jax --direction wgrad --quick")
+def run(
+    suite: Annotated[list[str] | None, typer.Argument(help="Names from suites/, or paths.")] = None,
+    out: Out = Path("results"),
+    reports: Reports = Path("reports"),
+    report: Annotated[bool, typer.Option(help="Write the HTML report at the end.")] = True,
+    tag: Annotated[list[str] | None, typer.Option(help="A word stored with the run; may be repeated.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backends to measure: torch,jax.")] = None,
+    device: Annotated[str | None, typer.Option(help="Devices to measure on: cpu,gpu:0.")] = None,
+    direction: Annotated[str | None, typer.Option(help="Directions: fprop, dgrad, wgrad, bprop, train.")] = None,
+    axis: Annotated[list[str] | None, typer.Option("-a", "--axis", help="Narrow any axis: mode=eager,compiled.")] = None,
+    keyword: Annotated[str | None, typer.Option("-k", help="Only cells whose id fits pytest's -k expression.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Scale every convolution: n=1, spatial=28x28; said in the row.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")] = False,
+    trials: Annotated[int | None, typer.Option(help="Trials, each in fresh processes.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of the operands.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads of every cell; 0 is all cores.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take in one trial.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
+    aa: Annotated[bool, typer.Option("--aa", help="Every cell twice: what this machine's noise makes of equals.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
+    ceilings: Annotated[
+        bool, typer.Option(help="Measure beside it what the machine can do at best: suites/ceilings.toml.")
+    ] = True,
+) -> None:
+    """Measure suites, keep the results, and write a report for each."""
+    from harness import doctor, execute
+    from harness.ask.selection import Selection, parse_set
+
+    if resume:
+        narrowing = (backend, device, direction, axis, keyword, set_, trials, threads, timeout, quick)
+        others = (suite, tag, seed, dry_run, aa, *narrowing)
+        if any(value for value in others) or not ceilings:
+            raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
+        folder = folder_of(out, resume)
+        _watched(lambda watcher: execute.resume(folder, watcher), doctor.urgent(out))
+        if _finish(folder, reports, report):
+            raise typer.Exit(FAILED_CELLS)
+        return
+    if not suite:
+        raise SelectionError(f"name a suite: {known_suites()}")
+    loaded = [load(name) for name in suite]
+    selection = Selection(
+        axes=_axes(axis, {"backend": backend, "device": device, "direction": direction}), keyword=keyword, threads=threads,
+        set=dict(map(parse_set, set_ or ())),
+        budget=_given(trials=1 if quick and trials is None else trials, timeout_s=timeout),
+    )  # fmt: skip
+    if dry_run:
+        for one in loaded:
+            print_plan(*execute.prepare(one, selection, seed, aa=aa, ceilings=ceilings))
+        return
+    command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
+    findings: Sequence[Finding] | None = doctor.urgent(out, threads=threads)
+    for one in loaded:
+        measured = _watched(lambda watcher, one=one: execute.execute(
+            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, aa=aa, ceilings=ceilings,
+        ), findings)  # fmt: skip
+        findings = None  # said once is enough
+        failed |= _finish(out / "runs" / measured.id, reports, report)
+    if failed:
+        raise typer.Exit(FAILED_CELLS)
+
+
+def _axes(options: list[str] | None, named: dict[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """What -a and the options of single axes ask for. Raises SelectionError where an axis is named twice."""
+    from harness.ask.selection import parse_axis
+
+    texts = [*(options or ()), *(f"{axis}={values}" for axis, values in named.items() if values is not None)]
+    chosen: dict[str, tuple[str, ...]] = {}
+    for axis, values in map(parse_axis, texts):
+        if axis in chosen:
+            raise SelectionError(f"-a: axis {axis!r} is named twice; write {axis}=value,value")
+        chosen[axis] = values
+    return chosen
+
+
+def _given(**budget: float | None) -> dict[str, int | float]:
+    return {name: value for name, value in budget.items() if value is not None}
+
+
+def _watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
+    from harness.screen import Screen
+
+    try:
+        with Screen(stderr(), findings) as watcher:
+            return measure(watcher)
+    except KeyboardInterrupt:
+        typer.echo("convbench: interrupted; what was measured is kept: convbench run --resume latest goes on with it", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _finish(folder: Path, reports: Path, report: bool) -> bool:
+    """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
+    from harness import review, screen, units
+    from harness.analysis import roofline
+    from harness.record import AA, Status
+    from harness.store import journal
+
+    run = journal.read_run(folder)
+    summary, _ = review.figures(folder)
+    console, messages = stdout(), stderr()
+    console.print(screen.closing(summary))
+    console.print(screen.KEY)
+    for line in screen.ceilings(roofline.ceilings(summary)):
+        console.print(line, markup=False)
+    for line in screen.failures(summary):
+        console.print(line, markup=False)
+    if AA in run.tags and (found := review.aa_noise(folder.parent.parent, run)):
+        if found[1].machine:
+            console.print(screen.aa_table(found[1]))
+        for line in screen.aa_lines(found[1]):
+            console.print(line, markup=False, soft_wrap=True)
+    messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}", soft_wrap=True)
+    measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
+    if not measured:
+        messages.print("nothing was measured, for the reasons above", markup=False)
+    messages.print(f"results: {folder}", markup=False, soft_wrap=True)
+    if report:
+        messages.print(f"report:  {review.write_page(folder, reports)}", markup=False, soft_wrap=True)
+    typer.echo(run.id)
+    return not measured or any(Status(status).failed for status in summary["status"])
