@@ -30,11 +30,15 @@ _CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than mea
 
 @dataclass
 class Canvas:
-    """A figure of `width` x `height` px and the words of its marks. Origin of `axes` is the upper left corner."""
+    """A figure of `width` x `height` px. Origin of `axes` is the upper left corner.
+
+    `marks` says by the id of a drawn group (`set_gid`) what each mark in it stands for, in the order of drawing: a case, by
+    its `i`, or a line of words.
+    """
 
     height: float
     width: float = WIDTH
-    marks: dict[str, list[str]] = field(default_factory=dict)
+    marks: dict[str, list[str | int]] = field(default_factory=dict)
     figure: Figure = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,8 +58,10 @@ class Canvas:
         settings = {"color": sentinel("ink"), "va": "center", **how}
         self.figure.text(x / self.width, 1 - y / self.height, words, **settings)
 
-    def dots(self, axes: Axes, look: Look, mode: str, x: Sequence[float], y: Sequence[float], words: Sequence[str]) -> None:
-        """One marker per point in the look of the backend and the fill of the mode, each with its words."""
+    def dots(
+        self, axes: Axes, look: Look, mode: str, x: Sequence[float], y: Sequence[float], marks: Sequence[str | int]
+    ) -> None:
+        """One marker per point in the look of the backend and the fill of the mode, each with the case or words it is for."""
         kind, gid = fill_of(mode), f"marks-{len(self.marks)}"
         points = {"x": list(x), "y": list(y), "ax": axes, "legend": False, "marker": look.marker, "zorder": 4}
         colour = look.sentinel()
@@ -66,7 +72,7 @@ class Canvas:
         sns.scatterplot(**points, s=size, color=face, edgecolor=edge, linewidth=0.8 if full else 1.6)
         axes.collections[-1].set_gid(gid)
         axes.collections[-1].set_clip_on(False)
-        self.marks[gid] = [svg.clean(text) for text in words]
+        self.marks[gid] = list(marks)
         if kind == "dotted":
             sns.scatterplot(**{**points, "marker": "o", "zorder": 5}, s=5, color=colour, linewidth=0)
 

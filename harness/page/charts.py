@@ -1,6 +1,6 @@
 """Frame to chart: latencies with their intervals, and the samples of the least stable cells."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,18 +48,13 @@ def dots(canvas: Canvas, axes: Axes, groups: Sequence[Group], looks: Mapping[str
     """The marks of all groups, one layer per backend and mode, in their fixed order."""
     rows = pd.concat([group.rows.assign(y=group.y) for group in groups])
     for (_, backend, mode), same in rows.groupby(["order_in_group", "backend", "mode"], sort=True):
-        canvas.dots(axes, looks[backend], mode, same[column].to_list(), same["y"].to_list(), same["mark"].to_list())
+        canvas.dots(axes, looks[backend], mode, same[column].to_list(), same["y"].to_list(), same["i"].to_list())
 
 
 def legend(rows: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """The backends and modes of the rows, in their fixed order."""
     pairs = rows.sort_values("order_in_group", kind="stable")[["backend", "mode"]].drop_duplicates()
     return tuple(pairs.itertuples(index=False, name=None))
-
-
-def with_marks(rows: pd.DataFrame, words: Callable[..., str]) -> pd.DataFrame:
-    """The rows with a column `mark` more: the case and what `words` says of it, shown on hovering."""
-    return rows.assign(mark=[f"{row.case}: {words(row)}" for row in rows.itertuples()])
 
 
 # --- latency -----------------------------------------------------------------------------------------------------------
@@ -84,10 +79,6 @@ def latency(view: View, device: str, name: str) -> Drawn:
     if shown < total:
         note = f"The {shown} of {total} groups in which backends differ most; all are in the table of results. " + note
     note += view.undrawn
-    drawn = with_marks(
-        drawn,
-        lambda row: f"{units.duration(row.median_ns)} {units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns)}",
-    )
     caption = f"Median latency with 95 % intervals, {device}"
     desc = "A panel per direction, a group of rows per workload, a marker per backend and mode at its median."
     return draw(name, caption, desc, lambda: _latency(view, drawn), note=note, legend=legend(drawn))

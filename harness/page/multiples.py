@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
-from harness import units
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis
-from harness.page.charts import MOST_GROUPS, Group, dots, legend, stack, with_marks
+from harness.page.charts import MOST_GROUPS, Group, dots, legend, stack
 from harness.page.palette import sentinel
 from harness.page.view import View
 
@@ -47,7 +46,6 @@ def rates(view: View, device: str, name: str) -> Drawn:
             axes.plot([axes.get_xlim()[0], value], [y, y], color=sentinel("grid"), lw=2.5, zorder=1, solid_capstyle="butt")
 
     rows, note = _largest(rows, "Further right is faster." + view.undrawn)
-    rows = with_marks(rows, lambda row: f"{units.flop_rate(row.flop_per_s)} in {units.duration(row.median_ns)}")
     axis = Axis("value", f"{unit}, log" if logarithmic else unit, scale, stems)
     caption = f"Effective rate in {unit}, {device}"
     desc = f"A column per direction, a row per workload, a marker per backend and mode at its rate in {unit}."
@@ -74,7 +72,6 @@ def memory(view: View, device: str, name: str) -> Drawn:
 
     words = "Grey: the tensors themselves (each operand and result once). Markers: what a call needed on top."
     rows, note = _largest(rows, words + view.undrawn)
-    rows = with_marks(rows, lambda row: f"{units.size(row.workspace_bytes)} on top of {units.size(row.bytes_min)}")
     axis = Axis("value", f"MiB, log from {_LEAST_MIB:g}", scale, tensors)
     caption = f"Workspace beside the tensors, {device}"
     desc = "A column per direction, a row per workload; a grey bar for the tensors, a marker per backend for its workspace."

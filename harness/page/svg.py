@@ -32,11 +32,11 @@ def clean(text: str) -> str:
     return " ".join(speakable(text).split())
 
 
-def post(text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str]] | None = None) -> str:
+def post(text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str | int]] | None = None) -> str:
     """The SVG to be put into the page. All ids begin with `name`.
 
-    `marks` maps the id of a drawn group to one line of words for each mark in it, shown on hovering. Raises ValueError
-    where the group does not hold as many marks as there are words.
+    `marks` maps the id of a drawn group to what each mark in it stands for: the row of the table of all results, which the
+    script shows and opens, or one line of words. Raises ValueError where the group does not hold as many marks as that.
     """
     root = ET.fromstring(text)
     _strip(root)
@@ -64,14 +64,17 @@ def _strip(root: ET.Element) -> None:
                 parent.remove(child)
 
 
-def _label_marks(root: ET.Element, name: str, marks: Mapping[str, Sequence[str]]) -> None:
+def _label_marks(root: ET.Element, name: str, marks: Mapping[str, Sequence[str | int]]) -> None:
     groups = {element.get("id"): element for element in root.iter("g")}
-    for gid, words in marks.items():
+    for gid, meant in marks.items():
         drawn = [] if gid not in groups else list(groups[gid].iter("use"))
-        if len(drawn) != len(words):
-            raise ValueError(f"figure {name}: {len(drawn)} marks drawn in {gid}, {len(words)} meant")
-        for element, text in zip(drawn, words, strict=True):
-            ET.SubElement(element, "title").text = clean(text)
+        if len(drawn) != len(meant):
+            raise ValueError(f"figure {name}: {len(drawn)} marks drawn in {gid}, {len(meant)} meant")
+        for element, mark in zip(drawn, meant, strict=True):
+            if isinstance(mark, str):
+                ET.SubElement(element, "title").text = clean(mark)
+            else:
+                element.set("data-i", str(mark))
 
 
 def _rename(root: ET.Element, name: str) -> None:
@@ -124,7 +127,7 @@ def _hoist(group: ET.Element) -> None:
     marks = list(group)
     if len(marks) < 3 or any(mark.tag != "use" for mark in marks):
         return
-    for key in [key for key in marks[0].attrib if key not in ("id", "href", "x", "y")]:
+    for key in [key for key in marks[0].attrib if key not in ("id", "href", "x", "y", "data-i")]:
         if key not in group.attrib and len({mark.get(key) for mark in marks}) == 1:
             group.set(key, marks[0].attrib[key])
             for mark in marks:

@@ -4,7 +4,7 @@ No figure is made here but the geometric mean over workloads; best, tie and vs_b
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -132,9 +132,33 @@ def prepare(summary: pd.DataFrame) -> View:
     device = cells["device"] if cells["device"].nunique() > 1 else pd.Series("", index=cells.index)
     parts = zip(cells["row"], cells["words"], cells["who"], device, strict=True)
     cells["case"] = [" · ".join(filter(None, part)) for part in parts]
-    names = list(looks)
+    names, directions = list(looks), _directions(cells)
     cells["order_in_group"] = [names.index(row.backend) * 10 + modes.index(row.mode) for row in cells.itertuples()]
-    return View(cells, looks, axes, _directions(cells), tuple(sorted(set(cells["device"]))), modes, ranked)
+    cells["i"] = _places(cells, directions)
+    cells["slug"] = _slugs(cells)
+    return View(cells, looks, axes, directions, tuple(sorted(set(cells["device"]))), modes, ranked)
+
+
+def _places(cells: pd.DataFrame, directions: Sequence[str]) -> pd.Series:
+    """Where each cell stands in the table of all results: by device, then workloads in their order, direction and backend."""
+    first = {key: place for place, key in enumerate(cells["key"].drop_duplicates())}
+    order = cells.assign(at=cells["key"].map(first), turn=cells["words"].map(list(directions).index)).sort_values(
+        ["device", "at", "turn", "order_in_group"], kind="stable"
+    )
+    return pd.Series(range(len(cells)), index=order.index, dtype="int64").reindex(cells.index)
+
+
+def _slugs(cells: pd.DataFrame) -> list[str]:
+    """`workload/direction/backend/device`, and every other axis that varies; a number where that is still not one cell's."""
+    varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
+    found: dict[str, int] = {}
+    slugs = []
+    for row in cells.to_dict("records"):
+        parts = (row["name"], row["direction"], row["backend"], row["device"], *(row[axis] for axis in varying))
+        slug = "/".join(clean(str(part)) for part in parts if part != "")
+        found[slug] = found.get(slug, 0) + 1
+        slugs.append(slug if found[slug] == 1 else f"{slug}/{found[slug]}")
+    return slugs
 
 
 def direction_words(direction: str) -> str:

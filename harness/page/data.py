@@ -1,0 +1,298 @@
+"""The numbers that the page carries: a column each for the script, and the same as CSV. Every figure of every case.
+
+Text goes as indices into a list of what occurs, since most of it repeats; figures are rounded to what can be told apart.
+"""
+
+import base64
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pandas as pd
+from markupsafe import Markup
+
+from harness.page.sections import Given
+from harness.page.svg import clean
+from harness.page.tables import first_line, icon
+from harness.page.view import AXES, View, direction_words, who
+from harness.record import Status
+
+NIGHTS = 30  # that the history of a case shows
+_DIGITS = 6  # of a figure in the page; the table shows four
+_LOST, _MOST = 0, 2**16 - 1  # of a night in the packed history: missing, and the largest factor
+_PER_MEDIAN = 10_000  # steps of the packed history per median of the case
+_KEYWORD = re.compile(r"[\w.:/@+-]+")  # what `-k` takes as one word
+_AFTER_RUN = re.compile(r"convbench run (\S+)(?: -.*)?")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its key in links, its label and unit, how a value is written, and where it is shown.
+
+    `kind` is `text`, `tag`, `backend`, or how a number is written: `4` and `3` significant digits, `x` a factor and `2` one
+    of two decimals, `%` a share and `+` a change in percent, `e` an exponent. `table` says whether the table shows it; the
+    rest stands in the dialog of a case and in the CSV.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    kind: str = "text"
+    table: bool = True
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds numbers."""
+        return self.kind not in ("text", "tag", "backend")
+
+
+def columns(view: View) -> list[Column]:
+    """What the table of all results has: the axes that every run has or that vary here, then the figures."""
+    cells = view.cells
+    varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
+    axes = [Column("workload", "Workload"), Column("direction", "Direction"), Column("backend", "Backend", kind="backend")]
+    axes += [Column("device", "Device"), *(Column(axis, axis.capitalize()) for axis in varying)]
+    return [
+        *axes,
+        Column("status", "Status", kind="tag"),
+        Column("median", "Median", "ms", "4"),
+        Column("ci", "95 % interval", "± %", "1"),
+        Column("change", "Change", "%", "+"),
+        Column("verdict", "Verdict", kind="tag"),
+        Column("factor", "÷ fastest", "×", "2"),
+        Column("rate", "Rate", "TFLOP/s", "3"),
+        Column("ceiling", "Of ceiling", "%", "%"),
+        Column("peak", "Peak", "MiB", "3"),
+        Column("least", "÷ minimum", "×", "2"),
+        Column("energy", "Energy", "mJ/GFLOP", "3"),
+        Column("p95", "p95 ÷ median", "×", "2"),
+        Column("low", "95 % interval from", "ms", "4", table=False),
+        Column("high", "95 % interval to", "ms", "4", table=False),
+        Column("baseline", "Baseline", "ms", "4", table=False),
+        Column("ratio_low", "Now ÷ baseline from", "×", "3", table=False),
+        Column("ratio_high", "Now ÷ baseline to", "×", "3", table=False),
+        Column("severity", "Severity", "×", "2", table=False),
+        Column("workspace", "Workspace", "MiB", "3", table=False),
+        Column("cores", "Cores used", "", "2", table=False),
+        Column("first", "First call", "ms", "4", table=False),
+        Column("check", "Checked by", table=False),
+        Column("error", "Largest error", "", "e", table=False),
+        Column("flags", "Flags", table=False),
+        Column("call", "Call", table=False),
+        Column("message", "Message", table=False),
+    ]
+
+
+def frame(view: View, given: Given) -> pd.DataFrame:
+    """The values of `columns`, a row per case in the order of `i`; text is "" and figures are NaN where there is none."""
+    cells = view.cells.sort_values("i", kind="stable").reset_index(drop=True)
+    ok = cells["status"] == str(Status.OK)
+    median = cells["median_ns"].where(ok)
+    least = cells["bytes_min"].where(cells["bytes_min"] > 0)
+    peak = _peak(cells)
+    changes = _changes(cells, given.changes)
+    made = {
+        "workload": cells["name"],
+        "direction": cells["direction"].map(clean),
+        "backend": cells["backend"].map(clean),
+        "device": cells["device"].map(clean),
+        **{axis: cells[axis].map(str).map(clean) for axis in ("mode", *AXES, "optimizer")},
+        "status": cells["status"],
+        "median": median / 1e6,
+        "ci": 50 * (cells["ci_high_ns"] - cells["ci_low_ns"]) / median.where(median > 0),
+        "change": 100 * (changes["ratio"] - 1),
+        "verdict": changes["verdict"],
+        "factor": cells["vs_best"],
+        "rate": cells["flop_per_s"] / 1e12,
+        "ceiling": 100 * cells["ceiling_share"],
+        "peak": peak / 2**20,
+        "least": peak / least,
+        "energy": _energy(cells),
+        "p95": cells["p95_ns"] / median.where(median > 0),
+        "low": cells["ci_low_ns"] / 1e6,
+        "high": cells["ci_high_ns"] / 1e6,
+        "baseline": changes["baseline_ns"] / 1e6,
+        "ratio_low": changes["ratio_low"],
+        "ratio_high": changes["ratio_high"],
+        "severity": changes["severity"],
+        "workspace": cells["workspace_bytes"] / 2**20,
+        "cores": cells["effective_cores"],
+        "first": cells["first_call_ns"] / 1e6,
+        "check": cells["check_method"].map(first_line),
+        "error": cells["max_rel_err"],
+        "flags": cells["flags"].map(lambda text: clean(text.replace(",", ", ").replace("_", " "))),
+        "call": cells["op"].map(first_line),
+        "message": cells["reason"].map(first_line),
+    }
+    return pd.DataFrame(made)
+
+
+def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
+    """All of it as JSON that the script reads; at most so many nights of history."""
+    found, known = frame(view, given), columns(view)
+    values = {each.key: _packed(each, found[each.key], view) for each in known}
+    packed = {
+        "n": len(found),
+        "run": clean(given.run.id),
+        "columns": [[each.key, each.label, each.unit, each.kind, int(each.table)] for each in known],
+        "values": values,
+        **_identities(view, found, given),
+        "history": _history(view, given, nights),
+    }
+    return written(packed)
+
+
+def written(found: object) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "&<>\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def as_csv(view: View, given: Given) -> str:
+    """All of it as CSV by RFC 4180, with the mark by which spreadsheets know UTF-8, and no text that one would compute."""
+    found, known = frame(view, given), columns(view)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([each.key if not each.unit else f"{each.key} ({each.unit})" for each in known])
+    for row in found[[each.key for each in known]].to_dict("records"):
+        writer.writerow([_cell(row[each.key], each.numeric) for each in known])
+    return "\ufeff" + out.getvalue()
+
+
+def _cell(value: Any, numeric: bool) -> str:
+    if numeric:
+        return "" if not math.isfinite(value) else f"{value:.{_DIGITS}g}"
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def case_link(slug: str) -> str:
+    """What a link to a case holds: `#case=rn50_conv1/fprop/torch/cpu`."""
+    return "#case=" + quote(slug, safe="/")
+
+
+def table_link(**filters: str) -> str:
+    """What a link to the filtered table holds: `#results?backend=torch&verdict=slower`."""
+    return "#results?" + urlencode({name: value for name, value in filters.items() if value})
+
+
+# --- how it is packed ------------------------------------------------------------------------------------------------------
+
+
+def _packed(column: Column, values: pd.Series, view: View) -> Any:
+    if column.numeric:
+        return [_rounded(value) for value in values]
+    known = {text: place for place, text in enumerate(dict.fromkeys(values))}
+    packed: dict[str, Any] = {"k": list(known), "v": [known[text] for text in values]}
+    if column.key == "direction":
+        packed["t"] = [direction_words(text) for text in known]
+    elif column.kind == "backend":
+        packed["t"] = [who(view.looks, name) for name in known]
+        packed["c"] = [view.looks[name].key for name in known]
+        packed["m"] = {mode: icon(view, next(iter(view.looks)), mode).rpartition("-")[2] for mode in view.modes}
+    return packed
+
+
+def _rounded(value: float) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{_DIGITS}g}")
+    return int(short) if short.is_integer() and abs(short) < 2**53 else short
+
+
+def _identities(view: View, found: pd.DataFrame, given: Given) -> dict[str, Any]:
+    """How links and the command line call a case: the columns that a name is joined of, and the names that are not."""
+    cells = view.cells.sort_values("i", kind="stable").reset_index(drop=True)
+    varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
+    slug = ["workload", "direction", "backend", "device", *varying]
+    joined = found[slug].agg(lambda row: "/".join(part for part in row if part), axis=1)
+    ids = [_fit(text) for text in cells["cell"]]
+    return {
+        "slug": slug,
+        "slugs": {place: text for place, text in enumerate(cells["slug"]) if text != joined[place]},
+        "modes": "mode" in varying or clean(str(cells["mode"].iloc[0])),
+        **_cell_ids(ids, found, varying),
+        "command": _command(given),
+    }
+
+
+def _cell_ids(ids: Sequence[str], found: pd.DataFrame, varying: Sequence[str]) -> dict[str, Any]:
+    """Cells' ids as a list of columns and of what is the same everywhere, and those that are put together otherwise."""
+    order = ("workload", "direction", "backend", "mode", "device", "precision", "layout", "cache", "threads", "optimizer")
+    parts: list[Any] = []
+    for place, name in enumerate(order):
+        pieces = {text.split("/")[place] if text.count("/") >= place else "" for text in ids}
+        shown = name in ("workload", "direction", "backend", "device", *varying)
+        parts.append([name] if shown else next(iter(pieces)) if len(pieces) == 1 else [name])
+
+    def put(place: int) -> str:
+        row = found.iloc[place]
+        said = [part if isinstance(part, str) else str(row[part[0]]) for part in parts]
+        said[6], said[8] = said[6].lower(), said[8] if said[8].startswith("t") else f"t{said[8]}"
+        return "/".join(filter(None, said))
+
+    return {"id": parts, "ids": {place: text for place, text in enumerate(ids) if text != put(place)}}
+
+
+def _fit(cell: str) -> str:
+    """The id of a cell where the command line can take it, else nothing."""
+    return cell if _KEYWORD.fullmatch(cell) else ""
+
+
+def _command(given: Given) -> str:
+    """The command of the run where it was of this suite alone, else the plain one, up to the expression that chooses cells."""
+    said = clean(given.command or given.run.command)
+    found = _AFTER_RUN.fullmatch(said)
+    mine = found and found[1] == given.run.suite and "--resume" not in said
+    return f"{said if mine else f'convbench run {clean(given.run.suite)}'} -k"
+
+
+def _changes(cells: pd.DataFrame, changes: pd.DataFrame | None) -> pd.DataFrame:
+    """Baseline, ratio and verdict of each cell in their order; "" and NaN where there is no baseline."""
+    names = ["baseline_ns", "ratio", "ratio_low", "ratio_high", "severity"]
+    if changes is None:
+        changes = pd.DataFrame(columns=["cell", "verdict", *names])
+    found = changes.drop_duplicates("cell").set_index("cell").reindex(cells["cell"]).reset_index(drop=True)
+    verdict = found["verdict"].astype(object).where(found["verdict"].notna(), "").map(clean)
+    return found[names].astype("float64").assign(verdict=verdict)
+
+
+def _peak(cells: pd.DataFrame) -> pd.Series:
+    """Bytes at the peak of a call beyond what was there before: the tensors and the workspace. NaN where it was not read."""
+    return cells["workspace_bytes"] + cells["bytes_min"]
+
+
+def _energy(cells: pd.DataFrame) -> pd.Series:
+    """mJ per GFLOP, which is pJ per FLOP."""
+    return 1e12 * cells["energy_per_call_j"] / cells["flop_nominal"].where(cells["flop_nominal"] > 0)
+
+
+def _history(view: View, given: Given, most: int) -> dict[str, Any] | None:
+    """The last nights, as 16-bit factors to the median of each case; None where there is but this one."""
+    if given.nights is None or given.nights["run_id"].nunique() < 2:
+        return None
+    nights = given.nights[given.nights["cell"].isin(view.cells["cell"])]
+    runs = nights[["started_at", "run_id"]].drop_duplicates().sort_values(["started_at", "run_id"]).iloc[-most:]
+    order = view.cells.sort_values("i", kind="stable")["cell"]
+    table = nights.pivot_table(index="cell", columns="run_id", values="median_ns", aggfunc="last", sort=False)
+    table = table.reindex(index=order, columns=runs["run_id"]).astype("float64")
+    scale = table.median(axis=1)
+    steps = (table.div(scale, axis=0) * _PER_MEDIAN).round().clip(1, _MOST).fillna(_LOST)
+    return {
+        "nights": [f"{moment:%Y-%m-%d}" for moment in runs["started_at"]],
+        "median": [_rounded(value / 1e6) for value in scale],
+        "b64": base64.b64encode(steps.to_numpy().astype("<u2").tobytes()).decode(),
+    }
+
+
+def missing(view: View, given: Given) -> list[str]:
+    """The labels of the columns of figures that no case has, so that the page can leave them out and say so."""
+    found = frame(view, given)
+    return [each.label for each in columns(view) if each.table and each.numeric and found[each.key].isna().all()]

@@ -1,0 +1,82 @@
+"""The order of the page: fourteen sections, each with the question that it answers, and what they are made of.
+
+Ids are an interface, since links name them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from harness.page.canvas import Drawn
+from harness.record import Run
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a page is made of; None where nobody asked for it.
+
+    `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
+    `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.published.beside`.
+
+    `changes` says what became of each cell since its baseline, a row per cell: `cell`, `verdict` (in words: slower, faster, no
+    change, uncertain, new, failed, fixed, failed (known), skipped), `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over
+    baseline) and `severity`. `nights` are earlier figures and this one, a row per night and cell: `run_id`, `started_at`,
+    `cell` and `median_ns`.
+    """
+
+    summary: pd.DataFrame
+    samples: pd.DataFrame
+    run: Run
+    duration_s: float | None = None
+    command: str = ""
+    ceilings: pd.DataFrame | None = None
+    networks: pd.DataFrame | None = None
+    beside: pd.DataFrame | None = None
+    changes: pd.DataFrame | None = None
+    nights: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a section shows.
+
+    `data` are the variables of its template, `figures` its charts, so that one that could not be drawn is noticed. `count`
+    stands beside the section in the navigation, in the colour of something bad where `bad`. `empty` says in one line why there
+    is nothing to show; the template is left out then, as where `failure` names the exception that kept it from being made.
+    """
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+    figures: tuple[Drawn, ...] = ()
+    count: str = ""
+    bad: bool = False
+    empty: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A place on the page: its id, heading and question. Its template is `<id>.html.j2`."""
+
+    id: str
+    title: str
+    question: str
+
+
+SECTIONS = (
+    Section("verdict", "Verdict", "Did anything change that matters?"),
+    Section("validity", "Validity", "Can the numbers be trusted, and what changed on the machine?"),
+    Section("compare", "Backends compared", "Which backend is fastest overall, and how sure is that?"),
+    Section("workloads", "Workload by workload", "Where does each backend win or lose?"),
+    Section("roofline", "Roofline", "How close to the machine is each case, and is memory or computing its limit?"),
+    Section("stability", "Latency distribution", "Which medians hide a wide or two-peaked distribution?"),
+    Section("memory", "Memory", "How much more memory does a call need than its tensors?"),
+    Section("energy", "Energy", "What does a unit of work cost?"),
+    Section("scaling", "Scaling", "When is the device full, and where does it run out of memory?"),
+    Section("history", "History", "Was it a step, a drift or a single night?"),
+    Section("failures", "Failures", "What did not run, ran wrong, or is new?"),
+    Section("results", "All results", "What is every number?"),
+    Section("method", "Method", "How was each number made?"),
+    Section("data-files", "Data", "How do I take the numbers with me?"),
+)
