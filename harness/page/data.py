@@ -137,11 +137,13 @@ def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
     """All of it as JSON that the script reads; at most so many nights of history."""
     found, known = frame(view, given), columns(view)
     values = {each.key: _packed(each, found[each.key], view) for each in known}
+    best, tie = (view.cells.sort_values("i", kind="stable")[mark].astype(int) for mark in ("best", "tie"))
     packed = {
         "n": len(found),
         "run": clean(given.run.id),
         "columns": [[each.key, each.label, each.unit, each.kind, int(each.table)] for each in known],
         "values": values,
+        "marks": "".join(map(str, 2 * best + tie)),
         **_identities(view, found, given),
         "history": _history(view, given, nights),
     }
@@ -208,42 +210,38 @@ def _rounded(value: float) -> float | int | None:
 
 
 def _identities(view: View, found: pd.DataFrame, given: Given) -> dict[str, Any]:
-    """How links and the command line call a case: the columns that a name is joined of, and the names that are not."""
+    """How links and the command line call a case: what a name is joined of, and by row the names that are joined otherwise."""
     cells = view.cells.sort_values("i", kind="stable").reset_index(drop=True)
     varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
-    slug = ["workload", "direction", "backend", "device", *varying]
-    joined = found[slug].agg(lambda row: "/".join(part for part in row if part), axis=1)
-    ids = [_fit(text) for text in cells["cell"]]
+    columns = ["workload", "direction", "backend", "device", *varying]
+    slugs = ["/".join(filter(None, row)) for row in found[columns].itertuples(index=False)]
+    parts = [_part(name, columns, found) for name in _ID]
+    ids = ["/".join(filter(None, (_said(part, row) for part in parts))) for row in found.to_dict("records")]
+    wanted = [cell if _KEYWORD.fullmatch(cell) else "" for cell in cells["cell"]]
     return {
-        "slug": slug,
-        "slugs": {place: text for place, text in enumerate(cells["slug"]) if text != joined[place]},
+        "slug": columns,
+        "slugs": {place: text for place, text in enumerate(cells["slug"]) if text != slugs[place]},
+        "id": parts,
+        "ids": {place: text for place, text in enumerate(wanted) if text != ids[place]},
         "modes": "mode" in varying or clean(str(cells["mode"].iloc[0])),
-        **_cell_ids(ids, found, varying),
         "command": _command(given),
     }
 
 
-def _cell_ids(ids: Sequence[str], found: pd.DataFrame, varying: Sequence[str]) -> dict[str, Any]:
-    """Cells' ids as a list of columns and of what is the same everywhere, and those that are put together otherwise."""
-    order = ("workload", "direction", "backend", "mode", "device", "precision", "layout", "cache", "threads", "optimizer")
-    parts: list[Any] = []
-    for place, name in enumerate(order):
-        pieces = {text.split("/")[place] if text.count("/") >= place else "" for text in ids}
-        shown = name in ("workload", "direction", "backend", "device", *varying)
-        parts.append([name] if shown else next(iter(pieces)) if len(pieces) == 1 else [name])
-
-    def put(place: int) -> str:
-        row = found.iloc[place]
-        said = [part if isinstance(part, str) else str(row[part[0]]) for part in parts]
-        said[6], said[8] = said[6].lower(), said[8] if said[8].startswith("t") else f"t{said[8]}"
-        return "/".join(filter(None, said))
-
-    return {"id": parts, "ids": {place: text for place, text in enumerate(ids) if text != put(place)}}
+_ID = ("workload", "direction", "backend", "mode", "device", "precision", "layout", "cache", "threads", "optimizer")
 
 
-def _fit(cell: str) -> str:
-    """The id of a cell where the command line can take it, else nothing."""
-    return cell if _KEYWORD.fullmatch(cell) else ""
+def _part(name: str, columns: Sequence[str], found: pd.DataFrame) -> dict[str, Any] | str:
+    """A part of the id of a cell (`spec.Cell`): the column that it is taken from, or what it is for every case."""
+    how = {"key": name, **({"lower": 1} if name == "layout" else {"before": "t"} if name == "threads" else {})}
+    return how if name in columns else _said(how, found.iloc[0].to_dict())
+
+
+def _said(part: dict[str, Any] | str, row: dict[str, Any]) -> str:
+    if isinstance(part, str):
+        return part
+    text = part.get("before", "") + row[part["key"]]
+    return text.lower() if "lower" in part else text
 
 
 def _command(given: Given) -> str:

@@ -7,7 +7,7 @@ the template's own rules, and nothing but the style, the script, the data and th
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,13 @@ def build(given: Given) -> Page:
         **_merged(found),
         **_helpers(view),
     }
-    return Page(document("page.html.j2", palette.css(view.looks), "script.js", context), tuple(broken))
+    return Page(document("page.html.j2", palette.css(view.looks), ("theme.js", "script.js"), context), tuple(broken))
 
 
-def document(template: str, colours: str, script_name: str, context: Mapping[str, Any]) -> str:
+def document(template: str, colours: str, scripts: Sequence[str], context: Mapping[str, Any]) -> str:
     """A page from a template: style and script inlined, and the policy that allows these two and nothing else."""
     environment = _environment()
-    style, script = colours + "\n" + _source("style.css"), _source(script_name)
+    style, script = colours + "\n" + _source("style.css"), "".join(map(_source, scripts))
     page = environment.get_template(template).render(
         **context,
         style=Markup(style),
@@ -141,7 +141,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _source(name: str) -> str:
-    """A file of templates/ as it is; no template is made of it, so that what is hashed is what is written."""
+    """A file of templates/ without indentation and lines of comment; no template is made of it."""
     environment = _environment()
     assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+    lines = (line.strip() for line in environment.loader.get_source(environment, name)[0].splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))

@@ -1,135 +1,316 @@
-"use strict";
-(() => {
-  const $ = (id) => document.getElementById(id), root = document.documentElement;
+(async () => {
+  const ready = () => { root.dataset.ready = "1"; };
 
-  // --- theme: the system's until the button is used
-  const button = $("theme");
-  const stored = (value) => {
-    try { return value === undefined ? localStorage.getItem("convbench-theme") : localStorage.setItem("convbench-theme", value); }
-    catch { return null; } // a page from disk may be refused storage
+  // --- switches between parts of which one is shown; print and pages without script show all
+  document.querySelectorAll(".switch").forEach((box) => {
+    const parts = [...box.querySelectorAll(":scope > [data-part]")];
+    if (parts.length < 2) return;
+    const buttons = parts.map((part) => el("button", { type: "button" }, part.dataset.part));
+    const choose = (at) => parts.forEach((part, other) => {
+      part.classList.toggle("off", other !== at);
+      buttons[other].setAttribute("aria-pressed", other === at);
+    });
+    buttons.forEach((button, at) => button.addEventListener("click", () => choose(at)));
+    box.prepend(el("div", { class: "seg", role: "group", "aria-label": box.dataset.label || "Show" }, ...buttons));
+    choose(0);
+  });
+
+  const source = $("data");
+  if (!source) return ready();
+  const text = "gzip" in source.dataset ? await unzipped(source.textContent) : source.textContent;
+  const D = JSON.parse(text), V = D.values, COLUMNS = D.columns.map(([key, label, unit, kind, shown]) => ({ key, label, unit, kind, shown }));
+
+  function unzipped(packed) {
+    const stream = new Blob([Uint8Array.from(atob(packed), (c) => c.charCodeAt(0))]).stream();
+    return new Response(stream.pipeThrough(new DecompressionStream("gzip"))).text();
+  }
+
+  // --- values and how they are written
+  const words = (kind) => kind === "text" || kind === "tag" || kind === "backend";
+  COLUMNS.forEach((column) => { column.numeric = !words(column.kind); });
+  const raw = (key, i) => (V[key] ? (V[key].k ? V[key].k[V[key].v[i]] : V[key][i]) : "");
+  const said = (key, i) => (V[key].t ? V[key].t[V[key].v[i]] : raw(key, i));
+  const minus = (shown) => shown.replace("-", "−");
+
+  function significant(value, digits) {
+    if (!value) return "0";
+    const decimals = (x) => Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(x))));
+    const rounded = +value.toFixed(Math.min(99, decimals(value)));
+    return value.toFixed(Math.min(99, decimals(rounded || value)));
+  }
+
+  const WRITE = {
+    4: (x) => significant(x, 4), 3: (x) => significant(x, 3), 2: (x) => (x < 1e4 ? x.toFixed(2) : x.toPrecision(3)), 1: (x) => x.toFixed(1), "%": (x) => x.toFixed(1),
+    "+": (x) => (x.toFixed(1) > 0 ? "+" : "") + x.toFixed(1).replace(/^-0\.0$/, "0.0"), e: (x) => x.toExponential(1),
   };
-  const theme = stored();
-  if (theme === "dark" || theme === "light") root.dataset.theme = theme;
-  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme:dark)").matches);
-  const label = () => { button.textContent = dark() ? "Light theme" : "Dark theme"; };
-  button.hidden = false;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; stored(root.dataset.theme); label(); });
-  label();
+  const written = (column, i) => {
+    if (!column.numeric) return said(column.key, i) || "–";
+    const value = V[column.key][i];
+    return value === null ? "–" : (column.key === "factor" ? ["", "○ ", "● "][D.marks[i]] : "") + minus(WRITE[column.kind](value));
+  };
+  const number = (key, i) => written(COLUMNS.find((column) => column.key === key), i);
 
-  // --- the table of results
-  const table = $("table");
-  if (table) results(table);
+  const slug = (i) => D.slugs[i] ?? D.slug.map((key) => raw(key, i)).filter(Boolean).join("/");
+  const link = (i) => "#case=" + encodeURIComponent(slug(i)).replaceAll("%2F", "/");
+  const several = (key) => V[key].k.length > 1;
+  const others = D.slug.slice(4);
+  const name = (i) => [raw("workload", i), said("direction", i), said("backend", i), ...(several("device") ? [raw("device", i)] : []), ...others.map((key) => raw(key, i))].filter(Boolean).join(" · ");
+  const rows = [...Array(D.n).keys()], places = new Map(rows.map((i) => [slug(i), i]));
+  const cell = (i) => D.ids[i] ?? D.id.map((part) => (part.key ? (part.before || "") + (part.lower ? raw(part.key, i).toLowerCase() : raw(part.key, i)) : part)).filter(Boolean).join("/");
 
-  function element(tag, className, ...children) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
+  // --- pieces
+  const NS = "http://www.w3.org/2000/svg";
+  function svg(tag, how, ...children) {
+    const made = document.createElementNS(NS, tag);
+    for (const key of Object.keys(how)) made.setAttribute(key, how[key]);
     made.append(...children);
     return made;
   }
+  const look = (i) => V.backend.c[V.backend.v[i]];
+  const icon = (i) => svg("svg", { class: "mk", "aria-hidden": "true" }, svg("use", { href: `#k-${look(i)}-${V.backend.m[D.modes === true ? raw("mode", i) : D.modes] || "full"}` }));
+  const backend = (i) => el("span", { class: "bk" }, icon(i), said("backend", i));
+  const tag = (shown) => el("span", { class: "tag " + shown.split(" ")[0].replace("(", "") + (shown === "no change" ? " same" : "") }, ({ slower: "▲ ", faster: "▼ " }[shown] || "") + shown.replaceAll("_", " "));
 
-  function icon(id) {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), use = document.createElementNS(svg.namespaceURI, "use");
-    svg.setAttribute("class", "mk");
-    svg.setAttribute("aria-hidden", "true");
-    use.setAttribute("href", "#" + id);
-    svg.append(use);
-    return svg;
+  // Nights are 16-bit factors to the median of the case; 0 is missing.
+  const H = D.history, bytes = H && new DataView(Uint8Array.from(atob(H.b64), (c) => c.charCodeAt(0)).buffer);
+  const nights = (i) => (H ? H.nights.map((_, k) => { const v = bytes.getUint16(2 * (i * H.nights.length + k), true); return v && H.median[i] !== null ? v / 1e4 * H.median[i] : null; }) : []);
+
+  function curve(values, width, height, stroke) {
+    const known = values.filter((value) => value !== null);
+    const made = svg("svg", { class: "spark", width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    if (!known.length) return made;
+    const low = Math.min(...known), high = Math.max(...known), middle = (low + high) / 2, half = 0.575 * Math.max(high - low, middle * 0.06);
+    const x = (k) => (3 + k * (width - 7) / Math.max(1, values.length - 1)).toFixed(1), y = (v) => (height - 2 - (v - middle + half) / (2 * half) * (height - 4)).toFixed(1);
+    let path = "", gap = true, last = 0;
+    values.forEach((value, k) => { if (value === null) gap = true; else { path += `${gap ? "M" : "L"}${x(k)} ${y(value)}`; gap = false; last = k; } });
+    made.append(svg("path", { d: path, fill: "none", class: stroke, "stroke-width": height > 40 ? 1.8 : 1.3 }), svg("circle", { cx: x(last), cy: y(values[last]), r: 2.3, class: "f-ink" }));
+    return made;
   }
 
-  function built(cells) {
-    const row = element("tr", "");
-    cells.forEach(([text, , kind = "", id = ""], place) => {
-      const made = element(place ? "td" : "th", kind.startsWith("tag") ? "" : kind);
-      if (!place) made.scope = "row";
-      if (kind.startsWith("tag")) made.append(element("span", kind, text));
-      else if (id) made.append(element("span", "bk", icon(id), text));
-      else made.textContent = text;
-      row.append(made);
+  // --- what a mark says, to the eye and to the ear
+  const tip = $("tip"), live = $("live");
+  let current = null, held = 0;
+  function facts(i) {
+    const found = [], add = (label, key, unit = "", more = "") => { if (V[key][i] !== null) found.push([label, number(key, i) + unit + more]); };
+    if (raw("status", i) !== "ok") return [["status", raw("status", i).replaceAll("_", " ")], ["reason", raw("message", i) || "–"]];
+    add("median", "median", " ms", V.ci[i] === null ? "" : ` ± ${number("ci", i)} %`);
+    add("change", "change", " %", `, ${raw("verdict", i)}`);
+    add("÷ fastest", "factor", "×");
+    add("rate", "rate", " TFLOP/s", V.ceiling[i] === null ? "" : `, ${number("ceiling", i)} % of ceiling`);
+    add("memory", "peak", " MiB", V.least[i] === null ? "" : `, ${number("least", i)}× minimum`);
+    add("energy", "energy", " mJ/GFLOP");
+    if (raw("flags", i)) found.push(["flags", raw("flags", i)]);
+    return found;
+  }
+  function show(mark, aloud) {
+    hide();
+    current = mark;
+    mark.classList.add("on");
+    if (aloud) { held = performance.now(); mark.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+    const i = +mark.dataset.i, lines = facts(i), at = mark.getBoundingClientRect();
+    tip.replaceChildren(el("b", {}, name(i)), el("dl", {}, ...lines.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, value)])));
+    tip.hidden = false;
+    const size = tip.getBoundingClientRect(), right = at.right + 10 + size.width < innerWidth;
+    tip.style.left = Math.max(6, right ? at.right + 10 : at.left - size.width - 10) + "px";
+    tip.style.top = Math.max(6, Math.min(innerHeight - size.height - 6, at.top - size.height / 2)) + "px";
+    if (aloud) live.textContent = `${name(i)}: ${lines.map((line) => line.join(" ")).join(", ")}`;
+  }
+  function hide() {
+    if (current) current.classList.remove("on");
+    current = null;
+    tip.hidden = true;
+  }
+  const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
+  new Set([...document.querySelectorAll("[data-i]")].map((mark) => mark.closest("[tabindex='0']"))).forEach((box) => {
+    if (!box) return;
+    const marks = [...box.querySelectorAll("[data-i]")], of = (event) => event.target.closest("[data-i]");
+    let at = -1, walk = null;
+    const order = () => walk || (walk = marks[0].matches("td") ? marks : marks.map((mark) => [mark, mark.getBoundingClientRect()]).sort((a, b) => a[1].left - b[1].left || a[1].top - b[1].top).map((pair) => pair[0]));
+    box.addEventListener("pointerover", (event) => { if (of(event)) show(of(event)); else hide(); });
+    box.addEventListener("pointerleave", hide);
+    box.addEventListener("blur", hide);
+    box.addEventListener("click", (event) => { if (of(event)) open(+of(event).dataset.i); });
+    box.addEventListener("keydown", (event) => {
+      const step = STEPS[event.key];
+      if (step) { at = at < 0 ? 0 : Math.max(0, Math.min(marks.length - 1, at + step)); show(order()[at], true); event.preventDefault(); }
+      else if (event.key === "Enter" && current) { open(+current.dataset.i); event.preventDefault(); }
     });
-    return row;
+  });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  addEventListener("scroll", () => { if (performance.now() - held > 250) hide(); }, { passive: true });
+  const open = (i) => { location.hash = link(i); };
+
+  // --- the table
+  const FILTERS = ["device", "direction", "backend", "status", "verdict"], KEYS = ["q", ...FILTERS, "sort"], SIZE = 50;
+  const shown = COLUMNS.filter((column) => column.shown && (column.numeric ? V[column.key].some((value) => value !== null) : column.key === "workload" || V[column.key].k.some(Boolean)));
+  if (H) shown.push({ key: "nights", label: `${H.nights.length} nights` });
+  const state = Object.fromEntries(KEYS.map((key) => [key, ""])), table = $("table"), body = table.tBodies[0];
+  const texts = rows.map((i) => [slug(i), said("direction", i), said("backend", i), raw("status", i), raw("flags", i)].join(" ").toLowerCase());
+  const weight = (i) => (["slower", "faster"].includes(raw("verdict", i)) ? -V.severity[i] : 0);
+  let page = 0, found = rows;
+  const heads = shown.map((column) => {
+    const head = el("th", { scope: "col", class: column.numeric ? "r" : "" }), unit = column.unit ? [" ", el("span", { class: "unit" }, column.unit)] : [];
+    if (column.key === "nights") { head.append(column.label); return head; }
+    const press = el("button", { type: "button" }, column.label, ...unit);
+    press.addEventListener("click", () => {
+      const first = column.numeric ? "-" + column.key : column.key, other = column.numeric ? column.key : "-" + column.key;
+      state.sort = state.sort === first ? other : first;
+      page = 0;
+      push();
+    });
+    head.append(press);
+    return head;
+  });
+  table.tHead.replaceChildren(el("tr", {}, ...heads));
+  FILTERS.forEach((key) => {
+    const choice = $("f-" + key);
+    V[key].k.forEach((value, at) => { if (value) choice.append(el("option", { value }, (V[key].t ? V[key].t[at] : value).replaceAll("_", " "))); });
+    choice.parentElement.hidden = V[key].k.filter(Boolean).length < 2;
+    choice.addEventListener("change", () => { state[key] = choice.value; page = 0; push(); });
+  });
+
+  function compared() {
+    const down = state.sort[0] === "-", key = down ? state.sort.slice(1) : state.sort, column = shown.find((each) => each.key === key && key !== "nights");
+    if (!column) return (a, b) => weight(a) - weight(b) || a - b;
+    return (a, b) => {
+      const x = column.numeric ? V[key][a] : said(key, a), y = column.numeric ? V[key][b] : said(key, b), none = (value) => value === null || value === "";
+      if (none(x) || none(y)) return none(x) - none(y) || a - b;
+      return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1) || a - b;
+    };
   }
 
-  function results(table) {
-    const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], data = $("data");
-    const rows = data
-      ? JSON.parse(data.textContent).map(([slug, ...cells]) => ({ slug, text: cells.map((cell) => cell[0]), sort: cells.map((cell) => cell[1] ?? null), row: () => built(cells) }))
-      : [...body.rows].map((row) => ({ slug: row.dataset.s, text: [...row.cells].map((cell) => cell.textContent), sort: [...row.cells].map((cell) => (cell.dataset.v === undefined ? null : +cell.dataset.v)), row: () => row }));
-    rows.forEach((entry, place) => { entry.place = place; entry.words = [entry.slug, ...entry.text].join(" ").toLowerCase(); });
-    const size = data ? 50 : Infinity, keys = heads.map((head) => head.dataset.k), state = { q: "", sort: "", page: 0 };
-    const numeric = heads.map((head) => head.classList.contains("r"));
+  function line(i) {
+    return el("tr", {}, ...shown.map((column, at) => {
+      const made = el(at ? "td" : "th", column.numeric ? { class: "r" } : {});
+      if (!at) { made.scope = "row"; made.append(el("a", { href: link(i) }, raw("workload", i))); }
+      else if (column.kind === "backend") made.append(backend(i));
+      else if (column.kind === "tag") made.append(raw(column.key, i) ? tag(raw(column.key, i)) : "–");
+      else if (column.key === "nights") made.append(curve(nights(i), 96, 20, "s-mut"));
+      else made.textContent = written(column, i);
+      return made;
+    }));
+  }
 
-    heads.forEach((head, place) => {
-      const press = element("button", "", ...head.childNodes);
-      press.type = "button";
-      press.addEventListener("click", () => {
-        const key = keys[place], first = numeric[place] ? "-" + key : key, other = numeric[place] ? key : "-" + key;
-        state.sort = state.sort === first ? other : first;
-        state.page = 0;
-        show(true);
-      });
-      head.append(press);
+  function apply() {
+    const asked = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+    found = rows.filter((i) => FILTERS.every((key) => !state[key] || raw(key, i) === state[key]) && asked.every((word) => texts[i].includes(word))).sort(compared());
+    const pages = Math.max(1, Math.ceil(found.length / SIZE));
+    page = Math.min(page, pages - 1);
+    const first = page * SIZE, part = found.slice(first, first + SIZE);
+    body.replaceChildren(...(part.length ? part.map(line) : [el("tr", {}, el("td", { colspan: shown.length, class: "w" }, "No case matches the filters."))]));
+    heads.forEach((head, at) => {
+      const key = shown[at].key, turn = state.sort === key ? "ascending" : state.sort === "-" + key ? "descending" : "";
+      if (turn) head.setAttribute("aria-sort", turn); else head.removeAttribute("aria-sort");
     });
+    $("count").textContent = found.length ? `Rows ${first + 1}–${first + part.length} of ${found.length} (${D.n} cases in all)` : "No case matches the filters.";
+    $("prev").disabled = !page;
+    $("next").disabled = page >= pages - 1;
+    ["q", ...FILTERS].forEach((key) => { if ($("f-" + key).value !== state[key]) $("f-" + key).value = state[key]; });
+  }
 
-    function compare(place, down) {
-      return (a, b) => {
-        let order;
-        if (numeric[place]) {
-          const x = a.sort[place], y = b.sort[place];
-          if (x === null || y === null) return (x === null) - (y === null) || a.place - b.place; // missing is last either way
-          order = x - y;
-        } else order = a.text[place] < b.text[place] ? -1 : a.text[place] > b.text[place] ? 1 : 0;
-        return (down ? -order : order) || a.place - b.place;
-      };
+  function fragment() {
+    const asked = new URLSearchParams(KEYS.filter((key) => state[key]).map((key) => [key, state[key]]));
+    return "#results" + (String(asked) ? "?" + asked : "");
+  }
+  function push() { back = fragment(); history.replaceState(null, "", back); apply(); }
+
+  let typing;
+  $("f-q").addEventListener("input", (event) => { clearTimeout(typing); typing = setTimeout(() => { state.q = event.target.value; page = 0; push(); }, 120); });
+  $("clear").addEventListener("click", () => { KEYS.forEach((key) => { state[key] = ""; }); page = 0; push(); });
+  $("prev").addEventListener("click", () => { page -= 1; apply(); });
+  $("next").addEventListener("click", () => { page += 1; apply(); });
+
+  // --- files
+  const quoted = (value, text) => {
+    if (value === null || value === undefined) return "";
+    const safe = text && /^[=+\-@\t\r]/.test(value) ? "'" + value : String(value);
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const csv = (list) => "\ufeff" + [COLUMNS.map((c) => (c.unit ? `${c.key} (${c.unit})` : c.key)), ...list.map((i) => COLUMNS.map((c) => quoted(raw(c.key, i), !c.numeric)))].map((cells) => cells.join(",")).join("\r\n") + "\r\n";
+  function save(content, file, type) {
+    const url = URL.createObjectURL(new Blob([content], { type })), link = el("a", { href: url, download: file });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(url), 4000);
+  }
+  $("csv").addEventListener("click", () => save(csv(found), "results-filtered.csv", "text/csv"));
+  $("csv-all").addEventListener("click", () => save(csv(rows), "results.csv", "text/csv"));
+  $("json-all").addEventListener("click", () => save(text, "report-data.json", "application/json"));
+
+  // --- a case
+  const dialog = $("case");
+  let back = "";
+  function bar(i, scale) {
+    const width = 190, x = (value) => 2 + value / scale * (width - 8), made = svg("svg", { width, height: 16, viewBox: `0 0 ${width} 16`, "aria-hidden": "true" });
+    made.append(svg("rect", { x: 2, y: 4, width: Math.max(1, x(V.median[i]) - 2), height: 8, class: "f-" + look(i), opacity: 0.35 }));
+    if (V.low[i] !== null && V.high[i] !== null) made.append(svg("line", { x1: x(V.low[i]), x2: x(V.high[i]), y1: 8, y2: 8, class: "s-" + look(i), "stroke-width": 2 }));
+    made.append(svg("circle", { cx: x(V.median[i]), cy: 8, r: 3, class: "f-" + look(i) }));
+    return made;
+  }
+
+  function beside(i) {
+    const same = rows.filter((j) => raw("workload", j) === raw("workload", i)), scale = {}, past = H && same.some((j) => nights(j).some((value) => value !== null)), change = V.change.some((value) => value !== null);
+    for (const j of same) scale[raw("device", j)] = Math.max(scale[raw("device", j)] || 0, V.high[j] || V.median[j] || 0);
+    const cells = ["Direction", "Backend", ...(several("device") ? ["Device"] : []), ...others.map((key) => COLUMNS.find((c) => c.key === key).label), "Median ms", several("device") ? "Scaled per device" : "To scale", "÷ fastest", ...(change ? ["Change %"] : []), ...(past ? ["History"] : [])];
+    const lines = same.map((j) => el("tr", j === i ? { class: "this", "aria-current": "true" } : {}, el("th", { scope: "row" }, j === i ? said("direction", j) : el("a", { href: link(j) }, said("direction", j))), el("td", {}, backend(j)),
+      ...(several("device") ? [el("td", {}, raw("device", j))] : []), ...others.map((key) => el("td", {}, raw(key, j))), el("td", { class: "r" }, number("median", j)),
+      el("td", {}, V.median[j] === null ? tag(raw("status", j)) : bar(j, scale[raw("device", j)])), el("td", { class: "r" }, number("factor", j)),
+      ...(change ? [el("td", { class: "r" }, number("change", j))] : []), ...(past ? [el("td", {}, curve(nights(j), 110, 20, "s-" + look(j)))] : [])));
+    return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All results of this workload" }, el("table", {}, el("thead", {}, el("tr", {}, ...cells.map((label) => el("th", { scope: "col" }, label)))), el("tbody", {}, ...lines)));
+  }
+
+  function past(i) {
+    const values = nights(i), known = values.filter((value) => value !== null);
+    if (known.length < 2) return [];
+    const low = Math.min(...known), high = Math.max(...known), when = (value) => H.nights[values.indexOf(value)], shape = curve(values, 840, 120, "s-" + look(i));
+    shape.setAttribute("class", "long");
+    return [el("h3", {}, `The last ${H.nights.length} nights`), shape, el("p", { class: "note" }, `Median in ms, ${H.nights[0]} to ${H.nights.at(-1)}: lowest ${significant(low, 4)} on ${when(low)}, highest ${significant(high, 4)} on ${when(high)}. The axis does not start at zero.`)];
+  }
+
+  function fill(i) {
+    const ok = V.median[i] !== null, parts = [tag(raw("status", i)), " "];
+    if (ok) parts.push(el("b", {}, `${number("median", i)} ms`), V.low[i] === null ? "" : ` (95 % interval ${number("low", i)} to ${number("high", i)} ms)`);
+    if (V.baseline[i] !== null) parts.push(`, baseline ${number("baseline", i)} ms, change ${number("change", i)} %`, V.ratio_low[i] === null ? "" : ` (ratio ${number("ratio_low", i)} to ${number("ratio_high", i)})`);
+    else if (ok) parts.push(", no baseline");
+    if (raw("verdict", i)) parts.push(" ", tag(raw("verdict", i)));
+    const rest = COLUMNS.filter((c) => ["factor", "rate", "ceiling", "peak", "least", "workspace", "energy", "p95", "cores", "first", "check", "error", "flags", "call"].includes(c.key) && (c.numeric ? V[c.key][i] !== null : raw(c.key, i)));
+    const id = cell(i);
+    $("case-h").textContent = name(i);
+    $("case-b").replaceChildren(el("p", {}, ...parts), ...(raw("message", i) ? [el("p", {}, el("code", {}, raw("message", i)))] : []),
+      ...(rest.length ? [el("dl", { class: "case" }, ...rest.map((c) => el("div", {}, el("dt", {}, c.label), el("dd", {}, written(c, i) + (c.unit && c.unit !== "×" ? " " : "") + c.unit))))] : []),
+      ...past(i), el("h3", {}, "This workload on every backend, direction and device"), beside(i), el("h3", {}, "Run it again"),
+      el("p", {}, id ? el("code", { class: "copy" }, `${D.command} ${id}`) : "No expression of the command line fits the name of this case."));
+    if (!dialog.open) dialog.showModal();
+    $("case-b").scrollTop = 0;
+  }
+  const leave = () => { if (location.hash.startsWith("#case=")) history.replaceState(null, "", back || "#"); };
+  dialog.addEventListener("close", leave);
+  $("case-x").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+
+  // --- fragments: #section, #results?key=value, #case=slug
+  function route() {
+    const [place, query = ""] = location.hash.slice(1).split("?"), named = location.hash.slice(6);
+    hide();
+    if (place.startsWith("case=")) {
+      let i;
+      try { i = places.get(decodeURIComponent(named)); } catch { /* no slug */ }
+      if (i !== undefined) return fill(i);
     }
-
-    function show(remember) {
-      const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), down = state.sort[0] === "-";
-      const place = keys.indexOf(down ? state.sort.slice(1) : state.sort);
-      const found = rows.filter((entry) => words.every((word) => entry.words.includes(word)));
-      if (place >= 0) found.sort(compare(place, down));
-      const pages = Math.max(1, Math.ceil(found.length / size));
-      state.page = Math.min(state.page, pages - 1);
-      const first = size === Infinity ? 0 : state.page * size, shown = found.slice(first, first + size);
-      const none = element("td", "none", "No cell matches the filter.");
-      none.colSpan = heads.length;
-      body.replaceChildren(...(shown.length ? shown.map((entry) => entry.row()) : [element("tr", "", none)]));
-      heads.forEach((head, other) => { if (other === place) head.setAttribute("aria-sort", down ? "descending" : "ascending"); else head.removeAttribute("aria-sort"); });
-      $("count").textContent = found.length > shown.length ? `Rows ${first + 1}–${first + shown.length} of ${found.length} (${rows.length} cells in all)` : `${found.length} of ${rows.length} cells`;
-      $("pager").hidden = pages < 2;
-      $("prev").disabled = !state.page;
-      $("next").disabled = state.page >= pages - 1;
-      if ($("filter").value !== state.q) $("filter").value = state.q;
-      if (remember) history.replaceState(null, "", fragment());
-    }
-
-    function fragment() {
-      const said = new URLSearchParams();
-      for (const key of ["q", "sort"]) if (state[key]) said.set(key, state[key]);
-      return "#results" + (String(said) ? "?" + said : "");
-    }
-
-    function route() {
-      const [name, query = ""] = location.hash.slice(1).split("?");
-      if (name !== "results" || !query) return;
+    if (dialog.open) dialog.close();
+    back = location.hash;
+    if (place === "results" && query) {
       const asked = new URLSearchParams(query);
-      Object.assign(state, { q: asked.get("q") || "", sort: asked.get("sort") || "", page: 0 });
-      show(false);
+      KEYS.forEach((key) => { const value = asked.get(key) || ""; state[key] = FILTERS.includes(key) && !V[key].k.includes(value) ? "" : value; });
+      page = 0;
+      apply();
       $("results").scrollIntoView();
     }
-
-    $("controls").hidden = false;
-    $("filter").addEventListener("input", (event) => { state.q = event.target.value; state.page = 0; show(true); });
-    $("clear").addEventListener("click", () => { Object.assign(state, { q: "", sort: "", page: 0 }); show(true); });
-    $("prev").addEventListener("click", () => { state.page -= 1; show(false); });
-    $("next").addEventListener("click", () => { state.page += 1; show(false); });
-    addEventListener("hashchange", route);
-    show(false);
-    route();
   }
-
-  // --- paper shows what the screen folds away
-  const folded = () => [...document.querySelectorAll("details")];
-  addEventListener("beforeprint", () => folded().forEach((each) => { each.dataset.was = each.open ? "1" : ""; each.open = true; }));
-  addEventListener("afterprint", () => folded().forEach((each) => { each.open = Boolean(each.dataset.was); }));
-  root.dataset.ready = "1";
+  addEventListener("hashchange", route);
+  document.querySelectorAll(".js").forEach((each) => { each.hidden = false; });
+  apply();
+  route();
+  ready();
 })();

@@ -1,0 +1,29 @@
+"use strict";
+const $ = (id) => document.getElementById(id), root = document.documentElement;
+
+function el(tag, how, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(how)) if (name === "class") made.className = value; else made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// The theme is the system's until the button is used; a page from disk may be refused storage.
+{
+  const button = $("theme");
+  const stored = (value) => {
+    try { return value ? localStorage.setItem("convbench-theme", value) : localStorage.getItem("convbench-theme"); } catch { return null; }
+  };
+  const theme = stored();
+  if (theme === "dark" || theme === "light") root.dataset.theme = theme;
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme:dark)").matches);
+  const label = () => { button.textContent = dark() ? "Light theme" : "Dark theme"; };
+  button.hidden = false;
+  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; stored(root.dataset.theme); label(); });
+  label();
+}
+
+// Paper shows what the screen folds away.
+const folded = () => [...document.querySelectorAll("details")];
+addEventListener("beforeprint", () => folded().forEach((each) => { each.dataset.was = each.open ? "1" : ""; each.open = true; }));
+addEventListener("afterprint", () => folded().forEach((each) => { each.open = Boolean(each.dataset.was); }));
