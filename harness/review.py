@@ -1,11 +1,14 @@
 """Runs -> figures and page: what the command line and the Python interface read from the store."""
 
+import json
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness import units
+from harness import codec, units
 from harness.analysis import compare as comparing
 from harness.analysis import history as past
 from harness.analysis import networks as rolling
@@ -17,15 +20,18 @@ from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
 from harness.analysis.trials import trials
 from harness.ask.wording import hint, show
+from harness.digest import SCHEMA, Digest
 from harness.errors import PublishedError, RunNotFoundError
 from harness.record import AA, Run, Status
 from harness.spec import Direction
-from harness.store import journal, junit, nights, published, table
+from harness.store import digests, journal, junit, nights, published, table
 from harness.store.table import load, samples
 
+if TYPE_CHECKING:
+    from harness.page import html
+
 __all__ = [
-    "aa_noise", "beside_published", "compare", "history", "junit_of", "load", "night", "overview", "page", "report", "samples",
-    "side", "spent", "summary", "write_page",
+    "aa_noise", "beside_published", "compare", "history", "junit_of", "load", "night", "overview", "page", "publish", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
 ]  # fmt: skip
 
 
@@ -188,25 +194,80 @@ def night(folder: Path) -> pd.DataFrame:
     return past.night(summarize(load(folder), samples(folder)))
 
 
-def page(folder: Path, cells: Collection[str] | None = None) -> str:
+@dataclass(frozen=True)
+class Published:
+    """A page that was written: where it is, and which of its parts could not be made."""
+
+    path: Path
+    broken: tuple[str, ...]
+
+
+def page(folder: Path, cells: Collection[str] | None = None) -> "html.Page":
     """The HTML page of one run, or of some of its cells: those are ranked among themselves."""
     from harness.page import html
+    from harness.page.sections import Given
 
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
-    return html.render(
+    given = Given(
         ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
         networks=rolling.by_pass(rolling.networks(ranked)),
         beside=publishing.beside(ranked, published.load(_store_of(folder))),
     )  # fmt: skip
+    return html.build(given)
+
+
+def publish(folder: Path, reports: str | Path = "reports") -> Published:
+    """Write what people get of a run to `reports/<run-id>/`, and the index of all runs again.
+
+    The page, its table as results.csv, the run as environment.json, and the digest as summary.json: that of the gate where the
+    run was judged, else one that says how its cells ended.
+    """
+    made = page(folder)
+    beside = Path(reports) / folder.name
+    beside.mkdir(parents=True, exist_ok=True)
+    path = beside / digests.PAGE
+    path.write_text(made.text, encoding="utf-8")
+    (beside / "results.csv").write_text(made.rows, encoding="utf-8", newline="")
+    run = journal.read_run(folder)
+    (beside / "environment.json").write_text(json.dumps(codec.encode(run), indent=1) + "\n", encoding="utf-8")
+    known = digests.read(reports).get(run.id)
+    digest = known if known and known.level else _plain_digest(run, summary(load(folder)))
+    digests.write(reports, replace(digest, report_bytes=len(made.text.encode())))
+    return Published(path, (*made.broken, *write_index(reports).broken))
 
 
 def write_page(folder: Path, reports: str | Path = "reports") -> Path:
-    """Write the page of a run to `reports/<run-id>/report.html`, and return that path."""
-    path = Path(reports) / folder.name / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(folder), encoding="utf-8")
-    return path
+    """Write the page of a run and what stands beside it to `reports/<run-id>/`, and return the path of the page."""
+    return publish(folder, reports).path
+
+
+def write_index(reports: str | Path = "reports") -> Published:
+    """Write `reports/index.html` from the digests of all runs there."""
+    from harness.page import index
+
+    known = digests.read(reports)
+    made = index.render(known, [run_id for run_id in known if (Path(reports) / run_id / digests.PAGE).is_file()])
+    path = Path(reports) / "index.html"
+    path.write_text(made.text, encoding="utf-8")
+    return Published(path, tuple(f"index, {part}" for part in made.broken))
+
+
+def _plain_digest(run: Run, figures: pd.DataFrame) -> Digest:
+    """The digest of a run that no gate has judged: no level and no verdicts."""
+    asked = roofline.asked_for(figures)
+    counts = {str(status): int(count) for status, count in asked["status"].value_counts(sort=False).items()}
+    ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()) if status != Status.OK)
+    failed = any(Status(status).failed for status in counts)
+    first = run.environments[0] if run.environments else None
+    return Digest(
+        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at, duration_s=run.wall_s or 0.0,
+        machine_id=first.machine_id if first else "",
+        machine=", ".join(filter(None, (first.cpu, f"{first.cores} cores", first.gpu))) if first else "",
+        commit=run.commit, baseline_id="", level="", code=5 if failed or not counts.get(Status.OK) else 0,
+        sentence=f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else "."),
+        verdicts={}, statuses=dict(sorted(counts.items())), new_failures=0,
+    )  # fmt: skip
 
 
 def report(df: pd.DataFrame, path: str | Path) -> Path:
@@ -214,7 +275,7 @@ def report(df: pd.DataFrame, path: str | Path) -> Path:
 
     Raises RunNotFoundError where `df` holds no run, or more than one.
     """
-    text = page(_folder(df, "a report shows one run"), set(df["cell"]))
+    text = page(_folder(df, "a report shows one run"), set(df["cell"])).text
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import BLOCKED, SLOWER, Out, Reports, folder_of, known_suites, load, print_plan, stderr, stdout
+from harness.cli.options import BLOCKED, INTERNAL, SLOWER, Out, Reports, folder_of, known_suites, load, print_plan, stderr, stdout
 from harness.errors import SelectionError
 
 PUBLISHED = "published:"  # before the name of a hardware, in the place of a run
@@ -186,13 +186,17 @@ def report(
     reports: Reports = Path("reports"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Build the HTML report of a run from what is stored."""
+    """Build the HTML report of a run from what is stored, and the index of all runs."""
     from harness import review
 
-    path = review.write_page(folder_of(out, run), reports)
-    typer.echo(path)
+    made = review.publish(folder_of(out, run), reports)
+    typer.echo(made.path)
+    for part in made.broken:
+        typer.echo(f"convbench: the report lacks a part: {part}", err=True)
     if open_:
-        typer.launch(path.resolve().as_uri())
+        typer.launch(made.path.resolve().as_uri())
+    if made.broken:
+        raise typer.Exit(INTERNAL)
 
 
 @app.command(epilog="Example: convbench doctor --format md")

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-FAILED_CELLS, BLOCKED, SLOWER, USAGE, INTERRUPTED = 5, 5, 4, 2, 130
+INTERNAL, FAILED_CELLS, BLOCKED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 4, 2, 130
 
 Out = Annotated[Path, typer.Option("--out", help="The store of runs.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]

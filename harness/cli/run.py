@@ -148,7 +148,10 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)
-    if report:
-        messages.print(f"report:  {review.write_page(folder, reports)}", markup=False, soft_wrap=True)
+    made = review.publish(folder, reports) if report else None
+    if made:
+        messages.print(f"report:  {made.path}", markup=False, soft_wrap=True)
+        for part in made.broken:
+            messages.print(f"the report lacks a part: {part}", markup=False, soft_wrap=True)
     typer.echo(run.id)
-    return not measured or any(Status(status).failed for status in summary["status"])
+    return not measured or bool(made and made.broken) or any(Status(status).failed for status in summary["status"])

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import matplotlib as mpl
@@ -26,6 +27,19 @@ _PER_INCH = 72  # matplotlib's SVG counts in points, which the page takes as pix
 # Markers of one area number differ in how large they look.
 _AREA = {"^": 1.45, "v": 1.45, "D": 0.8, "X": 1.35, "p": 1.3, "h": 1.25}
 _CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than measured
+
+
+_most_marks: ContextVar[int | None] = ContextVar("most_marks", default=None)
+
+
+@contextmanager
+def at_most(marks: int | None) -> Iterator[None]:
+    """Figures drawn inside have at most so many marks each, chosen by lot; None is no limit."""
+    token = _most_marks.set(marks)
+    try:
+        yield
+    finally:
+        _most_marks.reset(token)
 
 
 @dataclass
@@ -77,10 +91,10 @@ class Canvas:
             sns.scatterplot(**{**points, "marker": "o", "zorder": 5}, s=5, color=colour, linewidth=0)
 
     def svg(self, name: str, title: str, desc: str) -> Markup:
-        """The drawing as SVG for the page."""
+        """The drawing as SVG for the page, with no more marks than `at_most` allows."""
         buffer = io.StringIO()
         self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        return Markup(svg.post(buffer.getvalue(), name, title, desc, self.marks))
+        return Markup(svg.post(buffer.getvalue(), name, title, desc, self.marks, most=_most_marks.get()))
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,12 @@ def draw(name: str, caption: str, desc: str, build: Callable[[], Canvas], **more
     """The chart that `build` draws; one that raises loses its place, not the page."""
     try:
         with _settings(name):
-            return Drawn(name, caption, build().svg(name, caption, desc), **more)
+            canvas = build()
+            drawn, most = canvas.svg(name, caption, desc), _most_marks.get()
+            total = sum(map(len, canvas.marks.values()))
+            if most is not None and total > most:
+                more["note"] = f"{more.get('note', '')} {most} of {total} marks drawn, chosen by lot.".strip()
+            return Drawn(name, caption, drawn, **more)
     except Exception as error:  # whatever matplotlib or a value nobody thought of throws
         return Drawn(name, caption, failure=type(error).__name__)
 

@@ -5,6 +5,7 @@ Text goes as indices into a list of what occurs, since most of it repeats; figur
 
 import base64
 import csv
+import gzip
 import io
 import json
 import math
@@ -138,7 +139,7 @@ def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
     found, known = frame(view, given), columns(view)
     values = {each.key: _packed(each, found[each.key], view) for each in known}
     best, tie = (view.cells.sort_values("i", kind="stable")[mark].astype(int) for mark in ("best", "tie"))
-    packed = {
+    everything = {
         "n": len(found),
         "run": clean(given.run.id),
         "columns": [[each.key, each.label, each.unit, each.kind, int(each.table)] for each in known],
@@ -147,7 +148,12 @@ def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
         **_identities(view, found, given),
         "history": _history(view, given, nights),
     }
-    return written(packed)
+    return written(everything)
+
+
+def packed(text: str) -> Markup:
+    """The embedded JSON compressed, as base64 of gzip."""
+    return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
 def written(found: object) -> Markup:
@@ -192,14 +198,14 @@ def _packed(column: Column, values: pd.Series, view: View) -> Any:
     if column.numeric:
         return [_rounded(value) for value in values]
     known = {text: place for place, text in enumerate(dict.fromkeys(values))}
-    packed: dict[str, Any] = {"k": list(known), "v": [known[text] for text in values]}
+    coded: dict[str, Any] = {"k": list(known), "v": [known[text] for text in values]}
     if column.key == "direction":
-        packed["t"] = [direction_words(text) for text in known]
+        coded["t"] = [direction_words(text) for text in known]
     elif column.kind == "backend":
-        packed["t"] = [who(view.looks, name) for name in known]
-        packed["c"] = [view.looks[name].key for name in known]
-        packed["m"] = {mode: icon(view, next(iter(view.looks)), mode).rpartition("-")[2] for mode in view.modes}
-    return packed
+        coded["t"] = [who(view.looks, name) for name in known]
+        coded["c"] = [view.looks[name].key for name in known]
+        coded["m"] = {mode: icon(view, next(iter(view.looks)), mode).rpartition("-")[2] for mode in view.modes}
+    return coded
 
 
 def _rounded(value: float) -> float | int | None:

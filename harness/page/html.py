@@ -7,8 +7,9 @@ the template's own rules, and nothing but the style, the script, the data and th
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jinja2
@@ -16,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness import units
-from harness.page import contents, data, palette, tables
+from harness.page import canvas, contents, data, palette, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
 from harness.page.svg import speakable
 from harness.page.verdict import leads_with
@@ -27,10 +28,35 @@ from harness.spec import Mode
 
 @dataclass(frozen=True)
 class Page:
-    """A page and what went wrong in making it: `broken` names each figure or section that raised, with its exception's type."""
+    """A page, and its table of all results as CSV.
+
+    `broken` names each figure or section that raised, with its exception's type, and says so of a page that is too large.
+    """
 
     text: str
     broken: tuple[str, ...]
+    rows: str
+
+
+@dataclass(frozen=True)
+class Thrift:
+    """What a page does without to stay small: marks per figure, nights of history, and whether its data is compressed."""
+
+    marks: int | None = None
+    nights: int = data.NIGHTS
+    packed: bool = False
+
+
+# Tried in this order until the page fits.
+_THRIFTS = (Thrift(), Thrift(1500), Thrift(1500, 14), Thrift(1500, 14, packed=True))
+_SMALL, _LARGE = (900, 1_500_000), (5400, 4_000_000)  # cases and the bytes of their page; between them on a straight line
+MOST_BYTES = 6_000_000
+
+
+def budget(cases: int) -> float:
+    """Bytes that the page of so many cases may have."""
+    (few, least), (many, most) = _SMALL, _LARGE
+    return least + (most - least) * max(0.0, (cases - few) / (many - few))
 
 
 def render(summary: pd.DataFrame, samples: pd.DataFrame, run: Run, **more: Any) -> str:
@@ -39,22 +65,41 @@ def render(summary: pd.DataFrame, samples: pd.DataFrame, run: Run, **more: Any) 
 
 
 def build(given: Given) -> Page:
-    """The page of one run. A figure or a section that raises loses its place, not the page."""
+    """The page of one run. A figure or a section that raises loses its place, not the page; what is too large loses detail."""
     view = prepare(given.summary)
-    found = {section.id: _content(section, view, given) for section in SECTIONS}
-    broken = [f"{figure.name}: {figure.failure}" for content in found.values() for figure in content.figures if figure.failure]
-    broken += [f"{name}: {content.failure}" for name, content in found.items() if content.failure]
+    found: dict[str, Content] = {}
+    for before, thrift in pairwise([None, *_THRIFTS]):
+        if before is None or before.marks != thrift.marks:
+            with canvas.at_most(thrift.marks):
+                found = {section.id: _content(section, view, given) for section in SECTIONS}
+        text = _written(view, given, found, thrift)
+        if (size := len(text.encode())) <= budget(len(view.cells)):
+            break
+    broken = _broken(found)
+    if size > MOST_BYTES:
+        broken.append(f"size: {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.0f} are the most")
+    return Page(text, tuple(broken), data.as_csv(view, given))
+
+
+def _broken(found: Mapping[str, Content]) -> list[str]:
+    figures = [f"{figure.name}: {figure.failure}" for content in found.values() for figure in content.figures if figure.failure]
+    return figures + [f"{name}: {content.failure}" for name, content in found.items() if content.failure]
+
+
+def _written(view: View, given: Given, found: Mapping[str, Content], thrift: Thrift) -> str:
+    embedded = data.embedded(view, given, thrift.nights) if len(view.cells) else None
     context = {
         "run": given.run,
         "view": view,
         "machine": _machine(given.run),
         "sections": [(number, section, found[section.id]) for number, section in enumerate(SECTIONS, 1)],
-        "broken": broken,
-        "data": data.embedded(view, given) if len(view.cells) else None,
+        "broken": _broken(found),
+        "data": data.packed(embedded) if embedded and thrift.packed else embedded,
+        "packed": thrift.packed,
         **_merged(found),
         **_helpers(view),
     }
-    return Page(document("page.html.j2", palette.css(view.looks), ("theme.js", "script.js"), context), tuple(broken))
+    return document("page.html.j2", palette.css(view.looks), ("theme.js", "script.js"), context)
 
 
 def document(template: str, colours: str, scripts: Sequence[str], context: Mapping[str, Any]) -> str:
@@ -98,17 +143,16 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _symbols(view: View) -> list[tuple[str, Markup]]:
-    """The icons that the page uses: id and the shape in a 10 x 10 box."""
-    found = []
-    for look in view.looks.values():
+def symbols(looks: Mapping[str, palette.Look], kinds: Iterable[str]) -> list[tuple[str, Markup]]:
+    """The icons of these backends in these fills (`palette.fill_of`): id and the shape in a 10 x 10 box."""
+    found, kinds = [], list(dict.fromkeys(kinds))
+    for look in looks.values():
         shape = palette.SHAPES[look.marker]
-        for kind in dict.fromkeys(palette.fill_of(mode) for mode in (*view.modes, Mode.EAGER)):
-            full = f'<path d="{shape}" class="f-{look.key}"/>'
-            hollow = f'<path d="{shape}" class="f-bg s-{look.key}" stroke-width="1.5" transform="translate(.7 .7) scale(.86)"/>'
-            dot = f'<circle cx="5" cy="5" r="1.3" class="f-{look.key}"/>'
-            inside = {"full": full, "hollow": hollow, "dotted": hollow + dot}[kind]
-            found.append((f"k-{look.key}-{kind}", Markup(inside)))
+        full = f'<path d="{shape}" class="f-{look.key}"/>'
+        hollow = f'<path d="{shape}" class="f-bg s-{look.key}" stroke-width="1.5" transform="translate(.7 .7) scale(.86)"/>'
+        dot = f'<circle cx="5" cy="5" r="1.3" class="f-{look.key}"/>'
+        inside = {"full": full, "hollow": hollow, "dotted": hollow + dot}
+        found += [(f"k-{look.key}-{kind}", Markup(inside[kind])) for kind in kinds]
     return list(dict.fromkeys(found))
 
 
@@ -118,7 +162,7 @@ def _helpers(view: View) -> dict[str, Callable[..., Any] | Any]:
     return {
         "who": lambda backend, mode="": who(view.looks, backend, mode if several else ""),
         "icon": lambda backend, mode=str(Mode.EAGER): tables.icon(view, backend, mode),
-        "symbols": _symbols(view),
+        "symbols": symbols(view.looks, (palette.fill_of(mode) for mode in (*view.modes, Mode.EAGER))),
         "leads": leads_with,
         "units": units,
         "Status": Status,

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from random import Random
 
 from harness.page.palette import KEY_OF_SENTINEL
 
@@ -32,15 +33,19 @@ def clean(text: str) -> str:
     return " ".join(speakable(text).split())
 
 
-def post(text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str | int]] | None = None) -> str:
+def post(
+    text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str | int]] | None = None, most: int | None = None
+) -> str:
     """The SVG to be put into the page. All ids begin with `name`.
 
     `marks` maps the id of a drawn group to what each mark in it stands for: the row of the table of all results, which the
     script shows and opens, or one line of words. Raises ValueError where the group does not hold as many marks as that.
+    Of more than `most` marks as many are kept, chosen by lot.
     """
     root = ET.fromstring(text)
     _strip(root)
     _label_marks(root, name, marks or {})
+    _thin(root, marks or {}, most)
     _rename(root, name)
     for element in root.iter():
         _restyle(element)
@@ -75,6 +80,21 @@ def _label_marks(root: ET.Element, name: str, marks: Mapping[str, Sequence[str |
                 ET.SubElement(element, "title").text = clean(mark)
             else:
                 element.set("data-i", str(mark))
+
+
+def _thin(root: ET.Element, marks: Mapping[str, Sequence[str | int]], most: int | None) -> None:
+    """At most so many of the marks, the same ones every time."""
+    drawn = [
+        (parent, child)
+        for group in root.iter("g")
+        if group.get("id") in marks
+        for parent in group.iter()
+        for child in parent
+        if child.tag == "use"
+    ]
+    if most is not None and len(drawn) > most:
+        for parent, child in Random(len(drawn)).sample(drawn, len(drawn) - most):
+            parent.remove(child)
 
 
 def _rename(root: ET.Element, name: str) -> None:

@@ -1,0 +1,265 @@
+"""The page of all runs: the latest in a sentence, the trend of each machine, and a row per run. Made from digests alone.
+
+Runs of different machines, or of different suites, are never compared and never joined by a line.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+import pandas as pd
+import seaborn as sns
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, date2num
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from harness import units
+from harness.digest import Digest
+from harness.page import html, palette
+from harness.page.canvas import Canvas, Drawn, draw, fitted
+from harness.page.palette import Look, sentinel
+from harness.page.svg import clean
+
+MOST_PANELS = 8
+MOST_REMARK = 160  # characters
+NOT_JUDGED, NO_SUMMARY = "not judged", "no summary"
+_SLOWER = ("slower", "confirmed", "open", "suspect")
+_FASTER = ("faster", "improved", "improving")
+# A tone and an icon for each level of the gate; words come with both.
+_TONES = {
+    "invalid": ("slow", "✕"), "regression": ("slow", "▲"), "partial": ("slow", "✕"), "suspect": ("warn", "?"),
+    "machine_event": ("warn", "!"), "improved": ("fast", "▼"), "quiet": ("fast", "✓"),
+}  # fmt: skip
+_TROUBLE = {"failed": ("slow", "✕"), "warning": ("warn", "!"), "pass": ("fast", "✓")}
+_PANEL, _FOOT, _HEAD, _LEFT, _RIGHT = 150.0, 40.0, 26.0, 56.0, 150.0  # px
+_NIGHT = timedelta(hours=36)  # two runs further apart have missed a night between them, where runs are nightly at all
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A word in its colour."""
+
+    tone: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in the table; numbers as text, a missing one as a dash. `bars` is the count of slower and faster as a drawing."""
+
+    run_id: str
+    night: str
+    suite: str
+    machine: str
+    commit: str
+    level: Tag
+    state: str
+    faster: str
+    slower: str
+    bars: Markup
+    new_failures: str
+    means: list[str]
+    validity: Tag | None
+    measured: str
+    remarks: str
+    page: bool
+
+
+def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html.Page:
+    """The index of these runs, by run id, oldest first; None where one has no digest. `pages` are those that have a page."""
+    known = [digest for digest in digests.values() if digest]
+    known.sort(key=lambda digest: (digest.started_at, digest.run_id))
+    looks = palette.looks({ratio.backend for digest in known for ratio in (*digest.over_first, *digest.over_baseline)})
+    most = max((max(_count(digest, _SLOWER), _count(digest, _FASTER)) for digest in known), default=0)
+    rows = [_row(digest, looks, most, digest.run_id in pages) for digest in reversed(known)]
+    rows += [_unknown(run_id, looks, run_id in pages) for run_id, digest in reversed(digests.items()) if digest is None]
+    trends = _trends(known)
+    charts = [_trend(name, same, looks, f"trend-{place}") for place, (name, same) in enumerate(trends[:MOST_PANELS])]
+    broken = tuple(f"{chart.name}: {chart.failure}" for chart in charts if chart.failure)
+    context = {
+        "latest": known[-1] if known else None,
+        "latest_level": _level(known[-1].level) if known else None,
+        "latest_page": bool(known) and known[-1].run_id in pages,
+        "quiet": _last(known, ("quiet", "improved")),
+        "invalid": _last(known, ("invalid",)),
+        "charts": charts,
+        "left_out": len(trends) - len(charts),
+        "rows": rows,
+        "looks": looks,
+        "machines": sorted({row.machine for row in rows} - {units.MISSING}),
+        "machine_words": sorted({(digest.machine_id, digest.machine) for digest in known}),
+        "states": list(dict.fromkeys((row.state, row.level.words) for row in sorted(rows, key=lambda row: row.state))),
+        "broken": broken,
+        "who": lambda backend, _="": looks[backend].words,
+        "icon": lambda backend, _="": f"k-{looks[backend].key}-full",
+        "symbols": html.symbols(looks, ["full"]),
+    }
+    text = html.document("index.html.j2", palette.css(looks), ("theme.js", "index.js"), context)
+    return html.Page(text, broken, rows="")
+
+
+def _count(digest: Digest, names: Sequence[str]) -> int:
+    return sum(digest.verdicts.get(name, 0) for name in names)
+
+
+def _last(known: Sequence[Digest], levels: Collection[str]) -> Digest | None:
+    return next((digest for digest in reversed(known) if digest.level in levels), None)
+
+
+def _level(level: str) -> Tag:
+    if not level:
+        return Tag("", NOT_JUDGED)
+    tone, icon = _TONES.get(level, ("", ""))
+    return Tag(tone, f"{icon} {clean(level).replace('_', ' ')}".strip())
+
+
+def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Row:
+    judged = bool(digest.verdicts)
+    slower, faster = _count(digest, _SLOWER), _count(digest, _FASTER)
+    means = {ratio.backend: ratio.ratio for ratio in digest.over_baseline}
+    why = digest.sentence if digest.level == "invalid" else ""
+    return Row(
+        run_id=digest.run_id,
+        night=f"{digest.started_at:%Y-%m-%d %H:%M}",
+        suite=clean(digest.suite),
+        machine=clean(digest.machine_id) or units.MISSING,
+        commit=clean(digest.commit)[:7] or units.MISSING,
+        level=_level(digest.level),
+        state=clean(digest.level) or "none",
+        faster=str(faster) if judged else units.MISSING,
+        slower=str(slower) if judged else units.MISSING,
+        bars=_bars(faster, slower, most),
+        new_failures=str(digest.new_failures) if digest.level else units.MISSING,
+        means=[_change(means.get(name)) for name in looks],
+        validity=_validity(digest),
+        measured=f"{digest.measured} / {digest.cells}",
+        remarks=_cut("; ".join(clean(part) for part in (why, *digest.changes) if part)),
+        page=page,
+    )
+
+
+def _unknown(run_id: str, looks: Mapping[str, Look], page: bool) -> Row:
+    dash = units.MISSING
+    return Row(
+        clean(run_id), clean(run_id), dash, dash, dash, Tag("", NO_SUMMARY), "no_summary", dash, dash, Markup(""), dash,
+        [dash] * len(looks), None, dash, "", page,
+    )  # fmt: skip
+
+
+def _validity(digest: Digest) -> Tag | None:
+    for result, (tone, icon) in _TROUBLE.items():
+        found = [check for check in digest.validity if check.result == result]
+        if found:
+            return Tag(tone, f"{icon} {len(found)} {result}" if result != "pass" else f"{icon} pass")
+    return None
+
+
+def _change(ratio: float | None) -> str:
+    if ratio is None:
+        return units.MISSING
+    text = f"{100 * (ratio - 1):+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_REMARK else text[: MOST_REMARK - 1] + "…"
+
+
+def _bars(faster: int, slower: int, most: int) -> Markup:
+    """Faster to the left and slower to the right of one line, to one scale over all runs."""
+    if not faster and not slower:
+        return Markup("")
+    left, right = (round(46 * count / most, 1) for count in (faster, slower))
+    return Markup(
+        '<svg class="cib" width="100" height="14" viewBox="0 0 100 14" aria-hidden="true">'
+        f'<path class="f-fast" d="M{50 - left:g} 3H50V11H{50 - left:g}Z"/>'
+        f'<path class="f-slow" d="M50 3H{50 + right:g}V11H50Z"/>'
+        '<path class="s-mut" d="M50 0V14"/></svg>'
+    )
+
+
+# --- trend ------------------------------------------------------------------------------------------------------------------
+
+
+def _trends(known: Sequence[Digest]) -> list[tuple[str, list[Digest]]]:
+    """The runs of each machine and suite that have a ratio to their first night, the latest machine first."""
+    found: dict[tuple[str, str], list[Digest]] = {}
+    for digest in known:
+        if digest.over_first:
+            found.setdefault((digest.machine_id, digest.suite), []).append(digest)
+    several = [(f"{clean(suite)} on {clean(machine)}", same) for (machine, suite), same in found.items() if len(same) > 1]
+    return sorted(several, key=lambda pair: pair[1][-1].started_at, reverse=True)
+
+
+def _trend(name: str, same: Sequence[Digest], looks: Mapping[str, Look], figure: str) -> Drawn:
+    moments = [digest.started_at.replace(tzinfo=None) for digest in same]
+    steps = sorted(later - sooner for sooner, later in pairwise(moments))
+    nightly = steps[len(steps) // 2] <= _NIGHT
+    stretch = [0]
+    for sooner, later in pairwise(moments):
+        stretch.append(stretch[-1] + (nightly and later - sooner > _NIGHT))
+    points = pd.DataFrame(
+        [
+            {"at": date2num(moment), "stretch": part, "backend": ratio.backend, "ratio": ratio.ratio, "cells": ratio.cells}
+            for digest, moment, part in zip(same, moments, stretch, strict=True)
+            for ratio in digest.over_first
+        ]
+    )
+    cells = sorted(set(points["cells"]))
+    many = f"{cells[0]}" if len(cells) == 1 else f"{cells[0]} to {cells[-1]}"
+    note = (
+        f"Geometric mean of time over the first night, {many} cases per backend that both nights have. Below 1 is faster. "
+        "Dashed: something on the machine or in its software changed."
+    )
+    changes = [(date2num(moment), digest.changes[0]) for digest, moment in zip(same, moments, strict=True) if digest.changes]
+    desc = "One line per backend over the nights; the last value stands at its end."
+    backends = tuple((backend, "") for backend in looks if backend in set(points["backend"]))
+    return draw(figure, name, desc, lambda: _lines(points, changes, looks), note=note, legend=backends)
+
+
+def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Mapping[str, Look]) -> Canvas:
+    canvas = Canvas(_HEAD + _PANEL + _FOOT)
+    axes = canvas.axes(_LEFT, _HEAD, canvas.width - _LEFT - _RIGHT, _PANEL)
+    low, high = min(points["ratio"].min(), 0.98), max(points["ratio"].max(), 1.02)
+    room = (high - low) * 0.06
+    axes.set_ylim(low - room, high + room)
+    first, last = points["at"].min(), points["at"].max()
+    axes.set_xlim(first - 0.02 * (last - first), last + 0.02 * (last - first))
+    axes.axhline(1, color=sentinel("soft"), lw=1)
+    for at, words in changes:
+        axes.axvline(at, color=sentinel("soft"), lw=1, ls=(0, (4, 3)))
+        x = _LEFT + (at - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0]) * (canvas.width - _LEFT - _RIGHT)
+        canvas.text(x + 4, _HEAD / 2, fitted(clean(words), 170), color=sentinel("mut"), fontsize=10)
+    ends = []
+    for backend, look in looks.items():
+        mine = points[points["backend"] == backend]
+        if mine.empty:
+            continue
+        sns.lineplot(
+            mine, x="at", y="ratio", units="stretch", estimator=None, errorbar=None, sort=False, ax=axes, legend=False,
+            color=look.sentinel(), linestyle=look.dash, linewidth=1.8,
+        )  # fmt: skip
+        final = mine.iloc[-1]
+        sns.scatterplot(x=[final["at"]], y=[final["ratio"]], marker=look.marker, s=40, color=look.sentinel(), ax=axes, zorder=4)
+        axes.collections[-1].set_clip_on(False)
+        ends.append((final["ratio"], f"{look.words} {units.ratio(final['ratio'])}"))
+    _end_labels(canvas, axes, ends)
+    axes.grid(axis="x", visible=False)
+    axes.grid(axis="y", visible=True)
+    axes.set(xlabel="night", ylabel="")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}×"))
+    return canvas
+
+
+def _end_labels(canvas: Canvas, axes: Axes, ends: Sequence[tuple[float, str]]) -> None:
+    """The last values at the right edge, moved apart where they would lie on one another."""
+    low, high = axes.get_ylim()
+    taken = _HEAD - 20.0
+    for value, words in sorted(ends, reverse=True):
+        taken = max(_HEAD + (high - value) / (high - low) * _PANEL, taken + 16)
+        canvas.text(canvas.width - _RIGHT + 10, taken, fitted(words, _RIGHT - 10))
