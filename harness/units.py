@@ -98,6 +98,23 @@ def ratio_interval(value: float | None, low: float | None, high: float | None) -
     return f"{ratio(value)} ({ratio(low)} to {ratio(high)})" if known else ratio(value)
 
 
+def count(value: float | None) -> str:
+    """A number of things for an axis: `350`, `1.2k`, `4M`."""
+    if value is None or math.isnan(value):
+        return MISSING
+    factor, unit = next((step for step in ((1e6, "M"), (1e3, "k")) if abs(value) >= step[0]), (1.0, ""))
+    return f"{value / factor:.3g}{unit}"
+
+
+def change(ratio: float | None) -> str:
+    """A ratio as a change with its sign: `+8.0 %`, `−12.5 %`; from a factor of 2 on as a factor, `3.10×`."""
+    if ratio is None or math.isnan(ratio):
+        return MISSING
+    if not 0.5 < ratio < 2:
+        return _significant(ratio, 3) + "×"
+    return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
+
+
 def percent(share: float | None) -> str:
     """A share with one decimal: `12.5 %`."""
     return MISSING if share is None or math.isnan(share) else f"{100 * share:.1f} %".replace("-", "−")

@@ -2,103 +2,157 @@
 
 from collections.abc import Callable, Mapping
 
-import pandas as pd
-
 from harness import units
-from harness.page import charts, data, facts, multiples, published, tables
+from harness.page import data, facts, published, tables, verdict
 from harness.page.canvas import Drawn
+from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
+from harness.page.charts.layout import each
 from harness.page.sections import Content, Given
-from harness.page.verdict import FAILURE_WORDS, verdict
-from harness.page.view import View
+from harness.page.view import View, standings
 from harness.record import Flag
 
 EMPTY_RUN = "This run holds no case."
 
 
 def _verdict(view: View, given: Given) -> Content:
-    return Content({"verdict": verdict(view, given.duration_s)})
+    if given.judged is None:
+        return Content({"verdict": verdict.verdict(view, given.duration_s), "strip": None})
+    head = verdict.beside_baseline(view, given.judged, given.checks, given.differences, given.nights)
+    comparable = (given.judged.cases["ratio"] > 0).any() and len(view.cells)
+    strip = change.strip(view, given.judged) if comparable else None
+    slower = given.judged.count("slower")
+    return Content(
+        {"verdict": head, "strip": strip},
+        figures=(strip,) if strip else (),
+        count=f"{slower} slower" if slower else "",
+        bad=bool(slower),
+    )
 
 
 def _validity(view: View, given: Given) -> Content:
+    open_checks = sum(str(check.result) in ("failed", "warning") for check in given.checks)
     return Content(
         {
+            "checks": given.checks,
+            "differences": given.differences,
+            "compared": given.judged is not None,
             "facts": facts.of_run(given.run, view, given.duration_s, given.command),
             "machines": facts.machines(given.run, view),
             "variables": facts.variables(given.run, view),
             "settings": facts.settings(view),
             "limits": facts.ceilings(given.ceilings, given.summary, view),
-        }
+        },
+        count=f"{open_checks} open" if open_checks else "",
+        bad=any(check.blocks for check in given.checks),
     )
 
 
 def _compare(view: View, given: Given) -> Content:
-    return Content(empty="" if len(view.cells) else EMPTY_RUN)
+    found = standings(view)
+    if not found:
+        return Content(empty="No case has a time that could be ranked: there is nothing to compare." if len(view.cells) else EMPTY_RUN)
+    figures = [standing.forest(view, found)] if any(one.means for one in found) else []
+    if given.judged is not None and (faster := standing.speedup(view, given.judged)):
+        figures.append(faster)
+    figures.append(standing.profile(view))
+    return Content({"standings": found, "compared_figures": figures}, figures=tuple(figures))
 
 
 def _workloads(view: View, given: Given) -> Content:
-    drawn = view.drawn
-    latency = _each("lat", charts.latency, view, drawn)
+    drawn = each("lat", latency.latency, view, view.drawn)
     elsewhere = published.elsewhere(view, given.beside)
     return Content(
         {
             "heats": [tables.heat(view, device) for device in view.devices],
-            "short": [(tables.SHORT[status], words) for status, words in FAILURE_WORDS.items() if view.count(status)],
+            "short": [(tables.SHORT[status], words) for status, words in verdict.FAILURE_WORDS.items() if view.count(status)],
             "networks": tables.networks(view, given.networks),
-            "latency": latency,
+            "latency": drawn,
             "elsewhere": elsewhere,
         },
-        figures=(*latency, *([elsewhere.chart] if elsewhere else [])),
+        figures=(*drawn, *([elsewhere.chart] if elsewhere else [])),
         empty="" if len(view.cells) else EMPTY_RUN,
     )
 
 
 def _roofline(view: View, given: Given) -> Content:
-    rates = _each("rate", multiples.rates, view, view.drawn[view.drawn["flop_per_s"] > 0])
+    rated = view.drawn[(view.drawn["flop_per_s"] > 0) & (view.drawn["intensity_flop_per_byte"] > 0)]
+
+    def chart(view: View, device: str, name: str) -> Drawn:
+        return roofline.roofline(view, device, given.ceilings, name)
+
+    drawn = each("roof", chart, view, rated)
     return Content(
-        {"rates": rates, "fastest_rate": _fastest_rate(view), "ceilings": view.ok["ceiling_share"]},
-        figures=tuple(rates),
-        empty="" if rates else "No case has a time: no rate to show.",
+        {"rooflines": drawn, "fastest_rate": _fastest_rate(view), "shares": view.ok["ceiling_share"]},
+        figures=tuple(drawn),
+        empty="" if drawn else "No case has a time: no rate to show.",
     )
 
 
 def _stability(view: View, given: Given) -> Content:
-    worst = charts.unsteady(view, given.samples)
-    stability = None if worst.empty else charts.stability(view, worst, given.run.seed)
+    worst = stability.unsteady(view, given.samples)
+    drawn = None if worst.empty else stability.stability(view, worst, given.run.seed)
     flagged = int((view.ok["flags"] != "").sum())
     return Content(
-        {"stability": stability, "flags": tables.flags(view)},
-        figures=(stability,) if stability else (),
+        {"stability": drawn, "flags": tables.flags(view)},
+        figures=(drawn,) if drawn else (),
         count=f"{flagged} flagged" if flagged else "",
         empty="" if len(view.ok) else "No case has a figure: there is no spread to show.",
     )
 
 
 def _memory(view: View, given: Given) -> Content:
-    memory = _each("mem", multiples.memory, view, view.drawn[view.drawn["workspace_bytes"].notna()])
+    known = ratios.with_memory(view)
+    drawn = [*each("mem", ratios.memory, view, known), *each("peak", ratios.largest, view, known)]
     return Content(
-        {"memory": memory, "largest_memory": tables.largest_memory(view), "memory_methods": tables.memory_methods(view)},
-        figures=tuple(memory),
+        {"memory": drawn, "largest_memory": tables.largest_memory(view), "memory_methods": tables.memory_methods(view)},
+        figures=tuple(drawn),
         empty="" if len(view.ok) else "No case has a figure: no memory to show.",
     )
 
 
 def _energy(view: View, given: Given) -> Content:
-    return Content(empty="No case has an energy reading.")
+    known = ratios.with_energy(view)
+    drawn = each("energy", ratios.energy, view, known)
+    missing = ratios.not_known(view, "energy_per_call_j", "energy_method")
+    if not len(view.ok):
+        return Content(empty="No case has a figure: no energy to show.")
+    return Content({"energy": drawn, "energy_missing": missing}, figures=tuple(drawn))
 
 
 def _scaling(view: View, given: Given) -> Content:
-    return Content(empty="No workload of this run was swept over batches or sizes.")
+    found = scaling.sweeps(view)
+    if not found:
+        return Content(empty="No workload of this run was swept over batches or sizes: the suites scaling-batch and scaling-size do that.")
+    pairs = dict.fromkeys((sweep.axis, sweep.rows["device"].iloc[0]) for sweep in found)
+    drawn = [
+        scaling.scaling(view, [one for one in found if (one.axis, one.rows["device"].iloc[0]) == pair], f"scale-{place}")
+        for place, pair in enumerate(pairs)
+    ]
+    return Content({"scaling": drawn}, figures=tuple(drawn))
 
 
 def _history(view: View, given: Given) -> Content:
-    return Content(empty="This is the first run of the suite on this machine: there is no history.")
+    if given.nights is None or given.nights["run_id"].nunique() < 2:
+        return Content(empty="No earlier night of this suite on this machine is stored: there is no history yet.")
+    drawn = history.history(view, given.nights, given.breaks)
+    return Content(
+        {"history": drawn, "steps": tables.steps(view, given.steps, verdict.lines(given.nights)), "nights": given.nights["run_id"].nunique()},
+        figures=(drawn,) if drawn else (),
+    )
 
 
 def _failures(view: View, given: Given) -> Content:
     columns, counts = tables.matrix(view)
     failed = len(view.failed)
+    new = set() if given.judged is None else set(given.judged.cases.loc[given.judged.cases["verdict"] == "failed", "cell"])
     return Content(
-        {"matrix_columns": columns, "matrix": counts, "failures": tables.failures(view)},
+        {
+            "matrix_columns": columns,
+            "matrix": counts,
+            "failures": tables.failures(view, new, tables.failing_since(given.nights)),
+            "known_before": given.judged is not None,
+            "has_nights": given.nights is not None,
+        },
         count=str(failed) if failed else "",
         bad=bool(failed),
         empty="" if len(view.cells) else EMPTY_RUN,
@@ -112,9 +166,7 @@ def _results(view: View, given: Given) -> Content:
 
 
 def _method(view: View, given: Given) -> Content:
-    return Content(
-        {"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": facts.method(given.run)}
-    )
+    return Content({"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": facts.method(given.run)})
 
 
 def _data_files(view: View, given: Given) -> Content:
@@ -137,11 +189,6 @@ BUILDERS: Mapping[str, Callable[[View, Given], Content]] = {
     "method": _method,
     "data-files": _data_files,
 }
-
-
-def _each(name: str, chart: Callable[[View, str, str], Drawn], view: View, rows: pd.DataFrame) -> list[Drawn]:
-    """One chart per device that has rows."""
-    return [chart(view, device, f"{name}-{place}") for place, device in enumerate(sorted(set(rows["device"])))]
 
 
 def _fastest_rate(view: View) -> list[tuple[str, str, str]]:

@@ -1,9 +1,6 @@
-"""The order of the page: fourteen sections, each with the question that it answers, and what they are made of.
+"""The order of the page: fourteen sections, each with the question that it answers. Ids are an interface, since links name them."""
 
-Ids are an interface, since links name them.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +17,14 @@ class Given:
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.published.beside`.
 
-    `changes` says what became of each cell since its baseline, a row per cell: `cell`, `verdict` (in words: slower, faster, no
-    change, uncertain, new, failed, fixed, failed (known), skipped), `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over
-    baseline) and `severity`. `nights` are earlier figures and this one, a row per night and cell: `run_id`, `started_at`,
-    `cell` and `median_ns`.
+    `judged` is the `analysis.verdict.Judged` of this run beside its baseline; `changes` are its cases, a row per cell: `cell`,
+    `verdict` (in words: slower, faster, no change, uncertain, new, failed, fixed, failed (known), lost, skipped), `baseline_ns`,
+    `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`. `checks` and `differences` are those of
+    `analysis.validity`.
+
+    `nights` are earlier figures and this one, a row per night and cell, as `analysis.history.nights` has them: `run_id`,
+    `started_at`, `cell`, `backend`, `device`, `status`, `median_ns` and `night_ns`. `breaks` are ids of runs and what changed
+    before each; `steps` the change points, with the columns of `analysis.gate`'s cases.
     """
 
     summary: pd.DataFrame
@@ -34,8 +35,17 @@ class Given:
     ceilings: pd.DataFrame | None = None
     networks: pd.DataFrame | None = None
     beside: pd.DataFrame | None = None
-    changes: pd.DataFrame | None = None
+    judged: Any | None = None
+    checks: Sequence[Any] = ()
+    differences: Sequence[Any] = ()
     nights: pd.DataFrame | None = None
+    breaks: Sequence[tuple[str, str]] = ()
+    steps: pd.DataFrame | None = None
+
+    @property
+    def changes(self) -> pd.DataFrame | None:
+        """What became of each cell since its baseline; None without one."""
+        return None if self.judged is None else self.judged.cases
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 import math
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from harness import units
+from harness.page import spark
 from harness.page.palette import HEAT_STEPS, fill_of
 from harness.page.svg import clean
 from harness.page.view import AXES, View, direction_words, flag_words, flags_of, who
@@ -15,8 +18,8 @@ from harness.record import Flag, Status
 from harness.spec import Direction
 
 MOST_HEAT_ROWS = 60
-LARGEST = 10
 MESSAGE_LENGTH = 300
+MOST_STEPS = 20
 SHORT = {
     Status.INCORRECT: "WRONG", Status.CRASHED: "CRASH", Status.ERROR: "ERR", Status.OOM: "OOM", Status.TIMEOUT: "T/O",
     Status.NOT_RUN: "n/r", Status.UNSUPPORTED: "n/s", Status.SKIPPED: units.MISSING,
@@ -141,13 +144,19 @@ def first_line(message: str) -> str:
 
 @dataclass(frozen=True)
 class Failures:
-    """Cells that came to one end for one reason, whatever the numbers in it; `message` is that of the first."""
+    """Cells that came to one end for one reason, whatever the numbers in it; `message` is that of the first.
+
+    `cases` are (case, slug); `new` says that all of them did not fail in the baseline, `since` is the first night of the
+    latest stretch on which one of them failed, "" where that is not known.
+    """
 
     status: str
     backend: str
     device: str
     message: str
-    cases: list[str]
+    cases: list[tuple[str, str]]
+    new: bool = False
+    since: str = ""
 
 
 def matrix(view: View) -> tuple[list[tuple[str, str]], list[tuple[str, list[int]]]]:
@@ -159,18 +168,98 @@ def matrix(view: View) -> tuple[list[tuple[str, str]], list[tuple[str, list[int]
     return columns, [(str(status), [int(counts.get((str(status), *column), 0)) for column in columns]) for status in statuses]
 
 
-def failures(view: View) -> list[Failures]:
-    """What is not ok, by status, backend, device and reason; the most serious first, then by number of cells."""
-    groups: dict[tuple[str, ...], list[Any]] = {}
+def failures(view: View, new: Collection[str] = (), since: Mapping[str, str] | None = None) -> list[Failures]:
+    """What is not ok, by status, backend, device and reason; new ones first, then the most serious, then by number of cells.
+
+    `new` are the cells that did not fail in the baseline, `since` maps a cell to the first night that it fails on.
+    """
+    since = since or {}
+    groups: dict[tuple[Any, ...], list[Any]] = {}
     for row in view.cells[view.cells["status"] != str(Status.OK)].itertuples():
         reason = _NUMBERS.sub("#", first_line(row.reason))
-        groups.setdefault((row.status, row.backend, row.device, reason), []).append(row)
+        groups.setdefault((row.cell in new, row.status, row.backend, row.device, reason), []).append(row)
     found = [
-        Failures(status, backend, device, first_line(rows[0].reason), [row.case for row in rows])
-        for (status, backend, device, _), rows in groups.items()
-    ]
+        Failures(
+            status, backend, device, _message(rows[0]), [(row.case, row.slug) for row in rows], is_new,
+            min((since[row.cell] for row in rows if row.cell in since), default=""),
+        )
+        for (is_new, status, backend, device, _), rows in groups.items()
+    ]  # fmt: skip
     order = [*map(str, _SERIOUS), str(Status.SKIPPED)]
-    return sorted(found, key=lambda group: (order.index(group.status), -len(group.cases)))
+    return sorted(found, key=lambda group: (not group.new, order.index(group.status), -len(group.cases)))
+
+
+def _message(row: Any) -> str:
+    """The first line of the reason; of a wrong result also its largest error and what was allowed, where they are known."""
+    message = first_line(row.reason)
+    if row.status == str(Status.INCORRECT) and math.isfinite(row.max_rel_err) and math.isfinite(row.tolerance):
+        message += f" (largest error {row.max_rel_err:.1e}, allowed {row.tolerance:.1e})".replace("e-", "e−")
+    return message
+
+
+def failing_since(nights: pd.DataFrame | None) -> dict[str, str]:
+    """For each cell that is not ok on the last night: the first night of the stretch on which it was not, as YYYY-MM-DD."""
+    if nights is None or nights.empty:
+        return {}
+    found = {}
+    ordered = nights.sort_values("started_at", kind="stable")
+    last = ordered["run_id"].iloc[-1]
+    for cell, rows in ordered.groupby("cell", sort=False, observed=True):
+        bad = rows["status"].astype(str) != str(Status.OK)
+        if bad.iloc[-1] and rows["run_id"].iloc[-1] == last:
+            stretch = rows[~(~bad)[::-1].cummax()[::-1]]
+            found[str(cell)] = f"{stretch['started_at'].iloc[0]:%Y-%m-%d}"
+    return found
+
+
+# --- change points -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change point of a case: when it began, what changed then, and from what to what."""
+
+    case: str
+    slug: str
+    backend: Cell
+    device: str
+    since: str
+    cause: str
+    before: str
+    after: str
+    change: str
+    tone: str
+    nights: Markup
+
+
+def steps(view: View, found: pd.DataFrame | None, lines: Mapping[str, list[float]]) -> list[Step]:
+    """The largest steps among the gate's cases, those that were dated; `lines` are the figures of each cell over the nights."""
+    if found is None or found.empty:
+        return []
+    dated = found[(found["dated"].fillna("") != "") & found["change"].notna()]
+    dated = dated.assign(size=dated["change"].map(lambda change: abs(math.log1p(change)) if change > -1 else math.inf))
+    known = view.cells.drop_duplicates("cell").set_index("cell")
+    made = []
+    for row in dated.sort_values("size", ascending=False, kind="stable").iloc[:MOST_STEPS].itertuples():
+        here = known.loc[row.cell] if row.cell in known.index else None
+        tone = "slow" if row.change > 0 else "fast"
+        backend = who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "") if row.backend in view.looks else clean(row.backend)
+        made.append(
+            Step(
+                case=" · ".join((here["row"], here["words"])) if here is not None else clean(f"{row.workload} · {direction_words(row.direction)}"),
+                slug=here["slug"] if here is not None else "",
+                backend=Cell(backend, icon=icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
+                device=clean(row.device),
+                since=clean(row.dated),
+                cause=first_line(row.cause or "") or units.MISSING,
+                before=units.milliseconds(row.baseline_ns),
+                after=units.milliseconds(row.night_ns),
+                change=units.change(1 + row.change),
+                tone=tone,
+                nights=spark.sparkline(lines.get(row.cell, []), tone=tone),
+            )
+        )
+    return made
 
 
 # --- flags and memory --------------------------------------------------------------------------------------------------
@@ -185,25 +274,6 @@ def flags(view: View) -> list[tuple[str, str, bool, list[str]]]:
     order = {str(flag): place for place, flag in enumerate(Flag)}
     names = sorted(under, key=lambda name: (order.get(name, len(order)), name))
     return [(name, flag_words(name) or "A flag that this page does not know.", bars(name), under[name]) for name in names]
-
-
-def largest_memory(view: View) -> list[list[Cell]]:
-    """The cells that needed the most workspace: case, tensors, workspace, their ratio, and the peak of the process."""
-    rows = view.ok[view.ok["workspace_bytes"].notna()].sort_values("workspace_bytes", ascending=False, kind="stable")
-    return [
-        [
-            Cell(row.case, icon=icon(view, row.backend, row.mode)),
-            _number(units.mebibytes(row.bytes_min), row.bytes_min),
-            _number(units.mebibytes(row.workspace_bytes), row.workspace_bytes),
-            _number(units.ratio(row.workspace_bytes / row.bytes_min if row.bytes_min else None), None),
-            _number(units.mebibytes(_peak(row)), _peak(row)),
-        ]
-        for row in rows.iloc[:LARGEST].itertuples()
-    ]
-
-
-def _peak(row: Any) -> float:
-    return row.host_peak_bytes if row.device == "cpu" else row.device_peak_bytes
 
 
 def memory_methods(view: View) -> list[tuple[str, str, int, int]]:

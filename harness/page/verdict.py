@@ -1,10 +1,22 @@
-"""The first section: what was measured, who is fastest, in sentences made from the frame and nothing else."""
+"""The first section: what changed since the baseline; without one, what was measured and who is fastest.
 
-from collections.abc import Sequence
+In sentences made from frames and nothing else. Verdict, severity and groups come from `analysis.verdict`.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
 
 from harness import units
-from harness.page.view import FEWEST_FOR_INTERVAL, Mean, Standing, View, standings, who
+from harness.page import spark, tables
+from harness.page.charts.change import edge_of
+from harness.page.facts import cut
+from harness.page.svg import clean
+from harness.page.view import FEWEST_FOR_INTERVAL, Mean, Standing, View, direction_words, standings, who
 from harness.record import Status
 
 _BAD = (Status.INCORRECT, Status.CRASHED, Status.ERROR)
@@ -32,19 +44,68 @@ class Tile:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The head of the page: `tone` and `tag` of the box, its sentences, the tiles, the table of standings."""
+    """The head of the page: `tone` and `tag` of the box, its sentences, the tiles; what follows is empty without a baseline.
+
+    `groups` explain the slower cases: words, filter of the table, "k of m". `changes` are the largest, `more` says how many
+    there are of a kind that is cut.
+    """
 
     tone: str
     tag: str
     lead: str
     sentences: list[str]
     tiles: list[Tile]
-    flagged: int
     standings: list[Standing]
+    groups: "Groups | None" = None
+    differ: str = ""
+    trust: str = ""
+    changes: "list[Change] | None" = None
+    more: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What the slower cases have in common: a sentence's beginning, each group in words with its filter; `rest` has none."""
+
+    lead: str
+    parts: list[tuple[str, dict[str, str], int, int]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row of the list of changes; `slug` is "" for a case that this run does not have."""
+
+    case: str
+    slug: str
+    backend: tables.Cell
+    device: str
+    base: str
+    now: str
+    change: str
+    interval: str
+    bar: Markup
+    word: str
+    tone: str
+    severity: str
+    nights: Markup
+    why: str
+
+
+MOST = {"failed": 10, "lost": 10, "slower": 10, "faster": 5}
+LEVELS = {
+    "invalid": ("slow", "✕ invalid"),
+    "regression": ("slow", "▲ regression"),
+    "partial": ("slow", "✕ partial"),
+    "suspect": ("warn", "▲ suspect"),
+    "machine_event": ("warn", "! machine event"),
+    "improved": ("fast", "▼ improved"),
+    "quiet": ("fast", "✓ quiet"),
+}
+TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", "▲"), "faster": ("fast", "▼")}
 
 
 def verdict(view: View, duration_s: float | None) -> Verdict:
-    """What the first section says."""
+    """What the first section says of a run without a baseline."""
     found = standings(view)
     ok, failed = view.count(Status.OK), len(view.failed)
     tone = "slow" if view.count(*_BAD) else "warn" if failed or not ok else "fast"
@@ -55,9 +116,133 @@ def verdict(view: View, duration_s: float | None) -> Verdict:
         lead=_lead(view, ok),
         sentences=[*_winners(view, found), "No baseline: nothing to compare this run with."],
         tiles=_tiles(view, ok, failed, duration_s),
-        flagged=int((view.ok["flags"] != "").sum()),
         standings=found,
     )
+
+
+def beside_baseline(view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None) -> Verdict:
+    """What the first section says of a run and its baseline; the arguments are what `analysis.verdict` and `.validity` give."""
+    tone, tag = LEVELS[str(judged.level)]
+    changes, more = _changes(view, judged.cases, nights)
+    return Verdict(
+        tone=tone,
+        tag=tag,
+        lead=judged.sentence,
+        sentences=[],
+        tiles=_compared_tiles(view, judged),
+        standings=standings(view),
+        groups=_groups(view, judged),
+        differ=_differ(differences),
+        trust=trust(checks),
+        changes=changes,
+        more=more,
+    )
+
+
+def _groups(view: View, judged: Any) -> Groups | None:
+    slower = judged.cases[judged.cases["verdict"] == "slower"]
+    if slower.empty:
+        return None
+    if not judged.groups:
+        workloads = slower["workload"].nunique()
+        where = f"spread over {workloads} workloads, no common group" if workloads > 1 else "all in one workload"
+        return Groups(f"The slower {'cases are' if len(slower) > 1 else 'case is'} {where}." if len(slower) > 1 else "", [])
+    parts = []
+    for group in judged.groups:
+        backend = who(view.looks, group.backend) if group.backend in view.looks else group.backend
+        words = [backend, direction_words(group.direction) if group.direction else "", group.family, group.device]
+        keys = {"backend": group.backend, "direction": group.direction, "device": group.device, "q": group.family, "verdict": "slower"}
+        said = ", ".join(clean(word) for word in words if word)
+        parts.append((said, {key: value for key, value in keys.items() if value}, group.slower, group.cases))
+    return Groups("Slower above all:", parts)
+
+
+def _differ(differences: Sequence[Any], most: int = 4) -> str:
+    """Which facts of the environment changed, in a sentence."""
+    if not differences:
+        return "No recorded fact of the environment differs from the baseline."
+    told = [f"{each.fact} {each.base or units.MISSING} → {each.new or units.MISSING}" for each in differences[:most]]
+    more = f" and {len(differences) - most} more" if len(differences) > most else ""
+    return f"Changed since the baseline: {'; '.join(cut(text) for text in told)}{more}."
+
+
+def trust(checks: Sequence[Any]) -> str:
+    """The validity in words."""
+    failed, warned, unknown = ([each.name for each in checks if str(each.result) == kind] for kind in ("failed", "warning", "not measured"))
+    blocked = any(each.blocks for each in checks)
+    parts = [f"{len(failed)} failed ({', '.join(failed)})"] if failed else []
+    parts += [f"{len(warned)} {'warning' if len(warned) == 1 else 'warnings'} ({', '.join(warned)})"] if warned else []
+    parts += [f"{len(unknown)} not measured"] if unknown else []
+    head = "not usable" if blocked else "usable"
+    return f"{head}; {', '.join(parts)}." if parts else f"{head}, all {len(checks)} checks passed."
+
+
+def _compared_tiles(view: View, judged: Any) -> list[Tile]:
+    count = {name: judged.count(name) for name in ("slower", "faster", "no change", "uncertain", "failed", "lost")}
+    failures, measured = len(view.failed), view.count(Status.OK)
+    new = f", {count['failed']} new" if count["failed"] else ""
+    lost = [Tile(str(count["lost"]), "lost since the baseline", "verdict", "warn")] if count["lost"] else []
+    return [
+        Tile(f"▲ {count['slower']}", "slower", "results?verdict=slower", "slow" if count["slower"] else ""),
+        Tile(f"▼ {count['faster']}", "faster", "results?verdict=faster", "fast" if count["faster"] else ""),
+        Tile(str(count["no change"]), "no change", "results?verdict=no+change"),
+        Tile(str(count["uncertain"]), "uncertain", "results?verdict=uncertain", "warn" if count["uncertain"] else ""),
+        Tile(str(failures), f"{'failure' if failures == 1 else 'failures'}{new}", "failures", "slow" if failures else ""),
+        *lost,
+        Tile(f"{measured} / {len(view.cells)}", "cells measured", "results"),
+    ]
+
+
+def _changes(view: View, cases: pd.DataFrame, nights: pd.DataFrame | None) -> tuple[list[Change], tuple[tuple[str, int, int], ...]]:
+    """The new failures, the slower and the faster, each by severity and cut; and of what kinds how many of how many are shown."""
+    shown, more = [], []
+    for outcome, most in MOST.items():
+        same = cases[cases["verdict"] == outcome].sort_values("severity", ascending=False, kind="stable")
+        shown.append(same.iloc[:most])
+        if len(same) > most:
+            more.append((outcome, most, len(same)))
+    rows = pd.concat(shown)
+    known = view.cells.set_index("cell")
+    bounds = rows[["ratio", "ratio_low", "ratio_high"]].stack()
+    edge = edge_of(bounds[bounds > 0])
+    of_cell = lines(nights)
+    return [_change(view, known, row, edge, of_cell) for row in rows.itertuples()], tuple(more)
+
+
+def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Mapping[str, list[float]]) -> Change:
+    tone, sign = TONES[row.verdict]
+    here = known.loc[row.cell] if row.cell in known.index else None
+    backend = who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "") if row.backend in view.looks else clean(row.backend)
+    failed = row.verdict in ("failed", "lost")
+    low, high = ("", "") if np.isnan(row.ratio_low) else (units.change(row.ratio_low), units.change(row.ratio_high))
+    return Change(
+        case=" · ".join((here["row"], here["words"])) if here is not None else clean(f"{row.workload} · {direction_words(row.direction)}"),
+        slug=here["slug"] if here is not None else "",
+        backend=tables.Cell(backend, icon=tables.icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
+        device=clean(row.device),
+        base=units.milliseconds(row.baseline_ns),
+        now=(here["status"].replace("_", " ") if here is not None else "lost") if failed else units.milliseconds(row.now_ns),
+        change=units.MISSING if failed else units.change(row.ratio),
+        interval=f"{low} to {high}" if low and not failed else "",
+        bar=Markup("") if failed else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, tone),
+        word=f"{sign} {row.word}",
+        tone=tone,
+        severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
+        nights=spark.sparkline(of_cell.get(row.cell, []), tone=tone),
+        why=tables.first_line(here["reason"]) if failed and here is not None else "",
+    )
+
+
+def lines(nights: pd.DataFrame | None) -> dict[str, list[float]]:
+    """The figures of each cell over the last nights, oldest first, NaN where a night has none."""
+    if nights is None or nights.empty:
+        return {}
+    order = nights[["run_id", "started_at"]].drop_duplicates("run_id").sort_values("started_at")["run_id"].astype(str).to_list()
+    wide = nights.assign(run_id=nights["run_id"].astype(str), cell=nights["cell"].astype(str)).pivot_table(
+        index="run_id", columns="cell", values="night_ns", dropna=False
+    )
+    wide = wide.reindex(order[-spark.NIGHTS :])
+    return {str(cell): wide[cell].to_list() for cell in wide.columns}
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -206,11 +206,9 @@ def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterab
     means = []
     for name in present:
         values = common[name].to_list()
-        interval = stats.log_t_interval(values) if len(values) >= FEWEST_FOR_INTERVAL else None
+        interval = stats.bootstrap_interval(values) if len(values) >= FEWEST_FOR_INTERVAL else None
         if values:
-            # Nothing is faster than the fastest: below 1 the interval means nothing.
-            shown = stats.Interval(max(interval.low, 1.0), max(interval.high, 1.0)) if interval else None
-            means.append(Mean(name, stats.geometric_mean(values), shown))
+            means.append(Mean(name, stats.geometric_mean(values), interval))
     means.sort(key=lambda mean: mean.value)
     return Standing(device, direction, tuple(means), len(common), len(fastest), without)
 

@@ -1,0 +1,297 @@
+"""Can the numbers of a run be trusted? Every check with what was measured, its limit, and what follows for the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pandas as pd
+
+from harness import units
+from harness.analysis.noise import Noise
+from harness.analysis.trials import FEW_SAMPLES
+from harness.analysis.verdict import Outcome
+from harness.record import Environment, Flag, Run, Status
+from harness.spec import Direction
+
+MOST_FALSE = 0.05  # of pairs of equals may be called different
+LEAST_COMPLETE = 0.9  # of a run's cells must have been reached
+MOST_FLAGGED = 0.05  # of the measured cells may be under a flag of one kind
+ONE_SIDED_FROM, ONE_SIDED_FACTOR = 10, 3
+# A block lasts as long as this many readings of the clock, by construction (measure.clock): a fifth of a percent.
+CLOCK_LIMIT = 0.01
+LOCKED_CLOCKS = 0.02  # of the mean clock: cells of a run on locked clocks differ by less
+
+
+class Result(StrEnum):
+    """How a check came out."""
+
+    PASS = "pass"
+    WARNING = "warning"
+    FAILED = "failed"
+    UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what was measured beside what limit, and what that does to the report. `blocks`: nothing else may be said."""
+
+    name: str
+    result: Result
+    measured: str
+    limit: str
+    effect: str = units.MISSING
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact of the environment that differs between the baseline and this run; "" where one of them lacks it."""
+
+    fact: str
+    base: str
+    new: str
+
+
+def checks(
+    summary: pd.DataFrame, samples: pd.DataFrame, run: Run, *, noise: Noise | None = None, base: Run | None = None,
+    cases: pd.DataFrame | None = None,
+) -> tuple[Check, ...]:  # fmt: skip
+    """The checks of a run, in the order of the page. `noise` is that of the machine by an A/A run, None where there is none.
+
+    `base` and `cases` (with `verdict.CASES`) are those of the comparison, None where there is none.
+    """
+    cells = summary[summary["direction"] != str(Direction.NONE)]
+    ok = cells[cells["status"] == str(Status.OK)]
+    found = [_correct(cells, ok), _complete(cells, run)]
+    if base is not None:
+        found.append(_same_machine(base, run))
+    found += [*_clocks(ok), _throttling(ok), _foreign(ok), _equals(noise), _plateau(ok)]
+    if cases is not None and base is not None:
+        found.append(_sides(cases, differences(base, run)))
+    return (*found, _timer(samples), _sample_count(ok), _energy(ok))
+
+
+def blocking(found: Sequence[Check]) -> tuple[str, ...]:
+    """What of these checks bars every judgement, in words."""
+    return tuple(f"{check.name.lower()}: {check.measured}" for check in found if check.blocks)
+
+
+# One by one ------------------------------------------------------------------------------------------------------------
+
+
+def _of(count: int, total: int, what: str = "cells") -> str:
+    return f"{count} of {total} {what}"
+
+
+def _correct(cells: pd.DataFrame, ok: pd.DataFrame) -> Check:
+    name, limit = "Results match the reference", "all"
+    wrong = int((cells["status"] == str(Status.INCORRECT)).sum())
+    checked = int((ok["check_method"].fillna("") != "").sum())
+    if not len(ok) and not wrong:
+        return Check(name, Result.UNKNOWN, "no cell gave a result", limit, "There is nothing to be right or wrong.")
+    if checked < len(ok):
+        said = f"{_of(len(ok) - checked, len(ok))} with a time were never checked"
+        none = checked == 0
+        effect = "No figure can be trusted to be that of a convolution." if none else "Those cells may be fast because they are wrong."
+        return Check(name, Result.FAILED if none else Result.WARNING, said, limit, effect, none)
+    said = f"{_of(checked, checked + wrong)} that gave a result"
+    if wrong:
+        them = "It is" if wrong == 1 else "They are"
+        return Check(name, Result.WARNING, said, limit, f"{wrong} gave a wrong result. {them} shown as incorrect and never ranked.")
+    return Check(name, Result.PASS, said, limit)
+
+
+def _complete(cells: pd.DataFrame, run: Run) -> Check:
+    name, limit = "Run complete", f"{LEAST_COMPLETE:.0%} of the cells, and ended".replace("%", " %")
+    reached = int((cells["status"] != str(Status.NOT_RUN)).sum())
+    said = f"{_of(reached, len(cells))} reached"
+    if not len(cells) or reached < LEAST_COMPLETE * len(cells):
+        return Check(name, Result.FAILED, said, limit, "Too little was measured for any verdict on the run.", True)
+    if run.finished_at is None:
+        return Check(name, Result.WARNING, f"{said}; the run never ended", limit, "Cells that were never begun are not among them.")
+    if reached < len(cells):
+        return Check(name, Result.WARNING, said, limit, "The rest is listed under Failures as not run.")
+    return Check(name, Result.PASS, said, limit)
+
+
+def _same_machine(base: Run, run: Run) -> Check:
+    name, limit = "Same machine as the baseline", "one fingerprint"
+    before, after = ({one.machine_id for one in each.environments} for each in (base, run))
+    if not before or not after:
+        return Check(name, Result.WARNING, "one of the runs names no machine", limit, "Differences may be those of two machines.")
+    said = ", ".join(sorted(after))
+    if before == after:
+        return Check(name, Result.PASS, said, limit)
+    said += f"; the baseline {', '.join(sorted(before))}"
+    return Check(name, Result.FAILED, said, limit, "Times of two machines say nothing of a change: no verdict holds.", not before & after)
+
+
+def _flagged(ok: pd.DataFrame, flag: Flag) -> int:
+    return int(ok["flags"].fillna("").str.split(",").map(lambda flags: flag in flags).sum())
+
+
+def _by_flag(name: str, ok: pd.DataFrame, flag: Flag, effect: str, more: str = "") -> Check:
+    """A check that counts the cells under a flag; a verdict on those is barred, so that few of them are no harm."""
+    limit = f"{100 * MOST_FLAGGED:.0f} % of the cells"
+    if not len(ok):
+        return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to hold against it.")
+    count = _flagged(ok, flag)
+    said = f"{_of(count, len(ok))} under {str(flag).replace('_', ' ')}{more}"
+    if count > MOST_FLAGGED * len(ok):
+        return Check(name, Result.WARNING, said, limit, effect)
+    return Check(name, Result.PASS, said, limit, effect if count else units.MISSING)
+
+
+def _clocks(ok: pd.DataFrame) -> list[Check]:
+    found = [
+        _by_flag("No drift of the clocks within a trial", ok, Flag.DRIFT, "Flagged cells are never called slower or faster."),
+    ]
+    for device, rows in ok[ok["device"] != "cpu"].groupby("device", sort=True):
+        clocks = rows["gpu_clock_mhz"].dropna()
+        name, limit = f"Clock of {device} locked", f"range under {100 * LOCKED_CLOCKS:.0f} % of the mean"
+        if clocks.empty:
+            found.append(Check(name, Result.UNKNOWN, "the driver tells no clock", limit, "A change of clocks would not be seen."))
+            continue
+        said = f"{clocks.min():.0f} to {clocks.max():.0f} MHz over {len(clocks)} cells"
+        wide = clocks.max() - clocks.min() > LOCKED_CLOCKS * clocks.mean()
+        effect = "Part of a difference between cells may be the clock's."
+        found.append(Check(name, Result.WARNING, said, limit, effect) if wide else Check(name, Result.PASS, said, limit))
+    return found
+
+
+def _throttling(ok: pd.DataFrame) -> Check:
+    name, limit = "No thermal or power throttling", "no cell"
+    gpu = ok[ok["device"] != "cpu"]
+    if gpu.empty:
+        return Check(
+            name, Result.UNKNOWN, "a CPU does not tell; the flags drift and unsteady warmup would show it", limit,
+            "A machine that was slow all the time cannot be told from one that is slow.",
+        )  # fmt: skip
+    count = _flagged(gpu, Flag.THROTTLED)
+    reasons = sorted({one for text in gpu["gpu_throttle_reasons"].dropna() for one in text.split(",") if one})
+    seen = f"; reasons seen: {', '.join(reasons)}" if reasons else ""
+    said = f"{_of(count, len(gpu))} on GPUs under throttled{seen}"
+    effect = "Flagged cells are never called slower or faster."
+    return Check(name, Result.WARNING, said, limit, effect) if count else Check(name, Result.PASS, said, limit)
+
+
+def _foreign(ok: pd.DataFrame) -> Check:
+    name = "Nobody else on the cores"
+    known = ok["contended_share"].dropna()
+    if len(ok) and known.empty:
+        limit = f"{100 * MOST_FLAGGED:.0f} % of the cells"
+        return Check(name, Result.UNKNOWN, "the kernel does not tell", limit, "Other programs may be part of any time.")
+    more = f"; {units.percent(float(known.mean()))} of the samples set aside" if len(known) else ""
+    return _by_flag(name, ok, Flag.CONTENDED, "Flagged cells are never called slower or faster.", more)
+
+
+def _equals(noise: Noise | None) -> Check:
+    name, limit = "A/A control: equals called different", f"{100 * MOST_FALSE:.0f} % of the pairs"
+    if noise is None:
+        return Check(
+            name, Result.UNKNOWN, "no A/A run of this machine", limit, "What equals differ by here is not known: under 5 trials there is no verdict.",
+        )  # fmt: skip
+    if not noise.judged:
+        return Check(name, Result.UNKNOWN, "no pair could be judged", limit, "How often a verdict is wrong here is not known.")
+    share = noise.differences / noise.judged
+    said = f"{_of(noise.differences, noise.judged, 'pairs')} ({units.percent(share)})"
+    if noise.smallest_effect is not None:
+        said += f"; smallest change found {units.percent(noise.smallest_effect)}"
+    if share > MOST_FALSE:
+        return Check(name, Result.WARNING, said, limit, "More verdicts than intended are false alarms: read single ones with care.")
+    return Check(name, Result.PASS, said, limit)
+
+
+def _plateau(ok: pd.DataFrame) -> Check:
+    effect = "Flagged cells are never called slower or faster."
+    return _by_flag("Warm-up reached a plateau", ok, Flag.UNSTEADY_WARMUP, effect)
+
+
+def _sides(cases: pd.DataFrame, changed: Sequence[Difference]) -> Check:
+    name = "Changes are not one-sided"
+    slower, faster = (int((cases["verdict"] == str(each)).sum()) for each in (Outcome.SLOWER, Outcome.FASTER))
+    said, limit = f"{slower} slower, {faster} faster", f"under {ONE_SIDED_FACTOR} to 1, or a fact of the environment differs"
+    one_sided = slower + faster >= ONE_SIDED_FROM and max(slower, faster) > ONE_SIDED_FACTOR * min(slower, faster)
+    if one_sided and not changed:
+        return Check(name, Result.WARNING, said, limit, "So many changes one way, and nothing known that changed: suspect the machine.")
+    return Check(name, Result.PASS, said, limit)
+
+
+def _timer(samples: pd.DataFrame) -> Check:
+    """By what engine and suite ask for: the run stores no cost of the clock, but the blocks that were sized by it."""
+    name, limit = "Blocks dwarf the clock", f"a reading under {100 * CLOCK_LIMIT:.0f} % of the shortest block"
+    if samples.empty:
+        return Check(name, Result.UNKNOWN, "no samples", limit, "There is nothing to hold against it.")
+    shortest = float(samples["block_ns"].min())
+    # The finest difference that the clock showed between two blocks bounds its resolution from above.
+    steps = samples["block_ns"].drop_duplicates().sort_values().diff().dropna()
+    tick = float(steps[steps > 0].min()) if (steps > 0).any() else float("nan")
+    said = f"shortest block {units.duration(shortest, 3)}, finest step of the clock {units.duration(tick, 3)}"
+    if pd.isna(tick):
+        return Check(name, Result.UNKNOWN, said, limit, "The clock's own cost is not among what was stored.")
+    if tick > CLOCK_LIMIT * shortest:
+        return Check(name, Result.WARNING, said, limit, "The shortest times are partly the clock's own.")
+    return Check(name, Result.PASS, said, limit)
+
+
+def _sample_count(ok: pd.DataFrame) -> Check:
+    name, limit = "Enough samples", f"{FEW_SAMPLES} clean ones per trial"
+    if not len(ok):
+        return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to count.")
+    few, trials = _flagged(ok, Flag.FEW_SAMPLES), int(ok["trials"].min())
+    said = f"{_of(few, len(ok))} with fewer; median {ok['samples'].median():.0f} per cell, {trials} {'trial' if trials == 1 else 'trials'}"
+    if trials < 2:
+        return Check(name, Result.WARNING, said, limit, "One trial: how much fresh processes differ is not known, so there is no verdict.")
+    if few:
+        return Check(name, Result.WARNING, said, limit, "Those cells are never called slower or faster.")
+    return Check(name, Result.PASS, said, limit)
+
+
+def _energy(ok: pd.DataFrame) -> Check:
+    name, limit = "Energy counter readable", "every cell"
+    known = int(ok["energy_per_call_j"].notna().sum())
+    if len(ok) and known == len(ok):
+        return Check(name, Result.PASS, _of(known, len(ok)), limit)
+    reasons = ok.loc[ok["energy_per_call_j"].isna(), "energy_method"].dropna()
+    first = reasons.mode().iloc[0] if len(reasons) else "no counter asked for"
+    said = f"{_of(known, len(ok))}; {first}"
+    return Check(name, Result.UNKNOWN if not known else Result.WARNING, said, limit, "Cells without a reading have no energy figure.")
+
+
+# What changed on the machine ---------------------------------------------------------------------------------------------
+
+
+def facts(run: Run) -> dict[str, str]:
+    """What is known of where and with what a run was measured, by name. A fact of one backend alone carries its name."""
+    found: dict[str, str] = {
+        "commit": run.commit, "convbench": run.harness_version, "method version": str(run.method_version),
+        "suite's hash": run.suite_sha256,
+    }  # fmt: skip
+    values: dict[str, dict[str, str]] = {}
+    for one in run.environments:
+        for name, value in _of_environment(one).items():
+            values.setdefault(name, {})[one.backend] = value
+    for name, by_backend in values.items():
+        if len(set(by_backend.values())) == 1:
+            found[name] = next(iter(by_backend.values()))
+        else:
+            found |= {f"{name} ({backend})": value for backend, value in by_backend.items()}
+    return found
+
+
+def _of_environment(one: Environment) -> dict[str, str]:
+    return {
+        "machine": one.machine_id, "host": one.host, "operating system": one.os, "CPU": one.cpu, "cores": str(one.cores),
+        "affinity": ",".join(map(str, one.affinity)), "CPU quota": "" if one.cpu_quota is None else f"{one.cpu_quota:.3g}",
+        "memory": units.size(one.memory_bytes), "GPU": one.gpu, "driver": one.driver, "Python": one.python,
+        **one.packages, **one.environ,
+    }  # fmt: skip
+
+
+def differences(base: Run, new: Run) -> tuple[Difference, ...]:
+    """The facts that differ between two runs, by name."""
+    before, after = facts(base), facts(new)
+    names = dict.fromkeys([*after, *before])
+    return tuple(
+        Difference(name, before.get(name, ""), after.get(name, "")) for name in names if before.get(name, "") != after.get(name, "")
+    )

@@ -1,0 +1,251 @@
+"""What changed between a run and its baseline: an outcome per case, what the slower ones have in common, and the run's level.
+
+Made once, here, from a comparison of two runs or from the gate's judgement of a night; page, index and exit code read it.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis.compare import Verdict
+from harness.analysis.gate import Judgement, Level, State
+from harness.record import Status
+
+# The least change that severity counts as one step: the floor of the gate's rule on what is suspect.
+FLOOR = 0.03
+FACETS = ("backend", "direction", "device", "family")
+MOST_GROUPS = 3
+FEWEST_IN_GROUP = 3
+SHARE_OF_GROUP = 0.5  # of a group's comparable cases must be slower
+ENOUGH_COVERED = 0.8  # of the slower cases: no further group is looked for
+
+CASES = (
+    "cell", "workload", "family", "direction", "backend", "mode", "device", "verdict", "word", "baseline_ns", "now_ns", "ratio",
+    "ratio_low", "ratio_high", "threshold", "severity", "why",
+)  # fmt: skip
+_NUMBERS = ("baseline_ns", "now_ns", "ratio", "ratio_low", "ratio_high", "threshold", "severity")
+
+
+class Outcome(StrEnum):
+    """What became of a case since the baseline."""
+
+    FAILED = "failed"  # ok before, a failure now
+    SLOWER = "slower"
+    FASTER = "faster"
+    NO_CHANGE = "no change"
+    UNCERTAIN = "uncertain"
+    NEW = "new"  # the baseline says nothing of it
+    FIXED = "fixed"  # a failure before, ok now
+    KNOWN = "failed (known)"  # a failure before and now
+    LOST = "lost"  # measured before, not now
+    SKIPPED = "skipped"  # measured in neither
+
+
+COMPARABLE = (Outcome.SLOWER, Outcome.FASTER, Outcome.NO_CHANGE, Outcome.UNCERTAIN)
+_OF_VERDICT = {
+    Verdict.SLOWER: Outcome.SLOWER, Verdict.FASTER: Outcome.FASTER, Verdict.NO_CHANGE: Outcome.NO_CHANGE,
+    Verdict.UNCERTAIN: Outcome.UNCERTAIN, Verdict.ONLY_BASE: Outcome.LOST, Verdict.ONLY_NEW: Outcome.NEW,
+}  # fmt: skip
+_OF_STATE = {
+    State.CONFIRMED: Outcome.SLOWER, State.OPEN: Outcome.SLOWER, State.SUSPECT: Outcome.SLOWER, State.FAILED: Outcome.FAILED,
+    State.LOST: Outcome.LOST, State.IMPROVED: Outcome.FASTER, State.IMPROVING: Outcome.FASTER,
+    State.RESOLVED: Outcome.NO_CHANGE, State.ACKNOWLEDGED: Outcome.NO_CHANGE, State.STEADY: Outcome.NO_CHANGE,
+    State.FAILING: Outcome.KNOWN, State.BARRED: Outcome.UNCERTAIN, State.MACHINE_EVENT: Outcome.UNCERTAIN,
+    State.INSUFFICIENT_HISTORY: Outcome.NEW, State.GONE: Outcome.SKIPPED,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """What slower cases have in common: values of FACETS, "" where any will do; `slower` of `cases` comparable ones are."""
+
+    backend: str
+    direction: str
+    device: str
+    family: str
+    slower: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run beside its baseline. `cases` has one row per case with CASES, `baseline` is the id of the run or says what it is.
+
+    `invalid` are the blocking checks that failed: where there is any, nothing else is said of the run.
+    """
+
+    level: Level
+    sentence: str
+    baseline: str
+    cases: pd.DataFrame
+    groups: tuple[Group, ...]
+    invalid: tuple[str, ...]
+
+    def count(self, outcome: str) -> int:
+        """How many cases came to this outcome."""
+        return int((self.cases["verdict"] == outcome).sum())
+
+
+def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()) -> Judged:
+    """The verdict on a frame with COMPARISON_COLUMNS; `invalid` names the blocking checks of `validity` that failed.
+
+    One comparison is one look: what is slower makes the run suspect, and another run must confirm it.
+    """
+    rows = [_compared(row) for row in comparison.to_dict("records")]
+    cases = _frame(rows)
+    counts = cases["verdict"].value_counts()
+    return Judged(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
+
+
+def of_night(judgement: Judgement, networks: pd.Series | None = None) -> Judged:
+    """The gate's judgement of a night in the same form; its states stand in `word`. `networks` maps a cell to its network."""
+    network = {} if networks is None else networks.to_dict()
+    rows = []
+    for row in judgement.cases.to_dict("records"):
+        ratio = 1 + row["change"] if pd.notna(row["change"]) else math.nan
+        threshold = row["threshold"] if pd.notna(row["threshold"]) else FLOOR
+        rows.append(
+            {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device")}
+            | {
+                "family": family(row["workload"], network.get(row["cell"], "")),
+                "verdict": str(_OF_STATE[State(row["state"])]),
+                "word": row["state"].replace("_", " "),
+                "baseline_ns": row["baseline_ns"],
+                "now_ns": row["night_ns"],
+                "ratio": ratio,
+                "threshold": threshold,
+                "severity": severity(ratio, threshold),
+                "why": row["note"] or row["cause"],
+            }
+        )
+    cases = _frame(rows)
+    nights = "the nights before"
+    return Judged(judgement.level, judgement.sentence, nights, cases, groups(cases), judgement.invalid)
+
+
+def severity(ratio: float, threshold: float) -> float:
+    """|ln ratio| over ln(1 + threshold): 1 is a change just above the threshold; NaN where there is no ratio."""
+    if pd.isna(ratio) or ratio <= 0:
+        return math.nan
+    return abs(math.log(ratio)) / math.log1p(threshold)
+
+
+def family(workload: str, network: str = "") -> str:
+    """The network that a workload is from; else what stands before the first underscore of its name."""
+    return network or workload.partition("_")[0]
+
+
+def _compared(row: dict[str, Any]) -> dict[str, Any]:
+    noise = row["aa_noise"]
+    threshold = max(FLOOR, math.expm1(noise)) if pd.notna(noise) else FLOOR
+    ratio = float(row["ratio"]) if pd.notna(row["ratio"]) else math.nan
+    outcome = _outcome(row)
+    return {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device", "why")} | {
+        "family": family(row["workload"], row["network"]),
+        "verdict": str(outcome),
+        "word": str(outcome),
+        "baseline_ns": row["base_median_ns"],
+        "now_ns": row["new_median_ns"],
+        "ratio": ratio,
+        "ratio_low": row["ratio_low"],
+        "ratio_high": row["ratio_high"],
+        "threshold": threshold,
+        "severity": severity(ratio, threshold),
+    }
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    if row["verdict"] == Verdict.ONLY_NEW:
+        return Outcome.NEW
+    before, after = Status(row["base_status"]), Status(row["new_status"]) if row["new_status"] else None
+    if after is None:
+        return Outcome.LOST if before is Status.OK else Outcome.SKIPPED
+    if after is Status.OK:
+        return _OF_VERDICT[row["verdict"]] if before is Status.OK else Outcome.FIXED if before.failed else Outcome.NEW
+    if after.failed:
+        return Outcome.KNOWN if before.failed else Outcome.FAILED
+    return Outcome.LOST if before is Status.OK else Outcome.SKIPPED
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    cases = pd.DataFrame(rows, columns=list(CASES))
+    texts = [name for name in CASES if name not in _NUMBERS]
+    cases[texts] = cases[texts].astype(object).where(cases[texts].notna(), "")
+    return cases.astype(dict.fromkeys(_NUMBERS, "float64"))
+
+
+def _level(counts: "pd.Series[int]", invalid: Sequence[str]) -> Level:
+    """The first level of the gate's table that applies."""
+    if invalid:
+        return Level.INVALID
+    if counts.get(Outcome.FAILED, 0) or counts.get(Outcome.LOST, 0):
+        return Level.PARTIAL
+    if counts.get(Outcome.SLOWER, 0):
+        return Level.SUSPECT
+    return Level.IMPROVED if counts.get(Outcome.FASTER, 0) else Level.QUIET
+
+
+def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
+    """What changed, in sentences; parts that are zero are left out, and a run that is invalid says why first."""
+    count = {outcome: int((cases["verdict"] == outcome).sum()) for outcome in Outcome}
+    comparable = sum(count[outcome] for outcome in COMPARABLE)
+    said = [f"This run is invalid: {'; '.join(invalid)}."] if invalid else []
+    failed, lost, slower, faster = (count[each] for each in (Outcome.FAILED, Outcome.LOST, Outcome.SLOWER, Outcome.FASTER))
+    if failed:
+        said.append(f"{failed} {'case fails' if failed == 1 else 'cases fail'} that did not fail before.")
+    if lost:
+        said.append(f"{lost} {'case that was measured before is' if lost == 1 else 'cases that were measured before are'} missing.")
+    compared = f"{comparable} comparable {'case' if comparable == 1 else 'cases'}"
+    if slower:
+        others = f", {faster} {'is' if faster == 1 else 'are'} faster" if faster else ""
+        said.append(
+            f"{slower} of {compared} {'is' if slower == 1 else 'are'} slower than the baseline beyond {_their(slower)} own noise{others}."
+        )
+    elif faster:
+        said.append(f"{faster} of {compared} {'is' if faster == 1 else 'are'} faster than the baseline, none slower.")
+    elif comparable:
+        said.append(f"No case of {comparable} changed beyond its noise.")
+    else:
+        said.append("No case can be compared with the baseline.")
+    return " ".join(said)
+
+
+def _their(count: int) -> str:
+    return "its" if count == 1 else "their"
+
+
+def groups(cases: pd.DataFrame) -> tuple[Group, ...]:
+    """Up to three groups that explain the slower cases, found greedily over all combinations of FACETS.
+
+    Each next one has the most slower cases that none before it covers; of at least 3 in it, at least half of its comparable
+    cases are slower. It ends at 80 % covered. Of groups that cover as many the one with the largest share of slower cases,
+    then the one with the fewest facets, is taken.
+    """
+    known = cases[cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])]
+    slower = (known["verdict"] == str(Outcome.SLOWER)).to_numpy()
+    total, found, covered = int(slower.sum()), [], np.zeros(len(known), dtype=bool)
+    candidates = [
+        (facets, values if isinstance(values, tuple) else (values,), np.asarray(rows))
+        for size in range(1, len(FACETS) + 1)
+        for facets in itertools.combinations(FACETS, size)
+        for values, rows in known.groupby(list(facets), sort=True).indices.items()
+    ]
+    while total and len(found) < MOST_GROUPS and (slower & covered).sum() < ENOUGH_COVERED * total:
+        best, score = None, (FEWEST_IN_GROUP - 1, 0.0, 0)
+        for facets, values, rows in candidates:
+            new, share = int((slower[rows] & ~covered[rows]).sum()), float(slower[rows].mean())
+            if share >= SHARE_OF_GROUP and new >= FEWEST_IN_GROUP and (new, share, -len(facets)) > score:
+                best, score = (facets, values, rows), (new, share, -len(facets))
+        if best is None:
+            break
+        facets, values, rows = best
+        covered[rows] = True
+        named = dict.fromkeys(FACETS, "") | dict(zip(facets, values, strict=True))
+        found.append(Group(**named, slower=int(slower[rows].sum()), cases=len(rows)))
+    return tuple(found)

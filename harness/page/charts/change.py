@@ -1,0 +1,97 @@
+"""Every case against the baseline on one strip: one look shows how many moved, how far, and whether all to one side."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import units
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis
+from harness.page.charts.layout import FOOT, points, thinned
+from harness.page.palette import sentinel
+from harness.page.view import View
+
+_BAND = 1.02
+_LEAST, _MOST = 1.25, 4.0  # of the axis, in either direction
+_PITCH = 26.0
+# Outcome -> token, marker, size, hollow: shape and place say it too, not the colour alone.
+LOOKS = {
+    "no change": ("soft", "o", 12, False),
+    "uncertain": ("warn", "D", 18, True),
+    "faster": ("fast", "v", 40, False),
+    "slower": ("slow", "^", 40, False),
+}
+
+
+def strip(view: View, judged: Any, name: str = "change") -> Drawn:
+    """Time now over the baseline of every case with a ratio, a row per backend and device; `judged` as `analysis.verdict` has it."""
+    rows = _rows(view, judged.cases)
+    shown = thinned(rows, rows["verdict"] != "no change")
+    kinds = [outcome for outcome in LOOKS if outcome in set(shown["verdict"])]
+    words = {"no change": "○ no change", "uncertain": "◇ uncertain", "faster": "▼ faster", "slower": "▲ slower"}
+    note = f"{', '.join(words[kind] for kind in reversed(kinds))}. Grey: within 2 % of the baseline. Dotted: no change."
+    if (rows["clipped"] != 0).any():
+        note += " An arrow at the edge lies beyond it."
+    if len(shown) < len(rows):
+        note += f" {len(shown)} of {len(rows)} drawn: all that moved, and of the others a sample by lot."
+    desc = "A row per backend and device, a mark per case at its time over that of the baseline; left is faster, right is slower."
+    return draw(name, "Every case against the baseline", desc, lambda: _strip(view, shown), note=note)
+
+
+def _rows(view: View, cases: pd.DataFrame) -> pd.DataFrame:
+    known = cases[cases["verdict"].isin(list(LOOKS)) & (cases["ratio"] > 0)][["cell", "ratio", "verdict"]]
+    columns = ["cell", "i", "backend", "device", "order_in_group"]
+    rows = view.cells[columns].merge(known.astype({"cell": object}), on="cell")
+    edge = edge_of(rows["ratio"])
+    return rows.assign(
+        shown=rows["ratio"].clip(1 / edge, edge),
+        clipped=np.sign(np.log(rows["ratio"])) * (rows["ratio"].map(np.log).abs() > np.log(edge)),
+    )
+
+
+def edge_of(ratios: pd.Series) -> float:
+    """How far the axis goes to either side: to nearly all of the ratios, at least 1.25, at most 4."""
+    if ratios.empty:
+        return _LEAST
+    return float(np.clip(np.exp(np.log(ratios).abs().quantile(0.99)) * 1.03, _LEAST, _MOST))
+
+
+def _strip(view: View, rows: pd.DataFrame) -> Canvas:
+    pairs = list(rows.sort_values(["device", "order_in_group"])[["backend", "device"]].drop_duplicates().itertuples(index=False, name=None))
+    several = len(view.devices) > 1
+    labels = {pair: view.looks[pair[0]].words + (f" · {pair[1]}" if several else "") for pair in pairs}
+    left, top, height = label_width(labels.values()), 26.0, max(1, len(pairs)) * _PITCH
+    canvas = Canvas(top + height + FOOT)
+    axes = canvas.axes(left, top, canvas.width - left - 20, height)
+    edge = edge_of(rows["ratio"])
+    log_axis(axes, 1 / edge, edge, 9, lambda value: f"{value:.3g}×")
+    ticks = sorted({1.0, *(sign for tick in (1.05, 1.1, 1.2, 1.5, 2, 3, 4) if tick <= edge for sign in (tick, 1 / tick))})
+    if edge > 1.6:  # near ticks would touch
+        ticks = [tick for tick in ticks if not 0.9 < tick < 1.15 or tick == 1]
+    axes.set_xticks(ticks, [f"{tick:.3g}×" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(height, 0)
+    axes.set_yticks([])
+    axes.axvspan(1 / _BAND, _BAND, color=sentinel("grid"), lw=0, zorder=0)
+    axes.axvline(1, color=sentinel("soft"), lw=1, ls=":")
+    lots = np.random.default_rng(0)
+    middle = {pair: (place + 0.5) * _PITCH for place, pair in enumerate(pairs)}
+    for pair, y in middle.items():
+        canvas.text(left - 10, top + y, fitted(labels[pair], left), ha="right")
+    at = [middle[pair] for pair in zip(rows["backend"], rows["device"], strict=True)]
+    rows = rows.assign(y=np.array(at) + lots.uniform(-0.3, 0.3, len(rows)) * _PITCH)
+    for outcome, (key, marker, size, hollow) in LOOKS.items():
+        for side in (-1, 0, 1):
+            same = rows[(rows["verdict"] == outcome) & (rows["clipped"] == side)]
+            if len(same):
+                points(
+                    canvas, axes, same["shown"].to_list(), same["y"].to_list(), same["i"].to_list(), key=key,
+                    marker={-1: "<", 0: marker, 1: ">"}[side], size=size, hollow=hollow,
+                )  # fmt: skip
+    axes.set(xlabel="time now ÷ baseline, log", ylabel="")
+    canvas.text(left, top / 2 - 2, "◀ faster", color=sentinel("fast"), fontweight="bold")
+    canvas.text(canvas.width - 20, top / 2 - 2, "slower ▶", color=sentinel("slow"), fontweight="bold", ha="right")
+    counts = rows["verdict"].value_counts()
+    told = f"{counts.get('faster', 0)} faster, {counts.get('slower', 0)} slower, median {units.ratio(rows['ratio'].median(), 4)}"
+    canvas.text((left + canvas.width - 20) / 2, top / 2 - 2, told, color=sentinel("mut"), ha="center")
+    return canvas

@@ -1,0 +1,204 @@
+"""Backends over all workloads: geometric means with their intervals, and how often each is within a factor of the fastest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from harness import stats, units
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis
+from harness.page.charts.layout import FOOT, HEAD
+from harness.page.palette import Look, sentinel
+from harness.page.view import FEWEST_FOR_INTERVAL, Standing, View, who
+from harness.record import Status
+from harness.spec import Mode
+
+_PITCH, _GAP = 17.0, 13.0
+_VALUE = 58.0  # px for the number beside a mark
+_COLUMNS = 2
+_NEVER = 1e6  # where a failure stands in the profile: right of any axis
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a forest: a backend's value and its interval, None where there are too few cases for one; words for its mark."""
+
+    backend: str
+    value: float
+    interval: stats.Interval | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a forest under one label."""
+
+    label: str
+    lines: Sequence[Line]
+
+
+def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn:
+    """Geometric mean of time over the fastest, a panel per device, a block per direction."""
+    panels: dict[str, list[Block]] = {}
+    for standing in found:
+        lines = [
+            Line(mean.backend, mean.value, mean.interval, _told(view, mean.backend, mean.value, mean.interval, standing.common))
+            for mean in sorted(standing.means, key=lambda mean: list(view.looks).index(mean.backend))
+        ]
+        if lines:
+            panels.setdefault(standing.device, []).append(Block(standing.direction, lines))
+    common = "; ".join(
+        f"{device}: " + ", ".join(f"{one.direction} {one.common} of {one.total}" for one in found if one.device == device)
+        for device in dict.fromkeys(one.device for one in found)
+    )
+    note = (
+        "Further left is faster; 1× would be the fastest in every workload. Line: 95 % bootstrap interval over workloads, from "
+        f"{FEWEST_FOR_INTERVAL} workloads on. Only workloads in which every backend of the row has a checked time count: {common}."
+    )
+    caption = "Geometric mean of time ÷ fastest, with 95 % intervals over workloads"
+    desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time over the fastest."
+    backends = dict.fromkeys(line.backend for blocks in panels.values() for block in blocks for line in block.lines)
+    legend = tuple((backend, "") for backend in view.looks if backend in backends)
+    return draw(name, caption, desc, lambda: _forest(view, panels, "geometric mean of time ÷ fastest", 1.0), note=note, legend=legend)
+
+
+def speedup(view: View, judged: Any, name: str = "speedup") -> Drawn | None:
+    """Time now over the baseline per backend, the same way; None where under 5 cases of any backend can be compared."""
+    cases = judged.cases[judged.cases["ratio"] > 0]
+    rows = view.cells[["cell", "backend", "device", "words"]].merge(cases[["cell", "ratio"]].astype({"cell": object}), on="cell")
+    panels: dict[str, list[Block]] = {}
+    for device in view.devices:
+        for direction in view.directions:
+            here = rows[(rows["device"] == device) & (rows["words"] == direction)]
+            lines = []
+            for backend in view.looks:
+                ratios = here.loc[here["backend"] == backend, "ratio"].to_list()
+                if len(ratios) >= FEWEST_FOR_INTERVAL:
+                    value, interval = stats.geometric_mean(ratios), stats.bootstrap_interval(ratios)
+                    lines.append(Line(backend, value, interval, _told(view, backend, value, interval, len(ratios))))
+            if lines:
+                panels.setdefault(device, []).append(Block(direction, lines))
+    if not panels:
+        return None
+    backends = {line.backend for blocks in panels.values() for block in blocks for line in block.lines}
+    note = f"Left of 1× is faster than the baseline. Line: 95 % bootstrap interval over cases, from {FEWEST_FOR_INTERVAL} cases on."
+    caption = "Geometric mean of time now ÷ baseline, with 95 % intervals over cases"
+    desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time now over the baseline."
+    legend = tuple((backend, "") for backend in view.looks if backend in backends)
+    return draw(name, caption, desc, lambda: _forest(view, panels, "time now ÷ baseline", None), note=note, legend=legend)
+
+
+def _told(view: View, backend: str, value: float, interval: stats.Interval | None, count: int) -> str:
+    bounds = interval or (None, None)
+    return f"{who(view.looks, backend)}: {units.ratio_interval(value, *bounds)} over {count} {'workload' if count == 1 else 'workloads'}"
+
+
+def _forest(view: View, panels: Mapping[str, Sequence[Block]], label: str, least: float | None) -> Canvas:
+    left = label_width([block.label for blocks in panels.values() for block in blocks], 170)
+    columns = min(_COLUMNS, len(panels))
+    width = (Canvas(1).width - columns * (left + _VALUE + 16)) / columns
+    names = list(panels)
+    rows = [names[start : start + columns] for start in range(0, len(names), columns)]
+    heights = [max(sum(len(block.lines) * _PITCH + _GAP for block in panels[name]) for name in row) for row in rows]
+    canvas = Canvas(sum(HEAD + height + FOOT for height in heights))
+    ends = [end for blocks in panels.values() for block in blocks for line in block.lines for end in (line.value, *(line.interval or ()))]
+    low, high = min([*ends, 1.0]), max([*ends, 1.05])
+    room = (high - low) * 0.06
+    top = 0.0
+    for row, height in zip(rows, heights, strict=True):
+        for place, device in enumerate(row):
+            x = left + place * (left + width + _VALUE + 16)
+            canvas.text(x, top + HEAD / 2, device, fontweight="bold")
+            axes = canvas.axes(x, top + HEAD, width, height)
+            axes.set_ylim(height, 0)
+            axes.set_yticks([])
+            linear_axis(axes, low - room, high + room, max(3, int(width / 60)), lambda value: f"{value:.4g}×")
+            axes.axvline(1, color=sentinel("soft"), lw=1)
+            _blocks(canvas, axes, panels[device], view.looks, (x, top + HEAD, width))
+            axes.set(xlabel=label, ylabel="")
+        top += HEAD + height + FOOT
+    return canvas
+
+
+def _blocks(canvas: Canvas, axes: Axes, blocks: Sequence[Block], looks: Mapping[str, Look], place: tuple[float, float, float]) -> None:
+    left, top, width = place
+    y = _GAP / 2
+    for block in blocks:
+        canvas.text(left - 10, top + y + len(block.lines) * _PITCH / 2, fitted(block.label, 170), ha="right")
+        for line in block.lines:
+            at, look = y + _PITCH / 2, looks[line.backend]
+            if line.interval:
+                axes.plot(list(line.interval), [at, at], color=look.sentinel(), lw=2, zorder=3)
+            canvas.dots(axes, look, str(Mode.EAGER), [line.value], [at], [line.words])
+            canvas.text(left + width + 10, top + at, units.ratio(line.value), color=sentinel("mut"))
+            y += _PITCH
+        y += _GAP
+
+
+# --- performance profile -------------------------------------------------------------------------------------------------
+
+
+def profiles(view: View) -> pd.DataFrame:
+    """Columns device, backend, factor: each backend's time over the fastest in its fastest mode; infinite where it failed.
+
+    What was not asked of a backend, or is not supported, is left out.
+    """
+    left_out = [str(Status.SKIPPED), str(Status.UNSUPPORTED)]
+    ranked = set(view.cells.loc[view.cells["vs_best"].notna(), "backend"])
+    rows = view.cells[view.cells["backend"].isin(ranked) & ~view.cells["status"].isin(left_out)]
+    rows = rows.assign(factor=rows["vs_best"].where(rows["status"] == str(Status.OK)).fillna(np.inf))
+    return rows.groupby(["device", "backend", "key", "words"], sort=False)["factor"].min().reset_index()
+
+
+def profile(view: View, name: str = "profile") -> Drawn:
+    """The share of cases in which a backend is within a factor of the fastest, a panel per device."""
+    rows = profiles(view)
+    failed = int(np.isinf(rows["factor"]).sum())
+    note = (
+        "Read it as how often a backend is within a factor of the fastest: at 1× how often it is the fastest itself. It is no "
+        "ranking among the others: with three or more, two of them can swap when another joins. "
+        f"Failures count as never ({failed} here); what is not supported is left out."
+    )
+    caption = "Share of cases within a factor of the fastest"
+    desc = "A panel per device, a rising line per backend: how large a share of its cases takes at most that factor of the fastest."
+    backends = [backend for backend in view.looks if backend in set(rows["backend"])]
+    return draw(name, caption, desc, lambda: _profile(view, rows), note=note, legend=tuple((one, "") for one in backends))
+
+
+def _profile(view: View, rows: pd.DataFrame) -> Canvas:
+    devices = list(dict.fromkeys(rows["device"]))
+    columns = min(_COLUMNS, len(devices))
+    left, gap, height, right = 52.0, 60.0, 220.0, 24.0
+    width = (Canvas(1).width - left - right - gap * (columns - 1)) / columns
+    lines = [devices[start : start + columns] for start in range(0, len(devices), columns)]
+    canvas = Canvas(len(lines) * (HEAD + height + FOOT))
+    finite = rows.loc[np.isfinite(rows["factor"]), "factor"]
+    edge = max(4.0, float(finite.quantile(0.95))) if len(finite) else 4.0
+    for row, names in enumerate(lines):
+        for column, device in enumerate(names):
+            x, top = left + column * (width + gap), row * (HEAD + height + FOOT)
+            canvas.text(x, top + HEAD / 2, device, fontweight="bold")
+            axes = canvas.axes(x, top + HEAD, width, height)
+            log_axis(axes, 1, edge, 8, lambda value: f"{value:.4g}×")
+            for backend, look in view.looks.items():
+                factors = rows.loc[(rows["device"] == device) & (rows["backend"] == backend), "factor"]
+                if len(factors):
+                    _ecdf(canvas, axes, factors, look, edge)
+            axes.set_ylim(0, 1.02)
+            axes.grid(visible=True, axis="y")
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+            axes.set(xlabel="factor to the fastest, log", ylabel="")
+    return canvas
+
+
+def _ecdf(canvas: Canvas, axes: Axes, factors: pd.Series, look: Look, edge: float) -> None:
+    shown = factors.replace(np.inf, _NEVER).to_numpy()
+    sns.ecdfplot(x=shown, ax=axes, color=look.sentinel(), lw=2, ls=look.dash, zorder=3)
+    at = [factor for factor in (1.0, 1.5, 2.0, 3.0, edge) if factor <= edge]
+    share = [float((factors <= factor * (1 + 1e-9)).mean()) for factor in at]
+    words = [f"{look.words}: {units.percent(each)} of {len(factors)} cases within {factor:.3g}×" for factor, each in zip(at, share, strict=True)]
+    canvas.dots(axes, look, str(Mode.EAGER), at, share, words)

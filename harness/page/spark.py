@@ -1,0 +1,73 @@
+"""Small drawings in the cells of tables, written as SVG directly: a matplotlib figure each would be hundreds of figures.
+
+What they show stands in words in the same row, so they are hidden from those who listen.
+"""
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+_WIDTH, _HEIGHT, _MIDDLE = 120, 18, 9
+NIGHTS = 30
+_LEAST_RANGE = 0.06  # of a sparkline: less is noise, and must not look like a change
+
+
+def interval_bar(ratio: float, low: float, high: float, threshold: float, edge: float, tone: str) -> Markup:
+    """A ratio with its interval on a log axis from 1/edge to edge, over the band of the case's own noise, 1 + `threshold`.
+
+    An end beyond the edge is cut there. Nothing where there is no ratio.
+    """
+    if not (math.isfinite(ratio) and ratio > 0):
+        return Markup("")
+
+    def x(value: float) -> float:
+        return round(_WIDTH * (0.5 + 0.5 * max(-1.0, min(1.0, math.log(value) / math.log(edge)))), 1)
+
+    band = x(1 / (1 + threshold)), x(1 + threshold)
+    parts = [
+        f'<path d="M{band[0]} 1V17H{band[1]}V1Z" class="f-line"/>',
+        f'<path d="M{_WIDTH / 2:g} 0V{_HEIGHT}" class="s-soft"/>',
+    ]
+    if math.isfinite(low) and math.isfinite(high) and low > 0:
+        parts.append(f'<path d="M{x(low)} {_MIDDLE}H{x(high)}" class="s-{tone}" stroke-width="2"/>')
+    at = x(ratio)
+    parts.append(f'<path d="M{at - 4:g} {_MIDDLE}l4-4 4 4-4 4Z" class="f-{tone}"/>')
+    return _svg("".join(parts))
+
+
+def sparkline(values: Sequence[float], since: int | None = None, tone: str = "ink") -> Markup:
+    """The last 30 of the values, NaN where a night is missing; a line at `since`, the place among them where a change began.
+
+    Its own range, but at least 6 % high; the last value is a dot. Nothing where no value is known.
+    """
+    skipped = max(0, len(values) - NIGHTS)
+    values = list(values)[skipped:]
+    since = since - skipped if since is not None and since >= skipped else None
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return Markup("")
+    middle = (min(known) + max(known)) / 2
+    half = max((max(known) - min(known)) / 2, _LEAST_RANGE / 2 * middle) or 1.0
+    step = (_WIDTH - 8) / max(1, len(values) - 1)
+
+    def point(place: int) -> str:
+        return f"{4 + step * place:.1f} {_MIDDLE - 7 * (values[place] - middle) / half:.1f}"
+
+    path, pen = "", "M"
+    for place, value in enumerate(values):
+        if math.isfinite(value):
+            path += pen + point(place)
+            pen = "L"
+        else:
+            pen = "M"  # a missing night is a gap
+    parts = [f'<path d="M{4 + step * (since - 0.5):.1f} 0V{_HEIGHT}" class="s-{tone}" stroke-dasharray="2 2"/>'] if since else []
+    parts.append(f'<path d="{path}" class="s-mut" fill="none" stroke-width="1.3"/>')
+    last = max(place for place, value in enumerate(values) if math.isfinite(value))
+    x, _, y = point(last).partition(" ")
+    parts.append(f'<circle cx="{x}" cy="{y}" r="2.3" class="f-{tone}"/>')
+    return _svg("".join(parts))
+
+
+def _svg(inside: str) -> Markup:
+    return Markup(f'<svg class="spark" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" aria-hidden="true">{inside}</svg>')
