@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,15 +12,16 @@ from harness import codec, units
 from harness.analysis import compare as comparing
 from harness.analysis import history as past
 from harness.analysis import networks as rolling
-from harness.analysis import noise, ranking, roofline
+from harness.analysis import noise, ranking, roofline, validity
 from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
+from harness.analysis import verdict as judging
 from harness.analysis.compare import Side, Verdict
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
 from harness.analysis.trials import trials
 from harness.ask.wording import hint, show
-from harness.digest import SCHEMA, Digest
+from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
 from harness.record import AA, Run, Status
 from harness.spec import Direction
@@ -29,6 +30,7 @@ from harness.store.table import load, samples
 
 if TYPE_CHECKING:
     from harness.page import html
+    from harness.page.sections import Given
 
 __all__ = [
     "aa_noise", "beside_published", "compare", "history", "junit_of", "load", "night", "overview", "page", "publish", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
@@ -202,44 +204,73 @@ class Published:
     broken: tuple[str, ...]
 
 
-def page(folder: Path, cells: Collection[str] | None = None) -> "html.Page":
-    """The HTML page of one run, or of some of its cells: those are ranked among themselves."""
+def page(folder: Path, cells: Collection[str] | None = None, baseline: Path | None = None) -> "html.Page":
+    """The HTML page of one run, or of some of its cells: those are ranked among themselves.
+
+    `baseline` is the folder of the run that it is held against; None: nothing is said of any change.
+    """
     from harness.page import html
+
+    return html.build(_given(folder, cells, baseline))
+
+
+def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None) -> "Given":
     from harness.page.sections import Given
 
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
-    given = Given(
+    return Given(
         ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
         networks=rolling.by_pass(rolling.networks(ranked)),
         beside=publishing.beside(ranked, published.load(_store_of(folder))),
+        **_judged(folder, ranked, blocks, run, baseline),
     )  # fmt: skip
-    return html.build(given)
 
 
-def publish(folder: Path, reports: str | Path = "reports") -> Published:
+def publish(folder: Path, reports: str | Path = "reports", baseline: Path | None = None) -> Published:
     """Write what people get of a run to `reports/<run-id>/`, and the index of all runs again.
 
     The page, its table as results.csv, the run as environment.json, and the digest as summary.json: that of the gate where the
     run was judged, else one that says how its cells ended.
     """
-    made = page(folder)
+    from harness.page import html
+
+    given = _given(folder, None, baseline)
+    made = html.build(given)
     beside = Path(reports) / folder.name
     beside.mkdir(parents=True, exist_ok=True)
     path = beside / digests.PAGE
     path.write_text(made.text, encoding="utf-8")
     (beside / "results.csv").write_text(made.rows, encoding="utf-8", newline="")
-    run = journal.read_run(folder)
+    run = given.run
     (beside / "environment.json").write_text(json.dumps(codec.encode(run), indent=1) + "\n", encoding="utf-8")
     known = digests.read(reports).get(run.id)
-    digest = known if known and known.level else _plain_digest(run, summary(load(folder)))
+    digest = known if known and known.level and baseline is None else _digest(given)
     digests.write(reports, replace(digest, report_bytes=len(made.text.encode())))
     return Published(path, (*made.broken, *write_index(reports).broken))
 
 
-def write_page(folder: Path, reports: str | Path = "reports") -> Path:
+def _judged(folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None) -> dict[str, Any]:
+    """The checks of a run, and what changed since its baseline where there is one, by the names of the page's fields."""
+    known = aa_noise(_store_of(folder), run)
+    noise = known[1] if known else None
+    if baseline is None:
+        return {"checks": validity.checks(ranked, blocks, run, noise=noise)}
+    before, base = load(baseline), journal.read_run(baseline)
+    after = load(folder)
+    compared = compare(before, after[after["cell"].isin(ranked["cell"])])
+    cases = judging.against(compared, base.id).cases
+    checks = validity.checks(ranked, blocks, run, noise=noise, base=base, cases=cases)
+    return {
+        "checks": checks,
+        "judged": judging.against(compared, base.id, validity.blocking(checks)),
+        "differences": validity.differences(base, run),
+    }
+
+
+def write_page(folder: Path, reports: str | Path = "reports", baseline: Path | None = None) -> Path:
     """Write the page of a run and what stands beside it to `reports/<run-id>/`, and return the path of the page."""
-    return publish(folder, reports).path
+    return publish(folder, reports, baseline).path
 
 
 def write_index(reports: str | Path = "reports") -> Published:
@@ -253,20 +284,26 @@ def write_index(reports: str | Path = "reports") -> Published:
     return Published(path, tuple(f"index, {part}" for part in made.broken))
 
 
-def _plain_digest(run: Run, figures: pd.DataFrame) -> Digest:
-    """The digest of a run that no gate has judged: no level and no verdicts."""
-    asked = roofline.asked_for(figures)
+def _digest(given: "Given") -> Digest:
+    """The digest of a run that no gate has judged: its level is that of the comparison with a baseline, "" without one."""
+    run, judged = given.run, given.judged
+    asked = roofline.asked_for(given.summary)
     counts = {str(status): int(count) for status, count in asked["status"].value_counts(sort=False).items()}
     ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()) if status != Status.OK)
     failed = any(Status(status).failed for status in counts)
     first = run.environments[0] if run.environments else None
+    verdicts = {} if judged is None else {str(name): int(n) for name, n in judged.cases["verdict"].value_counts().items()}
+    plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at, duration_s=run.wall_s or 0.0,
         machine_id=first.machine_id if first else "",
         machine=", ".join(filter(None, (first.cpu, f"{first.cores} cores", first.gpu))) if first else "",
-        commit=run.commit, baseline_id="", level="", code=5 if failed or not counts.get(Status.OK) else 0,
-        sentence=f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else "."),
-        verdicts={}, statuses=dict(sorted(counts.items())), new_failures=0,
+        commit=run.commit, baseline_id=judged.baseline if judged else "", level=str(judged.level) if judged else "",
+        code=judged.level.code if judged else 5 if failed or not counts.get(Status.OK) else 0,
+        sentence=judged.sentence if judged else plain,
+        verdicts=dict(sorted(verdicts.items())), statuses=dict(sorted(counts.items())), new_failures=verdicts.get("failed", 0),
+        validity=tuple(Validity(check.name, str(check.result), check.measured) for check in given.checks),
+        changes=tuple(f"{one.fact}: {one.base or units.MISSING} → {one.new or units.MISSING}" for one in given.differences),
     )  # fmt: skip
 
 

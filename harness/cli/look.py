@@ -184,12 +184,13 @@ def report(
     run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
     out: Out = Path("results"),
     reports: Reports = Path("reports"),
+    baseline: Annotated[str | None, typer.Option(help="The run to hold it against, named the same way.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Build the HTML report of a run from what is stored, and the index of all runs."""
     from harness import review
 
-    made = review.publish(folder_of(out, run), reports)
+    made = review.publish(folder_of(out, run), reports, None if baseline is None else folder_of(out, baseline))
     typer.echo(made.path)
     for part in made.broken:
         typer.echo(f"convbench: the report lacks a part: {part}", err=True)

@@ -135,8 +135,6 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
         # Of the run, the fastest cell stands for all: the others are in the table of results.
         first = same.loc[same["median_ns"].idxmin()]
         published = {row.source_key: row for row in same[same["cell"] == first["cell"]].itertuples()}
-        if not published:
-            continue
         lines.append(
             Line(
                 name=first["row"],
