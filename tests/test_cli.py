@@ -241,7 +241,7 @@ def test_a_report_shows_what_is_published_beside_the_run(scaled: Path) -> None:
     said = convbench(scaled, "report")
     assert said.returncode == 0, said.stderr
     page = (scaled / said.stdout.strip()).read_text()
-    section = page[page.index('<section id="published"') : page.index('<section id="method"')]
+    section = page[page.index('<h3 id="published"') : page.index('<section id="roofline"')]
     assert "NVIDIA V100<br>fp16 mixed" in section
     assert "Same shape, same batch: times" in section
     assert "Same shape, another batch: rates beside rates, not times" in section

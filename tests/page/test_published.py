@@ -41,7 +41,7 @@ def made() -> synthetic.Made:
 
 
 def section(text: str) -> str:
-    return text[text.index('<section id="published"') : text.index('<section id="method"')]
+    return text[text.index('<h3 id="published"') : text.index('<section id="roofline"')]
 
 
 def page(made: synthetic.Made, frame: pd.DataFrame | None) -> str:
