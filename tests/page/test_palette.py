@@ -3,21 +3,10 @@
 import pytest
 
 from harness.page import palette
+from tests.page.appearance import contrast, nearest
 
 ALL = palette.looks(["tensorflow", "torch", "jax", "numpy", "a", "b", "c", "d"])
 THEMES = {"light": palette.LIGHT, "dark": palette.DARK}
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(one: str, other: str) -> float:
-    """By WCAG 2.2, 1.4.3."""
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def mixed(colour: str, share: float, ground: str) -> str:
@@ -53,8 +42,24 @@ def test_the_three_frameworks_keep_their_colours():
     }
 
 
+@pytest.mark.parametrize(("theme", "three"), [("light", 24.3), ("dark", 16.0)])
+def test_backends_are_told_apart_by_everyone(theme, three):
+    """15 in CAM02-UCS under normal vision and full protanopia, deuteranopia and tritanopia; ink is one of them."""
+    frameworks = [getattr(ALL[name], theme) for name in ("tensorflow", "torch", "jax")]
+    assert nearest(frameworks) == pytest.approx(three, abs=0.05)
+    assert nearest([THEMES[theme]["ink"], *(getattr(look, theme) for look in ALL.values())]) >= 15
+
+
+def test_the_ruler_of_colours_is_right():
+    """Black to white is 100 in lightness; a colour-blind eye cannot tell what only its missing cones could."""
+    assert nearest(["#000000", "#ffffff"]) == pytest.approx(100, abs=0.1)
+    assert nearest(["#ff0000", "#ff0000"]) == 0
+    assert contrast("#000000", "#ffffff") == 21
+    assert nearest(["#9a7a00", "#c06000"]) < 15
+
+
 def test_looks_differ_and_do_not_depend_on_the_order():
-    for attribute in ("key", "light", "dark", "marker"):
+    for attribute in ("key", "light", "dark", "marker", "dash"):
         assert len({getattr(look, attribute) for look in ALL.values()}) == len(ALL), attribute
     assert palette.looks(["z", "torch", "y"]) == palette.looks(["y", "z", "torch"])
 
