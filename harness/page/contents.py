@@ -82,7 +82,7 @@ def _roofline(view: View, given: Given) -> Content:
 
     drawn = each("roof", chart, view, rated)
     return Content(
-        {"rooflines": drawn, "fastest_rate": _fastest_rate(view), "shares": view.ok["ceiling_share"]},
+        {"rooflines": drawn, "fastest_rate": _fastest_rate(view), "shares": view.ok["ceiling_share"], "measured_ceilings": given.ceilings is not None and len(given.ceilings) > 0},
         figures=tuple(drawn),
         empty="" if drawn else "No case has a time: no rate to show.",
     )
@@ -104,7 +104,7 @@ def _memory(view: View, given: Given) -> Content:
     known = ratios.with_memory(view)
     drawn = [*each("mem", ratios.memory, view, known), *each("peak", ratios.largest, view, known)]
     return Content(
-        {"memory": drawn, "largest_memory": tables.largest_memory(view), "memory_methods": tables.memory_methods(view)},
+        {"memory": drawn, "memory_methods": tables.memory_methods(view)},
         figures=tuple(drawn),
         empty="" if len(view.ok) else "No case has a figure: no memory to show.",
     )
@@ -136,7 +136,7 @@ def _history(view: View, given: Given) -> Content:
         return Content(empty="No earlier night of this suite on this machine is stored: there is no history yet.")
     drawn = history.history(view, given.nights, given.breaks)
     return Content(
-        {"history": drawn, "steps": tables.steps(view, given.steps, verdict.lines(given.nights)), "nights": given.nights["run_id"].nunique()},
+        {"history": drawn, "steps": tables.steps(view, given.steps, given.nights, verdict.lines(given.nights)), "nights": given.nights["run_id"].nunique()},
         figures=(drawn,) if drawn else (),
     )
 

@@ -232,13 +232,14 @@ class Step:
     nights: Markup
 
 
-def steps(view: View, found: pd.DataFrame | None, lines: Mapping[str, list[float]]) -> list[Step]:
+def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: Mapping[str, list[float]]) -> list[Step]:
     """The largest steps among the gate's cases, those that were dated; `lines` are the figures of each cell over the nights."""
     if found is None or found.empty:
         return []
     dated = found[(found["dated"].fillna("") != "") & found["change"].notna()]
     dated = dated.assign(size=dated["change"].map(lambda change: abs(math.log1p(change)) if change > -1 else math.inf))
     known = view.cells.drop_duplicates("cell").set_index("cell")
+    began = {str(run_id): f"{start:%Y-%m-%d}" for run_id, start in nights.groupby("run_id", observed=True)["started_at"].first().items()}
     made = []
     for row in dated.sort_values("size", ascending=False, kind="stable").iloc[:MOST_STEPS].itertuples():
         here = known.loc[row.cell] if row.cell in known.index else None
@@ -250,7 +251,7 @@ def steps(view: View, found: pd.DataFrame | None, lines: Mapping[str, list[float
                 slug=here["slug"] if here is not None else "",
                 backend=Cell(backend, icon=icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
                 device=clean(row.device),
-                since=clean(row.dated),
+                since=began.get(str(row.dated), clean(row.dated)),
                 cause=first_line(row.cause or "") or units.MISSING,
                 before=units.milliseconds(row.baseline_ns),
                 after=units.milliseconds(row.night_ns),

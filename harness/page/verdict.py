@@ -73,7 +73,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class Change:
-    """A row of the list of changes; `slug` is "" for a case that this run does not have."""
+    """A row of the list of changes; `slug` is "" for a case that this run does not have.
+
+    `word` is the change, or what the gate says of the case; `change` then stands beside it.
+    """
 
     case: str
     slug: str
@@ -180,15 +183,13 @@ def trust(checks: Sequence[Any]) -> str:
 def _compared_tiles(view: View, judged: Any) -> list[Tile]:
     count = {name: judged.count(name) for name in ("slower", "faster", "no change", "uncertain", "failed", "lost")}
     failures, measured = len(view.failed), view.count(Status.OK)
-    new = f", {count['failed']} new" if count["failed"] else ""
-    lost = [Tile(str(count["lost"]), "lost since the baseline", "verdict", "warn")] if count["lost"] else []
+    new = (f", {count['failed']} new" if count["failed"] else "") + (f", {count['lost']} lost" if count["lost"] else "")
     return [
         Tile(f"▲ {count['slower']}", "slower", "results?verdict=slower", "slow" if count["slower"] else ""),
         Tile(f"▼ {count['faster']}", "faster", "results?verdict=faster", "fast" if count["faster"] else ""),
         Tile(str(count["no change"]), "no change", "results?verdict=no+change"),
         Tile(str(count["uncertain"]), "uncertain", "results?verdict=uncertain", "warn" if count["uncertain"] else ""),
         Tile(str(failures), f"{'failure' if failures == 1 else 'failures'}{new}", "failures", "slow" if failures else ""),
-        *lost,
         Tile(f"{measured} / {len(view.cells)}", "cells measured", "results"),
     ]
 
@@ -222,10 +223,10 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         device=clean(row.device),
         base=units.milliseconds(row.baseline_ns),
         now=(here["status"].replace("_", " ") if here is not None else "lost") if failed else units.milliseconds(row.now_ns),
-        change=units.MISSING if failed else units.change(row.ratio),
-        interval=f"{low} to {high}" if low and not failed else "",
+        change=units.change(row.ratio) if not failed and row.word != row.verdict else "",
+        interval=f"{low.removesuffix(' %')} to {high}" if low and not failed else "",
         bar=Markup("") if failed else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, tone),
-        word=f"{sign} {row.word}",
+        word=f"{sign} {row.word if failed or row.word != row.verdict else units.change(row.ratio)}",
         tone=tone,
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
         nights=spark.sparkline(of_cell.get(row.cell, []), tone=tone),

@@ -175,3 +175,112 @@ def run(backends: list[str]) -> Run:
         command="convbench run first", started_at=START,
         finished_at=START + timedelta(minutes=5, seconds=12), environments=environments,
     )  # fmt: skip
+
+
+# --- beside a baseline -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """As `analysis.verdict.Group`, which this wing's tests do not import; the same holds for what follows."""
+
+    backend: str
+    direction: str
+    device: str
+    family: str
+    slower: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """As `analysis.verdict.Judged`."""
+
+    level: str
+    sentence: str
+    baseline: str
+    cases: pd.DataFrame
+    groups: tuple[Group, ...] = ()
+    invalid: tuple[str, ...] = ()
+
+    def count(self, outcome: str) -> int:
+        return int((self.cases["verdict"] == outcome).sum())
+
+
+@dataclass(frozen=True)
+class Check:
+    """As `analysis.validity.Check`."""
+
+    name: str
+    result: str
+    measured: str
+    limit: str
+    effect: str = "–"
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """As `analysis.validity.Difference`."""
+
+    fact: str
+    base: str
+    new: str
+
+
+CHECKS = (
+    Check("Results match the reference", "pass", "60 of 60 cells that gave a result", "all"),
+    Check("Nobody else on the cores", "warning", "9 of 60 cells under contended", "5 % of the cells", "Flagged cells are set aside."),
+    Check("Energy counter readable", "not measured", "no counter", "every cell", "Cells without a reading have no energy figure."),
+)
+DIFFERENCES = (Difference("jax", "0.10.1", "0.10.2"), Difference("operating system", "Linux-6.0", "Linux-6.1"))
+
+
+def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 3) -> Judged:
+    """Every case beside a baseline: noise of 1 %, and `slower` maps parts of a cell's id to the factor that it changed by."""
+    lots = np.random.default_rng(seed)
+    rows = []
+    for row in made.summary.to_dict("records"):
+        ok = row["status"] == "ok"
+        factor = next((factor for part, factor in slower.items() if all(word in row["cell"] for word in part.split())), 1.0)
+        ratio = factor * lots.lognormal(0, 0.01) if ok else np.nan
+        width = lots.uniform(0.005, 0.03)
+        low, high = ratio * (1 - width), ratio * (1 + width)
+        verdict = "slower" if low > 1.03 else "faster" if high < 0.97 else "no change" if 0.95 < low and high < 1.05 else "uncertain"
+        verdict = verdict if ok else "failed" if row["status"] == "incorrect" else "failed (known)"
+        verdict = "skipped" if row["status"] in ("unsupported", "skipped") else verdict
+        rows.append(
+            {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device")}
+            | {
+                "family": row["workload"].partition("_")[0], "verdict": verdict, "word": verdict,
+                "baseline_ns": row["median_ns"] / ratio if ok else 1e6, "now_ns": row["median_ns"], "ratio": ratio,
+                "ratio_low": low, "ratio_high": high, "threshold": 0.03,
+                "severity": abs(np.log(ratio)) / np.log(1.03) if ok else np.nan, "why": "",
+            }
+        )  # fmt: skip
+    if lost:
+        gone = {"cell": "gone/fprop", "workload": "gone", "family": "gone", "verdict": "lost", "word": "lost", "baseline_ns": 2e6}
+        rows.append({**dict.fromkeys(rows[0], np.nan), **gone, "direction": "fprop", "backend": "gone", "mode": "eager", "device": "cpu"})
+    cases = pd.DataFrame(rows).fillna({"why": ""})
+    count = cases["verdict"].value_counts()
+    return Judged(
+        "suspect", f"{count.get('slower', 0)} of {count.get('no change', 0)} cases are slower.", "20260228-023000-0001", cases,
+        (Group("jax", "wgrad", "", "rn50", 3, 4),),
+    )  # fmt: skip
+
+
+def nights(made: Made, count: int = 30, step: dict[str, float] | None = None, at: int = 22, seed: int = 5) -> pd.DataFrame:
+    """Earlier nights of a run as `analysis.history.nights` has them; from night `at` on some cells are slower by a factor."""
+    lots, frames = np.random.default_rng(seed), []
+    for night in range(count):
+        if night == 9:
+            continue  # a missing night
+        rows = made.summary[["cell", "workload", "direction", "backend", "mode", "device", "status", "median_ns"]].copy()
+        later = [next((f for part, f in (step or {}).items() if all(w in cell for w in part.split())), 1.0) for cell in rows["cell"]]
+        factor = lots.lognormal(0, 0.006) * lots.lognormal(0, 0.008, len(rows))
+        before = np.array(later) if night < at else 1.0
+        rows["median_ns"] = rows["median_ns"] * (factor if night < count - 1 else 1.0) / before
+        started = START - timedelta(days=count - 1 - night)
+        run_id = made.run.id if night == count - 1 else f"{started:%Y%m%d}-023000-{night:04}"
+        frames.append(rows.assign(run_id=run_id, started_at=started, night_ns=rows["median_ns"]))
+    return pd.concat(frames, ignore_index=True)

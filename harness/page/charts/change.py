@@ -65,9 +65,10 @@ def _strip(view: View, rows: pd.DataFrame) -> Canvas:
     axes = canvas.axes(left, top, canvas.width - left - 20, height)
     edge = edge_of(rows["ratio"])
     log_axis(axes, 1 / edge, edge, 9, lambda value: f"{value:.3g}×")
-    ticks = sorted({1.0, *(sign for tick in (1.05, 1.1, 1.2, 1.5, 2, 3, 4) if tick <= edge for sign in (tick, 1 / tick))})
+    known = (0.25, 0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 3, 4)
+    ticks = [tick for tick in known if 1 / edge * 0.99 <= tick <= edge * 1.01]
     if edge > 1.6:  # near ticks would touch
-        ticks = [tick for tick in ticks if not 0.9 < tick < 1.15 or tick == 1]
+        ticks = [tick for tick in ticks if not 0.85 < tick < 1.2 or tick == 1]
     axes.set_xticks(ticks, [f"{tick:.3g}×" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(height, 0)
@@ -86,7 +87,7 @@ def _strip(view: View, rows: pd.DataFrame) -> Canvas:
             if len(same):
                 points(
                     canvas, axes, same["shown"].to_list(), same["y"].to_list(), same["i"].to_list(), key=key,
-                    marker={-1: "<", 0: marker, 1: ">"}[side], size=size, hollow=hollow,
+                    marker={-1: "<", 0: marker, 1: ">"}[side], size=size if side == 0 else 60, hollow=hollow,
                 )  # fmt: skip
     axes.set(xlabel="time now ÷ baseline, log", ylabel="")
     canvas.text(left, top / 2 - 2, "◀ faster", color=sentinel("fast"), fontweight="bold")

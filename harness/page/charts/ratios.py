@@ -66,7 +66,7 @@ def _largest(view: View, rows: pd.DataFrame) -> Canvas:
     sns.barplot(x=peak.to_list(), y=places, orient="h", ax=axes, color=sentinel("soft"), saturation=1, width=0.66)
     for patch, backend in zip(axes.patches, rows["backend"], strict=True):
         patch.set_facecolor(view.looks[backend].sentinel())
-    axes.barh(places, tensors.to_list(), height=0.66, color=sentinel("line"), lw=0)
+    axes.barh(places, tensors.to_list(), height=0.7, color=sentinel("line"), lw=0)
     gid = f"marks-{len(canvas.marks)}"
     # A mark at the end of each bar opens its case.
     sns.scatterplot(x=peak.to_list(), y=places, ax=axes, s=16, color=sentinel("ink"), edgecolor=sentinel("bg"), linewidth=0.5, zorder=4)

@@ -89,6 +89,8 @@ def _roofline(view: View, rows: pd.DataFrame, known: Sequence[Roof]) -> Canvas:
     tera = max([rows["flop_per_s"].max(), *tops]) >= _TERA
     unit, factor = ("TFLOP/s", _TERA) if tera else ("GFLOP/s", _TERA / 1000)
     x = rows["intensity_flop_per_byte"].min() / 1.6, rows["intensity_flop_per_byte"].max() * 1.6
+    # The bend is shown too, or nobody would see on which side of it the cells lie.
+    x = min([x[0], *(roof.flop_per_s / roof.bytes_per_s / 2 for roof in known if roof.flop_per_s and roof.bytes_per_s)]), x[1]
     ends = [*rows["flop_per_s"], *tops, *(float(roof.at(np.array([x[0]]))[0]) for roof in known if roof.bytes_per_s)]
     y = max(min(ends), rows["flop_per_s"].min() / 30) / 1.6 / factor, max(ends) * 2.0 / factor
     for row, names in enumerate(lines):
@@ -130,7 +132,6 @@ def _roofs(axes: Axes, known: Sequence[Roof], x: tuple[float, float], y: tuple[f
             axes.text(x[1], roof.flop_per_s / factor * 1.07, words, ha="right", va="bottom", fontsize=11, color=sentinel("mut"))
         if roof.bytes_per_s and roof.bytes_per_s not in bandwidths:
             bandwidths.add(roof.bytes_per_s)
-            start = max(x[0], y[0] * factor / roof.bytes_per_s)
-            level = start * 1.15 * roof.bytes_per_s / factor
-            if level < y[1] and (not roof.flop_per_s or level * factor < 0.5 * roof.flop_per_s):
-                axes.text(start * 1.05, level * 1.5, units.byte_rate(roof.bytes_per_s), va="bottom", fontsize=11, color=sentinel("mut"))
+            start = max(x[0], y[0] * factor / roof.bytes_per_s) * 1.12
+            level = start * roof.bytes_per_s / factor * 0.82
+            axes.text(start, level, units.byte_rate(roof.bytes_per_s), va="top", fontsize=11, color=sentinel("mut"))

@@ -66,7 +66,7 @@ def scaling(view: View, found: Sequence[Sweep], name: str) -> Drawn:
     rows = pd.concat([sweep.rows for sweep in shown])
     device = rows["device"].iloc[0]
     failed = sorted(set(rows.loc[rows["status"] != str(Status.OK), "status"]))
-    note = "Higher is faster. Band: 95 % interval. Dotted: " + (
+    note = "Higher is faster. Upright line: 95 % interval. Dotted: " + (
         "proportional to the smallest batch; a line that bends away from it is on a device that is full."
         if axis == "batch"
         else "as many pixels per second as at the smallest size."
@@ -125,13 +125,13 @@ def _facet(canvas: Canvas, axes: Axes, view: View, sweep: Sweep) -> None:
         line = line[line["median_ns"] > 0]
         look = view.looks[backend]
         if len(line):
-            axes.fill_between(line["at"], line["low"], line["high"], color=look.sentinel(), alpha=0.18, lw=0)
+            axes.vlines(line["at"], line["low"], line["high"], color=look.sentinel(), lw=2, zorder=3)
             axes.plot(line["at"], line["rate"], color=look.sentinel(), lw=1.8, ls=look.dash, zorder=3)
             canvas.dots(axes, look, mode, line["at"].to_list(), line["rate"].to_list(), line["i"].to_list())
         if len(bad):
             first = bad.iloc[0]
             y = line["rate"].iloc[-1] if len(line) else low * 1.1
-            points(canvas, axes, [first["at"]], [y], [int(first["i"])], key=look.key, marker="X", size=60)
+            points(canvas, axes, [first["at"]], [y], [int(first["i"])], key=look.key, marker="X", size=90)
 
 
 def _proportional(axes: Axes, ok: pd.DataFrame, axis: str, values: Sequence[int]) -> None:

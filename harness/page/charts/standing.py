@@ -170,7 +170,7 @@ def profile(view: View, name: str = "profile") -> Drawn:
 
 
 def _profile(view: View, rows: pd.DataFrame) -> Canvas:
-    devices = list(dict.fromkeys(rows["device"]))
+    devices = [device for device in view.devices if device in set(rows["device"])]
     columns = min(_COLUMNS, len(devices))
     left, gap, height, right = 52.0, 60.0, 220.0, 24.0
     width = (Canvas(1).width - left - right - gap * (columns - 1)) / columns
@@ -198,6 +198,9 @@ def _profile(view: View, rows: pd.DataFrame) -> Canvas:
 def _ecdf(canvas: Canvas, axes: Axes, factors: pd.Series, look: Look, edge: float) -> None:
     shown = factors.replace(np.inf, _NEVER).to_numpy()
     sns.ecdfplot(x=shown, ax=axes, color=look.sentinel(), lw=2, ls=look.dash, zorder=3)
+    last = float(factors[factors <= edge].max()) if (factors <= edge).any() else 1.0
+    level = float((factors <= edge).mean())
+    axes.plot([last, edge], [level, level], color=look.sentinel(), lw=2, ls=look.dash, zorder=3)  # the curve ends at its last case
     at = [factor for factor in (1.0, 1.5, 2.0, 3.0, edge) if factor <= edge]
     share = [float((factors <= factor * (1 + 1e-9)).mean()) for factor in at]
     words = [f"{look.words}: {units.percent(each)} of {len(factors)} cases within {factor:.3g}×" for factor, each in zip(at, share, strict=True)]
