@@ -74,7 +74,7 @@ def _latency(view: View, rows: pd.DataFrame) -> Canvas:
 def _time_axis(axes: Axes, low: float, high: float) -> bool:
     """Whether the axis is logarithmic."""
     if high / low >= _LOG_FROM:
-        log_axis(axes, low / 1.15, high * 1.15, 12, lambda ns: units.duration(ns, 1))
+        log_axis(axes, low / 1.15, high * 1.15, 9, lambda ns: units.duration(ns, 1))
         return True
     room = (high - low) * 0.05 or high * 0.1
     linear_axis(axes, low - room, high + room, 8, lambda ns: units.duration(ns, 3))
