@@ -21,7 +21,7 @@ from markupsafe import Markup
 from harness.page.sections import Given
 from harness.page.svg import clean
 from harness.page.tables import first_line, icon
-from harness.page.view import AXES, View, direction_words, who
+from harness.page.view import AXES, View, direction_words, told_apart_by, who
 from harness.record import Status
 
 NIGHTS = 30  # that the history of a case shows
@@ -56,7 +56,7 @@ class Column:
 def columns(view: View) -> list[Column]:
     """What the table of all results has: the axes that every run has or that vary here, then the figures."""
     cells = view.cells
-    varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
+    varying = told_apart_by(cells)
     axes = [Column("workload", "Workload"), Column("direction", "Direction"), Column("backend", "Backend", kind="backend")]
     axes += [Column("device", "Device"), *(Column(axis, axis.capitalize()) for axis in varying)]
     return [
@@ -218,7 +218,7 @@ def _rounded(value: float) -> float | int | None:
 def _identities(view: View, found: pd.DataFrame, given: Given) -> dict[str, Any]:
     """How links and the command line call a case: what a name is joined of, and by row the names that are joined otherwise."""
     cells = view.cells.sort_values("i", kind="stable").reset_index(drop=True)
-    varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
+    varying = told_apart_by(cells)
     columns = ["workload", "direction", "backend", "device", *varying]
     slugs = ["/".join(filter(None, row)) for row in found[columns].itertuples(index=False)]
     parts = [_part(name, columns, found) for name in _ID]

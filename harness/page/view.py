@@ -148,9 +148,14 @@ def _places(cells: pd.DataFrame, directions: Sequence[str]) -> pd.Series:
     return pd.Series(range(len(cells)), index=order.index, dtype="int64").reindex(cells.index)
 
 
+def told_apart_by(cells: pd.DataFrame) -> list[str]:
+    """The axes beside workload, direction, backend and device that have several values; no optimizer is none of them."""
+    return [axis for axis in ("mode", *AXES, "optimizer") if len(set(cells[axis]) - {""}) > 1]
+
+
 def _slugs(cells: pd.DataFrame) -> list[str]:
     """`workload/direction/backend/device`, and every other axis that varies; a number where that is still not one cell's."""
-    varying = [axis for axis in ("mode", *AXES, "optimizer") if cells[axis].nunique() > 1]
+    varying = told_apart_by(cells)
     found: dict[str, int] = {}
     slugs = []
     for row in cells.to_dict("records"):

@@ -1,18 +1,29 @@
-"""The page in a browser: silent, narrow, sortable, and readable without its script."""
+"""The pages in a browser: silent, accessible, reachable by keyboard and by link, narrow, on paper, and without their script."""
 
-import dataclasses
+import csv
+import io
+import json
+import os
 import shutil
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from harness.page import html
+from harness.page import html, index
+from harness.page.sections import Given
 from tests.page import synthetic
+from tests.page.test_index import nights
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+ARTEFACTS = os.environ.get("CONVBENCH_SCREENSHOTS", "")  # a folder that screenshots are kept in, for people
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: the page was not opened in a browser"
@@ -29,25 +40,30 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    made = synthetic.make()
-    written = tmp_path_factory.mktemp("page") / "report.html"
-    written.write_text(html.render(made.summary, made.samples, made.run, duration_s=312.0), encoding="utf-8")
-    return written
+def made():
+    return synthetic.make(synthetic.cells() + synthetic.cells(("torch", "jax"), "gpu:0"))
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    found = [c for c in synthetic.cells(("torch", "jax")) if c.workload == "rn50_conv1"]
-    made = synthetic.make([dataclasses.replace(c, workload=f"layer{i:02}") for i in range(60) for c in found], {})
-    written = tmp_path_factory.mktemp("page") / "large.html"
-    written.write_text(html.render(made.summary, made.samples, made.run), encoding="utf-8")
-    return written
+def path(made, tmp_path_factory):
+    return written(tmp_path_factory, html.build(Given(made.summary, made.samples, made.run, duration_s=312.0)).text)
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    digests = nights(40)
+    return written(tmp_path_factory, index.render(digests, list(digests)).text)
+
+
+def written(factory, text):
+    place = factory.mktemp("page") / "page.html"
+    place.write_text(text, encoding="utf-8")
+    return place
 
 
 @pytest.fixture
 def opened(browser):
-    """Opens a page and, at the end, holds it to silence."""
+    """Opens a page and, at the end, holds it to silence: no message, no error, no request but for its own file."""
     said, contexts = [], []
 
     def opens(path, fragment="", **how):
@@ -56,8 +72,10 @@ def opened(browser):
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+        page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "blob:")) else None)
         page.goto(path.as_uri() + fragment)
+        if how.get("java_script_enabled", True):
+            page.wait_for_function("document.documentElement.dataset.ready === '1'")
         return page
 
     yield opens
@@ -66,53 +84,78 @@ def opened(browser):
     assert said == []
 
 
-def column(page, place):
+def column(page, label):
+    heads = page.eval_on_selector_all("#table thead th", "heads => heads.map(head => head.innerText)")
+    place = next(at for at, head in enumerate(heads, 1) if head.startswith(label))
     return page.eval_on_selector_all(f"#table tbody tr > :nth-child({place})", "cells => cells.map(c => c.textContent)")
 
 
+def keep(page, name):
+    if ARTEFACTS:
+        Path(ARTEFACTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(ARTEFACTS) / f"{name}.png", full_page=True)
+
+
+def violations(page):
+    """What axe-core finds; evaluated through the debugger, which the page's policy does not bind."""
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": AXE})
+    run = f"axe.run(document, {{runOnly: {json.dumps(RULES)}}}).then(found => JSON.stringify(found.violations))"
+    answer = session.send("Runtime.evaluate", {"expression": run, "awaitPromise": True})
+    found = json.loads(answer["result"]["value"])
+    return [(each["id"], node["target"], node.get("failureSummary", "")) for each in found for node in each["nodes"]]
+
+
+# --- how it looks and what it is to people and machines ----------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_never_scrolls_sideways(opened, path, scheme, width):
-    page = opened(path, viewport={"width": width, "height": 800}, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.documentElement.dataset.ready") == "1"
+@pytest.mark.parametrize("what", ["path", "listed"])
+def test_axe_finds_nothing(opened, request, what, scheme):
+    page = opened(request.getfixturevalue(what), color_scheme=scheme)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}[scheme]
+    keep(page, f"{what}-{scheme}")
+    assert violations(page) == []
 
 
-def test_sorting(opened, path):
-    page = opened(path)
-    button = page.locator("#table th[data-k=median] button")
-    button.click()
-    assert page.get_attribute("#table th[data-k=median]", "aria-sort") == "descending"
-    shown = column(page, 7)
-    known = [float(text) for text in shown if text != "–"]
-    assert known == sorted(known, reverse=True)
-    assert set(shown[len(known) :]) == {"–"}
-    button.click()
-    assert page.get_attribute("#table th[data-k=median]", "aria-sort") == "ascending"
-    shown = column(page, 7)
-    assert [float(text) for text in shown[: len(known)]] == sorted(known)
-    assert set(shown[len(known) :]) == {"–"}
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_dialog(opened, path, scheme):
+    page = opened(path, color_scheme=scheme)
+    page.locator("#table tbody a").first.click()
+    page.wait_for_selector("dialog[open]")
+    keep(page, f"dialog-{scheme}")
+    assert violations(page) == []
 
 
-def test_filtering(opened, path):
-    page = opened(path)
-    page.fill("#filter", "backward torch.conv2d eager")
-    assert page.text_content("#count") == "10 of 66 cells"
-    assert set(column(page, 3)) == {"PyTorch"}
-    assert page.evaluate("location.hash").startswith("#results?q=backward")
-    page.fill("#filter", "wgrad jax compiled")
-    assert page.text_content("#count") == "1 of 66 cells"
-    page.fill("#filter", "nothing is called that")
-    assert "No cell matches" in page.text_content("#table tbody")
-    page.click("#clear")
-    assert len(column(page, 1)) == 66
+@pytest.mark.parametrize("what", ["path", "listed"])
+@pytest.mark.parametrize("width", [390, 760, 1280])
+def test_the_page_never_scrolls_sideways(opened, request, what, width):
+    page = opened(request.getfixturevalue(what), viewport={"width": width, "height": 800})
+    keep(page, f"{what}-{width}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_link_to_the_filtered_table(opened, path):
-    page = opened(path, "#results?q=oom&sort=-workload")
-    assert column(page, 6) == ["oom", "oom"]
+def test_the_policy_holds(browser, path):
+    """What somebody might smuggle in neither runs nor asks anybody; that it complains is the point, so silence is not asked."""
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    failures = []
+    page.on("requestfailed", lambda request: failures.append(request.failure))
+    assert page.evaluate("fetch('https://example.invalid/').then(() => 'came through', () => 'blocked')") == "blocked"
+    probe = "new Promise(done => { const i = new Image(); i.onload = () => done('came through'); i.onerror = () => done('blocked'); i.src = 'https://example.invalid/x.png'; })"
+    assert page.evaluate(probe) == "blocked"
+    assert set(failures) <= {"csp"}
+    for inject in (
+        "document.body.insertAdjacentHTML('beforeend', '<b>x</b>')",
+        "document.body.innerHTML = '<b>x</b>'",
+        "eval('1')",
+    ):
+        assert page.evaluate(f"(() => {{ try {{ {inject}; return 'ran'; }} catch (e) {{ return e.name; }} }})()") in (
+            "TypeError",
+            "EvalError",
+        )
+    page.context.close()
 
 
 def test_the_theme_button_stays_pressed(opened, path):
@@ -123,29 +166,255 @@ def test_the_theme_button_stays_pressed(opened, path):
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_a_large_table_comes_in_pages(opened, large):
-    page = opened(large)
-    assert page.text_content("#count") == "Rows 1–50 of 360 (360 cells in all)"
+def test_what_can_be_clicked_is_large_enough_and_shows_its_focus(opened, path):
+    page = opened(path)
+    small = page.eval_on_selector_all(
+        "button, select, input, summary, nav a",
+        "all => all.filter(e => e.offsetParent && e.getBoundingClientRect().height < 24).map(e => e.outerHTML.slice(0, 90))",
+    )
+    assert small == []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+# --- the table ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_comes_in_pages(opened, path):
+    page = opened(path)
+    assert page.text_content("#count") == "Rows 1–50 of 110 (110 cases in all)"
     page.click("#next")
-    assert page.text_content("#count") == "Rows 51–100 of 360 (360 cells in all)"
-    assert len(column(page, 1)) == 50
-    page.fill("#filter", "layer07 jax")
-    assert column(page, 1) == ["layer07"] * 3
-    assert page.eval_on_selector("#table tbody use", "use => document.querySelector(use.getAttribute('href')) !== null")
+    page.click("#next")
+    assert page.text_content("#count") == "Rows 101–110 of 110 (110 cases in all)"
+    assert page.is_disabled("#next")
 
 
-def test_without_script_all_is_there(opened, path):
+def test_sorting_puts_the_missing_last_either_way(opened, path):
+    page = opened(path, "#results?device=cpu&backend=jax")
+    button = page.locator("#table th button", has_text="Median")
+    for turn, down in (("descending", True), ("ascending", False)):
+        button.click()
+        assert page.locator("#table th[aria-sort]").get_attribute("aria-sort") == turn
+        shown = column(page, "Median")
+        known = [float(text) for text in shown if text != "–"]
+        assert known == sorted(known, reverse=down)
+        assert len(known) < len(shown)
+        assert set(shown[len(known) :]) == {"–"}
+
+
+def test_filters_links_and_the_way_back(opened, path):
+    page = opened(path)
+    page.fill("#f-q", "wgrad JAX")
+    page.wait_for_function("location.hash.includes('q=')")
+    page.select_option("#f-device", "gpu:0")
+    assert page.evaluate("location.hash") == "#results?q=wgrad+JAX&device=gpu%3A0"
+    assert set(column(page, "Backend")) == {"JAX"}
+    assert set(column(page, "Direction")) == {"backward filter"}
+    page.fill("#f-q", "nothing is called that")
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('No case')")
+    assert "No case matches the filters." in page.text_content("#table tbody")
+    page.click("#clear")
+    assert page.text_content("#count") == "Rows 1–50 of 110 (110 cases in all)"
+
+
+def test_a_link_to_the_filtered_table_and_what_it_does_not_know(opened, path):
+    page = opened(path, "#results?status=oom&sort=-workload&colour=blue&device=moon")
+    assert set(column(page, "Status")) == {"oom"}
+    assert page.input_value("#f-device") == ""
+    page = opened(path, "#results?sort=nothing")
+    assert page.text_content("#count") == "Rows 1–50 of 110 (110 cases in all)"
+
+
+def test_the_rows_that_are_shown_are_saved_as_csv(opened, path, made):
+    page = opened(path, "#results?backend=torch&device=cpu&sort=-median")
+    with page.expect_download() as waiting:
+        page.click("#csv")
+    text = Path(waiting.value.path()).read_bytes().decode("utf-8")
+    assert text.startswith("\ufeff")
+    assert text.count("\n") == text.count("\r\n")
+    rows = list(csv.DictReader(io.StringIO(text[1:])))
+    mine = made.summary[(made.summary["backend"] == "torch") & (made.summary["device"] == "cpu")]
+    assert len(rows) == len(mine)
+    times = [float(row["median (ms)"]) for row in rows if row["median (ms)"]]
+    assert times == sorted(times, reverse=True)
+    assert times == pytest.approx(sorted(mine["median_ns"].dropna() / 1e6, reverse=True), rel=1e-5)
+    with page.expect_download() as waiting:
+        page.click("#json-all")
+    assert json.loads(Path(waiting.value.path()).read_text())["n"] == 110
+
+
+# --- cases -------------------------------------------------------------------------------------------------------------------
+
+SLUG = "rn50_res2_3x3/dgrad/torch/cpu/eager"
+
+
+def test_a_case_opens_from_a_link_and_goes_back_to_where_it_was(opened, path, made):
+    page = opened(path, "#results?q=res2_3x3+dgrad+torch+cpu")
+    link = page.locator("#table tbody a").first
+    link.click()
+    page.wait_for_selector("dialog[open]")
+    assert page.evaluate("location.hash") == "#case=" + SLUG
+    assert page.text_content("#case-h") == "rn50_res2_3x3 · backward input · PyTorch · cpu · eager"
+    row = made.summary.query(
+        "workload == 'rn50_res2_3x3' and direction == 'dgrad' and backend == 'torch' and device == 'cpu'"
+    ).iloc[0]
+    said = page.text_content("#case-b")
+    assert f"{row['median_ns'] / 1e6:.4g}"[:5] in said
+    assert f"convbench run first -k {row['cell']}" in said
+    assert page.locator("#case-b tbody tr").count() == 15
+    assert page.locator("#case-b tr[aria-current=true]").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.evaluate("location.hash") == "#results?q=res2_3x3+dgrad+torch+cpu"
+    assert link.evaluate("link => document.activeElement === link")
+
+
+def test_back_and_close_leave_the_case(opened, path):
+    page = opened(path, "#memory")
+    page.evaluate(f"location.hash = '#case={SLUG}'")
+    page.wait_for_selector("dialog[open]")
+    page.go_back()
+    page.wait_for_selector("dialog[open]", state="hidden")
+    assert page.evaluate("location.hash") == "#memory"
+    page.evaluate(f"location.hash = '#case={SLUG}'")
+    page.wait_for_selector("dialog[open]")
+    page.click("#case-x")
+    assert page.evaluate("location.hash") == "#memory"
+
+
+@pytest.mark.parametrize("slug", [SLUG, quote(SLUG, safe="")])
+def test_a_link_to_a_case(opened, path, slug):
+    page = opened(path, "#case=" + slug)
+    assert page.is_visible("dialog[open]")
+    assert page.text_content("#case-h").startswith("rn50_res2_3x3 · backward input · PyTorch")
+
+
+@pytest.mark.parametrize("fragment", ["#case=nobody/knows/this", "#case=%E0%A4%A", "#case=", "#nowhere", "#results?"])
+def test_what_no_link_can_mean_is_ignored(opened, path, fragment):
+    page = opened(path, fragment)
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_a_failure_says_why(opened, path):
+    page = opened(path, "#case=rn50_conv1/dgrad/tensorflow/cpu/eager")
+    assert "RESOURCE_EXHAUSTED" in page.text_content("#case-b")
+    assert page.locator("#case-b p .tag").first.text_content() == "oom"
+
+
+# --- figures -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_by_keyboard(opened, path):
+    page = opened(path)
+    figure = page.locator(".fig:has([data-i])").first
+    figure.focus()
+    page.keyboard.press("ArrowRight")
+    first = page.text_content("#live")
+    assert page.is_visible("#tip")
+    assert page.text_content("#tip b") in first
+    assert "median" in first
+    page.keyboard.press("ArrowRight")
+    second = page.text_content("#live")
+    assert second != first
+    page.keyboard.press("ArrowLeft")
+    assert page.text_content("#live") == first
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageUp")
+    assert page.text_content("#live") == first
+    name = page.text_content("#tip b")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#tip")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    assert page.text_content("#case-h") == name
+
+
+def test_a_mark_under_the_pointer(opened, path):
+    page = opened(path)
+    mark = page.locator("svg.chart [data-i]").first
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    assert page.is_visible("#tip")
+    name = page.text_content("#tip b")
+    mark.click(force=True)
+    page.wait_for_selector("dialog[open]")
+    assert page.text_content("#case-h") == name
+
+
+def test_every_mark_is_of_a_case(opened, path):
+    page = opened(path)
+    rows = page.eval_on_selector_all("[data-i]", "marks => marks.map(mark => +mark.dataset.i)")
+    assert rows
+    assert set(rows) <= set(range(110))
+
+
+# --- paper, no script, the index ---------------------------------------------------------------------------------------------
+
+
+def test_without_script_all_but_the_table_is_there(opened, path):
     page = opened(path, java_script_enabled=False)
-    assert page.locator("svg.chart").count() == 4
-    assert page.locator("#table tbody tr").count() == 66
-    assert page.locator("#controls").is_hidden()
-    assert "60 of 66 cells" in page.inner_text(".verdict")
+    assert page.locator("svg.chart").count() >= 6
+    assert page.locator("#table").is_hidden()
+    assert page.locator(".controls").is_hidden()
+    assert "results.csv" in page.inner_text("#results noscript")
+    assert "cells have a checked figure" in page.inner_text(".verdict")
+    assert page.locator("[data-part]:visible").count() == page.locator("[data-part]").count()
 
 
-def test_printing(opened, path, tmp_path):
+def test_on_paper_it_is_light_and_open(opened, path, tmp_path):
     page = opened(path, color_scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("nav.toc").is_hidden()
+    assert page.locator(".controls").is_hidden()
+    assert page.locator("[data-part]:visible").count() == page.locator("[data-part]").count()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    keep(page, "print")
     page.pdf(path=str(tmp_path / "page.pdf"))
     assert (tmp_path / "page.pdf").stat().st_size > 10_000
+    assert page.locator("#data-files-h").is_visible()
+
+
+def test_forced_colours_leave_marks_and_text(opened, path):
+    page = opened(path, forced_colors="active")
+    assert page.evaluate("matchMedia('(forced-colors: active)').matches")
+    keep(page, "forced-colours")
+
+
+def test_the_index_filters_by_machine_and_level_in_its_fragment(opened, listed):
+    page = opened(listed, "#runs?machine=machine-2")
+    assert page.text_content("#count") == "10 of 40 runs"
+    page.select_option("#f-state", "regression")
+    assert page.evaluate("location.hash") == "#runs?machine=machine-2&state=regression"
+    shown = page.locator("#table tbody tr:visible")
+    assert shown.count() == int(page.text_content("#count").split()[0]) or page.text_content("#count").startswith("No run")
+    page = opened(listed, "#runs?machine=nobody")
+    assert page.text_content("#count") == "40 of 40 runs"
+
+
+def test_a_page_whose_data_is_compressed_works_alike(opened, made, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(html, "_THRIFTS", (html.Thrift(1500, 14, packed=True),))
+    page = opened(written(tmp_path_factory, html.build(Given(made.summary, made.samples, made.run)).text))
+    assert page.text_content("#count") == "Rows 1–50 of 110 (110 cases in all)"
+
+
+def test_the_history_of_a_case_is_drawn(opened, made, tmp_path_factory):
+    moments = [made.run.started_at - timedelta(days=back) for back in range(5, -1, -1)]
+    known = made.summary[made.summary["status"] == "ok"]
+    frames = [
+        known.assign(
+            run_id=f"night-{at}" if at < 5 else made.run.id, started_at=moment, night_ns=known["median_ns"] * (1 + 0.01 * at)
+        )
+        for at, moment in enumerate(moments)
+    ]
+    import pandas as pd
+
+    nights_of = pd.concat(frames)[["run_id", "started_at", "cell", "backend", "device", "status", "median_ns", "night_ns"]]
+    text = html.build(Given(made.summary, made.samples, made.run, nights=nights_of)).text
+    page = opened(written(tmp_path_factory, text), "#case=" + SLUG)
+    assert "The last 6 nights" in page.text_content("#case-b")
+    assert page.locator("#case-b svg.long path").count() == 1
+    assert page.locator("#table svg.spark").count() == 50

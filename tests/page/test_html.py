@@ -103,7 +103,8 @@ def rows_of(text: str) -> list[dict]:
     """The rows of the table of all results, by the keys of its columns."""
     held = data_of(text)
     values = {
-        key: [found["k"][at] for at in found["v"]] if isinstance(found, dict) else found for key, found in held["values"].items()
+        key: [found["k"][at] for at in found["v"]] if isinstance(found, dict) else found
+        for key, found in held["values"].items()
     }
     return [{key: found[i] for key, found in values.items()} | {"mark": held["marks"][i]} for i in range(held["n"])]
 

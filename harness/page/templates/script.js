@@ -149,7 +149,7 @@
   const weight = (i) => (["slower", "faster"].includes(raw("verdict", i)) ? -V.severity[i] : 0);
   let page = 0, found = rows;
   const heads = shown.map((column) => {
-    const head = el("th", { scope: "col", class: column.numeric ? "r" : "" }), unit = column.unit ? [" ", el("span", { class: "unit" }, column.unit)] : [];
+    const head = el("th", { scope: "col", class: column.numeric ? "r" : "" }), unit = column.unit ? [el("span", { class: "unit" }, column.unit)] : [];
     if (column.key === "nights") { head.append(column.label); return head; }
     const press = el("button", { type: "button" }, column.label, ...unit);
     press.addEventListener("click", () => {
