@@ -325,5 +325,5 @@ def _tiles(view: View, ok: int, failed: int, duration_s: float | None) -> list[T
         Tile(str(unsupported), "unsupported", "failures"),
         Tile(str(failed), "failed", "failures", "slow" if failed else ""),
         Tile(str(len(flagged)), "under a flag" + doubt, "stability", "warn" if len(flagged) else ""),
-        Tile(units.MISSING if duration_s is None else units.wall(duration_s), "wall time", "environment"),
+        Tile(units.MISSING if duration_s is None else units.wall(duration_s), "wall time", "validity"),
     ]

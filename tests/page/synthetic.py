@@ -132,6 +132,7 @@ def make(asked: list[Cell] | None = None, failing: dict | None = None, seed: int
             "mode": str(cell.mode), "optimizer": str(cell.optimizer or ""), "device": str(cell.device), "threads": cell.threads,
             "count": cell.count, "network": cell.network, "scaled": cell.scaled, "cell": str(cell), "trials": 0, "samples": 0,
             "flop_nominal": flops.passes(cell.direction) * flops.nominal(cell.spec), "bytes_min": flops.least_bytes(cell),
+            "intensity_flop_per_byte": flops.passes(cell.direction) * flops.nominal(cell.spec) / flops.least_bytes(cell),
             "started_at": START + timedelta(seconds=order), "environment_id": f"env-{cell.backend}", "machine_id": "machine-1",
         }  # fmt: skip
         status, reason = failing.get((cell.backend, cell.workload, str(cell.direction), str(cell.mode)), ("ok", ""))

@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from harness import units
-from harness.page import charts, html, multiples, sections, tables, view
+from harness.page import html, sections, tables, view
+from harness.page.charts import latency, roofline, stability
 from harness.record import SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.spec import Mode, Precision
 from tests.page import synthetic
@@ -221,9 +222,9 @@ def test_reasons_that_differ_in_numbers_are_one(made):
 
 
 def test_the_least_stable_cells_come_first(made):
-    worst = charts.unsteady(view.prepare(made.summary), made.samples)
+    worst = stability.unsteady(view.prepare(made.summary), made.samples)
     spreads = worst.drop_duplicates("cell")["spread"].to_list()
-    assert len(spreads) == charts.WORST
+    assert len(spreads) == stability.WORST
     assert spreads == sorted(spreads, reverse=True)
     cell = worst["cell"].iloc[0]
     clean = made.samples[(made.samples["cell"] == cell) & ~made.samples["contended"]]["block_ns"]
@@ -411,14 +412,14 @@ def test_the_share_of_the_ceiling_is_a_column_of_the_results(made):
     convolutions = summary[summary["direction"] != "none"]
     shown = sorted(row["ceiling"] for row in rows_of(text) if row["ceiling"] is not None)
     assert shown == pytest.approx(sorted(100 * convolutions["ceiling_share"].dropna()), rel=1e-5)
-    assert f"the best cell reaches {units.percent(convolutions['ceiling_share'].max())}" in text
+    assert f"The best cell reaches {units.percent(convolutions['ceiling_share'].max())}" in text
 
 
 def test_a_figure_that_raises_does_not_lose_the_page(made, monkeypatch):
     def broken(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(charts, "_latency", broken)
+    monkeypatch.setattr(latency, "_latency", broken)
     text = rendered(made)
     sound(text)
     assert "figure failed: RuntimeError" in text
@@ -430,7 +431,7 @@ def test_a_figure_that_raises_does_not_lose_the_page(made, monkeypatch):
 
 def test_every_chart_draws_as_many_marks_as_cells(made):
     shown = view.prepare(made.summary)
-    for drawn in (charts.latency(shown, "cpu", "a"), multiples.rates(shown, "cpu", "b")):
+    for drawn in (latency.latency(shown, "cpu", "a"), roofline.roofline(shown, "cpu", None, "b")):
         assert sorted(map(int, re.findall(r'data-i="(\d+)"', drawn.svg))) == sorted(shown.ok["i"])
 
 
