@@ -68,7 +68,7 @@ def log_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interva
 
 
 def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 2000) -> Interval:
-    """The percentile bootstrap interval of the geometric mean: values are drawn again with replacement, the same lots each time.
+    """The percentile bootstrap interval of the geometric mean: values drawn again with replacement, by the same lots each time.
 
     It never leaves the range of the values, which a t-interval on their logs does where many of them are 1. Source: Efron and
     Tibshirani, An Introduction to the Bootstrap, chapter 13. Raises ValueError for no value.

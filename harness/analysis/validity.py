@@ -92,12 +92,18 @@ def _correct(cells: pd.DataFrame, ok: pd.DataFrame) -> Check:
     if checked < len(ok):
         said = f"{_of(len(ok) - checked, len(ok))} with a time were never checked"
         none = checked == 0
-        effect = "No figure can be trusted to be that of a convolution." if none else "Those cells may be fast because they are wrong."
+        effect = (
+            "No figure can be trusted to be that of a convolution."
+            if none
+            else "Those cells may be fast because they are wrong."
+        )
         return Check(name, Result.FAILED if none else Result.WARNING, said, limit, effect, none)
     said = f"{_of(checked, checked + wrong)} that gave a result"
     if wrong:
         them = "It is" if wrong == 1 else "They are"
-        return Check(name, Result.WARNING, said, limit, f"{wrong} gave a wrong result. {them} shown as incorrect and never ranked.")
+        return Check(
+            name, Result.WARNING, said, limit, f"{wrong} gave a wrong result. {them} shown as incorrect and never ranked."
+        )
     return Check(name, Result.PASS, said, limit)
 
 
@@ -108,7 +114,9 @@ def _complete(cells: pd.DataFrame, run: Run) -> Check:
     if not len(cells) or reached < LEAST_COMPLETE * len(cells):
         return Check(name, Result.FAILED, said, limit, "Too little was measured for any verdict on the run.", True)
     if run.finished_at is None:
-        return Check(name, Result.WARNING, f"{said}; the run never ended", limit, "Cells that were never begun are not among them.")
+        return Check(
+            name, Result.WARNING, f"{said}; the run never ended", limit, "Cells that were never begun are not among them."
+        )
     if reached < len(cells):
         return Check(name, Result.WARNING, said, limit, "The rest is listed under Failures as not run.")
     return Check(name, Result.PASS, said, limit)
@@ -118,12 +126,16 @@ def _same_machine(base: Run, run: Run) -> Check:
     name, limit = "Same machine as the baseline", "one fingerprint"
     before, after = ({one.machine_id for one in each.environments} for each in (base, run))
     if not before or not after:
-        return Check(name, Result.WARNING, "one of the runs names no machine", limit, "Differences may be those of two machines.")
+        return Check(
+            name, Result.WARNING, "one of the runs names no machine", limit, "Differences may be those of two machines."
+        )
     said = ", ".join(sorted(after))
     if before == after:
         return Check(name, Result.PASS, said, limit)
     said += f"; the baseline {', '.join(sorted(before))}"
-    return Check(name, Result.FAILED, said, limit, "Times of two machines say nothing of a change: no verdict holds.", not before & after)
+    return Check(
+        name, Result.FAILED, said, limit, "Times of two machines say nothing of a change: no verdict holds.", not before & after
+    )
 
 
 def _flagged(ok: pd.DataFrame, flag: Flag) -> int:
@@ -150,7 +162,9 @@ def _clocks(ok: pd.DataFrame) -> list[Check]:
         clocks = rows["gpu_clock_mhz"].dropna()
         name, limit = f"Clock of {device} locked", f"range under {100 * LOCKED_CLOCKS:.0f} % of the mean"
         if clocks.empty:
-            found.append(Check(name, Result.UNKNOWN, "the driver tells no clock", limit, "A change of clocks would not be seen."))
+            found.append(
+                Check(name, Result.UNKNOWN, "the driver tells no clock", limit, "A change of clocks would not be seen.")
+            )
             continue
         said = f"{clocks.min():.0f} to {clocks.max():.0f} MHz over {len(clocks)} cells"
         wide = clocks.max() - clocks.min() > LOCKED_CLOCKS * clocks.mean()
@@ -189,7 +203,8 @@ def _equals(noise: Noise | None) -> Check:
     name, limit = "A/A control: equals called different", f"{100 * MOST_FALSE:.0f} % of the pairs"
     if noise is None:
         return Check(
-            name, Result.UNKNOWN, "no A/A run of this machine", limit, "What equals differ by here is not known: under 5 trials there is no verdict.",
+            name, Result.UNKNOWN, "no A/A run of this machine", limit,
+            "What equals differ by here is not known: under 5 trials there is no verdict.",
         )  # fmt: skip
     if not noise.judged:
         return Check(name, Result.UNKNOWN, "no pair could be judged", limit, "How often a verdict is wrong here is not known.")
@@ -198,7 +213,9 @@ def _equals(noise: Noise | None) -> Check:
     if noise.smallest_effect is not None:
         said += f"; smallest change found {units.percent(noise.smallest_effect)}"
     if share > MOST_FALSE:
-        return Check(name, Result.WARNING, said, limit, "More verdicts than intended are false alarms: read single ones with care.")
+        return Check(
+            name, Result.WARNING, said, limit, "More verdicts than intended are false alarms: read single ones with care."
+        )
     return Check(name, Result.PASS, said, limit)
 
 
@@ -213,7 +230,9 @@ def _sides(cases: pd.DataFrame, changed: Sequence[Difference]) -> Check:
     said, limit = f"{slower} slower, {faster} faster", f"under {ONE_SIDED_FACTOR} to 1, or a fact of the environment differs"
     one_sided = slower + faster >= ONE_SIDED_FROM and max(slower, faster) > ONE_SIDED_FACTOR * min(slower, faster)
     if one_sided and not changed:
-        return Check(name, Result.WARNING, said, limit, "So many changes one way, and nothing known that changed: suspect the machine.")
+        return Check(
+            name, Result.WARNING, said, limit, "So many changes one way, and nothing known that changed: suspect the machine."
+        )
     return Check(name, Result.PASS, said, limit)
 
 
@@ -239,9 +258,15 @@ def _sample_count(ok: pd.DataFrame) -> Check:
     if not len(ok):
         return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to count.")
     few, trials = _flagged(ok, Flag.FEW_SAMPLES), int(ok["trials"].min())
-    said = f"{_of(few, len(ok))} with fewer; median {ok['samples'].median():.0f} per cell, {trials} {'trial' if trials == 1 else 'trials'}"
+    said = f"{_of(few, len(ok))} with fewer; median {ok['samples'].median():.0f} per cell, trials: {trials}"
     if trials < 2:
-        return Check(name, Result.WARNING, said, limit, "One trial: how much fresh processes differ is not known, so there is no verdict.")
+        return Check(
+            name,
+            Result.WARNING,
+            said,
+            limit,
+            "One trial: how much fresh processes differ is not known, so there is no verdict.",
+        )
     if few:
         return Check(name, Result.WARNING, said, limit, "Those cells are never called slower or faster.")
     return Check(name, Result.PASS, said, limit)
@@ -255,7 +280,9 @@ def _energy(ok: pd.DataFrame) -> Check:
     reasons = ok.loc[ok["energy_per_call_j"].isna(), "energy_method"].dropna()
     first = reasons.mode().iloc[0] if len(reasons) else "no counter asked for"
     said = f"{_of(known, len(ok))}; {first}"
-    return Check(name, Result.UNKNOWN if not known else Result.WARNING, said, limit, "Cells without a reading have no energy figure.")
+    return Check(
+        name, Result.UNKNOWN if not known else Result.WARNING, said, limit, "Cells without a reading have no energy figure."
+    )
 
 
 # What changed on the machine ---------------------------------------------------------------------------------------------
@@ -293,5 +320,7 @@ def differences(base: Run, new: Run) -> tuple[Difference, ...]:
     before, after = facts(base), facts(new)
     names = dict.fromkeys([*after, *before])
     return tuple(
-        Difference(name, before.get(name, ""), after.get(name, "")) for name in names if before.get(name, "") != after.get(name, "")
+        Difference(name, before.get(name, ""), after.get(name, ""))
+        for name in names
+        if before.get(name, "") != after.get(name, "")
     )

@@ -200,12 +200,15 @@ def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
     if failed:
         said.append(f"{failed} {'case fails' if failed == 1 else 'cases fail'} that did not fail before.")
     if lost:
-        said.append(f"{lost} {'case that was measured before is' if lost == 1 else 'cases that were measured before are'} missing.")
+        said.append(
+            f"{lost} {'case that was measured before is' if lost == 1 else 'cases that were measured before are'} missing."
+        )
     compared = f"{comparable} comparable {'case' if comparable == 1 else 'cases'}"
     if slower:
         others = f", {faster} {'is' if faster == 1 else 'are'} faster" if faster else ""
         said.append(
-            f"{slower} of {compared} {'is' if slower == 1 else 'are'} slower than the baseline beyond {_their(slower)} own noise{others}."
+            f"{slower} of {compared} {'is' if slower == 1 else 'are'} slower than the baseline beyond "
+            f"{_their(slower)} own noise{others}."
         )
     elif faster:
         said.append(f"{faster} of {compared} {'is' if faster == 1 else 'are'} faster than the baseline, none slower.")
@@ -230,10 +233,11 @@ def groups(cases: pd.DataFrame) -> tuple[Group, ...]:
     known = cases[cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])]
     slower = (known["verdict"] == str(Outcome.SLOWER)).to_numpy()
     total, found, covered = int(slower.sum()), [], np.zeros(len(known), dtype=bool)
+    varying = [name for name in FACETS if known[name].nunique() > 1]  # what all cases share explains nothing
     candidates = [
         (facets, values if isinstance(values, tuple) else (values,), np.asarray(rows))
-        for size in range(1, len(FACETS) + 1)
-        for facets in itertools.combinations(FACETS, size)
+        for size in range(1, len(varying) + 1)
+        for facets in itertools.combinations(varying, size)
         for values, rows in known.groupby(list(facets), sort=True).indices.items()
     ]
     while total and len(found) < MOST_GROUPS and (slower & covered).sum() < ENOUGH_COVERED * total:

@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import BLOCKED, INTERNAL, SLOWER, Out, Reports, folder_of, known_suites, load, print_plan, stderr, stdout
+from harness.cli.options import (
+    BLOCKED,
+    INTERNAL,
+    SLOWER,
+    Out,
+    Reports,
+    folder_of,
+    known_suites,
+    load,
+    print_plan,
+    stderr,
+    stdout,
+)
 from harness.errors import SelectionError
 
 PUBLISHED = "published:"  # before the name of a hardware, in the place of a run

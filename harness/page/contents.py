@@ -50,7 +50,9 @@ def _validity(view: View, given: Given) -> Content:
 def _compare(view: View, given: Given) -> Content:
     found = standings(view)
     if not found:
-        return Content(empty="No case has a time that could be ranked: there is nothing to compare." if len(view.cells) else EMPTY_RUN)
+        return Content(
+            empty="No case has a time that could be ranked: there is nothing to compare." if len(view.cells) else EMPTY_RUN
+        )
     figures = [standing.forest(view, found)] if any(one.means for one in found) else []
     if given.judged is not None and (faster := standing.speedup(view, given.judged)):
         figures.append(faster)
@@ -82,7 +84,12 @@ def _roofline(view: View, given: Given) -> Content:
 
     drawn = each("roof", chart, view, rated)
     return Content(
-        {"rooflines": drawn, "fastest_rate": _fastest_rate(view), "shares": view.ok["ceiling_share"], "measured_ceilings": given.ceilings is not None and len(given.ceilings) > 0},
+        {
+            "rooflines": drawn,
+            "fastest_rate": _fastest_rate(view),
+            "shares": view.ok["ceiling_share"],
+            "measured_ceilings": given.ceilings is not None and len(given.ceilings) > 0,
+        },
         figures=tuple(drawn),
         empty="" if drawn else "No case has a time: no rate to show.",
     )
@@ -122,7 +129,9 @@ def _energy(view: View, given: Given) -> Content:
 def _scaling(view: View, given: Given) -> Content:
     found = scaling.sweeps(view)
     if not found:
-        return Content(empty="No workload of this run was swept over batches or sizes: the suites scaling-batch and scaling-size do that.")
+        return Content(
+            empty="No workload of this run was swept over batches or sizes: the suites scaling-batch and scaling-size do that."
+        )
     pairs = dict.fromkeys((sweep.axis, sweep.rows["device"].iloc[0]) for sweep in found)
     drawn = [
         scaling.scaling(view, [one for one in found if (one.axis, one.rows["device"].iloc[0]) == pair], f"scale-{place}")
@@ -136,7 +145,11 @@ def _history(view: View, given: Given) -> Content:
         return Content(empty="No earlier night of this suite on this machine is stored: there is no history yet.")
     drawn = history.history(view, given.nights, given.breaks)
     return Content(
-        {"history": drawn, "steps": tables.steps(view, given.steps, given.nights, verdict.lines(given.nights)), "nights": given.nights["run_id"].nunique()},
+        {
+            "history": drawn,
+            "steps": tables.steps(view, given.steps, given.nights, verdict.lines(given.nights)),
+            "nights": given.nights["run_id"].nunique(),
+        },
         figures=(drawn,) if drawn else (),
     )
 
@@ -166,7 +179,9 @@ def _results(view: View, given: Given) -> Content:
 
 
 def _method(view: View, given: Given) -> Content:
-    return Content({"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": facts.method(given.run)})
+    return Content(
+        {"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": facts.method(given.run)}
+    )
 
 
 def _data_files(view: View, given: Given) -> Content:

@@ -1,4 +1,4 @@
-"""The order of the page: fourteen sections, each with the question that it answers. Ids are an interface, since links name them."""
+"""The order of the page: fourteen sections, each with its question. Ids are an interface, since links name them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ class Given:
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.published.beside`.
 
     `judged` is the `analysis.verdict.Judged` of this run beside its baseline; `changes` are its cases, a row per cell: `cell`,
-    `verdict` (in words: slower, faster, no change, uncertain, new, failed, fixed, failed (known), lost, skipped), `baseline_ns`,
-    `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`. `checks` and `differences` are those of
-    `analysis.validity`.
+    `verdict` (in words: slower, faster, no change, uncertain, new, failed, fixed, failed (known), lost, skipped),
+    `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`. `checks` and `differences` are
+    those of `analysis.validity`.
 
     `nights` are earlier figures and this one, a row per night and cell, as `analysis.history.nights` has them: `run_id`,
     `started_at`, `cell`, `backend`, `device`, `status`, `median_ns` and `night_ns`. `breaks` are ids of runs and what changed

@@ -61,7 +61,9 @@ def sparkline(values: Sequence[float], since: int | None = None, tone: str = "in
             pen = "L"
         else:
             pen = "M"  # a missing night is a gap
-    parts = [f'<path d="M{4 + step * (since - 0.5):.1f} 0V{_HEIGHT}" class="s-{tone}" stroke-dasharray="2 2"/>'] if since else []
+    parts = (
+        [f'<path d="M{4 + step * (since - 0.5):.1f} 0V{_HEIGHT}" class="s-{tone}" stroke-dasharray="2 2"/>'] if since else []
+    )
     parts.append(f'<path d="{path}" class="s-mut" fill="none" stroke-width="1.3"/>')
     last = max(place for place, value in enumerate(values) if math.isfinite(value))
     x, _, y = point(last).partition(" ")
@@ -70,4 +72,7 @@ def sparkline(values: Sequence[float], since: int | None = None, tone: str = "in
 
 
 def _svg(inside: str) -> Markup:
-    return Markup(f'<svg class="spark" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" aria-hidden="true">{inside}</svg>')
+    return Markup(
+        f'<svg class="spark" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" aria-hidden="true">'
+        f"{inside}</svg>"
+    )

@@ -239,15 +239,24 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
     dated = found[(found["dated"].fillna("") != "") & found["change"].notna()]
     dated = dated.assign(size=dated["change"].map(lambda change: abs(math.log1p(change)) if change > -1 else math.inf))
     known = view.cells.drop_duplicates("cell").set_index("cell")
-    began = {str(run_id): f"{start:%Y-%m-%d}" for run_id, start in nights.groupby("run_id", observed=True)["started_at"].first().items()}
+    began = {
+        str(run_id): f"{start:%Y-%m-%d}"
+        for run_id, start in nights.groupby("run_id", observed=True)["started_at"].first().items()
+    }
     made = []
     for row in dated.sort_values("size", ascending=False, kind="stable").iloc[:MOST_STEPS].itertuples():
         here = known.loc[row.cell] if row.cell in known.index else None
         tone = "slow" if row.change > 0 else "fast"
-        backend = who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "") if row.backend in view.looks else clean(row.backend)
+        backend = (
+            who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "")
+            if row.backend in view.looks
+            else clean(row.backend)
+        )
         made.append(
             Step(
-                case=" · ".join((here["row"], here["words"])) if here is not None else clean(f"{row.workload} · {direction_words(row.direction)}"),
+                case=" · ".join((here["row"], here["words"]))
+                if here is not None
+                else clean(f"{row.workload} · {direction_words(row.direction)}"),
                 slug=here["slug"] if here is not None else "",
                 backend=Cell(backend, icon=icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
                 device=clean(row.device),

@@ -123,7 +123,9 @@ def verdict(view: View, duration_s: float | None) -> Verdict:
     )
 
 
-def beside_baseline(view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None) -> Verdict:
+def beside_baseline(
+    view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None
+) -> Verdict:
     """What the first section says of a run and its baseline; the arguments are what `analysis.verdict` and `.validity` give."""
     tone, tag = LEVELS[str(judged.level)]
     changes, more = _changes(view, judged.cases, nights)
@@ -154,7 +156,13 @@ def _groups(view: View, judged: Any) -> Groups | None:
     for group in judged.groups:
         backend = who(view.looks, group.backend) if group.backend in view.looks else group.backend
         words = [backend, direction_words(group.direction) if group.direction else "", group.family, group.device]
-        keys = {"backend": group.backend, "direction": group.direction, "device": group.device, "q": group.family, "verdict": "slower"}
+        keys = {
+            "backend": group.backend,
+            "direction": group.direction,
+            "device": group.device,
+            "q": group.family,
+            "verdict": "slower",
+        }
         said = ", ".join(clean(word) for word in words if word)
         parts.append((said, {key: value for key, value in keys.items() if value}, group.slower, group.cases))
     return Groups("Slower above all:", parts)
@@ -171,7 +179,9 @@ def _differ(differences: Sequence[Any], most: int = 4) -> str:
 
 def trust(checks: Sequence[Any]) -> str:
     """The validity in words."""
-    failed, warned, unknown = ([each.name for each in checks if str(each.result) == kind] for kind in ("failed", "warning", "not measured"))
+    failed, warned, unknown = (
+        [each.name for each in checks if str(each.result) == kind] for kind in ("failed", "warning", "not measured")
+    )
     blocked = any(each.blocks for each in checks)
     parts = [f"{len(failed)} failed ({', '.join(failed)})"] if failed else []
     parts += [f"{len(warned)} {'warning' if len(warned) == 1 else 'warnings'} ({', '.join(warned)})"] if warned else []
@@ -194,8 +204,10 @@ def _compared_tiles(view: View, judged: Any) -> list[Tile]:
     ]
 
 
-def _changes(view: View, cases: pd.DataFrame, nights: pd.DataFrame | None) -> tuple[list[Change], tuple[tuple[str, int, int], ...]]:
-    """The new failures, the slower and the faster, each by severity and cut; and of what kinds how many of how many are shown."""
+def _changes(
+    view: View, cases: pd.DataFrame, nights: pd.DataFrame | None
+) -> tuple[list[Change], tuple[tuple[str, int, int], ...]]:
+    """The new failures, the slower and the faster, each by severity; and of which kinds only how many of how many are there."""
     shown, more = [], []
     for outcome, most in MOST.items():
         same = cases[cases["verdict"] == outcome].sort_values("severity", ascending=False, kind="stable")
@@ -213,11 +225,17 @@ def _changes(view: View, cases: pd.DataFrame, nights: pd.DataFrame | None) -> tu
 def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Mapping[str, list[float]]) -> Change:
     tone, sign = TONES[row.verdict]
     here = known.loc[row.cell] if row.cell in known.index else None
-    backend = who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "") if row.backend in view.looks else clean(row.backend)
+    backend = (
+        who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "")
+        if row.backend in view.looks
+        else clean(row.backend)
+    )
     failed = row.verdict in ("failed", "lost")
     low, high = ("", "") if np.isnan(row.ratio_low) else (units.change(row.ratio_low), units.change(row.ratio_high))
     return Change(
-        case=" · ".join((here["row"], here["words"])) if here is not None else clean(f"{row.workload} · {direction_words(row.direction)}"),
+        case=" · ".join((here["row"], here["words"]))
+        if here is not None
+        else clean(f"{row.workload} · {direction_words(row.direction)}"),
         slug=here["slug"] if here is not None else "",
         backend=tables.Cell(backend, icon=tables.icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
         device=clean(row.device),

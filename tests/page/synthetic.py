@@ -231,8 +231,16 @@ class Difference:
 
 CHECKS = (
     Check("Results match the reference", "pass", "60 of 60 cells that gave a result", "all"),
-    Check("Nobody else on the cores", "warning", "9 of 60 cells under contended", "5 % of the cells", "Flagged cells are set aside."),
-    Check("Energy counter readable", "not measured", "no counter", "every cell", "Cells without a reading have no energy figure."),
+    Check(
+        "Nobody else on the cores",
+        "warning",
+        "9 of 60 cells under contended",
+        "5 % of the cells",
+        "Flagged cells are set aside.",
+    ),
+    Check(
+        "Energy counter readable", "not measured", "no counter", "every cell", "Cells without a reading have no energy figure."
+    ),
 )
 DIFFERENCES = (Difference("jax", "0.10.1", "0.10.2"), Difference("operating system", "Linux-6.0", "Linux-6.1"))
 
@@ -247,7 +255,9 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
         ratio = factor * lots.lognormal(0, 0.01) if ok else np.nan
         width = lots.uniform(0.005, 0.03)
         low, high = ratio * (1 - width), ratio * (1 + width)
-        verdict = "slower" if low > 1.03 else "faster" if high < 0.97 else "no change" if 0.95 < low and high < 1.05 else "uncertain"
+        verdict = (
+            "slower" if low > 1.03 else "faster" if high < 0.97 else "no change" if low > 0.95 and high < 1.05 else "uncertain"
+        )
         verdict = verdict if ok else "failed" if row["status"] == "incorrect" else "failed (known)"
         verdict = "skipped" if row["status"] in ("unsupported", "skipped") else verdict
         rows.append(
@@ -260,8 +270,24 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
             }
         )  # fmt: skip
     if lost:
-        gone = {"cell": "gone/fprop", "workload": "gone", "family": "gone", "verdict": "lost", "word": "lost", "baseline_ns": 2e6}
-        rows.append({**dict.fromkeys(rows[0], np.nan), **gone, "direction": "fprop", "backend": "gone", "mode": "eager", "device": "cpu"})
+        gone = {
+            "cell": "gone/fprop",
+            "workload": "gone",
+            "family": "gone",
+            "verdict": "lost",
+            "word": "lost",
+            "baseline_ns": 2e6,
+        }
+        rows.append(
+            {
+                **dict.fromkeys(rows[0], np.nan),
+                **gone,
+                "direction": "fprop",
+                "backend": "gone",
+                "mode": "eager",
+                "device": "cpu",
+            }
+        )
     cases = pd.DataFrame(rows).fillna({"why": ""})
     count = cases["verdict"].value_counts()
     return Judged(
@@ -277,7 +303,9 @@ def nights(made: Made, count: int = 30, step: dict[str, float] | None = None, at
         if night == 9:
             continue  # a missing night
         rows = made.summary[["cell", "workload", "direction", "backend", "mode", "device", "status", "median_ns"]].copy()
-        later = [next((f for part, f in (step or {}).items() if all(w in cell for w in part.split())), 1.0) for cell in rows["cell"]]
+        later = [
+            next((f for part, f in (step or {}).items() if all(w in cell for w in part.split())), 1.0) for cell in rows["cell"]
+        ]
         factor = lots.lognormal(0, 0.006) * lots.lognormal(0, 0.008, len(rows))
         before = np.array(later) if night < at else 1.0
         rows["median_ns"] = rows["median_ns"] * (factor if night < count - 1 else 1.0) / before

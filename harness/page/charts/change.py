@@ -24,7 +24,7 @@ LOOKS = {
 
 
 def strip(view: View, judged: Any, name: str = "change") -> Drawn:
-    """Time now over the baseline of every case with a ratio, a row per backend and device; `judged` as `analysis.verdict` has it."""
+    """Time now over the baseline of every case with a ratio, a row per backend and device; `judged` is `analysis.verdict`'s."""
     rows = _rows(view, judged.cases)
     shown = thinned(rows, rows["verdict"] != "no change")
     kinds = [outcome for outcome in LOOKS if outcome in set(shown["verdict"])]
@@ -34,7 +34,9 @@ def strip(view: View, judged: Any, name: str = "change") -> Drawn:
         note += " An arrow at the edge lies beyond it."
     if len(shown) < len(rows):
         note += f" {len(shown)} of {len(rows)} drawn: all that moved, and of the others a sample by lot."
-    desc = "A row per backend and device, a mark per case at its time over that of the baseline; left is faster, right is slower."
+    desc = (
+        "A row per backend and device, a mark per case at its time over that of the baseline; left is faster, right is slower."
+    )
     return draw(name, "Every case against the baseline", desc, lambda: _strip(view, shown), note=note)
 
 
@@ -57,7 +59,11 @@ def edge_of(ratios: pd.Series) -> float:
 
 
 def _strip(view: View, rows: pd.DataFrame) -> Canvas:
-    pairs = list(rows.sort_values(["device", "order_in_group"])[["backend", "device"]].drop_duplicates().itertuples(index=False, name=None))
+    pairs = list(
+        rows.sort_values(["device", "order_in_group"])[["backend", "device"]]
+        .drop_duplicates()
+        .itertuples(index=False, name=None)
+    )
     several = len(view.devices) > 1
     labels = {pair: view.looks[pair[0]].words + (f" · {pair[1]}" if several else "") for pair in pairs}
     left, top, height = label_width(labels.values()), 26.0, max(1, len(pairs)) * _PITCH
@@ -93,6 +99,8 @@ def _strip(view: View, rows: pd.DataFrame) -> Canvas:
     canvas.text(left, top / 2 - 2, "◀ faster", color=sentinel("fast"), fontweight="bold")
     canvas.text(canvas.width - 20, top / 2 - 2, "slower ▶", color=sentinel("slow"), fontweight="bold", ha="right")
     counts = rows["verdict"].value_counts()
-    told = f"{counts.get('faster', 0)} faster, {counts.get('slower', 0)} slower, median {units.ratio(rows['ratio'].median(), 4)}"
+    told = (
+        f"{counts.get('faster', 0)} faster, {counts.get('slower', 0)} slower, median {units.ratio(rows['ratio'].median(), 4)}"
+    )
     canvas.text((left + canvas.width - 20) / 2, top / 2 - 2, told, color=sentinel("mut"), ha="center")
     return canvas

@@ -18,7 +18,7 @@ _LONGEST_GAP_S = 36 * 3600.0  # further apart, nights are not joined by a line
 
 
 def means(nights: pd.DataFrame) -> pd.DataFrame:
-    """Columns device, backend, started_at, run_id, value, cells: geometric mean of a night's times over those of the first night.
+    """Columns device, backend, started_at, run_id, value, cells: geometric mean of a night's times over the first's.
 
     Over the cells that every night of the device and backend has, so that what joins or leaves moves nothing. `nights` as
     `analysis.history.nights` has it.
@@ -37,19 +37,22 @@ def means(nights: pd.DataFrame) -> pd.DataFrame:
 
 
 def history(view: View, nights: pd.DataFrame, breaks: Sequence[tuple[str, str]], name: str = "history") -> Drawn | None:
-    """The geometric means over nights, a panel per device; `breaks` are run ids and what changed before them. None: under 2 nights."""
+    """The geometric means over nights, a panel per device; None for under 2 nights. `breaks` are run ids and what changed."""
     rows = means(nights)
     if rows.empty:
         return None
     counts = rows.drop_duplicates(["device", "backend"])
     over = ", ".join(f"{row.backend} {row.cells} on {row.device}" for row in counts.itertuples())
-    note = f"1× is the first night shown; lower is faster. Over the cells that every night has ({over}). A missing night is a gap."
+    note = (
+        f"1× is the first night shown; lower is faster. Over the cells that every night has ({over}). A missing night is a gap."
+    )
     if breaks:
         note += " Dashed: something changed on the machine or in the software."
     desc = "A panel per device, a line per backend: geometric mean of the times of a night over those of the first."
     looks = [backend for backend in view.looks if backend in set(rows["backend"])]
     return draw(
-        name, f"Geometric mean over {rows['run_id'].nunique()} nights", desc, lambda: _history(view, rows, dict(breaks)), note=note,
+        name, f"Geometric mean over {rows['run_id'].nunique()} nights", desc, lambda: _history(view, rows, dict(breaks)),
+        note=note,
         legend=tuple((backend, "") for backend in looks),
     )  # fmt: skip
 
@@ -84,7 +87,10 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
             if line.empty:
                 continue
             _segments(axes, line, look)
-            words = [f"{look.words}, {row.started_at:%Y-%m-%d}: {units.ratio(row.value, 4)} of the first night" for row in line.itertuples()]
+            words = [
+                f"{look.words}, {row.started_at:%Y-%m-%d}: {units.ratio(row.value, 4)} of the first night"
+                for row in line.itertuples()
+            ]
             canvas.dots(axes, look, str(Mode.EAGER), line["day"].to_list(), line["value"].to_list(), words)
             ends.append((line["value"].iloc[-1], look.words))
         for number, (run_id, words) in enumerate((one, text) for one, text in breaks.items() if one in set(rows["run_id"])):
@@ -105,7 +111,9 @@ def _segments(axes: object, line: pd.DataFrame, look: object) -> None:
         axes.plot(part["day"], part["value"], color=look.sentinel(), lw=1.8, ls=look.dash, zorder=3)
 
 
-def _end_labels(canvas: Canvas, ends: list[tuple[float, str]], place: tuple[float, float, float], limits: tuple[float, float]) -> None:
+def _end_labels(
+    canvas: Canvas, ends: list[tuple[float, str]], place: tuple[float, float, float], limits: tuple[float, float]
+) -> None:
     """The last values beside the lines, moved apart where they would touch."""
     x, top, height = place
     taken = -100.0

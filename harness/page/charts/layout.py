@@ -87,7 +87,8 @@ def thinned(rows: pd.DataFrame, always: pd.Series, most: int = MOST_MARKS) -> pd
 
 
 def strips(
-    canvas: Canvas, axes_of: Callable[[float, float], Axes], view: View, rows: pd.DataFrame, column: str, place: tuple[float, float],
+    canvas: Canvas, axes_of: Callable[[float, float], Axes], view: View, rows: pd.DataFrame, column: str,
+    place: tuple[float, float],
 ) -> Axes:  # fmt: skip
     """Rows of marks, one per direction and backend, with a bar at the median of each; `place` is the left edge and the top.
 

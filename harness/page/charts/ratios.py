@@ -49,9 +49,13 @@ def largest(view: View, device: str, name: str) -> Drawn:
     """The largest peaks as stacked bars: tensors, and the workspace on top."""
     rows = with_memory(view)
     rows = rows[rows["device"] == device]
-    rows = rows.assign(peak=rows["bytes_min"] + rows["workspace_bytes"]).sort_values("peak", ascending=False, kind="stable").iloc[:LARGEST]
+    rows = (
+        rows.assign(peak=rows["bytes_min"] + rows["workspace_bytes"])
+        .sort_values("peak", ascending=False, kind="stable")
+        .iloc[:LARGEST]
+    )
     caption = f"The {len(rows)} largest peaks, {device}" if len(rows) > 1 else f"The largest peak, {device}"
-    note = "Grey: the tensors (each operand and result once). Coloured: workspace. What the process or framework held besides is not in it."
+    note = "Grey: the tensors. Coloured: workspace. What the process or framework held besides is not in it."
     desc = "A stacked bar per cell: the bytes of its tensors and of its workspace."
     return draw(name, caption, desc, lambda: _largest(view, rows), note=note)
 
@@ -69,7 +73,9 @@ def _largest(view: View, rows: pd.DataFrame) -> Canvas:
     axes.barh(places, tensors.to_list(), height=0.7, color=sentinel("line"), lw=0)
     gid = f"marks-{len(canvas.marks)}"
     # A mark at the end of each bar opens its case.
-    sns.scatterplot(x=peak.to_list(), y=places, ax=axes, s=16, color=sentinel("ink"), edgecolor=sentinel("bg"), linewidth=0.5, zorder=4)
+    sns.scatterplot(
+        x=peak.to_list(), y=places, ax=axes, s=16, color=sentinel("ink"), edgecolor=sentinel("bg"), linewidth=0.5, zorder=4
+    )
     axes.collections[-1].set_gid(gid)
     axes.collections[-1].set_clip_on(False)
     canvas.marks[gid] = rows["i"].to_list()
@@ -100,7 +106,10 @@ def energy(view: View, device: str, name: str) -> Drawn:
     def scale(axes: Axes) -> None:
         log_axis(axes, low / 1.4, high * 1.4, 10, lambda value: f"{value:.4g}")
 
-    note = f"Further left is less. Black bar: median. Counter: {methods}. It covers all that it counts, idle parts included." + view.undrawn
+    note = (
+        f"Further left is less. Black bar: median. Counter: {methods}. It covers all that it counts, idle parts included."
+        + view.undrawn
+    )
     caption = f"Energy per unit of work, {device}"
     desc = "A row per direction and backend, a mark per cell at its energy per GFLOP, a bar at the median."
     label = "mJ per GFLOP (= pJ per FLOP), log"
@@ -134,5 +143,3 @@ def not_known(view: View, column: str, method: str) -> list[tuple[str, str, int]
 def _reason(text: str) -> str:
     text = text.removeprefix("not measured").strip(" :")
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text
-
-

@@ -19,7 +19,7 @@ _TERA = 1e12
 
 @dataclass(frozen=True)
 class Roof:
-    """The ceilings for one precision and number of threads: FLOP/s of a matrix product, bytes/s of a copy; None: not measured."""
+    """Ceilings of one precision and number of threads: FLOP/s of a matrix product, bytes/s of a copy; None: not measured."""
 
     label: str
     flop_per_s: float | None
@@ -32,20 +32,26 @@ class Roof:
 
 
 def roofs(view: View, ceilings: pd.DataFrame | None, device: str) -> dict[tuple[str, int], Roof]:
-    """The ceilings on a device for each precision and number of threads that its cells have; `ceilings` as `analysis.roofline`'s."""
+    """The ceilings on a device for each precision and number of threads of its cells; `ceilings` is `analysis.roofline`'s."""
     cells = view.drawn[view.drawn["device"] == device]
     pairs = sorted(set(zip(cells["precision"], cells["threads"].astype(int), strict=True)))
     several = len({threads for _, threads in pairs}) > 1
     found = {}
     for precision, threads in pairs:
-        here = ceilings[(ceilings["device"] == device) & (ceilings["threads"] == threads)] if ceilings is not None else pd.DataFrame()
+        here = (
+            ceilings[(ceilings["device"] == device) & (ceilings["threads"] == threads)]
+            if ceilings is not None
+            else pd.DataFrame()
+        )
         if here.empty:
             continue
         flat = here.loc[here["precision"] == precision, "flop_per_s"].dropna()
         slope = here["bytes_per_s"].dropna()
         label = precision + (f", {threads} {'thread' if threads == 1 else 'threads'}" if several else "")
         if len(flat) or len(slope):
-            found[precision, threads] = Roof(label, float(flat.max()) if len(flat) else None, float(slope.max()) if len(slope) else None)
+            found[precision, threads] = Roof(
+                label, float(flat.max()) if len(flat) else None, float(slope.max()) if len(slope) else None
+            )
     return found
 
 
@@ -53,7 +59,9 @@ def above(rows: pd.DataFrame, known: dict[tuple[str, int], Roof]) -> pd.Series:
     """Which rows lie above the roof of their precision and threads; False where no roof is known."""
     roof = [
         float(known[key].at(np.array([intensity]))[0]) if (key := (precision, int(threads))) in known else np.inf
-        for precision, threads, intensity in zip(rows["precision"], rows["threads"], rows["intensity_flop_per_byte"], strict=True)
+        for precision, threads, intensity in zip(
+            rows["precision"], rows["threads"], rows["intensity_flop_per_byte"], strict=True
+        )
     ]
     return rows["flop_per_s"] > pd.Series(roof, index=rows.index)
 
@@ -67,14 +75,16 @@ def roofline(view: View, device: str, ceilings: pd.DataFrame | None, name: str) 
     flat, slope = any(roof.flop_per_s for roof in known.values()), any(roof.bytes_per_s for roof in known.values())
     missing = [what for what, there in (("matrix product", flat), ("copy", slope)) if not there]
     note = (
-        f"{over} of {len(rows)} cells lie above the roof (shaded): an effective rate; fast algorithms do fewer FLOP; a reason to "
-        "look, not a record. " if known else ""
+        f"{over} of {len(rows)} cells lie above the roof (shaded): an effective rate; fast algorithms do fewer FLOP; a reason "
+        "to look, not a record. " if known else ""
     )  # fmt: skip
     note += "Left of the bend the memory limits, right of it the arithmetic. " if flat and slope else ""
     note += f"Not measured in this run: {' and '.join(missing)}, so there is no such line. " if missing else ""
     note += f"FLOP are those of direct convolution; bytes the least there can be: input, filter and output once.{view.undrawn}"
     caption = f"Effective rate over arithmetic intensity, {device}"
-    desc = "A panel per direction, a mark per cell at its FLOP per byte and its rate; lines are the ceilings measured in this run."
+    desc = (
+        "A panel per direction, a mark per cell at its FLOP per byte and its rate; lines are the ceilings measured in this run."
+    )
     return draw(name, caption, desc, lambda: _roofline(view, rows, list(known.values())), note=note, legend=legend(rows))
 
 
@@ -126,7 +136,9 @@ def _roofs(axes: Axes, known: Sequence[Roof], x: tuple[float, float], y: tuple[f
         axes.fill_between(at, np.minimum(highest, y[1]), y[1], color=sentinel("grid"), lw=0, zorder=0)
     bandwidths = set()
     for place, roof in enumerate(sorted(known, key=lambda roof: roof.flop_per_s or 0)):
-        axes.plot(at, np.clip(roof.at(at) / factor, *y), color=sentinel("soft"), lw=1.6, ls="-" if place == 0 else "--", zorder=2)
+        axes.plot(
+            at, np.clip(roof.at(at) / factor, *y), color=sentinel("soft"), lw=1.6, ls="-" if place == 0 else "--", zorder=2
+        )
         if roof.flop_per_s:
             words = f"{units.flop_rate(roof.flop_per_s)} {roof.label}"
             axes.text(x[1], roof.flop_per_s / factor * 1.07, words, ha="right", va="bottom", fontsize=11, color=sentinel("mut"))

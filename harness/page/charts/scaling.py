@@ -35,7 +35,10 @@ def sweeps(view: View) -> list[Sweep]:
     specs = {shape: ConvSpec.parse(shape) for shape in cells["shape"].drop_duplicates()}
     found = []
     for axis in ("batch", "size"):
-        rest = {shape: str(replace(spec, n=1) if axis == "batch" else replace(spec, spatial=_ones(spec))) for shape, spec in specs.items()}
+        rest = {
+            shape: str(replace(spec, n=1) if axis == "batch" else replace(spec, spatial=_ones(spec)))
+            for shape, spec in specs.items()
+        }
         value = {shape: spec.n if axis == "batch" else spec.spatial[0] for shape, spec in specs.items()}
         rows = cells.assign(rest=cells["shape"].map(rest), at=cells["shape"].map(value))
         for _, same in rows.groupby(["rest", "words", "device", "varies"], sort=False):
@@ -72,7 +75,8 @@ def scaling(view: View, found: Sequence[Sweep], name: str) -> Drawn:
         else "as many pixels per second as at the smallest size."
     )
     if failed:
-        note += f" ✕: the first value that failed ({', '.join(text.replace('_', ' ') for text in failed)}); the line ends before it."
+        words = ", ".join(text.replace("_", " ") for text in failed)
+        note += f" ✕: the first value that failed ({words}); the line ends before it."
     if len(found) > MOST:
         note += f" {MOST} of {len(found)} sweeps; all are in the table of results."
     caption = f"Images per second over the {'batch' if axis == 'batch' else 'size of the input'}, {device}"
@@ -91,14 +95,21 @@ def _scaling(view: View, found: Sequence[Sweep], axis: str) -> Canvas:
         canvas.text(x - 30, top + HEAD / 2, fitted(sweep.label, width + 40), fontweight="bold")
         axes = canvas.axes(x, top + HEAD, width, height)
         _facet(canvas, axes, view, sweep)
-        axes.set(xlabel=f"{'batch' if axis == 'batch' else 'height of the input, px'}, log", ylabel="images/s, log" if place % columns == 0 else "")
+        axes.set(
+            xlabel=f"{'batch' if axis == 'batch' else 'height of the input, px'}, log",
+            ylabel="images/s, log" if place % columns == 0 else "",
+        )
     return canvas
 
 
 def _facet(canvas: Canvas, axes: Axes, view: View, sweep: Sweep) -> None:
     values = sorted(set(sweep.rows["at"]))
     images = sweep.rows["shape"].map(lambda shape: ConvSpec.parse(shape).n)
-    rows = sweep.rows.assign(rate=images * 1e9 / sweep.rows["median_ns"], low=images * 1e9 / sweep.rows["ci_high_ns"], high=images * 1e9 / sweep.rows["ci_low_ns"])
+    rows = sweep.rows.assign(
+        rate=images * 1e9 / sweep.rows["median_ns"],
+        low=images * 1e9 / sweep.rows["ci_high_ns"],
+        high=images * 1e9 / sweep.rows["ci_low_ns"],
+    )
     ok = rows[(rows["status"] == str(Status.OK)) & (rows["median_ns"] > 0)]
     axes.set_xscale("log")
     axes.set_xlim(values[0] / 1.2, values[-1] * 1.2)
@@ -135,7 +146,7 @@ def _facet(canvas: Canvas, axes: Axes, view: View, sweep: Sweep) -> None:
 
 
 def _proportional(axes: Axes, ok: pd.DataFrame, axis: str, values: Sequence[int]) -> None:
-    """From the fastest at the smallest value: as many more images as there are in the batch, as many fewer as there are pixels."""
+    """From the fastest at the smallest value: images in proportion to the batch, or inversely to the pixels."""
     start = ok[ok["at"] == ok["at"].min()]
     best, first = start["rate"].max(), float(start["at"].iloc[0])
     power = 1 if axis == "batch" else -len(ConvSpec.parse(start["shape"].iloc[0]).spatial)

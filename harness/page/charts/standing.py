@@ -57,19 +57,23 @@ def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn
     )
     note = (
         "Further left is faster; 1× would be the fastest in every workload. Line: 95 % bootstrap interval over workloads, from "
-        f"{FEWEST_FOR_INTERVAL} workloads on. Only workloads in which every backend of the row has a checked time count: {common}."
+        f"{FEWEST_FOR_INTERVAL} workloads on. Only workloads in which all backends of the row have a time count: {common}."
     )
     caption = "Geometric mean of time ÷ fastest, with 95 % intervals over workloads"
     desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time over the fastest."
     backends = dict.fromkeys(line.backend for blocks in panels.values() for block in blocks for line in block.lines)
     legend = tuple((backend, "") for backend in view.looks if backend in backends)
-    return draw(name, caption, desc, lambda: _forest(view, panels, "geometric mean of time ÷ fastest", 1.0), note=note, legend=legend)
+    return draw(
+        name, caption, desc, lambda: _forest(view, panels, "geometric mean of time ÷ fastest", 1.0), note=note, legend=legend
+    )
 
 
 def speedup(view: View, judged: Any, name: str = "speedup") -> Drawn | None:
     """Time now over the baseline per backend, the same way; None where under 5 cases of any backend can be compared."""
     cases = judged.cases[judged.cases["ratio"] > 0]
-    rows = view.cells[["cell", "backend", "device", "words"]].merge(cases[["cell", "ratio"]].astype({"cell": object}), on="cell")
+    rows = view.cells[["cell", "backend", "device", "words"]].merge(
+        cases[["cell", "ratio"]].astype({"cell": object}), on="cell"
+    )
     panels: dict[str, list[Block]] = {}
     for device in view.devices:
         for direction in view.directions:
@@ -85,7 +89,7 @@ def speedup(view: View, judged: Any, name: str = "speedup") -> Drawn | None:
     if not panels:
         return None
     backends = {line.backend for blocks in panels.values() for block in blocks for line in block.lines}
-    note = f"Left of 1× is faster than the baseline. Line: 95 % bootstrap interval over cases, from {FEWEST_FOR_INTERVAL} cases on."
+    note = f"Left of 1× is faster. Line: 95 % bootstrap interval over cases, from {FEWEST_FOR_INTERVAL} cases on."
     caption = "Geometric mean of time now ÷ baseline, with 95 % intervals over cases"
     desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time now over the baseline."
     legend = tuple((backend, "") for backend in view.looks if backend in backends)
@@ -94,7 +98,7 @@ def speedup(view: View, judged: Any, name: str = "speedup") -> Drawn | None:
 
 def _told(view: View, backend: str, value: float, interval: stats.Interval | None, count: int) -> str:
     bounds = interval or (None, None)
-    return f"{who(view.looks, backend)}: {units.ratio_interval(value, *bounds)} over {count} {'workload' if count == 1 else 'workloads'}"
+    return f"{who(view.looks, backend)}: {units.ratio_interval(value, *bounds)}, n = {count}"
 
 
 def _forest(view: View, panels: Mapping[str, Sequence[Block]], label: str, least: float | None) -> Canvas:
@@ -105,7 +109,13 @@ def _forest(view: View, panels: Mapping[str, Sequence[Block]], label: str, least
     rows = [names[start : start + columns] for start in range(0, len(names), columns)]
     heights = [max(sum(len(block.lines) * _PITCH + _GAP for block in panels[name]) for name in row) for row in rows]
     canvas = Canvas(sum(HEAD + height + FOOT for height in heights))
-    ends = [end for blocks in panels.values() for block in blocks for line in block.lines for end in (line.value, *(line.interval or ()))]
+    ends = [
+        end
+        for blocks in panels.values()
+        for block in blocks
+        for line in block.lines
+        for end in (line.value, *(line.interval or ()))
+    ]
     low, high = min([*ends, 1.0]), max([*ends, 1.05])
     room = (high - low) * 0.06
     top = 0.0
@@ -124,7 +134,9 @@ def _forest(view: View, panels: Mapping[str, Sequence[Block]], label: str, least
     return canvas
 
 
-def _blocks(canvas: Canvas, axes: Axes, blocks: Sequence[Block], looks: Mapping[str, Look], place: tuple[float, float, float]) -> None:
+def _blocks(
+    canvas: Canvas, axes: Axes, blocks: Sequence[Block], looks: Mapping[str, Look], place: tuple[float, float, float]
+) -> None:
     left, top, width = place
     y = _GAP / 2
     for block in blocks:
@@ -164,7 +176,7 @@ def profile(view: View, name: str = "profile") -> Drawn:
         f"Failures count as never ({failed} here); what is not supported is left out."
     )
     caption = "Share of cases within a factor of the fastest"
-    desc = "A panel per device, a rising line per backend: how large a share of its cases takes at most that factor of the fastest."
+    desc = "A panel per device, a rising line per backend: the share of its cases within a factor of the fastest."
     backends = [backend for backend in view.looks if backend in set(rows["backend"])]
     return draw(name, caption, desc, lambda: _profile(view, rows), note=note, legend=tuple((one, "") for one in backends))
 
@@ -200,8 +212,13 @@ def _ecdf(canvas: Canvas, axes: Axes, factors: pd.Series, look: Look, edge: floa
     sns.ecdfplot(x=shown, ax=axes, color=look.sentinel(), lw=2, ls=look.dash, zorder=3)
     last = float(factors[factors <= edge].max()) if (factors <= edge).any() else 1.0
     level = float((factors <= edge).mean())
-    axes.plot([last, edge], [level, level], color=look.sentinel(), lw=2, ls=look.dash, zorder=3)  # the curve ends at its last case
+    axes.plot(
+        [last, edge], [level, level], color=look.sentinel(), lw=2, ls=look.dash, zorder=3
+    )  # the curve ends at its last case
     at = [factor for factor in (1.0, 1.5, 2.0, 3.0, edge) if factor <= edge]
     share = [float((factors <= factor * (1 + 1e-9)).mean()) for factor in at]
-    words = [f"{look.words}: {units.percent(each)} of {len(factors)} cases within {factor:.3g}×" for factor, each in zip(at, share, strict=True)]
+    words = [
+        f"{look.words}: {units.percent(each)} of {len(factors)} cases within {factor:.3g}×"
+        for factor, each in zip(at, share, strict=True)
+    ]
     canvas.dots(axes, look, str(Mode.EAGER), at, share, words)

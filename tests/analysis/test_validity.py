@@ -1,0 +1,110 @@
+"""Every check on a frame in which the thing is well, and on one in which it is not."""
+
+import dataclasses
+import math
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+
+from harness.analysis import validity
+from harness.analysis.validity import Result, blocking, checks, differences
+from harness.record import SUMMARY_COLUMNS
+from tests.builders import START, environment, run
+
+RUN = run(finished_at=START + timedelta(minutes=1), environments=(environment(),))
+
+
+def summary(count: int = 20, **columns) -> pd.DataFrame:
+    """Cells that went well; `columns` overrides the first of them (a value) or all (a list)."""
+    plain = {
+        "direction": "fprop", "status": "ok", "flags": "", "check_method": "integer", "trials": 5, "samples": 100,
+        "device": "cpu", "contended_share": 0.0, "energy_per_call_j": 0.1, "energy_method": "RAPL", "gpu_clock_mhz": math.nan,
+        "gpu_throttle_reasons": "",
+    }  # fmt: skip
+    frame = pd.DataFrame([plain] * count).reindex(columns=list(SUMMARY_COLUMNS))
+    for name, value in columns.items():
+        if isinstance(value, list):
+            frame[name] = value
+        else:
+            frame.loc[0, name] = value
+    return frame
+
+
+def samples() -> pd.DataFrame:
+    return pd.DataFrame({"block_ns": [1_000_000, 1_000_003, 1_000_100]})
+
+
+def found(frame: pd.DataFrame, of=RUN, **more) -> dict[str, validity.Check]:
+    return {check.name: check for check in checks(frame, samples(), of, **more)}
+
+
+def test_a_good_run_passes_all_that_can_be_told() -> None:
+    results = {name: check.result for name, check in found(summary()).items()}
+    assert {name for name, result in results.items() if result is not Result.PASS} == {
+        "No thermal or power throttling", "A/A control: equals called different",
+    }  # fmt: skip
+    assert blocking(tuple(found(summary()).values())) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "frame", "result", "blocks"),
+    [
+        ("Results match the reference", summary(status="incorrect"), Result.WARNING, False),
+        ("Results match the reference", summary(check_method=""), Result.WARNING, False),
+        ("Results match the reference", summary(check_method=[""] * 20), Result.FAILED, True),
+        ("Run complete", summary(status="not_run"), Result.WARNING, False),
+        ("Run complete", summary(status=["not_run"] * 3 + ["ok"] * 17), Result.FAILED, True),
+        ("No drift of the clocks within a trial", summary(flags=["drift"] * 2 + [""] * 18), Result.WARNING, False),
+        ("Nobody else on the cores", summary(flags=["contended,noisy"] * 2 + [""] * 18), Result.WARNING, False),
+        ("Nobody else on the cores", summary(contended_share=[math.nan] * 20), Result.UNKNOWN, False),
+        ("Warm-up reached a plateau", summary(flags=["unsteady_warmup"] * 2 + [""] * 18), Result.WARNING, False),
+        ("Enough samples", summary(flags="few_samples"), Result.WARNING, False),
+        ("Enough samples", summary(trials=1), Result.WARNING, False),
+        ("Energy counter readable", summary(energy_per_call_j=[math.nan] * 20), Result.UNKNOWN, False),
+        ("Energy counter readable", summary(energy_per_call_j=math.nan), Result.WARNING, False),
+        ("No thermal or power throttling", summary(device=["gpu:0"] * 20, flags="throttled"), Result.WARNING, False),
+        ("Clock of gpu:0 locked", summary(device=["gpu:0"] * 20, gpu_clock_mhz=[1500.0, 1900.0] * 10), Result.WARNING, False),
+        ("Clock of gpu:0 locked", summary(device=["gpu:0"] * 20, gpu_clock_mhz=[1900.0] * 20), Result.PASS, False),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_effect(name: str, frame: pd.DataFrame, result: Result, blocks: bool) -> None:
+    check = found(frame)[name]
+    assert (check.result, check.blocks) == (result, blocks)
+    assert result is Result.PASS or len(check.effect) > 1
+
+
+def test_no_cell_at_all_is_an_incomplete_run() -> None:
+    assert found(summary(0))["Run complete"].blocks
+
+
+def test_another_machine_blocks() -> None:
+    other = run(environments=(environment(machine_id="machine-2"),))
+    check = found(summary(), base=other)["Same machine as the baseline"]
+    assert (check.result, check.blocks) == (Result.FAILED, True)
+    assert blocking((check,)) == ("same machine as the baseline: machine-1; the baseline machine-2",)
+    assert found(summary(), base=RUN)["Same machine as the baseline"].result is Result.PASS
+
+
+@pytest.mark.parametrize(
+    ("slower", "faster", "packages", "result"),
+    [
+        (12, 1, {"torch": "2.13"}, Result.WARNING),
+        (12, 1, {"torch": "2.12"}, Result.PASS),  # something changed that may explain it
+        (6, 6, {"torch": "2.13"}, Result.PASS),
+        (8, 1, {"torch": "2.13"}, Result.PASS),  # too few to tell
+    ],
+)
+def test_changes_to_one_side_that_nothing_explains(slower: int, faster: int, packages: dict, result: Result) -> None:
+    cases = pd.DataFrame({"verdict": ["slower"] * slower + ["faster"] * faster})
+    base = dataclasses.replace(RUN, environments=(environment(packages=packages),))
+    assert found(summary(), base=base, cases=cases)["Changes are not one-sided"].result is result
+
+
+def test_only_facts_that_differ_are_listed_and_by_backend_where_backends_differ() -> None:
+    before = run(environments=(environment(), environment(backend="jax", packages={"jax": "1"})))
+    after = run(environments=(environment(), environment(backend="jax", packages={"jax": "2"}, python="3.12")))
+    listed = [(each.fact, each.base, each.new) for each in differences(before, after)]
+    assert ("jax", "1", "2") in listed
+    assert ("Python (jax)", "", "3.12") in listed
+    assert differences(before, before) == ()
