@@ -235,7 +235,7 @@ def publish(folder: Path, reports: str | Path = "reports", baseline: Path | None
     """
     from harness.page import html
 
-    given = _given(folder, None, baseline)
+    given = replace(_given(folder, None, baseline), index="../index.html")
     made = html.build(given)
     beside = Path(reports) / folder.name
     beside.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,7 @@ def _written(view: View, given: Given, found: Mapping[str, Content], thrift: Thr
     context = {
         "run": given.run,
         "view": view,
+        "index": given.index,
         "machine": _machine(given.run),
         "sections": [(number, section, found[section.id]) for number, section in enumerate(SECTIONS, 1)],
         "broken": _broken(found),

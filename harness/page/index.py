@@ -88,11 +88,12 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
         "left_out": len(trends) - len(charts),
         "rows": rows,
         "looks": looks,
+        "suites": len({digest.suite for digest in known}) > 1,
         "machines": sorted({row.machine for row in rows} - {units.MISSING}),
         "machine_words": sorted({(digest.machine_id, digest.machine) for digest in known}),
         "states": list(dict.fromkeys((row.state, row.level.words) for row in sorted(rows, key=lambda row: row.state))),
         "broken": broken,
-        "who": lambda backend, _="": looks[backend].words,
+        "who": lambda backend, _="": clean(looks[backend].words),
         "icon": lambda backend, _="": f"k-{looks[backend].key}-full",
         "symbols": html.symbols(looks, ["full"]),
     }
@@ -172,12 +173,9 @@ def _bars(faster: int, slower: int, most: int) -> Markup:
     if not faster and not slower:
         return Markup("")
     left, right = (round(46 * count / most, 1) for count in (faster, slower))
-    return Markup(
-        '<svg class="cib" width="100" height="14" viewBox="0 0 100 14" aria-hidden="true">'
-        f'<path class="f-fast" d="M{50 - left:g} 3H50V11H{50 - left:g}Z"/>'
-        f'<path class="f-slow" d="M50 3H{50 + right:g}V11H50Z"/>'
-        '<path class="s-mut" d="M50 0V14"/></svg>'
-    )
+    shapes = [f'<path class="f-fast" d="M50 3H{50 - left:g}V11H50"/>', f'<path class="f-slow" d="M50 3H{50 + right:g}V11H50"/>']
+    drawn = "".join(shape for shape, count in zip(shapes, (faster, slower), strict=True) if count)
+    return Markup(f'<svg class="bars" aria-hidden="true">{drawn}</svg>')
 
 
 # --- trend ------------------------------------------------------------------------------------------------------------------
@@ -239,19 +237,19 @@ def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Ma
             continue
         sns.lineplot(
             mine, x="at", y="ratio", units="stretch", estimator=None, errorbar=None, sort=False, ax=axes, legend=False,
-            color=look.sentinel(), linestyle=look.dash, linewidth=1.8,
+            color=look.sentinel(), linestyle=look.dash, linewidth=1.8, marker=look.marker, markersize=3.5, markeredgewidth=0,
         )  # fmt: skip
         final = mine.iloc[-1]
         sns.scatterplot(x=[final["at"]], y=[final["ratio"]], marker=look.marker, s=40, color=look.sentinel(), ax=axes, zorder=4)
         axes.collections[-1].set_clip_on(False)
-        ends.append((final["ratio"], f"{look.words} {units.ratio(final['ratio'])}"))
+        ends.append((final["ratio"], f"{clean(look.words)} {units.ratio(final['ratio'])}"))
     _end_labels(canvas, axes, ends)
     axes.grid(axis="x", visible=False)
     axes.grid(axis="y", visible=True)
     axes.set(xlabel="night", ylabel="")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}×"))
     return canvas
 

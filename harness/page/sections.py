@@ -12,7 +12,7 @@ from harness.record import Run
 
 @dataclass(frozen=True)
 class Given:
-    """What a page is made of; None where nobody asked for it.
+    """What a page is made of; None where nobody asked for it. `index` is the way to the page of all runs, if there is one.
 
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.published.beside`.
@@ -41,6 +41,7 @@ class Given:
     nights: pd.DataFrame | None = None
     breaks: Sequence[tuple[str, str]] = ()
     steps: pd.DataFrame | None = None
+    index: str = ""
 
     @property
     def changes(self) -> pd.DataFrame | None:

@@ -46,7 +46,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def path(made, tmp_path_factory):
-    return written(tmp_path_factory, html.build(Given(made.summary, made.samples, made.run, duration_s=312.0)).text)
+    return written(tmp_path_factory, html.build(Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html")).text)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def opened(browser):
         page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "blob:")) else None)
         page.goto(path.as_uri() + fragment)
         if how.get("java_script_enabled", True):
-            page.wait_for_function("document.documentElement.dataset.ready === '1'")
+            until(page, "document.documentElement.dataset.ready === '1'")
         return page
 
     yield opens
@@ -88,6 +88,15 @@ def column(page, label):
     heads = page.eval_on_selector_all("#table thead th", "heads => heads.map(head => head.innerText)")
     place = next(at for at, head in enumerate(heads, 1) if head.startswith(label))
     return page.eval_on_selector_all(f"#table tbody tr > :nth-child({place})", "cells => cells.map(c => c.textContent)")
+
+
+def until(page, condition):
+    """Waits for a condition; by the debugger again and again, since the policy forbids the page to evaluate text itself."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(f"never came true: {condition}")
 
 
 def keep(page, name):
@@ -143,18 +152,17 @@ def test_the_policy_holds(browser, path):
     failures = []
     page.on("requestfailed", lambda request: failures.append(request.failure))
     assert page.evaluate("fetch('https://example.invalid/').then(() => 'came through', () => 'blocked')") == "blocked"
-    probe = "new Promise(done => { const i = new Image(); i.onload = () => done('came through'); i.onerror = () => done('blocked'); i.src = 'https://example.invalid/x.png'; })"
+    probe = """new Promise(done => {
+        const image = new Image();
+        image.onload = () => done('came through');
+        image.onerror = () => done('blocked');
+        image.src = 'https://example.invalid/x.png';
+    })"""
     assert page.evaluate(probe) == "blocked"
     assert set(failures) <= {"csp"}
-    for inject in (
-        "document.body.insertAdjacentHTML('beforeend', '<b>x</b>')",
-        "document.body.innerHTML = '<b>x</b>'",
-        "eval('1')",
-    ):
-        assert page.evaluate(f"(() => {{ try {{ {inject}; return 'ran'; }} catch (e) {{ return e.name; }} }})()") in (
-            "TypeError",
-            "EvalError",
-        )
+    for inject in ("document.body.insertAdjacentHTML('beforeend', '<b>x</b>')", "document.body.innerHTML = '<b>x</b>'"):
+        tried = f"(() => {{ try {{ {inject}; return 'ran'; }} catch (error) {{ return error.name; }} }})()"
+        assert page.evaluate(tried) == "TypeError"
     page.context.close()
 
 
@@ -192,7 +200,7 @@ def test_the_table_comes_in_pages(opened, path):
 
 def test_sorting_puts_the_missing_last_either_way(opened, path):
     page = opened(path, "#results?device=cpu&backend=jax")
-    button = page.locator("#table th button", has_text="Median")
+    button = page.get_by_role("button", name="Median ms")
     for turn, down in (("descending", True), ("ascending", False)):
         button.click()
         assert page.locator("#table th[aria-sort]").get_attribute("aria-sort") == turn
@@ -206,13 +214,13 @@ def test_sorting_puts_the_missing_last_either_way(opened, path):
 def test_filters_links_and_the_way_back(opened, path):
     page = opened(path)
     page.fill("#f-q", "wgrad JAX")
-    page.wait_for_function("location.hash.includes('q=')")
+    until(page, "location.hash.includes('q=')")
     page.select_option("#f-device", "gpu:0")
     assert page.evaluate("location.hash") == "#results?q=wgrad+JAX&device=gpu%3A0"
     assert set(column(page, "Backend")) == {"JAX"}
     assert set(column(page, "Direction")) == {"backward filter"}
     page.fill("#f-q", "nothing is called that")
-    page.wait_for_function("document.getElementById('count').textContent.startsWith('No case')")
+    until(page, "document.getElementById('count').textContent.startsWith('No case')")
     assert "No case matches the filters." in page.text_content("#table tbody")
     page.click("#clear")
     assert page.text_content("#count") == "Rows 1–50 of 110 (110 cases in all)"
@@ -387,10 +395,10 @@ def test_forced_colours_leave_marks_and_text(opened, path):
 def test_the_index_filters_by_machine_and_level_in_its_fragment(opened, listed):
     page = opened(listed, "#runs?machine=machine-2")
     assert page.text_content("#count") == "10 of 40 runs"
-    page.select_option("#f-state", "regression")
-    assert page.evaluate("location.hash") == "#runs?machine=machine-2&state=regression"
-    shown = page.locator("#table tbody tr:visible")
-    assert shown.count() == int(page.text_content("#count").split()[0]) or page.text_content("#count").startswith("No run")
+    page.select_option("#f-state", "partial")
+    assert page.evaluate("location.hash") == "#runs?machine=machine-2&state=partial"
+    assert page.text_content("#count") == "5 of 40 runs"
+    assert page.locator("#table tbody tr:visible").count() == 5
     page = opened(listed, "#runs?machine=nobody")
     assert page.text_content("#count") == "40 of 40 runs"
 

@@ -2,6 +2,7 @@
   const FILTERS = ["machine", "state"], table = $("table");
   if (table) {
     const rows = [...table.tBodies[0].rows], chosen = (key) => $("f-" + key).value;
+    rows.forEach((row) => { row.dataset.machine = row.querySelector("[data-m]").textContent; });
     const apply = () => {
       let count = 0;
       for (const row of rows) {
