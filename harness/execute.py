@@ -29,6 +29,7 @@ from harness.store import journal, table
 PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
+LOCK = "convbench.lock"  # in the folder for temporary files: one for all users of the host
 
 
 class Watcher:
@@ -104,10 +105,13 @@ def prepare(
 
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
-    watcher: Watcher | None = None, command: str = "", aa: bool = False, ceilings: bool = True,
+    watcher: Watcher | None = None, command: str = "", aa: bool = False, ceilings: bool = True, refusal: str = "",
 ) -> Run:  # fmt: skip
-    """`run`, for those who have the suite in hand and want to watch."""
-    with _alone():
+    """`run`, for those who have the suite in hand and want to watch.
+
+    With a `refusal` nothing is measured: every cell gets a row with status not_run that gives it as its reason.
+    """
+    with contextlib.nullcontext() if refusal else _alone():
         watcher = watcher or Watcher()
         plan, seconds = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
         started = datetime.now(UTC)
@@ -119,7 +123,7 @@ def execute(
         )  # fmt: skip
         folder = journal.create(out, run)
         (folder / PLAN).write_text(codec.dumps(plan))
-        return _measure(folder, run, plan, seconds, watcher)
+        return _measure(folder, run, plan, seconds, watcher, refusal)
 
 
 def resume(folder: Path, watcher: Watcher | None = None) -> Run:
@@ -141,7 +145,7 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
         return _measure(folder, run, left, planning.estimate(left, len(os.sched_getaffinity(0))), watcher or Watcher())
 
 
-def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher) -> Run:
+def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher, refusal: str = "") -> Run:
     """Measure, journal and seal. An interruption leaves rows that say so, and a run that can be resumed."""
     watcher.planned(plan, seconds)
     executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress)
@@ -149,7 +153,7 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
     interrupted: BaseException | None = None
     with journal.Journal(folder) as book:
         try:
-            for answer in executor.execute(plan):
+            for answer in () if refusal else executor.execute(plan):
                 book.append(answer)
                 if isinstance(answer, Record):
                     del missing[answer.order]
@@ -159,8 +163,9 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
         except BaseException as error:  # Ctrl-C above all: what was measured must be sealed whatever ended it
             interrupted = error
         for step in missing.values():
-            book.append(executor.row(step, Status.NOT_RUN, "the run ended before this cell"))
-    finished = replace(run, finished_at=None if missing else datetime.now(UTC), environments=tuple(journal.read(folder)[1]))
+            book.append(executor.row(step, Status.NOT_RUN, refusal or "the run ended before this cell"))
+    ended = refusal or not missing
+    finished = replace(run, finished_at=datetime.now(UTC) if ended else None, environments=tuple(journal.read(folder)[1]))
     journal.finish(folder, finished)
     table.seal(folder)
     if interrupted is not None:
@@ -173,7 +178,7 @@ def _alone() -> Iterator[None]:
     """Hold the host's lock: two runs at once would measure each other. Raises BusyError where another holds it."""
     from filelock import FileLock, Timeout
 
-    path = Path(tempfile.gettempdir()) / "convbench.lock"
+    path = Path(tempfile.gettempdir()) / LOCK
     lock = FileLock(path, mode=0o666)
     try:
         lock.acquire(timeout=0)
@@ -183,6 +188,15 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def measuring() -> bool:
+    """Whether a run holds the host's lock right now."""
+    try:
+        with _alone():
+            return False
+    except BusyError:
+        return True
 
 
 def _commit(folder: Path) -> str:

@@ -191,6 +191,19 @@ def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(tiny: Path
     assert kept["started_at"].tolist() == cut.loc[cut["status"] == "ok", "started_at"].tolist()
 
 
+def test_a_refused_run_has_a_row_for_every_cell_that_says_why(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    with FileLock(alone):  # whoever measures there: nothing is measured here
+        assert execute.measuring()
+        run = execute.execute(suites.load(tiny), Selection(), out=tmp_path, tags=["nightly"], refusal="the machine was busy")
+    assert not execute.measuring()
+    records = harness.load(tmp_path)
+    assert len(records) == 18
+    assert set(records["status"]) == {"not_run"}
+    assert set(records["reason"]) == {"the machine was busy"}
+    assert run.finished_at is not None  # it is over: there is nothing to resume
+    assert run.environments == ()
+
+
 def test_ceilings_join_a_run_and_its_convolutions_are_held_against_them(
     tiny: Path, alone: Path, ceilings: Path, tmp_path: Path
 ) -> None:

@@ -15,10 +15,11 @@ from harness.doctor.gpu import unseen_gpu
 from harness.measure import machine
 from harness.measure.machine import ROOT
 
-__all__ = ["Finding", "Severity", "examine", "unseen_gpu", "urgent"]
+__all__ = ["Finding", "Severity", "busy", "examine", "unseen_gpu", "urgent"]
 
 
 LOOK_S = 1.0
+LONG_LOOK_S = 5.0  # what works by fits and starts would slip through a shorter one
 
 
 def examine(
@@ -47,6 +48,22 @@ def urgent(out: Path = Path("results"), root: Path = ROOT, threads: int | None =
     cpus = tuple(sorted(os.sched_getaffinity(0)))[: threads or None]
     found = (*cpu.quota(cpus, root), *system.memory(root), *system.disk(out))
     return _sorted(finding for finding in found if finding.severity is Severity.BLOCKING)
+
+
+def busy(root: Path = ROOT, pause: Callable[[], None] = lambda: time.sleep(LONG_LOOK_S)) -> Finding | None:
+    """What of this machine's work would pass if one waited: other processes, or time that the hypervisor takes; None: nothing.
+
+    The load average is asked only where other processes cannot be seen: it forgets slowly, and counts what we did ourselves.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    before = machine.counters(root)
+    pause()
+    after = machine.counters(root)
+    found = [*cpu.others(before, after, cpus), *cpu.steal(before, after, len(machine.online(root)))]
+    passing = [finding for finding in found if finding.severity is Severity.BLOCKING]
+    if not after.ran_ns:
+        passing += [finding for finding in cpu.load(root) if finding.severity is Severity.WARNING]
+    return passing[0] if passing else None
 
 
 def _sorted(found: Found) -> tuple[Finding, ...]:

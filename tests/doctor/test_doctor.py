@@ -87,3 +87,24 @@ def test_the_page_names_every_finding_and_no_other() -> None:
     assert len(made) > 30
     assert set(rows) == made
     assert len(rows) == len(made)
+
+
+def test_a_machine_is_busy_while_somebody_else_runs(tree: Tree) -> None:
+    tree.cpus(4)
+    tree.ran(77, 0)
+    tree.say("proc/loadavg", "7.00 1.00 1.00 1/1 1")  # it forgets slowly, and what ran may have been ours
+    assert doctor.busy(tree.root, lambda: None) is None
+    found = doctor.busy(tree.root, lambda: tree.ran(77, 10**15))
+    assert found is not None
+    assert "burner (pid 77)" in found.found
+
+
+def test_where_nobody_can_be_seen_the_load_average_tells(tree: Tree) -> None:
+    tree.cpus(4)
+    tree.say("proc/loadavg", "0.50 7.00 7.00 1/1 1")
+    assert doctor.busy(tree.root, lambda: None) is None
+    tree.say("proc/loadavg", "1.50 0.00 0.00 1/1 1")
+    found = doctor.busy(tree.root, lambda: None)
+    assert found is not None
+    assert found.name == "load average"
+    assert doctor.busy(tree.root / "nowhere", lambda: None) is None
