@@ -31,3 +31,11 @@ class BusyError(UserError):
 
 class PublishedError(UserError):
     """A table of published timings that cannot be read, says something that is not allowed, or lacks what is asked for."""
+
+
+class ScheduleError(UserError):
+    """A schedule that cannot be written or installed."""
+
+
+class HistoryError(UserError):
+    """A cell or a night that the stored nights do not hold."""
