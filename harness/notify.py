@@ -1,0 +1,311 @@
+"""What people are told of a night: Markdown for a job summary, JUnit XML for a CI server, JSON for a webhook.
+
+Secrets come from the environment alone, are taken out of it before anything else is started, and appear in no message.
+"""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness import units
+from harness.analysis.gate import Judgement, State
+from harness.digest import Digest
+from harness.errors import UserError
+from harness.store import junit
+
+URL, FORMAT, TOKEN = "CONVBENCH_WEBHOOK_URL", "CONVBENCH_WEBHOOK_FORMAT", "CONVBENCH_WEBHOOK_TOKEN"
+JOB_SUMMARY = "GITHUB_STEP_SUMMARY"  # the file to which a job of GitHub Actions appends what its page is to show
+ERROR = "error"  # the level of a night that ended before it could be judged
+
+TIMEOUT_S, TRIES, PAUSE_S = 10.0, 3, 2.0
+LISTED = 20  # cases that a message names; the page has them all
+SLACK_CHARACTERS = 2900  # a section of Slack's holds 3000, https://docs.slack.dev/reference/block-kit/blocks/section-block
+
+# What a case is worth to a reader, in this order; the rest has not moved, or cannot be judged.
+NAMED = (
+    State.CONFIRMED, State.OPEN, State.FAILED, State.LOST, State.SUSPECT, State.RESOLVED, State.IMPROVED, State.IMPROVING,
+)  # fmt: skip
+_FAILURES = {State.CONFIRMED, State.OPEN, State.FAILED, State.LOST, State.FAILING}
+_PASSES = {State.SUSPECT, State.RESOLVED, State.IMPROVED, State.IMPROVING, State.STEADY, State.ACKNOWLEDGED}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case that has something to say. `change` is over its baseline, 0.08 for 8 % slower; None: not known."""
+
+    cell: str
+    state: str
+    change: float | None
+    night_ns: float | None
+    baseline_ns: float | None
+    since: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is said of one night, the same by every way. `cases` are those that have something to say, `more` counts the rest
+    of them. `report` is where the page stands, empty where there is none.
+    """
+
+    level: str
+    code: int
+    sentence: str
+    suite: str = ""
+    run_id: str = ""
+    reasons: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
+    more: int = 0
+    measured: int = 0
+    total: int = 0
+    validity: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    report: str = ""
+
+
+def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> Notice:
+    """What there is to say of a night that was judged."""
+    speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
+    cases = tuple(
+        Case(row.cell, row.state, _known(row.change), _known(row.night_ns), _known(row.baseline_ns), row.since, row.cause)
+        for row in speaking.head(LISTED).itertuples()
+    )
+    return Notice(
+        digest.level, digest.code, digest.sentence, digest.suite, digest.run_id, judgement.reasons, cases,
+        len(speaking) - len(cases), digest.measured, digest.cells,
+        tuple(f"{check.name}: {check.found}" for check in digest.validity if check.result in ("warning", "failed")),
+        digest.changes, str(report or ""),
+    )  # fmt: skip
+
+
+def failed(suite: str, error: BaseException, code: int) -> Notice:
+    """What there is to say of a night that ended before it could be judged."""
+    return Notice(ERROR, code, f"The night failed: {_one_line(str(error) or type(error).__name__)}", suite)
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else float(value)  # NaN alone differs from itself; JSON has no word for it
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# Markdown -----------------------------------------------------------------------------------------------------------------
+
+
+def markdown(said: Notice) -> str:
+    """A summary for people, as GitHub shows it: the sentence, the cases that have something to say, and what else to know."""
+    lines = [f"## {_head(said)}", "", f"**{_text(said.sentence)}**", ""]
+    lines += [f"- {_text(reason)}" for reason in said.reasons if reason != said.sentence]
+    lines += [f"- environment: {_text(change)}" for change in said.changes]
+    lines += [f"- check: {_text(check)}" for check in said.validity]
+    if said.cases:
+        lines += ["", "| case | state | tonight | baseline | change | since | cause |"]
+        lines += ["| --- | --- | ---: | ---: | ---: | --- | --- |"]
+        lines += [
+            f"| {_text(case.cell)} | {_words(case.state)} | {_time(case.night_ns)} | {_time(case.baseline_ns)} "
+            f"| {_change(case.change)} | {_text(case.since)} | {_text(case.cause)} |"
+            for case in said.cases
+        ]
+    if said.more:
+        lines += ["", f"and {said.more} more, in the report"]
+    ended = [f"exit code {said.code}"]
+    if said.total:
+        ended.insert(0, f"{said.measured} of {said.total} cells measured")
+    if said.run_id:
+        ended.insert(0, f"run `{said.run_id}`")
+    if said.report:
+        ended.append(f"report: `{said.report}`")
+    lines += ["", " · ".join(ended)]
+    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+def _head(said: Notice) -> str:
+    return f"convbench: {said.suite} {_words(said.level)}" if said.suite else f"convbench: {_words(said.level)}"
+
+
+def _text(text: str) -> str:
+    """Text as Markdown in one line, which none of its characters can turn into anything else."""
+    for letter in "\\`*_[]<>|":
+        text = text.replace(letter, f"\\{letter}")
+    return _one_line(text)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _time(ns: float | None) -> str:
+    return units.MISSING if ns is None else units.duration(ns)
+
+
+def _change(change: float | None) -> str:
+    return units.MISSING if change is None else f"{100 * change:+.1f} %".replace("-", "−")
+
+
+def append_job_summary(text: str, environ: Mapping[str, str]) -> None:
+    """Add to the summary of a job of GitHub Actions, where this is one. Raises OSError where the file cannot be written."""
+    if path := environ.get(JOB_SUMMARY):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+# JUnit --------------------------------------------------------------------------------------------------------------------
+
+
+def junit_xml(judgement: Judgement, digest: Digest) -> str:
+    """A night as JUnit XML, a test case per cell: slower and failed are failures; what cannot be judged is skipped.
+
+    A first case stands for the night itself, so that one without cells is not green: it fails where the level does.
+    """
+    whole = junit.Case(
+        "night", junit.Outcome.FAILURE if digest.code else junit.Outcome.PASSED, f"{_words(digest.level)}: {digest.sentence}"
+    )
+    cases = [
+        junit.Case(
+            name=row.cell,
+            outcome=_outcome(State(row.state)),
+            message=_one_line(f"{_words(row.state)}: {_change(_known(row.change))} {row.cause} {row.note}"),
+            time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
+        )
+        for row in judgement.cases.itertuples()
+    ]
+    return junit.render(f"convbench {digest.suite} {digest.run_id}", [whole, *cases])
+
+
+def _outcome(state: State) -> junit.Outcome:
+    if state in _FAILURES:
+        return junit.Outcome.FAILURE
+    return junit.Outcome.PASSED if state in _PASSES else junit.Outcome.SKIPPED
+
+
+# Webhook ------------------------------------------------------------------------------------------------------------------
+
+
+class Format(StrEnum):
+    """What a webhook is sent."""
+
+    JSON = "json"
+    SLACK = "slack"
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Where a night is posted to. Neither its address nor its token is ever printed: `repr` leaves them out."""
+
+    url: str = field(repr=False)
+    format: Format = Format.JSON
+    token: str = field(default="", repr=False)
+
+
+def take_webhook(environ: MutableMapping[str, str]) -> Webhook | None:
+    """The webhook that the environment names, taken out of it so that no process started later has it; None: it names none.
+
+    Raises UserError, which tells the variable but not the address, for a scheme or a format that is not known.
+    """
+    url, format, token = (environ.pop(name, "").strip() for name in (URL, FORMAT, TOKEN))
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        wrong = parts.scheme not in ("http", "https") or not parts.hostname
+    except ValueError:
+        wrong = True
+    if wrong:
+        raise UserError(f"{URL}: found no address of the form https://...")
+    if format not in ("", *Format):
+        raise UserError(f"{FORMAT}: found {format!r}; allowed: {', '.join(Format)}")
+    return Webhook(url, Format(format or Format.JSON), token)
+
+
+def payload(said: Notice, format: Format) -> dict[str, Any]:
+    """What is posted: every field of the notice by name, or a message with blocks as Slack's incoming webhooks take it."""
+    if format is Format.JSON:
+        return {"schema": 1, **asdict(said)}
+    head = _head(said)
+    lines = [f"*{_slack(said.sentence)}*", *(f"• {_slack(reason)}" for reason in said.reasons if reason != said.sentence)]
+    lines += [f"• environment: {_slack(change)}" for change in said.changes]
+    lines += [
+        f"• {_words(case.state)}: {_slack(case.cell)} {_change(case.change)}{f' ({_slack(case.cause)})' if case.cause else ''}"
+        for case in said.cases
+    ]
+    if said.more:
+        lines.append(f"• and {said.more} more")
+    text = "\n".join(lines)
+    text = text if len(text) <= SLACK_CHARACTERS else text[: text.rfind("\n", 0, SLACK_CHARACTERS)] + "\n…"
+    foot = f"run {said.run_id}, exit code {said.code}" if said.run_id else f"exit code {said.code}"
+    return {
+        "text": f"{head}: {_slack(said.sentence)}",  # for notifications, and where blocks are not shown
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": head[:150]}},
+            {"type": "section", "text": {"type": "mrkdwn", "text": text}},
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": _slack(foot)}]},
+        ],
+    }
+
+
+def _slack(text: str) -> str:
+    """Text that Slack shows as it is, https://docs.slack.dev/messaging/formatting-message-text#escaping."""
+    return _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def post(webhook: Webhook, said: Notice, sleep: Callable[[float], None] = time.sleep, timeout_s: float = TIMEOUT_S) -> str:
+    """Post a notice; returns "" where that was taken, else why not, in words without the address. Raises nothing.
+
+    Tried again after a pause where the server is at fault, asks for patience, or cannot be reached; redirects are not
+    followed, since the token would go with them.
+    """
+    why = ""
+    for attempt in range(TRIES):
+        if attempt:
+            sleep(PAUSE_S * 2 ** (attempt - 1))
+        why, again = _try(webhook, said, timeout_s)
+        if not again:
+            break
+    return why
+
+
+def _try(webhook: Webhook, said: Notice, timeout_s: float) -> tuple[str, bool]:
+    """Why it was not taken, "" where it was, and whether another try may help."""
+    headers = {"Content-Type": "application/json", "User-Agent": "convbench"}
+    if webhook.token:
+        headers["Authorization"] = f"Bearer {webhook.token}"
+    try:
+        body = json.dumps(payload(said, webhook.format), allow_nan=False).encode()
+        request = urllib.request.Request(webhook.url, body, headers, method="POST")
+        with urllib.request.build_opener(_Staying).open(request, timeout=timeout_s):
+            return "", False
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"HTTP status {error.code}", error.code == http.client.TOO_MANY_REQUESTS or error.code >= 500
+    except urllib.error.URLError as error:
+        return _kind(error.reason), True
+    except (OSError, http.client.HTTPException) as error:
+        return _kind(error), isinstance(error, OSError)
+    except Exception as error:  # a failing webhook never fails the night, whatever is wrong with it
+        return _kind(error), False
+
+
+def _kind(reason: object) -> str:
+    """An error in words that cannot hold the address: the system's for its own, else the class."""
+    if isinstance(reason, TimeoutError):
+        return "no answer in time"
+    if isinstance(reason, ConnectionError):
+        return "no connection"
+    return type(reason).__name__
+
+
+class _Staying(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: that is an HTTPError then."""
+
+    def redirect_request(self, *asked: Any) -> None:
+        return None
