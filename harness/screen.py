@@ -346,6 +346,27 @@ def networks(rolled: pd.DataFrame) -> Table:
     return table
 
 
+def nights(found: pd.DataFrame) -> Table:
+    """The frame of `past.of_cell`: a line per night; a rule where a segment begins, so that its versions stand under it."""
+    several = found["machine_id"].nunique() > 1
+    headings = ("night (UTC)", "run", "status", "time", "in yardsticks", "segment", "step", "what changed")
+    table = Table(show_edge=False, pad_edge=False)
+    for heading in (*headings, "machine") if several else headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("time", "in yardsticks", "step") else "left")
+    rows = list(found.itertuples())
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        told = "; ".join(part for part in (row.changed, row.note, row.flags.replace(",", ", ")) if part)
+        step = "" if pd.isna(row.step) else f"{100 * row.step:+.1f} %".replace("-", "−")
+        ratio = units.MISSING if pd.isna(row.yardstick_ratio) else f"{row.yardstick_ratio:.4g}"
+        cells = [
+            f"{row.started_at:%Y-%m-%d %H:%M}", row.run_id, row.status, units.duration(row.median_ns), ratio, str(row.segment),
+            step, told, *([row.machine_id] if several else []),
+        ]  # fmt: skip
+        ends = after is not None and (after.machine_id, after.segment) != (row.machine_id, row.segment)
+        table.add_row(*map(Text, cells), end_section=ends)
+    return table
+
+
 def listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A plain table of text."""
     table = Table(show_edge=False, pad_edge=False)

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from harness.cli import exchange, look, run
+from harness.cli import exchange, look, nights, run, schedule
 from harness.cli.options import USAGE
 from harness.errors import UserError
 
@@ -16,8 +16,9 @@ app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-for room in (run, look, exchange):  # in the order of --help
+for room in (run, look, exchange, nights):  # in the order of --help
     app.add_typer(room.app)
+app.add_typer(schedule.app, name="schedule")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from harness.cli.options import (
     SLOWER,
     Out,
     Reports,
+    TableFormat,
     folder_of,
     known_suites,
     load,
@@ -45,15 +46,6 @@ class DoctorFormat(StrEnum):
 
     TABLE = "table"
     MD = "md"
-    JSON = "json"
-
-
-class ShowFormat(StrEnum):
-    """How `show` prints."""
-
-    TABLE = "table"
-    MD = "md"
-    CSV = "csv"
     JSON = "json"
 
 
@@ -117,8 +109,8 @@ def show(
     run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
     out: Out = Path("results"),
     format: Annotated[
-        ShowFormat, typer.Option(help="table for people; md, csv and json carry every column.")
-    ] = ShowFormat.TABLE,
+        TableFormat, typer.Option(help="table for people; md, csv and json carry every column.")
+    ] = TableFormat.TABLE,
     sort: Annotated[str | None, typer.Option(help="A column of the summary to sort by.")] = None,
     by: Annotated[str | None, typer.Option(help="backend: a column per backend, as at the end of a run.")] = None,
     spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
@@ -131,9 +123,9 @@ def show(
     from harness.store import exchange
 
     for option, asked in (("--spent", spent), ("--networks", networks)):
-        if asked and (sort or by or format is not ShowFormat.TABLE or (spent and networks)):
+        if asked and (sort or by or format is not TableFormat.TABLE or (spent and networks)):
             raise SelectionError(f"{option}: found beside --sort, --by, --format or another table; allowed: alone")
-    if by and format is not ShowFormat.TABLE:
+    if by and format is not TableFormat.TABLE:
         raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
     if spent:
         stdout().print(screen.spent_table(review.spent(folder_of(out, run))))
@@ -151,7 +143,7 @@ def show(
         summary = summary.sort_values(sort, kind="stable")
     if by not in (None, "backend"):
         raise SelectionError(f"--by: found {by!r}; allowed: backend")
-    if format is ShowFormat.TABLE:
+    if format is TableFormat.TABLE:
         stdout().print(screen.closing(summary) if by else screen.cells_table(summary))
     else:
         sys.stdout.write(exchange.render(summary, format.value))

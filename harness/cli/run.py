@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ from harness.cli.options import (
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
+    from harness.ask.selection import Selection
     from harness.doctor import Finding
     from harness.record import Run
 
@@ -58,40 +59,58 @@ def run(
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     from harness import doctor, execute
-    from harness.ask.selection import Selection, parse_set
 
     if resume:
-        narrowing = (backend, device, direction, axis, keyword, set_, trials, threads, timeout, quick)
-        others = (suite, tag, seed, dry_run, aa, *narrowing)
-        if any(value for value in others) or not ceilings:
-            raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
-        folder = folder_of(out, resume)
-        _watched(lambda watcher: execute.resume(folder, watcher), doctor.urgent(out))
+        folder = to_resume(resume, out, locals())
+        watched(lambda watcher: execute.resume(folder, watcher), doctor.urgent(out))
         if _finish(folder, reports, report):
             raise typer.Exit(FAILED_CELLS)
         return
     if not suite:
         raise SelectionError(f"name a suite: {known_suites()}")
-    loaded = [load(name) for name in suite]
-    selection = Selection(
-        axes=_axes(axis, {"backend": backend, "device": device, "direction": direction}), keyword=keyword, threads=threads,
-        set=dict(map(parse_set, set_ or ())),
-        budget=_given(trials=1 if quick and trials is None else trials, timeout_s=timeout),
-    )  # fmt: skip
+    loaded, selection = [load(name) for name in suite], narrowing(locals())
     if dry_run:
         for one in loaded:
             print_plan(*execute.prepare(one, selection, seed, aa=aa, ceilings=ceilings))
         return
-    command, failed = shlex.join(["convbench", *sys.argv[1:]]), False
+    failed = False
     findings: Sequence[Finding] | None = doctor.urgent(out, threads=threads)
     for one in loaded:
-        measured = _watched(lambda watcher, one=one: execute.execute(
-            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command, aa=aa, ceilings=ceilings,
+        measured = watched(lambda watcher, one=one: execute.execute(
+            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command(), aa=aa, ceilings=ceilings,
         ), findings)  # fmt: skip
         findings = None  # said once is enough
         failed |= _finish(out / "runs" / measured.id, reports, report)
     if failed:
         raise typer.Exit(FAILED_CELLS)
+
+
+def command() -> str:
+    """The command as it was typed, for run.json."""
+    return shlex.join(["convbench", *sys.argv[1:]])
+
+
+def to_resume(run: str, out: Path, options: Mapping[str, Any]) -> Path:
+    """The folder of the run to go on with. Raises SelectionError where options of `run` would change its plan."""
+    changing = (
+        "suite", "tag", "seed", "dry_run", "aa", "backend", "device", "direction", "axis", "keyword", "set_", "quick", "trials",
+        "threads", "timeout",
+    )  # fmt: skip
+    if any(options[name] for name in changing) or not options["ceilings"]:
+        raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
+    return folder_of(out, run)
+
+
+def narrowing(options: Mapping[str, Any]) -> "Selection":
+    """What the options of `run` leave of a suite. Raises SelectionError."""
+    from harness.ask.selection import Selection, parse_set
+
+    trials = 1 if options["quick"] and options["trials"] is None else options["trials"]
+    return Selection(
+        axes=_axes(options["axis"], {name: options[name] for name in ("backend", "device", "direction")}),
+        keyword=options["keyword"], threads=options["threads"], set=dict(map(parse_set, options["set_"] or ())),
+        budget=_given(trials=trials, timeout_s=options["timeout"]),
+    )  # fmt: skip
 
 
 def _axes(options: list[str] | None, named: dict[str, str | None]) -> dict[str, tuple[str, ...]]:
@@ -111,7 +130,8 @@ def _given(**budget: float | None) -> dict[str, int | float]:
     return {name: value for name, value in budget.items() if value is not None}
 
 
-def _watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
+def watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
+    """What `measure` returns, drawn on standard error. `findings` are what is wrong with the machine; None: said before."""
     from harness.screen import Screen
 
     try:

@@ -32,8 +32,9 @@ class _Table(NamedTuple):
     make: Callable[[Sequence[Record], Sequence[Environment], str], pd.DataFrame]
 
 
+SAMPLES = "samples.parquet"
 _RECORDS = _Table("records.parquet", RECORD_COLUMNS, frames.records_frame)
-_SAMPLES = _Table("samples.parquet", SAMPLE_COLUMNS, lambda records, *_: frames.samples_frame(records))
+_SAMPLES = _Table(SAMPLES, SAMPLE_COLUMNS, lambda records, *_: frames.samples_frame(records))
 
 # The size of the journal that a Parquet file was made from; a journal only grows, so another size means a stale copy.
 _SEALED_FROM = b"convbench.journal_bytes"

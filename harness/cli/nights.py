@@ -1,0 +1,207 @@
+"""What runs unattended, and what came of it: `nightly`, `history`, `ack` and `prune`."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import (
+    INTERNAL,
+    USAGE,
+    Out,
+    TableFormat,
+    known_suites,
+    load,
+    print_plan,
+    seconds,
+    stderr,
+    stdout,
+    taking,
+)
+from harness.cli.run import command, narrowing, run, to_resume, watched
+from harness.errors import SelectionError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.nightly import Night
+    from harness.notify import Notice, Webhook
+
+app = typer.Typer()
+Suite = Annotated[str | None, typer.Option("--suite", help="The suite; by default that of the newest night.")]
+
+
+@app.command(epilog="Example: convbench nightly nightly --wait 1h --junit night.xml")
+@taking(run)
+def nightly(
+    suite: Annotated[str | None, typer.Argument(help="A name from suites/, or a path.")] = None,
+    wait: Annotated[str, typer.Option(help="How long a busy machine is waited for: 90s, 30m, 2h.")] = "30m",
+    junit: Annotated[Path | None, typer.Option(help="A file for the night as JUnit XML.")] = None,
+    **options: Any,
+) -> None:
+    """Measure a suite as one night of its history, judge it, write report and index, and tell people.
+
+    Exit code 0 quiet or improved, 3 a regression, 4 a suspicion or a machine that moved, 5 not or not wholly measured.
+    """
+    from harness import execute, notify
+
+    webhook = notify.take_webhook(os.environ)  # first of all: no process that is started later has it
+    if options["dry_run"]:
+        one = load(suite or _missing_suite())
+        plan = execute.prepare(one, narrowing(options), options["seed"], aa=options["aa"], ceilings=options["ceilings"])
+        print_plan(*plan)
+        return
+    try:
+        night = _night(suite, seconds("--wait", wait), options)
+    except typer.Exit:  # interrupted, by whoever sits there
+        raise
+    except Exception as error:
+        code = USAGE if isinstance(error, UserError | OSError) else INTERNAL
+        _tell(notify.failed(suite or options["resume"] or "", error, code), webhook)
+        raise
+    said = notify.notice(night.judgement, night.digest, night.page)
+    if junit:
+        _attempt("JUnit XML", lambda: _write(junit, notify.junit_xml(night.judgement, night.digest)))
+    typer.echo(notify.markdown(said))
+    _tell(said, webhook)
+    for name, path in (("results", options["out"] / "runs" / said.run_id), ("report ", night.page), ("index  ", night.index)):
+        if path:
+            stderr().print(f"{name}: {path}", markup=False, soft_wrap=True)
+    typer.echo(said.run_id)
+    for part in night.broken:
+        typer.echo(f"convbench: the report lacks a part: {part}", err=True)
+    if night.error:
+        raise night.error
+    if night.code:
+        raise typer.Exit(night.code)
+
+
+def _missing_suite() -> str:
+    raise SelectionError(f"nightly: name a suite: {known_suites()}")
+
+
+def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "Night":
+    """Wait, measure and judge, under the host's lock of nights."""
+    from harness import doctor, execute, nightly
+    from harness.errors import BusyError
+    from harness.record import NIGHTLY, Run
+
+    def told(why: str) -> None:
+        stderr().print(f"waiting for a quiet machine: {why}", markup=False, soft_wrap=True)
+
+    out, findings = options["out"], doctor.urgent(options["out"], threads=options["threads"])
+    if options["resume"]:
+        half = to_resume(options["resume"], out, {**options, "suite": suite})
+
+        def measure(refusal: str) -> Run:
+            if refusal:
+                raise BusyError(f"{half.name} is not gone on with: {refusal}")
+            return watched(lambda watcher: execute.resume(half, watcher), findings)
+    else:
+        loaded, selection = load(suite or _missing_suite()), narrowing(options)
+        asked = {"out": out, "tags": (NIGHTLY, *(options["tag"] or ())), "seed": options["seed"], "command": command(),
+                 "aa": options["aa"], "ceilings": options["ceilings"]}  # fmt: skip
+
+        def measure(refusal: str) -> Run:
+            if refusal:
+                stderr().print(f"not measured: {refusal}", markup=False, soft_wrap=True)
+                return execute.execute(loaded, selection, refusal=refusal, **asked)
+            return watched(lambda watcher: execute.execute(loaded, selection, watcher=watcher, **asked), findings)
+
+    with nightly.locked() as lock:
+        patience = nightly.Patience(limit_s, partial(nightly.look, lock), told)
+        folder = out / "runs" / nightly.measure(measure, patience).id
+        return nightly.conclude(folder, options["reports"], options["report"])
+
+
+def _tell(said: "Notice", webhook: "Webhook | None") -> None:
+    """By all ways that the environment names; one that fails is a line on standard error."""
+    from harness import notify
+
+    _attempt("the job's summary", lambda: notify.append_job_summary(notify.markdown(said), os.environ))
+    if webhook and (why := notify.post(webhook, said)):
+        typer.echo(f"convbench: the webhook was not told: {why}", err=True)
+
+
+def _attempt(what: str, write: Any) -> None:
+    try:
+        write()
+    except OSError as error:
+        typer.echo(f"convbench: {what} was not written: {error}", err=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@app.command(epilog="Example: convbench history rn50_conv1/fprop/torch")
+def history(
+    cell: Annotated[str, typer.Argument(help="The id of a cell, or the start of one alone.")],
+    suite: Suite = None,
+    out: Out = Path("results"),
+    format: Annotated[
+        TableFormat, typer.Option(help="table for people; md, csv and json carry every column.")
+    ] = TableFormat.TABLE,
+) -> None:
+    """Print the nights of a cell: its time, where versions changed, where its level did, and what was acknowledged."""
+    from harness import past, screen
+    from harness.store import exchange
+
+    found = past.of_cell(out, cell, suite)
+    if format is TableFormat.TABLE:
+        stdout().print(screen.nights(found))
+    else:
+        sys.stdout.write(exchange.render(found, format.value))
+    for line in found.attrs["now"]:
+        stderr().print(line, markup=False, soft_wrap=True)
+
+
+@app.command(epilog='Example: convbench ack rn50_conv1/fprop/torch --reason "deterministic algorithms are on since torch 2.14"')
+def ack(
+    cell: Annotated[str, typer.Argument(help="The id of a cell, or the start of one alone; '*' for every cell.")],
+    reason: Annotated[str, typer.Option(help="What is known of it; the report shows it.")],
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="The first run of the new level; by default where what is held against it began."),
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so; by default the user's name.")] = None,
+    suite: Suite = None,
+    out: Out = Path("results"),
+) -> None:
+    """Acknowledge what the gate holds against a cell: from there on it has a new baseline. What is said is kept for good."""
+    import getpass
+    from datetime import UTC, datetime
+
+    from harness import past
+
+    said = past.acknowledge(
+        out, cell, reason, by or getpass.getuser(), suite=suite, from_run=from_, at=datetime.now(UTC)
+    )  # fmt: skip
+    typer.echo(f"{said.case}: acknowledged from {said.from_run} on")
+
+
+@app.command(epilog="Example: convbench prune --older-than 90d --dry-run")
+def prune(
+    older_than: Annotated[str, typer.Option("--older-than", help="The age from which on: 90d.")] = "90d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, remove nothing.")] = False,
+    out: Out = Path("results"),
+) -> None:
+    """Remove the samples of old runs; records, nights and reports stay, and A/A runs and acknowledged ones keep everything."""
+    from datetime import UTC, datetime, timedelta
+
+    from harness import retention, units
+
+    age = timedelta(seconds=seconds("--older-than", older_than))
+    plan = retention.plan(out, datetime.now(UTC) - age)
+    for old in plan.old:
+        if not dry_run:
+            retention.prune(old)
+        typer.echo(f"{old.folder.name}: {units.size(old.nbytes)} of samples")
+    for reason, count in plan.kept.items():
+        typer.echo(f"kept: {count} {reason}", err=True)
+    done = "would be removed" if dry_run else "removed"
+    typer.echo(f"{units.size(sum(old.nbytes for old in plan.old))} of {len(plan.old)} runs {done}", err=True)

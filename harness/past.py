@@ -1,0 +1,225 @@
+"""The stored nights of a suite -> the gate's judgement of one of them, its digest, and the history of a single cell."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness import review, units
+from harness.analysis import changes, gate
+from harness.analysis.gate import Judgement
+from harness.analysis.history import ABSENT, STATUSES, Grid, History, difference, grids
+from harness.ask.wording import not_one_of, show
+from harness.digest import SCHEMA, Digest, Ratio
+from harness.errors import HistoryError
+from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Environment, Run, Status
+from harness.store import acknowledgements, journal, table
+
+
+def _store_of(folder: Path) -> Path:
+    return folder.resolve().parent.parent
+
+
+# One night ----------------------------------------------------------------------------------------------------------------
+
+
+def judge(folder: Path) -> Judgement:
+    """The gate's judgement of a stored night, by the nights up to it. Raises HistoryError for a run that is no night."""
+    run, store = journal.read_run(folder), _store_of(folder)
+    return gate.judge(_until(folder, run), acknowledgements.read(store), invalid=_unmeasured(folder))
+
+
+def _until(folder: Path, run: Run) -> History:
+    try:
+        return review.history(_store_of(folder), run.suite).until(run.id)
+    except KeyError:
+        raise HistoryError(f"{folder}: found no night there; a night is a run tagged {NIGHTLY}") from None
+
+
+def _unmeasured(folder: Path) -> list[str]:
+    """Why nothing was measured, where that was decided before the first cell."""
+    records = review.load(folder)
+    if len(records) and (records["status"] == str(Status.NOT_RUN)).all():
+        return [f"not measured: {records['reason'].mode().iloc[0]}"]
+    return []
+
+
+def digest(folder: Path, judgement: Judgement, report_bytes: int | None = None) -> Digest:
+    """What summary.json holds of a night that was judged."""
+    run = journal.read_run(folder)
+    known = _until(folder, run)
+    told = [each for each in known.runs if each.environments]
+    environments = run.environments or (told[-1].environments if told else ())
+    machine = environments[0] if environments else None
+    before = [each for each in told if each.id != run.id and _machines(each) & _machines(run)]
+    cells = known.cells[known.cells["run_id"] == run.id]
+    states = judgement.cases["state"].value_counts()
+    return Digest(
+        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at.astimezone(UTC), duration_s=run.wall_s or 0.0,
+        machine_id=machine.machine_id if machine else "", machine=_words(machine) if machine else "", commit=run.commit,
+        baseline_id=before[-1].id if before and (judgement.cases["nights"] > 0).any() else "",
+        level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
+        verdicts={str(name): int(count) for name, count in states.items() if count},
+        statuses={str(name): int(count) for name, count in cells["status"].value_counts().items() if count},
+        new_failures=int(states.get(str(gate.State.FAILED), 0)),
+        over_baseline=_over(judgement.cases.assign(ratio=judgement.cases["change"] + 1.0)),
+        over_first=_over(_over_first(known, run.id)), changes=_changed(before[-1], run) if before else (),
+        report_bytes=report_bytes,
+    )  # fmt: skip
+
+
+def _machines(run: Run) -> set[str]:
+    return {environment.machine_id for environment in run.environments}
+
+
+def _words(machine: Environment) -> str:
+    parts = [machine.cpu, f"{machine.cores} cores", machine.gpu]
+    return ", ".join(part for part in parts if part)
+
+
+def _over(frame: pd.DataFrame) -> tuple[Ratio, ...]:
+    """The geometric mean of the column `ratio` for each backend that has any, twins left out."""
+    known = frame[frame["ratio"].notna() & ~frame["backend"].astype("string").str.endswith(f"@{AA}")]
+    groups = known.groupby(known["backend"].astype("string"), sort=True)["ratio"]
+    return tuple(Ratio(str(backend), float(np.exp(np.log(ratios).mean())), len(ratios)) for backend, ratios in groups)
+
+
+def _over_first(known: History, run_id: str) -> pd.DataFrame:
+    """The cells of a run with `ratio`: time over that of the first night on their machine which has a figure of any."""
+    cells = known.cells.astype(dict.fromkeys(("run_id", "cell", "backend", "machine_id", "status", "barred_by"), "string"))
+    good = cells[(cells["status"] == str(Status.OK)) & (cells["barred_by"] == "") & (cells["median_ns"] > 0)]
+    first = good[good["run_id"] == good.groupby("machine_id")["run_id"].transform("min")]
+    both = good[good["run_id"] == run_id].merge(first, on=["cell", "machine_id"], suffixes=("", "_first"))
+    return both.assign(ratio=both["median_ns"] / both["median_ns_first"])
+
+
+def _changed(before: Run, run: Run) -> tuple[str, ...]:
+    """The versions that differ between two runs, each once."""
+    old = {each.backend: each.id for each in before.environments}
+    told = [
+        difference((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old
+    ]  # fmt: skip
+    return tuple(dict.fromkeys(part for text in told for part in text.split(", ") if part))
+
+
+# One cell -----------------------------------------------------------------------------------------------------------------
+
+
+def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
+    """A row per night and machine of one cell, oldest first.
+
+    `run_id`, `started_at`, `machine_id`, `status`, `flags` (those that bar a verdict), `median_ns`, `yardstick_ratio`,
+    `segment` (a number, from 0, that changes with the versions), `changed` (which of them differ from the night before), `step`
+    (what the change point before this night changed, 0.08 is 8 % slower; missing: there is none) and `note` (what was
+    acknowledged from here on).
+
+    `name` is the id of a cell or the start of one alone; `suite` is that of the newest night by default. `attrs` holds the
+    `cell`, and `now`, lines on what the gate says of it. Raises HistoryError.
+    """
+    known = review.history(store, suite or _newest_suite(store))
+    if not known.runs:
+        raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
+    cell = find_cell(known, name)
+    said = acknowledgements.read(store)
+    frames = [_of_grid(known, grid, cell, said) for grid in grids(known) if cell in set(grid.axes["cell"])]
+    found = pd.concat(frames, ignore_index=True).sort_values(["machine_id", "run_id"], ignore_index=True)
+    found.attrs = {"cell": cell, "now": _now(gate.judge(known, said).cases, cell)}
+    return found
+
+
+def _now(cases: pd.DataFrame, cell: str) -> list[str]:
+    """What the gate says of a cell on the newest night, a line per machine."""
+    lines = []
+    for row in cases[cases["cell"] == cell].itertuples():
+        told = f"{cell}: {row.state.replace('_', ' ')}"
+        told += f", {units.percent(row.change)} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
+        told += f", since {row.since}" if row.since else ""
+        told += f", before {row.dated}" if row.dated and row.dated != row.since else ""
+        told += f", with {row.cause}" if row.cause else ""
+        lines.append(f"{told} (machine {row.machine_id})")
+    return lines
+
+
+def _newest_suite(store: Path) -> str:
+    for run in reversed(table.runs(store)):
+        if NIGHTLY in run.tags:
+            return run.suite
+    raise HistoryError(f"{store}: holds no night; convbench nightly SUITE makes one")
+
+
+def find_cell(known: History, name: str) -> str:
+    """The cell of that id, or the only one whose id begins so. Raises HistoryError, which names those nearby."""
+    cells = sorted(map(str, known.cells["cell"].unique()))
+    if name in cells:
+        return name
+    begun = [cell for cell in cells if cell.startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun and name:
+        shown = ", ".join(begun[:3]) + (f" and {len(begun) - 3} more" if len(begun) > 3 else "")
+        raise HistoryError(f"cell: {name!r} is the start of {len(begun)}: {shown}")
+    near = difflib.get_close_matches(name, cells, n=3, cutoff=0.0)
+    raise HistoryError(f"cell: found {show(name)}; nearest of {len(cells)}: {', '.join(near) or 'none'}")
+
+
+def _of_grid(known: History, grid: Grid, cell: str, said: Sequence[Acknowledgement]) -> pd.DataFrame:
+    case = list(grid.axes["cell"]).index(cell)
+    rows, last = [], None
+    steps = dict(_steps(grid.raw[case]))
+    for night, run in enumerate(grid.runs):
+        row = int(grid.row[case, night])
+        if row == ABSENT:
+            continue
+        told = known.cells.iloc[row]
+        here = (run, str(told["environment_id"]))
+        rows.append({
+            "run_id": run.id, "started_at": run.started_at, "machine_id": grid.machine_id,
+            "status": str(STATUSES[grid.status[case, night]]), "flags": str(told["barred_by"]), "median_ns": told["median_ns"],
+            "yardstick_ratio": told["yardstick_ratio"], "segment": int(grid.segment[case, night]),
+            "changed": difference(last, here), "step": steps.get(night, np.nan), "note": "",
+        })  # fmt: skip
+        last = here if here[1] else last
+    frame = pd.DataFrame(rows)
+    frame["segment"] = pd.factorize(frame["segment"])[0]
+    for each in said:
+        if each.case in (cell, EVERY_CASE) and each.machine_id in (None, grid.machine_id):
+            after = frame.index[frame["run_id"] >= each.from_run]
+            if len(after):
+                frame.loc[after[0], "note"] = f"acknowledged by {each.by}: {each.reason}"
+    return frame
+
+
+def _steps(series: np.ndarray) -> Iterator[tuple[int, float]]:
+    """The nights before which a change point lies, of those that are looked at, and what it changed."""
+    first = max(0, len(series) - changes.NIGHTS)
+    (points,) = changes.change_points(series[None, first:])
+    for point in points:
+        yield first + point, changes.step(series[first:], points, point)
+
+
+def acknowledge(
+    store: Path, name: str, reason: str, by: str, *, suite: str | None = None, from_run: str | None = None, at: datetime
+) -> Acknowledgement:
+    """Keep that a cell's new level is known, from a run on: by default from the first night of what the gate holds against it.
+
+    Without anything held against it, from the newest night on. `name` as in `of_cell`, or EVERY_CASE. Raises HistoryError.
+    """
+    if not reason.strip():
+        raise HistoryError("--reason: found none; say what is known, the report shows it")
+    known = review.history(store, suite or _newest_suite(store))
+    if not known.runs:
+        raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
+    cell = EVERY_CASE if name == EVERY_CASE else find_cell(known, name)
+    ids = [run.id for run in known.runs]
+    if from_run is None:
+        cases = gate.judge(known, acknowledgements.read(store)).cases
+        since = [run for run in cases.loc[cases["cell"] == cell, "since"] if run]
+        from_run = min(since, default=ids[-1])
+    elif not any(id.startswith(from_run) for id in ids):
+        raise HistoryError(f"--from: {not_one_of(from_run, ids[::-1])}")
+    said = Acknowledgement(cell, None, from_run, " ".join(reason.split()), by, at)
+    acknowledgements.append(store, said)
+    return said

@@ -1,0 +1,69 @@
+"""What may go of old runs: their samples, never their records. Nothing else in this package deletes what was measured."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from harness import review
+from harness.analysis.history import FIGURES
+from harness.record import AA, Run
+from harness.store import acknowledgements, journal, nights, table
+
+
+@dataclass(frozen=True)
+class Old:
+    """A run whose samples may go: their files, and the bytes that they take."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may go, oldest first, and how many runs of that age are kept, by reason."""
+
+    old: tuple[Old, ...]
+    kept: dict[str, int]
+
+
+def plan(store: Path, before: datetime) -> Plan:
+    """What may go of the runs that began before a date. Runs under `samples/` and links to elsewhere are not of the store."""
+    acknowledged = {each.from_run for each in acknowledgements.read(store)}
+    old, kept = [], Counter[str]()
+    for run in table.runs(store):
+        folder = store / "runs" / run.id
+        if run.started_at >= before or folder.is_symlink():
+            continue
+        if why := _kept(run, acknowledged):
+            kept[why] += 1
+            continue
+        # The journal holds every sample once more, as text: the larger part.
+        files = tuple(path for path in (folder / table.SAMPLES, folder / journal.JOURNAL) if path.exists())
+        if files:
+            old.append(Old(folder, files, sum(path.stat().st_size for path in files)))
+    return Plan(tuple(old), dict(kept))
+
+
+def _kept(run: Run, acknowledged: set[str]) -> str:
+    """Why the samples of a run are kept whatever its age; empty where they are not."""
+    if any(run.id.startswith(each) for each in acknowledged):
+        return "acknowledged as a new level"
+    if AA in run.tags:
+        return "A/A, which tell the noise of this machine"
+    if run.finished_at is None:
+        return "cut off, which can be gone on with"
+    return ""
+
+
+def prune(old: Old) -> None:
+    """Remove the samples of a run, once its records and its night stand in files of their own.
+
+    Raises UserError for a damaged run, of which nothing is removed then.
+    """
+    if (old.folder / journal.JOURNAL).exists():
+        table.seal(old.folder)
+    nights.keep(old.folder, review.night, FIGURES)
+    for path in old.files:
+        path.unlink(missing_ok=True)

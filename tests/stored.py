@@ -1,0 +1,62 @@
+"""Scripted nights in a store: six cells of two backends that take what a test says, a night a day."""
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from harness.record import NIGHTLY, Status
+from harness.store import journal, table
+from tests import builders
+
+SUITE = "small"
+WORKLOADS = ("one", "two", "three")
+CELLS = tuple(str(builders.cell(workload=name, backend=backend)) for backend in ("jax", "torch") for name in WORKLOADS)
+SLOW = str(builders.cell(workload="two"))  # the cell that tests make slower
+# A night differs from the next by about 0.5 %; drawn once, by hand.
+WANDER = (1.0, 1.004, 0.997, 1.002, 0.995, 1.006, 0.999, 1.001, 0.996, 1.003)
+
+
+def night(
+    store: Path, day: int, slower: Mapping[str, float] | None = None, *, cells: int = 6, tags: tuple[str, ...] = (NIGHTLY,),
+    torch: str = "2.13", refusal: str = "",
+) -> Path:  # fmt: skip
+    """The folder of a sealed night, day 0 being the first: 1 ms a call times WANDER and what `slower` says of a cell.
+
+    Only the first `cells` of six are measured, the rest is not_run. With a `refusal` none is, and no worker ever came up.
+    """
+    began = builders.START + timedelta(days=day)
+    environments = tuple(
+        builders.environment(id=f"env-{backend}-{version}", backend=backend, packages={backend: version})
+        for backend, version in (("jax", "0.10"), ("torch", torch))
+    )
+    run = builders.run(
+        f"{began:%Y%m%dT%H%M%S}-{SUITE}-{day:04x}", suite=SUITE, started_at=began, tags=tags,
+        environments=() if refusal else environments,
+    )  # fmt: skip
+    folder = journal.create(store, run)
+    named = {environment.backend: environment.id for environment in environments}
+    with journal.Journal(folder) as book:
+        for order, (backend, name) in enumerate((backend, name) for backend in ("jax", "torch") for name in WORKLOADS):
+            of = builders.cell(workload=name, backend=backend)
+            if refusal or order >= cells:
+                why = refusal or "the run ended before this cell"
+                book.append(builders.failed(Status.NOT_RUN, why, of=of, run_id=run.id, order=order, environment_id=""))
+                continue
+            ns = round(1e6 * WANDER[(day + order) % len(WANDER)] * (slower or {}).get(str(of), 1.0))
+            for trial in range(3):
+                book.append(builders.record(
+                    [ns + 100 * trial] * 30, of=of, trial=trial, order=3 * order + trial, run_id=run.id,
+                    environment_id=named[backend],
+                ))  # fmt: skip
+        for environment in () if refusal else environments:
+            book.append(environment)
+    ended = began + timedelta(seconds=60)
+    journal.finish(folder, dataclasses.replace(run, finished_at=ended if refusal or cells == 6 else None))
+    table.seal(folder)
+    return folder
+
+
+def nights(store: Path, count: int, first: int = 0) -> list[Path]:
+    """That many quiet nights in a row."""
+    return [night(store, day) for day in range(first, first + count)]
