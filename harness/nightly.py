@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import doctor, execute, past, review, units
+from harness import doctor, execute, review, units
 from harness.analysis.gate import Judgement
 from harness.digest import Digest
 from harness.errors import BusyError
@@ -137,15 +137,15 @@ def conclude(folder: Path, reports: Path, page: bool = True) -> Night:
 
     A page that cannot be made costs neither the digest nor the index: the night says what broke.
     """
-    judgement = past.judge(folder)
-    digests.write(reports, past.digest(folder, judgement))
+    judgement = review.judge(folder)
+    digests.write(reports, review.digest(folder, judgement))
     made, error = None, None
     if page:
         try:
-            made = review.publish(folder, reports)
+            made = review.publish(folder, reports, judgement=judgement)
         except Exception as caught:  # whatever it is, people must still be told what was measured
             error = caught
     index = review.write_index(reports)
     broken = made.broken if made else index.broken
-    digest = digests.read(reports)[folder.name] or past.digest(folder, judgement)
+    digest = digests.read(reports)[folder.name] or review.digest(folder, judgement)
     return Night(judgement, digest, made.path if made else None, index.path, broken, error)

@@ -2,72 +2,125 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from harness import review, units
+from harness import units
 from harness.analysis import changes, gate
+from harness.analysis import history as analysis
 from harness.analysis.gate import Judgement
-from harness.analysis.history import ABSENT, STATUSES, Grid, History, difference, grids
+from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, difference, grids
+from harness.analysis.summary import summarize
 from harness.ask.wording import not_one_of, show
-from harness.digest import SCHEMA, Digest, Ratio
+from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.errors import HistoryError
 from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Environment, Run, Status
-from harness.store import acknowledgements, journal, table
+from harness.store import acknowledgements, journal, nights, table
 
 
 def _store_of(folder: Path) -> Path:
     return folder.resolve().parent.parent
 
 
+def of_suite(store: str | Path, suite: str) -> History:
+    """The nights of a suite, oldest first: the runs tagged nightly. Tables missing or out of date are made and kept."""
+    return History(*nights.load(store, suite, night, FIGURES))
+
+
+def night(folder: Path) -> pd.DataFrame:
+    """What is kept of one run for its history, with NIGHT_COLUMNS."""
+    return analysis.night(summarize(table.load(folder), table.samples(folder)))
+
+
 # One night ----------------------------------------------------------------------------------------------------------------
 
 
-def judge(folder: Path) -> Judgement:
-    """The gate's judgement of a stored night, by the nights up to it. Raises HistoryError for a run that is no night."""
-    run, store = journal.read_run(folder), _store_of(folder)
-    return gate.judge(_until(folder, run), acknowledgements.read(store), invalid=_unmeasured(folder))
+@dataclass(frozen=True)
+class Night:
+    """A stored night among those before it; it is the newest of `history`."""
+
+    folder: Path
+    run: Run
+    history: History
+
+    @property
+    def before(self) -> Run | None:
+        """The last run before it that says what it was measured with, on one of the same machines; None: there is none."""
+        here = _machines(self.run)
+        earlier = [run for run in self.history.runs if run.id != self.run.id and _machines(run)]
+        return next((run for run in reversed(earlier) if not here or _machines(run) & here), None)
+
+    def judge(self, invalid: Sequence[str] = ()) -> Judgement:
+        """The gate's judgement; `invalid` are the checks of the figures that block one."""
+        said = acknowledgements.read(_store_of(self.folder))
+        return gate.judge(self.history, said, invalid=(*_unmeasured(self.folder), *invalid))
+
+    def figures(self) -> pd.DataFrame:
+        """A row per night and cell of this night's machines, as the page draws them.
+
+        `run_id`, `started_at`, `cell`, `backend`, `device`, `status`, `median_ns`, and `night_ns`, missing under a status
+        that is not ok or a flag that bars a verdict.
+        """
+        cells = self.history.cells
+        here = _machines(self.run) or (_machines(self.before) if self.before else set())
+        found = cells[cells["machine_id"].astype("string").isin(here)].astype({"run_id": object})
+        good = (found["status"] == str(Status.OK)) & (found["barred_by"] == "")
+        began = {run.id: run.started_at for run in self.history.runs}
+        found = found.assign(started_at=found["run_id"].map(began), night_ns=found["median_ns"].where(good))
+        names = ["run_id", "started_at", "cell", "backend", "device", "status", "median_ns", "night_ns"]
+        return found[names].reset_index(drop=True)
+
+    def breaks(self) -> tuple[tuple[str, str], ...]:
+        """The ids of runs before which versions changed, and which."""
+        told = [run for run in self.history.runs if _machines(run) & _machines(self.run)]
+        changed = ((after.id, ", ".join(_changed(before, after))) for before, after in pairwise(told))
+        return tuple((run_id, words) for run_id, words in changed if words)
+
+
+def find_night(folder: Path) -> Night:
+    """The stored night in that folder, and the nights up to it. Raises HistoryError for a run that is no night."""
+    run = journal.read_run(folder)
+    return Night(folder, run, _until(folder, run))
 
 
 def _until(folder: Path, run: Run) -> History:
     try:
-        return review.history(_store_of(folder), run.suite).until(run.id)
+        return of_suite(_store_of(folder), run.suite).until(run.id)
     except KeyError:
         raise HistoryError(f"{folder}: found no night there; a night is a run tagged {NIGHTLY}") from None
 
 
 def _unmeasured(folder: Path) -> list[str]:
     """Why nothing was measured, where that was decided before the first cell."""
-    records = review.load(folder)
+    records = table.load(folder)
     if len(records) and (records["status"] == str(Status.NOT_RUN)).all():
         return [f"not measured: {records['reason'].mode().iloc[0]}"]
     return []
 
 
-def digest(folder: Path, judgement: Judgement, report_bytes: int | None = None) -> Digest:
+def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), report_bytes: int | None = None) -> Digest:
     """What summary.json holds of a night that was judged."""
-    run = journal.read_run(folder)
-    known = _until(folder, run)
-    told = [each for each in known.runs if each.environments]
-    environments = run.environments or (told[-1].environments if told else ())
+    run, before = of.run, of.before
+    environments = run.environments or (before.environments if before else ())
     machine = environments[0] if environments else None
-    before = [each for each in told if each.id != run.id and _machines(each) & _machines(run)]
-    cells = known.cells[known.cells["run_id"] == run.id]
+    cells = of.history.cells[of.history.cells["run_id"] == run.id]
     states = judgement.cases["state"].value_counts()
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at.astimezone(UTC), duration_s=run.wall_s or 0.0,
         machine_id=machine.machine_id if machine else "", machine=_words(machine) if machine else "", commit=run.commit,
-        baseline_id=before[-1].id if before and (judgement.cases["nights"] > 0).any() else "",
+        baseline_id=before.id if before and (judgement.cases["nights"] > 0).any() else "",
         level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
         verdicts={str(name): int(count) for name, count in states.items() if count},
         statuses={str(name): int(count) for name, count in cells["status"].value_counts().items() if count},
         new_failures=int(states.get(str(gate.State.FAILED), 0)),
         over_baseline=_over(judgement.cases.assign(ratio=judgement.cases["change"] + 1.0)),
-        over_first=_over(_over_first(known, run.id)), changes=_changed(before[-1], run) if before else (),
-        report_bytes=report_bytes,
+        over_first=_over(_over_first(of.history, run.id)), validity=tuple(checks),
+        changes=_changed(before, run) if before else (), report_bytes=report_bytes,
     )  # fmt: skip
 
 
@@ -119,7 +172,7 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     `name` is the id of a cell or the start of one alone; `suite` is that of the newest night by default. `attrs` holds the
     `cell`, and `now`, lines on what the gate says of it. Raises HistoryError.
     """
-    known = review.history(store, suite or _newest_suite(store))
+    known = of_suite(store, suite or _newest_suite(store))
     if not known.runs:
         raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
     cell = find_cell(known, name)
@@ -209,7 +262,7 @@ def acknowledge(
     """
     if not reason.strip():
         raise HistoryError("--reason: found none; say what is known, the report shows it")
-    known = review.history(store, suite or _newest_suite(store))
+    known = of_suite(store, suite or _newest_suite(store))
     if not known.runs:
         raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
     cell = EVERY_CASE if name == EVERY_CASE else find_cell(known, name)

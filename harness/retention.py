@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from harness import review
+from harness import past
 from harness.analysis.history import FIGURES
 from harness.record import AA, Run
 from harness.store import acknowledgements, journal, nights, table
@@ -64,6 +64,6 @@ def prune(old: Old) -> None:
     """
     if (old.folder / journal.JOURNAL).exists():
         table.seal(old.folder)
-    nights.keep(old.folder, review.night, FIGURES)
+    nights.keep(old.folder, past.night, FIGURES)
     for path in old.files:
         path.unlink(missing_ok=True)

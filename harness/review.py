@@ -1,31 +1,33 @@
 """Runs -> figures and page: what the command line and the Python interface read from the store."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import codec, units
+from harness import codec, past, units
 from harness.analysis import compare as comparing
-from harness.analysis import history as past
 from harness.analysis import networks as rolling
 from harness.analysis import noise, ranking, roofline, validity
 from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
 from harness.analysis import verdict as judging
 from harness.analysis.compare import Side, Verdict
+from harness.analysis.gate import Judgement
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
 from harness.analysis.trials import trials
 from harness.ask.wording import hint, show
 from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
-from harness.record import AA, Run, Status
+from harness.past import night
+from harness.past import of_suite as history
+from harness.record import AA, NIGHTLY, Run, Status
 from harness.spec import Direction
-from harness.store import digests, journal, junit, nights, published, table
+from harness.store import digests, journal, junit, published, table
 from harness.store.table import load, samples
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from harness.page.sections import Given
 
 __all__ = [
-    "aa_noise", "beside_published", "compare", "history", "junit_of", "load", "night", "overview", "page", "publish", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
+    "aa_noise", "beside_published", "checks", "compare", "digest", "history", "judge", "junit_of", "load", "night", "overview",
+    "page", "publish", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
 ]  # fmt: skip
 
 
@@ -186,16 +189,6 @@ def overview(out: str | Path = "results") -> list[tuple[Run, int, int]]:
     return found
 
 
-def history(store: str | Path, suite: str) -> past.History:
-    """The nights of a suite, oldest first: the runs tagged nightly. Tables that are missing or stale are made and kept."""
-    return past.History(*nights.load(store, suite, night, past.FIGURES))
-
-
-def night(folder: Path) -> pd.DataFrame:
-    """What is kept of one run for its history, with NIGHT_COLUMNS."""
-    return past.night(summarize(load(folder), samples(folder)))
-
-
 @dataclass(frozen=True)
 class Published:
     """A page that was written: where it is, and which of its parts could not be made."""
@@ -214,7 +207,33 @@ def page(folder: Path, cells: Collection[str] | None = None, baseline: Path | No
     return html.build(_given(folder, cells, baseline))
 
 
-def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None) -> "Given":
+def _night(folder: Path, baseline: Path | None) -> past.Night | None:
+    """The night that a run is; None where it is none, or is to be held against one other run."""
+    return past.find_night(folder) if baseline is None and NIGHTLY in journal.read_run(folder).tags else None
+
+
+def judge(folder: Path) -> Judgement:
+    """The gate's judgement of a stored night, its checks included. Raises HistoryError for a run that is no night."""
+    return past.find_night(folder).judge(validity.blocking(checks(folder)))
+
+
+def checks(folder: Path) -> tuple[validity.Check, ...]:
+    """Whether the figures of a run can be trusted."""
+    run, (ranked, blocks) = journal.read_run(folder), figures(folder)
+    known = aa_noise(_store_of(folder), run)
+    return validity.checks(ranked, blocks, run, noise=known[1] if known else None)
+
+
+def digest(folder: Path, judgement: Judgement) -> Digest:
+    """What summary.json holds of a night that was judged, without a page."""
+    return past.digest(past.find_night(folder), judgement, _validities(checks(folder)))
+
+
+def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
+    return tuple(Validity(check.name, str(check.result), check.measured) for check in found)
+
+
+def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None, judgement: Judgement | None = None) -> "Given":
     from harness.page.sections import Given
 
     run = journal.read_run(folder)
@@ -223,19 +242,24 @@ def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None) -
         ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
         networks=rolling.by_pass(rolling.networks(ranked)),
         beside=publishing.beside(ranked, published.load(_store_of(folder))),
-        **_judged(folder, ranked, blocks, run, baseline),
+        **_judged(folder, ranked, blocks, run, baseline, judgement),
     )  # fmt: skip
 
 
-def publish(folder: Path, reports: str | Path = "reports", baseline: Path | None = None) -> Published:
+def publish(
+    folder: Path, reports: str | Path = "reports", baseline: Path | None = None, judgement: Judgement | None = None
+) -> Published:
     """Write what people get of a run to `reports/<run-id>/`, and the index of all runs again.
 
     The page, its table as results.csv, the run as environment.json, and the digest as summary.json: that of the gate where the
-    run was judged, else one that says how its cells ended.
+    run is a night, else one that says how its cells ended. `judgement` is that of the night, made here by default.
     """
     from harness.page import html
 
-    given = replace(_given(folder, None, baseline), index="../index.html")
+    night = _night(folder, baseline)
+    if night and judgement is None:
+        judgement = judge(folder)
+    given = replace(_given(folder, None, baseline, judgement), index="../index.html")
     made = html.build(given)
     beside = Path(reports) / folder.name
     beside.mkdir(parents=True, exist_ok=True)
@@ -244,18 +268,27 @@ def publish(folder: Path, reports: str | Path = "reports", baseline: Path | None
     (beside / "results.csv").write_text(made.rows, encoding="utf-8", newline="")
     run = given.run
     (beside / "environment.json").write_text(json.dumps(codec.encode(run), indent=1) + "\n", encoding="utf-8")
-    known = digests.read(reports).get(run.id)
-    digest = known if known and known.level and baseline is None else _digest(given)
+    digest = past.digest(night, judgement, _validities(given.checks)) if night and judgement else _digest(given)
     digests.write(reports, replace(digest, report_bytes=len(made.text.encode())))
     return Published(path, (*made.broken, *write_index(reports).broken))
 
 
-def _judged(folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None) -> dict[str, Any]:
+def _judged(
+    folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None, judgement: Judgement | None
+) -> dict[str, Any]:
     """The checks of a run, and what changed since its baseline where there is one, by the names of the page's fields."""
     known = aa_noise(_store_of(folder), run)
     noise = known[1] if known else None
     if baseline is None:
-        return {"checks": validity.checks(ranked, blocks, run, noise=noise)}
+        found: dict[str, Any] = {"checks": validity.checks(ranked, blocks, run, noise=noise)}
+        if night := _night(folder, baseline):
+            judgement = judgement or night.judge(validity.blocking(found["checks"]))
+            found |= {
+                "judged": judging.of_night(judgement, ranked.drop_duplicates("cell").set_index("cell")["network"]),
+                "differences": validity.differences(night.before, run) if night.before and run.environments else (),
+                "nights": night.figures(), "breaks": night.breaks(), "steps": judgement.cases,
+            }  # fmt: skip
+        return found
     before, base = load(baseline), journal.read_run(baseline)
     after = load(folder)
     compared = compare(before, after[after["cell"].isin(ranked["cell"])])
@@ -302,7 +335,7 @@ def _digest(given: "Given") -> Digest:
         code=judged.level.code if judged else 5 if failed or not counts.get(Status.OK) else 0,
         sentence=judged.sentence if judged else plain,
         verdicts=dict(sorted(verdicts.items())), statuses=dict(sorted(counts.items())), new_failures=verdicts.get("failed", 0),
-        validity=tuple(Validity(check.name, str(check.result), check.measured) for check in given.checks),
+        validity=_validities(given.checks),
         changes=tuple(f"{one.fact}: {one.base or units.MISSING} → {one.new or units.MISSING}" for one in given.differences),
     )  # fmt: skip
 

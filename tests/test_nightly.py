@@ -153,7 +153,9 @@ def test_a_night_that_was_not_measured_says_why_and_changes_nothing(tmp_path: Pa
     store = tmp_path / "results"
     stored.nights(store, 12)
     stored.night(store, 12, {stored.SLOW: 1.2})
-    busy = conclude(stored.night(store, 13, refusal="the machine was busy for 30 min 00 s: a backup"))
+    busy = conclude(stored.night(store, 13, refusal="the machine was busy for 30 min 00 s: a backup"), page=True)
+    assert busy.broken == ()
+    assert busy.error is None
     assert (busy.code, busy.judgement.level) == (5, Level.INVALID)
     assert "not measured: the machine was busy for 30 min 00 s: a backup" in busy.digest.sentence
     assert busy.digest.machine == "Some CPU, 2 cores"  # that of the nights before
@@ -177,7 +179,7 @@ def test_the_digest_stands_beside_the_page(tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_made_costs_neither_digest_nor_judgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> Path:
+    def broken(*_: object, **__: object) -> Path:
         raise ZeroDivisionError("a chart")
 
     monkeypatch.setattr(review, "publish", broken)

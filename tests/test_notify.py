@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness import notify, past
+from harness import notify, review
 from harness.errors import UserError
 from harness.notify import Case, Format, Notice, Webhook
 from tests import stored
@@ -25,8 +25,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     stored.nights(store, 12)
     stored.night(store, 12, {stored.SLOW: 1.2})
     folder = stored.night(store, 13, {stored.SLOW: 1.2}, torch="2.14")
-    judgement = past.judge(folder)
-    return judgement, past.digest(folder, judgement)
+    judgement = review.judge(folder)
+    return judgement, review.digest(folder, judgement)
 
 
 def test_the_notice_names_what_has_something_to_say(night) -> None:
@@ -77,8 +77,8 @@ def test_junit_fails_what_is_slower_and_the_night(night) -> None:
 
 def test_junit_skips_what_cannot_be_judged(tmp_path: Path) -> None:
     folder = stored.night(tmp_path / "results", 0)
-    judgement = past.judge(folder)
-    (group,) = ElementTree.fromstring(notify.junit_xml(judgement, past.digest(folder, judgement)))
+    judgement = review.judge(folder)
+    (group,) = ElementTree.fromstring(notify.junit_xml(judgement, review.digest(folder, judgement)))
     assert (group.get("failures"), group.get("skipped")) == ("0", "6")
 
 

@@ -169,7 +169,7 @@ def test_a_night_that_fails_tells_that(
 def test_a_page_that_breaks_ends_with_1_after_everybody_was_told(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.review.publish", lambda *_: 1 / 0)
+    monkeypatch.setattr("harness.review.publish", lambda *_, **__: 1 / 0)
     said = scripted(0, None, "--report")
     assert said.exit_code == 1
     assert isinstance(said.exception, ZeroDivisionError)
