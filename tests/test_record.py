@@ -3,8 +3,10 @@ import pytest
 
 from harness.record import (
     BESIDE_COLUMNS,
+    CASE_COLUMNS,
     COLUMNS,
     COMPARISON_COLUMNS,
+    NIGHT_COLUMNS,
     PUBLISHED_COLUMNS,
     RANK_COLUMNS,
     RECORD_COLUMNS,
@@ -24,6 +26,8 @@ FRAMES = {
     "ranking": RANK_COLUMNS,
     "published": PUBLISHED_COLUMNS,
     "beside": BESIDE_COLUMNS,
+    "nights": NIGHT_COLUMNS,
+    "cases": CASE_COLUMNS,
 }
 UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte", "_mhz": "MHz", "_c": "degC"}
 
