@@ -15,6 +15,7 @@ from harness.analysis import changes, gate
 from harness.analysis import history as analysis
 from harness.analysis.gate import Judgement
 from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, difference, grids
+from harness.analysis.replay import Rules
 from harness.analysis.summary import summarize
 from harness.ask.wording import not_one_of, show
 from harness.digest import SCHEMA, Digest, Ratio, Validity
@@ -55,10 +56,10 @@ class Night:
         earlier = [run for run in self.history.runs if run.id != self.run.id and _machines(run)]
         return next((run for run in reversed(earlier) if not here or _machines(run) & here), None)
 
-    def judge(self, invalid: Sequence[str] = ()) -> Judgement:
-        """The gate's judgement; `invalid` are the checks of the figures that block one."""
+    def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> Judgement:
+        """The gate's judgement, by other than its own rules where some are given; `invalid` are the checks that block one."""
         said = acknowledgements.read(_store_of(self.folder))
-        return gate.judge(self.history, said, invalid=(*_unmeasured(self.folder), *invalid))
+        return gate.judge(self.history, said, invalid=(*_unmeasured(self.folder), *invalid), rules=rules)
 
     def figures(self) -> pd.DataFrame:
         """A row per night and cell of this night's machines, as the page draws them.
