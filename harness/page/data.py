@@ -202,8 +202,9 @@ def _packed(column: Column, values: pd.Series, view: View) -> Any:
     if column.key == "direction":
         coded["t"] = [direction_words(text) for text in known]
     elif column.kind == "backend":
-        coded["t"] = [who(view.looks, name) for name in known]
-        coded["c"] = [view.looks[name].key for name in known]
+        named = {clean(name): name for name in view.looks}
+        coded["t"] = [who(view.looks, named[name]) for name in known]
+        coded["c"] = [view.looks[named[name]].key for name in known]
         coded["m"] = {mode: icon(view, next(iter(view.looks)), mode).rpartition("-")[2] for mode in view.modes}
     return coded
 

@@ -217,7 +217,7 @@ def _changes(
     rows = pd.concat(shown)
     known = view.cells.set_index("cell")
     bounds = rows[["ratio", "ratio_low", "ratio_high"]].stack()
-    edge = edge_of(bounds[bounds > 0])
+    edge = edge_of(bounds)
     of_cell = lines(nights)
     return [_change(view, known, row, edge, of_cell) for row in rows.itertuples()], tuple(more)
 
@@ -231,7 +231,7 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         else clean(row.backend)
     )
     failed = row.verdict in ("failed", "lost")
-    low, high = ("", "") if np.isnan(row.ratio_low) else (units.change(row.ratio_low), units.change(row.ratio_high))
+    low, high = ("", "") if not np.isfinite([row.ratio_low, row.ratio_high]).all() else (units.change(row.ratio_low), units.change(row.ratio_high))
     return Change(
         case=" · ".join((here["row"], here["words"]))
         if here is not None

@@ -441,3 +441,70 @@ def test_charts_leave_no_figure_behind(made):
 
     rendered(made)
     assert plt.get_fignums() == []
+
+
+# --- beside a baseline -----------------------------------------------------------------------------------------------------
+
+
+def compared(made: synthetic.Made, **more) -> str:
+    judged = synthetic.judged(made, {"torch": 1.2, "jax rn50_conv1": 0.8})
+    return rendered(made, judged=judged, checks=synthetic.CHECKS, differences=synthetic.DIFFERENCES, **more)
+
+
+def section(text: str, id: str) -> str:
+    start = text.index(f'<section id="{id}"')
+    return text[start : text.index("</section>", start)]
+
+
+def test_what_changed_stands_first(made):
+    text = compared(made)
+    sound(text)
+    head = section(text, "verdict")
+    assert "▲ suspect" in head
+    assert "JAX, backward filter, rn50" in head
+    assert "(3 of 4)" in head
+    assert "jax 0.10.1 → 0.10.2" in head
+    assert head.count('<tr><th scope="row">') == 1 + 1 + 10 + 5  # failed, lost, slower, faster
+    assert re.search(r"10 of \d+ slower", head)
+    assert "gone" in head
+    assert "Every case against the baseline" in head
+    assert "time now ÷ baseline" in section(text, "compare")
+    assert "<td" in section(text, "validity")
+
+
+def test_the_checks_say_what_they_do_to_the_report(made):
+    shown = section(compared(made), "validity")
+    for check in synthetic.CHECKS:
+        assert check.name in shown
+        assert check.effect in shown
+    assert "0.10.1" in shown
+
+
+def test_thirty_nights_and_one(made):
+    nights = synthetic.nights(made)
+    text = compared(made, nights=nights, breaks=((made.run.id, "jax 1 → 2"),))
+    sound(text)
+    assert "30 nights" in section(text, "verdict")
+    assert "Geometric mean over 29 nights" in section(text, "history")
+    alone = rendered(made, nights=nights[nights["run_id"] == made.run.id])
+    sound(alone)
+    assert "there is no history yet" in section(alone, "history")
+
+
+@pytest.mark.parametrize("shape", [name for name in SHAPES if name != "no cell"])
+def test_odd_shapes_beside_a_baseline(shape):
+    made = SHAPES[shape]()
+    text = compared(made)
+    sound(text)
+    assert "figure failed" not in text
+    assert "section failed" not in text
+    assert not re.search(r">\s*nan|nan ", text.lower())
+
+
+def test_numbers_that_are_none_are_dashes(made):
+    judged = synthetic.judged(made, {})
+    cases = judged.cases.assign(ratio=np.nan, ratio_low=np.inf, ratio_high=np.nan, severity=np.nan, baseline_ns=np.nan)
+    text = rendered(made, judged=dataclasses.replace(judged, cases=cases.assign(verdict="slower", word="slower")))
+    sound(text)
+    assert "section failed" not in text
+    assert "nan" not in section(text, "verdict").lower()

@@ -53,6 +53,7 @@ def _rows(view: View, cases: pd.DataFrame) -> pd.DataFrame:
 
 def edge_of(ratios: pd.Series) -> float:
     """How far the axis goes to either side: to nearly all of the ratios, at least 1.25, at most 4."""
+    ratios = ratios[(ratios > 0) & np.isfinite(ratios)]
     if ratios.empty:
         return _LEAST
     return float(np.clip(np.exp(np.log(ratios).abs().quantile(0.99)) * 1.03, _LEAST, _MOST))
