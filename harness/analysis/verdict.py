@@ -213,7 +213,9 @@ def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
     elif faster:
         said.append(f"{faster} of {compared} {'is' if faster == 1 else 'are'} faster than the baseline, none slower.")
     elif comparable:
-        said.append(f"No case of {comparable} changed beyond its noise.")
+        doubt = count[Outcome.UNCERTAIN]
+        more = f"; of {doubt} it cannot be told" if doubt else ""
+        said.append(f"No case of {comparable} changed beyond its noise{more}.")
     else:
         said.append("No case can be compared with the baseline.")
     return " ".join(said)

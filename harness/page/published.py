@@ -4,7 +4,7 @@ Every figure of others is shown as such: published, not measured here, without a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -33,12 +33,16 @@ Source = tuple[str, str, str]  # hardware, math and, where there are several, th
 
 @dataclass(frozen=True)
 class Figure:
-    """What is published for a row: time in ms, rate in TFLOP/s, whether its printed rate is missing, and more in words."""
+    """What is published for a row: time in ms, rate in TFLOP/s, whether its printed rate is missing, and more in words.
+
+    `span` counts the sources side by side that have nothing, and share one dash.
+    """
 
     time: str
     rate: str
     doubt: bool = False
     title: str = ""
+    span: int = 1
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
                 ours=tables.Cell(first["who"], icon=tables.icon(view, first["backend"], first["mode"])),
                 time=units.milliseconds(first["median_ns"]),
                 rate=units.teraflops(first["flop_per_s"]),
-                figures=[_figure(published.get(source)) for source in sources],
+                figures=_folded([_figure(published.get(source)) for source in sources]),
             )
         )
     return Table(basis, sources, lines, len(groups))
@@ -157,6 +161,18 @@ def _figure(row: Any) -> Figure:
     many = f"median of {row.published_rows} rows" if row.published_rows > 1 else ""
     title = clean("; ".join(filter(None, (row.algorithm, row.remark, many))))
     return Figure(units.milliseconds(row.published_ns), units.teraflops(row.published_flop_per_s), bool(row.remark), title)
+
+
+def _folded(figures: Sequence[Figure]) -> list[Figure]:
+    """Neighbours without a figure as one: most sources lack most shapes, and a cell each would be most of the page."""
+    found: list[Figure] = []
+    for figure in figures:
+        empty = figure.time == figure.rate == units.MISSING
+        if empty and found and found[-1].time == found[-1].rate == units.MISSING:
+            found[-1] = replace(found[-1], span=found[-1].span + 1)
+        else:
+            found.append(figure)
+    return found
 
 
 def _sources(rows: pd.DataFrame) -> list[tuple[str, str]]:

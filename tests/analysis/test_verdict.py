@@ -68,6 +68,8 @@ def test_the_first_level_that_applies(rows: list[dict], invalid: tuple[str, ...]
 
 def test_parts_that_are_zero_are_not_in_the_sentence() -> None:
     assert sentence(against(compared({}), "base").cases) == "No case of 1 changed beyond its noise."
+    unsure = against(compared({}, {"verdict": "uncertain"}), "base")
+    assert unsure.sentence == "No case of 2 changed beyond its noise; of 1 it cannot be told."
     both = against(compared({"verdict": "slower"}, {"verdict": "faster"}, {"new_status": "oom"}), "base")
     assert both.sentence == (
         "1 case fails that did not fail before. 1 of 2 comparable cases is slower than the baseline beyond its own noise, "

@@ -464,7 +464,7 @@ def test_what_changed_stands_first(made):
     assert "JAX, backward filter, rn50" in head
     assert "(3 of 4)" in head
     assert "jax 0.10.1 → 0.10.2" in head
-    assert head.count('<tr><th scope="row">') == 1 + 1 + 10 + 5  # failed, lost, slower, faster
+    assert head.count('<tr><th scope="row">') == 1 + 1 + 10 + 2  # failed, lost, slower, faster
     assert re.search(r"10 of \d+ slower", head)
     assert "gone" in head
     assert "Every case against the baseline" in head
