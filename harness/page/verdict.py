@@ -231,7 +231,8 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         else clean(row.backend)
     )
     failed = row.verdict in ("failed", "lost")
-    low, high = ("", "") if not np.isfinite([row.ratio_low, row.ratio_high]).all() else (units.change(row.ratio_low), units.change(row.ratio_high))
+    ends = [row.ratio_low, row.ratio_high]
+    low, high = map(units.change, ends) if np.isfinite(ends).all() else ("", "")
     return Change(
         case=" · ".join((here["row"], here["words"]))
         if here is not None
