@@ -37,8 +37,8 @@ class Column:
     """A column of the table: its key in links, its label and unit, how a value is written, and where it is shown.
 
     `kind` is `text`, `tag`, `backend`, or how a number is written: `4` and `3` significant digits, `x` a factor and `2` one
-    of two decimals, `%` a share and `+` a change in percent, `e` an exponent. `table` says whether the table shows it; the
-    rest stands in the dialog of a case and in the CSV.
+    of two decimals, `%` a share and `+` a change in percent, `e` an exponent. `table` says whether the table shows it, `case`
+    whether the facts of a case do; the CSV has all.
     """
 
     key: str
@@ -46,6 +46,7 @@ class Column:
     unit: str = ""
     kind: str = "text"
     table: bool = True
+    case: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -66,26 +67,26 @@ def columns(view: View) -> list[Column]:
         Column("ci", "95 % interval", "± %", "1"),
         Column("change", "Change", "%", "+"),
         Column("verdict", "Verdict", kind="tag"),
-        Column("factor", "÷ fastest", "×", "2"),
-        Column("rate", "Rate", "TFLOP/s", "3"),
-        Column("ceiling", "Of ceiling", "%", "%"),
-        Column("peak", "Peak", "MiB", "3"),
-        Column("least", "÷ minimum", "×", "2"),
-        Column("energy", "Energy", "mJ/GFLOP", "3"),
-        Column("p95", "p95 ÷ median", "×", "2"),
+        Column("factor", "÷ fastest", "×", "2", case=True),
+        Column("rate", "Rate", "TFLOP/s", "3", case=True),
+        Column("ceiling", "Of ceiling", "%", "%", case=True),
+        Column("peak", "Peak", "MiB", "3", case=True),
+        Column("least", "÷ minimum", "×", "2", case=True),
+        Column("energy", "Energy", "mJ/GFLOP", "3", case=True),
+        Column("p95", "p95 ÷ median", "×", "2", case=True),
         Column("low", "95 % interval from", "ms", "4", table=False),
         Column("high", "95 % interval to", "ms", "4", table=False),
         Column("baseline", "Baseline", "ms", "4", table=False),
         Column("ratio_low", "Now ÷ baseline from", "×", "3", table=False),
         Column("ratio_high", "Now ÷ baseline to", "×", "3", table=False),
         Column("severity", "Severity", "×", "2", table=False),
-        Column("workspace", "Workspace", "MiB", "3", table=False),
-        Column("cores", "Cores used", "", "2", table=False),
-        Column("first", "First call", "ms", "4", table=False),
-        Column("check", "Checked by", table=False),
-        Column("error", "Largest error", "", "e", table=False),
-        Column("flags", "Flags", table=False),
-        Column("call", "Call", table=False),
+        Column("workspace", "Workspace", "MiB", "3", table=False, case=True),
+        Column("cores", "Cores used", "", "2", table=False, case=True),
+        Column("first", "First call", "ms", "4", table=False, case=True),
+        Column("check", "Checked by", table=False, case=True),
+        Column("error", "Largest error", "", "e", table=False, case=True),
+        Column("flags", "Flags", table=False, case=True),
+        Column("call", "Call", table=False, case=True),
         Column("message", "Message", table=False),
     ]
 
@@ -142,7 +143,7 @@ def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
     everything = {
         "n": len(found),
         "run": clean(given.run.id),
-        "columns": [[each.key, each.label, each.unit, each.kind, int(each.table)] for each in known],
+        "columns": [[each.key, each.label, each.unit, each.kind, each.table + 2 * each.case] for each in known],
         "values": values,
         "marks": "".join(map(str, 2 * best + tie)),
         **_identities(view, found, given),

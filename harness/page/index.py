@@ -237,9 +237,11 @@ def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Ma
             continue
         sns.lineplot(
             mine, x="at", y="ratio", units="stretch", estimator=None, errorbar=None, sort=False, ax=axes, legend=False,
-            color=look.sentinel(), linestyle=look.dash, linewidth=1.8, marker=look.marker, markersize=3.5, markeredgewidth=0,
+            color=look.sentinel(), linestyle=look.dash, linewidth=1.8,
         )  # fmt: skip
         final = mine.iloc[-1]
+        alone = mine[~mine["stretch"].duplicated(keep=False)]  # a night between two that were missed has no line
+        sns.scatterplot(x=alone["at"], y=alone["ratio"], marker=look.marker, s=12, color=look.sentinel(), ax=axes, zorder=4)
         sns.scatterplot(x=[final["at"]], y=[final["ratio"]], marker=look.marker, s=40, color=look.sentinel(), ax=axes, zorder=4)
         axes.collections[-1].set_clip_on(False)
         ends.append((final["ratio"], f"{clean(look.words)} {units.ratio(final['ratio'])}"))

@@ -46,7 +46,9 @@ def made():
 
 @pytest.fixture(scope="module")
 def path(made, tmp_path_factory):
-    return written(tmp_path_factory, html.build(Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html")).text)
+    return written(
+        tmp_path_factory, html.build(Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html")).text
+    )
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@
       apply();
       if (place === "runs" && query) $("runs").scrollIntoView();
     };
-    FILTERS.forEach((key) => $("f-" + key).addEventListener("change", () => {
+    FILTERS.forEach((key) => on($("f-" + key), "change", () => {
       const asked = new URLSearchParams(FILTERS.filter(chosen).map((each) => [each, chosen(each)]));
       history.replaceState(null, "", "#runs" + (String(asked) ? "?" + asked : ""));
       apply();
     }));
-    addEventListener("hashchange", route);
-    document.querySelectorAll(".js").forEach((each) => { each.hidden = false; });
+    on(window, "hashchange", route);
+    all(".js").forEach((each) => { each.hidden = false; });
     route();
   }
   root.dataset.ready = "1";

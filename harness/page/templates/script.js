@@ -2,7 +2,7 @@
   const ready = () => { root.dataset.ready = "1"; };
 
   // --- switches between parts of which one is shown; print and pages without script show all
-  document.querySelectorAll(".switch").forEach((box) => {
+  all(".switch").forEach((box) => {
     const parts = [...box.querySelectorAll(":scope > [data-part]")];
     if (parts.length < 2) return;
     const buttons = parts.map((part) => el("button", { type: "button" }, part.dataset.part));
@@ -10,7 +10,7 @@
       part.classList.toggle("off", other !== at);
       buttons[other].setAttribute("aria-pressed", other === at);
     });
-    buttons.forEach((button, at) => button.addEventListener("click", () => choose(at)));
+    buttons.forEach((button, at) => on(button, "click", () => choose(at)));
     box.prepend(el("div", { class: "seg", role: "group", "aria-label": box.dataset.label || "Show" }, ...buttons));
     choose(0);
   });
@@ -52,6 +52,7 @@
 
   const slug = (i) => D.slugs[i] ?? D.slug.map((key) => raw(key, i)).filter(Boolean).join("/");
   const link = (i) => "#case=" + encodeURIComponent(slug(i)).replaceAll("%2F", "/");
+  const status = (i) => raw("status", i), plain = (shown) => shown.replaceAll("_", " ");
   const several = (key) => V[key].k.length > 1;
   const others = D.slug.slice(4);
   const name = (i) => [raw("workload", i), said("direction", i), said("backend", i), ...(several("device") ? [raw("device", i)] : []), ...others.map((key) => raw(key, i))].filter(Boolean).join(" · ");
@@ -62,14 +63,15 @@
   const NS = "http://www.w3.org/2000/svg";
   function svg(tag, how, ...children) {
     const made = document.createElementNS(NS, tag);
+    if (tag === "svg") made.ariaHidden = true;
     for (const key of Object.keys(how)) made.setAttribute(key, how[key]);
     made.append(...children);
     return made;
   }
   const look = (i) => V.backend.c[V.backend.v[i]];
-  const icon = (i) => svg("svg", { class: "mk", "aria-hidden": "true" }, svg("use", { href: `#k-${look(i)}-${V.backend.m[D.modes === true ? raw("mode", i) : D.modes] || "full"}` }));
+  const icon = (i) => svg("svg", { class: "mk" }, svg("use", { href: `#k-${look(i)}-${V.backend.m[D.modes === true ? raw("mode", i) : D.modes] || "full"}` }));
   const backend = (i) => el("span", { class: "bk" }, icon(i), said("backend", i));
-  const tag = (shown) => el("span", { class: "tag " + shown.split(" ")[0].replace("(", "") + (shown === "no change" ? " same" : "") }, ({ slower: "▲ ", faster: "▼ " }[shown] || "") + shown.replaceAll("_", " "));
+  const tag = (shown) => el("span", { class: "tag " + shown.split(" ")[0].replace("(", "") + (shown === "no change" ? " same" : "") }, ({ slower: "▲ ", faster: "▼ " }[shown] || "") + plain(shown));
 
   // Nights are 16-bit factors to the median of the case; 0 is missing.
   const H = D.history, bytes = H && new DataView(Uint8Array.from(atob(H.b64), (c) => c.charCodeAt(0)).buffer);
@@ -77,7 +79,7 @@
 
   function curve(values, width, height, stroke) {
     const known = values.filter((value) => value !== null);
-    const made = svg("svg", { class: "spark", width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    const made = svg("svg", { class: "spark", width, height, viewBox: `0 0 ${width} ${height}` });
     if (!known.length) return made;
     const low = Math.min(...known), high = Math.max(...known), middle = (low + high) / 2, half = 0.575 * Math.max(high - low, middle * 0.06);
     const x = (k) => (3 + k * (width - 7) / Math.max(1, values.length - 1)).toFixed(1), y = (v) => (height - 2 - (v - middle + half) / (2 * half) * (height - 4)).toFixed(1);
@@ -92,7 +94,7 @@
   let current = null, held = 0;
   function facts(i) {
     const found = [], add = (label, key, unit = "", more = "") => { if (V[key][i] !== null) found.push([label, number(key, i) + unit + more]); };
-    if (raw("status", i) !== "ok") return [["status", raw("status", i).replaceAll("_", " ")], ["reason", raw("message", i) || "–"]];
+    if (status(i) !== "ok") return [["status", plain(status(i))], ["reason", raw("message", i) || "–"]];
     add("median", "median", " ms", V.ci[i] === null ? "" : ` ± ${number("ci", i)} %`);
     add("change", "change", " %", `, ${raw("verdict", i)}`);
     add("÷ fastest", "factor", "×");
@@ -121,38 +123,38 @@
     tip.hidden = true;
   }
   const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
-  new Set([...document.querySelectorAll("[data-i]")].map((mark) => mark.closest("[tabindex='0']"))).forEach((box) => {
+  new Set([...all("[data-i]")].map((mark) => mark.closest("[tabindex='0']"))).forEach((box) => {
     if (!box) return;
     const marks = [...box.querySelectorAll("[data-i]")], of = (event) => event.target.closest("[data-i]");
     let at = -1, walk = null;
     const order = () => walk || (walk = marks[0].matches("td") ? marks : marks.map((mark) => [mark, mark.getBoundingClientRect()]).sort((a, b) => a[1].left - b[1].left || a[1].top - b[1].top).map((pair) => pair[0]));
-    box.addEventListener("pointerover", (event) => { if (of(event)) show(of(event)); else hide(); });
-    box.addEventListener("pointerleave", hide);
-    box.addEventListener("blur", hide);
-    box.addEventListener("click", (event) => { if (of(event)) open(+of(event).dataset.i); });
-    box.addEventListener("keydown", (event) => {
+    on(box, "pointerover", (event) => { if (of(event)) show(of(event)); else hide(); });
+    on(box, "pointerleave", hide);
+    on(box, "blur", hide);
+    on(box, "click", (event) => { if (of(event)) open(+of(event).dataset.i); });
+    on(box, "keydown", (event) => {
       const step = STEPS[event.key];
       if (step) { at = at < 0 ? 0 : Math.max(0, Math.min(marks.length - 1, at + step)); show(order()[at], true); event.preventDefault(); }
       else if (event.key === "Enter" && current) { open(+current.dataset.i); event.preventDefault(); }
     });
   });
-  addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  addEventListener("scroll", () => { if (performance.now() - held > 250) hide(); }, { passive: true });
+  on(window, "keydown", (event) => { if (event.key === "Escape") hide(); });
+  on(window, "scroll", () => { if (performance.now() - held > 250) hide(); }, { passive: true });
   const open = (i) => { location.hash = link(i); };
 
   // --- the table
   const FILTERS = ["device", "direction", "backend", "status", "verdict"], KEYS = ["q", ...FILTERS, "sort"], SIZE = 50;
-  const shown = COLUMNS.filter((column) => column.shown && (column.numeric ? V[column.key].some((value) => value !== null) : column.key === "workload" || V[column.key].k.some(Boolean)));
+  const shown = COLUMNS.filter((column) => column.shown & 1 && (column.numeric ? V[column.key].some((value) => value !== null) : column.key === "workload" || V[column.key].k.some(Boolean)));
   if (H) shown.push({ key: "nights", label: `${H.nights.length} nights` });
   const state = Object.fromEntries(KEYS.map((key) => [key, ""])), table = $("table"), body = table.tBodies[0];
-  const texts = rows.map((i) => [slug(i), said("direction", i), said("backend", i), raw("status", i), raw("flags", i)].join(" ").toLowerCase());
+  const texts = rows.map((i) => [slug(i), said("direction", i), said("backend", i), status(i), raw("flags", i)].join(" ").toLowerCase());
   const weight = (i) => (["slower", "faster"].includes(raw("verdict", i)) ? -V.severity[i] : 0);
   let page = 0, found = rows;
   const heads = shown.map((column) => {
     const head = el("th", { scope: "col", class: column.numeric ? "r" : "" }), unit = column.unit ? [el("span", { class: "unit" }, column.unit)] : [];
     if (column.key === "nights") { head.append(column.label); return head; }
     const press = el("button", { type: "button" }, column.label, ...unit);
-    press.addEventListener("click", () => {
+    on(press, "click", () => {
       const first = column.numeric ? "-" + column.key : column.key, other = column.numeric ? column.key : "-" + column.key;
       state.sort = state.sort === first ? other : first;
       page = 0;
@@ -164,9 +166,9 @@
   table.tHead.replaceChildren(el("tr", {}, ...heads));
   FILTERS.forEach((key) => {
     const choice = $("f-" + key);
-    V[key].k.forEach((value, at) => { if (value) choice.append(el("option", { value }, (V[key].t ? V[key].t[at] : value).replaceAll("_", " "))); });
+    V[key].k.forEach((value, at) => { if (value) choice.append(el("option", { value }, plain(V[key].t ? V[key].t[at] : value))); });
     choice.parentElement.hidden = V[key].k.filter(Boolean).length < 2;
-    choice.addEventListener("change", () => { state[key] = choice.value; page = 0; push(); });
+    on(choice, "change", () => { state[key] = choice.value; page = 0; push(); });
   });
 
   function compared() {
@@ -215,10 +217,10 @@
   function push() { back = fragment(); history.replaceState(null, "", back); apply(); }
 
   let typing;
-  $("f-q").addEventListener("input", (event) => { clearTimeout(typing); typing = setTimeout(() => { state.q = event.target.value; page = 0; push(); }, 120); });
-  $("clear").addEventListener("click", () => { KEYS.forEach((key) => { state[key] = ""; }); page = 0; push(); });
-  $("prev").addEventListener("click", () => { page -= 1; apply(); });
-  $("next").addEventListener("click", () => { page += 1; apply(); });
+  on($("f-q"), "input", (event) => { clearTimeout(typing); typing = setTimeout(() => { state.q = event.target.value; page = 0; push(); }, 120); });
+  on($("clear"), "click", () => { KEYS.forEach((key) => { state[key] = ""; }); page = 0; push(); });
+  on($("prev"), "click", () => { page -= 1; apply(); });
+  on($("next"), "click", () => { page += 1; apply(); });
 
   // --- files
   const quoted = (value, text) => {
@@ -234,15 +236,15 @@
     link.remove();
     setTimeout(() => URL.revokeObjectURL(url), 4000);
   }
-  $("csv").addEventListener("click", () => save(csv(found), "results-filtered.csv", "text/csv"));
-  $("csv-all").addEventListener("click", () => save(csv(rows), "results.csv", "text/csv"));
-  $("json-all").addEventListener("click", () => save(text, "report-data.json", "application/json"));
+  on($("csv"), "click", () => save(csv(found), "results-filtered.csv", "text/csv"));
+  on($("csv-all"), "click", () => save(csv(rows), "results.csv", "text/csv"));
+  on($("json-all"), "click", () => save(text, "report-data.json", "application/json"));
 
   // --- a case
   const dialog = $("case");
   let back = "";
   function bar(i, scale) {
-    const width = 190, x = (value) => 2 + value / scale * (width - 8), made = svg("svg", { width, height: 16, viewBox: `0 0 ${width} 16`, "aria-hidden": "true" });
+    const width = 190, x = (value) => 2 + value / scale * (width - 8), made = svg("svg", { width, height: 16, viewBox: `0 0 ${width} 16` });
     made.append(svg("rect", { x: 2, y: 4, width: Math.max(1, x(V.median[i]) - 2), height: 8, class: "f-" + look(i), opacity: 0.35 }));
     if (V.low[i] !== null && V.high[i] !== null) made.append(svg("line", { x1: x(V.low[i]), x2: x(V.high[i]), y1: 8, y2: 8, class: "s-" + look(i), "stroke-width": 2 }));
     made.append(svg("circle", { cx: x(V.median[i]), cy: 8, r: 3, class: "f-" + look(i) }));
@@ -255,7 +257,7 @@
     const cells = ["Direction", "Backend", ...(several("device") ? ["Device"] : []), ...others.map((key) => COLUMNS.find((c) => c.key === key).label), "Median ms", several("device") ? "Scaled per device" : "To scale", "÷ fastest", ...(change ? ["Change %"] : []), ...(past ? ["History"] : [])];
     const lines = same.map((j) => el("tr", j === i ? { class: "this", "aria-current": "true" } : {}, el("th", { scope: "row" }, j === i ? said("direction", j) : el("a", { href: link(j) }, said("direction", j))), el("td", {}, backend(j)),
       ...(several("device") ? [el("td", {}, raw("device", j))] : []), ...others.map((key) => el("td", {}, raw(key, j))), el("td", { class: "r" }, number("median", j)),
-      el("td", {}, V.median[j] === null ? tag(raw("status", j)) : bar(j, scale[raw("device", j)])), el("td", { class: "r" }, number("factor", j)),
+      el("td", {}, V.median[j] === null ? tag(status(j)) : bar(j, scale[raw("device", j)])), el("td", { class: "r" }, number("factor", j)),
       ...(change ? [el("td", { class: "r" }, number("change", j))] : []), ...(past ? [el("td", {}, curve(nights(j), 110, 20, "s-" + look(j)))] : [])));
     return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All results of this workload" }, el("table", {}, el("thead", {}, el("tr", {}, ...cells.map((label) => el("th", { scope: "col" }, label)))), el("tbody", {}, ...lines)));
   }
@@ -269,12 +271,12 @@
   }
 
   function fill(i) {
-    const ok = V.median[i] !== null, parts = [tag(raw("status", i)), " "];
+    const ok = V.median[i] !== null, parts = [tag(status(i)), " "];
     if (ok) parts.push(el("b", {}, `${number("median", i)} ms`), V.low[i] === null ? "" : ` (95 % interval ${number("low", i)} to ${number("high", i)} ms)`);
     if (V.baseline[i] !== null) parts.push(`, baseline ${number("baseline", i)} ms, change ${number("change", i)} %`, V.ratio_low[i] === null ? "" : ` (ratio ${number("ratio_low", i)} to ${number("ratio_high", i)})`);
     else if (ok) parts.push(", no baseline");
     if (raw("verdict", i)) parts.push(" ", tag(raw("verdict", i)));
-    const rest = COLUMNS.filter((c) => ["factor", "rate", "ceiling", "peak", "least", "workspace", "energy", "p95", "cores", "first", "check", "error", "flags", "call"].includes(c.key) && (c.numeric ? V[c.key][i] !== null : raw(c.key, i)));
+    const rest = COLUMNS.filter((c) => c.shown & 2 && (c.numeric ? V[c.key][i] !== null : raw(c.key, i)));
     const id = cell(i);
     $("case-h").textContent = name(i);
     $("case-b").replaceChildren(el("p", {}, ...parts), ...(raw("message", i) ? [el("p", {}, el("code", {}, raw("message", i)))] : []),
@@ -285,9 +287,9 @@
     $("case-b").scrollTop = 0;
   }
   const leave = () => { if (location.hash.startsWith("#case=")) history.replaceState(null, "", back || "#"); };
-  dialog.addEventListener("close", leave);
-  $("case-x").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  on(dialog, "close", leave);
+  on($("case-x"), "click", () => dialog.close());
+  on(dialog, "click", (event) => { if (event.target === dialog) dialog.close(); });
 
   // --- fragments: #section, #results?key=value, #case=slug
   function route() {
@@ -308,8 +310,8 @@
       $("results").scrollIntoView();
     }
   }
-  addEventListener("hashchange", route);
-  document.querySelectorAll(".js").forEach((each) => { each.hidden = false; });
+  on(window, "hashchange", route);
+  all(".js").forEach((each) => { each.hidden = false; });
   apply();
   route();
   ready();

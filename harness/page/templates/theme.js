@@ -1,5 +1,6 @@
 "use strict";
 const $ = (id) => document.getElementById(id), root = document.documentElement;
+const all = (query) => document.querySelectorAll(query), on = (node, kind, what, how) => node.addEventListener(kind, what, how);
 
 function el(tag, how, ...children) {
   const made = document.createElement(tag);
@@ -19,11 +20,11 @@ function el(tag, how, ...children) {
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme:dark)").matches);
   const label = () => { button.textContent = dark() ? "Light theme" : "Dark theme"; };
   button.hidden = false;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; stored(root.dataset.theme); label(); });
+  on(button, "click", () => { root.dataset.theme = dark() ? "light" : "dark"; stored(root.dataset.theme); label(); });
   label();
 }
 
 // Paper shows what the screen folds away.
-const folded = () => [...document.querySelectorAll("details")];
-addEventListener("beforeprint", () => folded().forEach((each) => { each.dataset.was = each.open ? "1" : ""; each.open = true; }));
-addEventListener("afterprint", () => folded().forEach((each) => { each.open = Boolean(each.dataset.was); }));
+const folded = () => [...all("details")];
+on(window, "beforeprint", () => folded().forEach((each) => { each.dataset.was = each.open ? "1" : ""; each.open = true; }));
+on(window, "afterprint", () => folded().forEach((each) => { each.open = Boolean(each.dataset.was); }));
