@@ -46,9 +46,8 @@ def made():
 
 @pytest.fixture(scope="module")
 def path(made, tmp_path_factory):
-    return written(
-        tmp_path_factory, html.build(Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html")).text
-    )
+    given = Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html")
+    return written(tmp_path_factory, html.build(given).text)
 
 
 @pytest.fixture(scope="module")

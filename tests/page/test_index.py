@@ -141,7 +141,7 @@ def test_hostile_text_stays_text(nasty):
     found = [
         digest(
             at, suite=nasty, machine=nasty, machine_id=nasty, commit=nasty, sentence=nasty, changes=(nasty,), level=nasty,
-            over_first=(Ratio(nasty, 1.0, 3),), over_baseline=(Ratio(nasty, 1.0, 3),), validity=(Validity(nasty, nasty, nasty),),
+            over_first=(Ratio(nasty, 1.0, 3),), over_baseline=(Ratio(nasty, 1.0, 3),), validity=(Validity(nasty, nasty, ""),),
         )
         for at in range(3)
     ]  # fmt: skip
