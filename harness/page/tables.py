@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -30,13 +30,14 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, what it sorts by if not by that, its class, and the icon of a backend and mode."""
+    """A cell of a table: its text, what it sorts by if not by that, its class, the icon of a backend and mode, and its case."""
 
     text: str
     sort: float | None = None
     kind: str = ""
     icon: str = ""
     title: str = ""
+    i: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,16 @@ def heat(view: View, device: str) -> Heat:
     for key in keys:
         modes = [mode for mode in view.modes if mode in set(of_key[key]["mode"])]
         lines = [
-            (mode, [_heat_cell(at.get((key, mode, direction, name))) for direction, names in heads for name in names])
+            (mode, [_of_case(at.get((key, mode, direction, name))) for direction, names in heads for name in names])
             for mode in modes
         ]
         rows.append((of_key[key]["row"].iloc[0], lines))
     return Heat(device, heads, rows, len(worst), [(name, "") for name in view.looks if name in set(here["backend"])])
+
+
+def _of_case(row: Any) -> Cell:
+    """The cell of a case in the heat table, which opens the case."""
+    return _heat_cell(row) if row is None else replace(_heat_cell(row), i=int(row.i))
 
 
 def _heat_cell(row: Any) -> Cell:

@@ -126,6 +126,7 @@
   new Set([...all("[data-i]")].map((mark) => mark.closest("[tabindex='0']"))).forEach((box) => {
     if (!box) return;
     const marks = [...box.querySelectorAll("[data-i]")], of = (event) => event.target.closest("[data-i]");
+    marks.forEach((mark) => mark.removeAttribute("title"));
     let at = -1, walk = null;
     const order = () => walk || (walk = marks[0].matches("td") ? marks : marks.map((mark) => [mark, mark.getBoundingClientRect()]).sort((a, b) => a[1].left - b[1].left || a[1].top - b[1].top).map((pair) => pair[0]));
     on(box, "pointerover", (event) => { if (of(event)) show(of(event)); else hide(); });
