@@ -10,13 +10,13 @@ import pytest
 from filelock import FileLock
 
 import harness
-from harness import discovery, execute, review
+from harness import codec, discovery, execute, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError
 from harness.execute import Watcher
-from harness.record import Record, Status
-from harness.store import journal, table
+from harness.record import Record, Run, Status
+from harness.store import digests, journal, table
 
 SUITE = """
 [suite]
@@ -284,6 +284,25 @@ def test_the_page_is_made_from_what_is_stored_and_the_frame_chooses(tiny: Path, 
     assert "n2 c2 k2 7 f3" not in text
     written = review.write_page(tmp_path / "results" / "runs" / run.id, tmp_path / "reports")
     assert written == tmp_path / "reports" / run.id / "report.html"
+    beside = {path.name for path in written.parent.iterdir()}
+    assert beside == {"report.html", "results.csv", "environment.json", "summary.json"}
+    assert codec.decode(Run, json.loads((written.parent / "environment.json").read_text())) == journal.read_run(
+        tmp_path / "results" / "runs" / run.id
+    )
+    digest = digests.read(tmp_path / "reports")[run.id]
+    assert digest.report_bytes == written.stat().st_size
+    assert (digest.cells, digest.level) == (len(harness.summary(records)), "")
+    assert f'href="{run.id}/report.html"' in (tmp_path / "reports" / "index.html").read_text()
+
+
+def test_a_judged_digest_outlives_the_page_being_built_again(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    run = harness.run(tiny, out=tmp_path / "results", trials=1)
+    folder = tmp_path / "results" / "runs" / run.id
+    review.write_page(folder, tmp_path / "reports")
+    judged = dataclasses.replace(digests.read(tmp_path / "reports")[run.id], level="regression", sentence="It got slower.")
+    digests.write(tmp_path / "reports", judged)
+    review.write_page(folder, tmp_path / "reports")
+    assert digests.read(tmp_path / "reports")[run.id].sentence == "It got slower."
 
 
 def test_a_worker_that_dies_costs_its_own_cell_only(
