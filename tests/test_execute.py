@@ -295,16 +295,6 @@ def test_the_page_is_made_from_what_is_stored_and_the_frame_chooses(tiny: Path, 
     assert f'href="{run.id}/report.html"' in (tmp_path / "reports" / "index.html").read_text()
 
 
-def test_a_judged_digest_outlives_the_page_being_built_again(tiny: Path, alone: Path, tmp_path: Path) -> None:
-    run = harness.run(tiny, out=tmp_path / "results", trials=1)
-    folder = tmp_path / "results" / "runs" / run.id
-    review.write_page(folder, tmp_path / "reports")
-    judged = dataclasses.replace(digests.read(tmp_path / "reports")[run.id], level="regression", sentence="It got slower.")
-    digests.write(tmp_path / "reports", judged)
-    review.write_page(folder, tmp_path / "reports")
-    assert digests.read(tmp_path / "reports")[run.id].sentence == "It got slower."
-
-
 def test_a_worker_that_dies_costs_its_own_cell_only(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
