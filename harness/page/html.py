@@ -19,11 +19,13 @@ from markupsafe import Markup
 from harness import units
 from harness.page import canvas, contents, data, palette, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
-from harness.page.svg import speakable
+from harness.page.svg import clean, speakable
 from harness.page.verdict import leads_with
 from harness.page.view import View, flag_words, prepare, who
 from harness.record import Run, Status
 from harness.spec import Mode
+
+MOST_SCALED = 4  # kinds of scaling that the head of the page names
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _written(view: View, given: Given, found: Mapping[str, Content], thrift: Thr
         "machine": _machine(given.run),
         "sections": [(number, section, found[section.id]) for number, section in enumerate(SECTIONS, 1)],
         "broken": _broken(found),
+        "scaled": _scaled(view),
         "data": data.packed(embedded) if embedded and thrift.packed else embedded,
         "packed": thrift.packed,
         **_merged(found),
@@ -116,6 +119,14 @@ def document(template: str, colours: str, scripts: Sequence[str], context: Mappi
     )
     # What no UTF-8 may hold has been cleaned away; what is left of other line ends is one kind.
     return page.replace("\r\n", "\n")
+
+
+def _scaled(view: View) -> list[str]:
+    """What was changed of the workloads for this run, and of how many: `n=1 for 16 (54 workloads)`; the most frequent first."""
+    workloads = view.cells.drop_duplicates("key")["scaled"].map(clean)
+    counts = workloads[workloads != ""].value_counts()
+    told = [f"{what} ({count} workload{'s' if count > 1 else ''})" for what, count in counts.head(MOST_SCALED).items()]
+    return [*told, "others in the column scaled of the data"] if len(counts) > MOST_SCALED else told
 
 
 def _content(section: Section, view: View, given: Given) -> Content:

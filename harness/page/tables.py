@@ -50,13 +50,17 @@ class Networks:
 
 @dataclass(frozen=True)
 class Heat:
-    """Factors to the fastest on one device: `heads` are (direction, backends), `rows` (workload, [(mode, cells)])."""
+    """Factors to the fastest on one device: `heads` are (direction, backends), `rows` (workload, [(mode, cells)]).
+
+    Where each backend has one mode only, `mode_of` names it, and a workload is one row without a mode.
+    """
 
     device: str
     heads: list[tuple[str, list[str]]]
     rows: list[tuple[str, list[tuple[str, list[Cell]]]]]
     total: int
-    legend: list[tuple[str, str]]  # backend and mode, the mode left open
+    legend: list[tuple[str, str]]  # backend and mode; the mode is left open where there are several
+    mode_of: Mapping[str, str]
 
 
 def icon(view: View, backend: str, mode: str) -> str:
@@ -80,8 +84,10 @@ def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
 
 
 def heat(view: View, device: str) -> Heat:
-    """Time over the fastest of the same workload and direction, a row per workload and mode."""
+    """Time over the fastest of the same workload and direction, a row per workload and, where a backend has several, mode."""
     here = view.cells[view.cells["device"] == device]
+    known = {str(name): sorted(set(modes)) for name, modes in here.groupby("backend", sort=False)["mode"]}
+    mode_of = {name: modes[0] for name, modes in known.items()} if all(len(modes) == 1 for modes in known.values()) else {}
     heads = []
     for direction in view.directions:
         present = set(here.loc[here["words"] == direction, "backend"])
@@ -95,13 +101,21 @@ def heat(view: View, device: str) -> Heat:
     of_key = dict(iter(here.groupby("key", sort=False)))
     rows = []
     for key in keys:
-        modes = [mode for mode in view.modes if mode in set(of_key[key]["mode"])]
+        modes = [""] if mode_of else [mode for mode in view.modes if mode in set(of_key[key]["mode"])]
         lines = [
-            (mode, [_of_case(at.get((key, mode, direction, name))) for direction, names in heads for name in names])
+            (
+                mode,
+                [
+                    _of_case(at.get((key, mode or mode_of[name], direction, name)))
+                    for direction, names in heads
+                    for name in names
+                ],
+            )
             for mode in modes
         ]
         rows.append((of_key[key]["row"].iloc[0], lines))
-    return Heat(device, heads, rows, len(worst), [(name, "") for name in view.looks if name in set(here["backend"])])
+    legend = [(name, mode_of.get(name, "")) for name in view.looks if name in known]
+    return Heat(device, heads, rows, len(worst), legend, mode_of)
 
 
 def _of_case(row: Any) -> Cell:

@@ -196,6 +196,24 @@ def test_marks_of_the_fastest_and_of_ties(made, text):
     assert (drawn.count("WRONG"), drawn.count("OOM"), drawn.count("T/O"), drawn.count("n/s")) == (1, 2, 1, 2)
 
 
+def test_a_workload_is_one_row_of_the_heat_table_where_each_backend_has_one_mode(made):
+    usual = {"tensorflow": "eager", "torch": "eager", "jax": "compiled"}
+    backends = made.summary["backend"].map(usual)
+    one_mode = made.summary.assign(mode=backends).drop_duplicates(["workload", "direction", "backend", "optimizer"])
+    chosen = synthetic.ranked(one_mode.reset_index(drop=True))
+    heat = tables.heat(view.prepare(chosen), "cpu")
+    assert heat.mode_of == usual
+    assert all(len(lines) == 1 for _, lines in heat.rows)
+    asked = sum(cell.title != "not asked for" for _, lines in heat.rows for _, cells in lines for cell in cells)
+    assert asked == len(chosen)
+
+
+def test_the_head_says_what_was_scaled(made):
+    summary = made.summary.assign(scaled=made.summary["workload"].map(lambda name: "n=1 for 16" if name == "example" else ""))
+    assert "Scaled for this run: n=1 for 16 (1 workload)." in html.render(summary, made.samples, made.run)
+    assert "Scaled for this run" not in html.render(made.summary, made.samples, made.run)
+
+
 def test_the_head_counts_right(text):
     assert "60 of 66 cells have a checked figure; 1 gave a wrong result, 2 ran out of memory" in text
     assert "No baseline: nothing to compare" in text
