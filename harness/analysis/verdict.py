@@ -63,7 +63,10 @@ _OF_STATE = {
 
 @dataclass(frozen=True)
 class Group:
-    """What slower cases have in common: values of FACETS, "" where any will do; `slower` of `cases` comparable ones are."""
+    """What slower cases have in common: values of FACETS, "" where any will do; `slower` of `cases` comparable ones are.
+
+    `ratio` is the median over these slower ones of time now over baseline.
+    """
 
     backend: str
     direction: str
@@ -71,6 +74,7 @@ class Group:
     family: str
     slower: int
     cases: int
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -253,5 +257,6 @@ def groups(cases: pd.DataFrame) -> tuple[Group, ...]:
         facets, values, rows = best
         covered[rows] = True
         named = dict.fromkeys(FACETS, "") | dict(zip(facets, values, strict=True))
-        found.append(Group(**named, slower=int(slower[rows].sum()), cases=len(rows)))
+        ratios = known["ratio"].to_numpy(dtype=float)[rows[slower[rows]]]
+        found.append(Group(**named, slower=len(ratios), cases=len(rows), ratio=float(np.median(ratios))))
     return tuple(found)

@@ -65,10 +65,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Groups:
-    """What the slower cases have in common: a sentence's beginning, each group in words with its filter; `rest` has none."""
+    """What the slower cases have in common: a sentence's beginning, each group in words, its filter, counts, change."""
 
     lead: str
-    parts: list[tuple[str, dict[str, str], int, int]]
+    parts: list[tuple[str, dict[str, str], int, int, str]]
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,9 @@ def _groups(view: View, judged: Any) -> Groups | None:
             "verdict": "slower",
         }
         said = ", ".join(clean(word) for word in words if word)
-        parts.append((said, {key: value for key, value in keys.items() if value}, group.slower, group.cases))
+        parts.append(
+            (said, {key: value for key, value in keys.items() if value}, group.slower, group.cases, units.change(group.ratio))
+        )
     return Groups("Slower above all:", parts)
 
 
@@ -180,7 +182,8 @@ def _differ(differences: Sequence[Any], most: int = 4) -> str:
 def trust(checks: Sequence[Any]) -> str:
     """The validity in words."""
     failed, warned, unknown = (
-        [each.name for each in checks if str(each.result) == kind] for kind in ("failed", "warning", "not measured")
+        [f"{each.name}: {each.measured}" for each in checks if str(each.result) == kind]
+        for kind in ("failed", "warning", "not measured")
     )
     blocked = any(each.blocks for each in checks)
     parts = [f"{len(failed)} failed ({', '.join(failed)})"] if failed else []

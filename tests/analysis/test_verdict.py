@@ -95,6 +95,8 @@ def test_the_group_is_the_smallest_combination_that_explains_the_slower_cases() 
     (found,) = groups(grid(lambda row: row["backend"] == "jax" and row["direction"] == "wgrad"))
     assert (found.backend, found.direction, found.device, found.family) == ("jax", "wgrad", "", "")
     assert (found.slower, found.cases) == (8, 8)
+    cases = grid(lambda row: row["backend"] == "jax" and row["direction"] == "wgrad")
+    assert found.ratio == pytest.approx(cases.loc[cases["verdict"] == "slower", "ratio"].median())
 
 
 def test_two_causes_are_two_groups() -> None:

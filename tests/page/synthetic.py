@@ -191,6 +191,7 @@ class Group:
     family: str
     slower: int
     cases: int
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
     count = cases["verdict"].value_counts()
     return Judged(
         "suspect", f"{count.get('slower', 0)} of {count.get('no change', 0)} cases are slower.", "20260228-023000-0001", cases,
-        (Group("jax", "wgrad", "", "rn50", 3, 4),),
+        (Group("jax", "wgrad", "", "rn50", 3, 4, 1.15),),
     )  # fmt: skip
 
 
