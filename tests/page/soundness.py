@@ -33,7 +33,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self.inside = tag
+        # What is data is not run, so the policy does not name it.
+        self.inside = "" if dict(attrs).get("type") == "application/json" else tag
 
     def handle_endtag(self, tag):
         self.inside = ""
