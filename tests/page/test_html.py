@@ -403,7 +403,7 @@ def test_what_changed_stands_first(made):
     head = section(text, "verdict")
     assert "▲ suspect" in head
     assert "JAX, backward filter, rn50" in head
-    assert "(3 of 4)" in head
+    assert "(3 of 4, +15.0 %)" in head
     assert "jax 0.10.1 → 0.10.2" in head
     assert head.count('<tr><th scope="row">') == 1 + 1 + 10 + 2  # failed, lost, slower, faster
     assert re.search(r"10 of \d+ slower", head)
