@@ -137,8 +137,8 @@ def conclude(folder: Path, reports: Path, page: bool = True) -> Night:
 
     A page that cannot be made costs neither the digest nor the index: the night says what broke.
     """
-    judgement = review.judge(folder)
-    digests.write(reports, review.digest(folder, judgement))
+    judgement, digest = review.judge(folder)
+    digests.write(reports, digest)
     made, error = None, None
     if page:
         try:
@@ -147,5 +147,5 @@ def conclude(folder: Path, reports: Path, page: bool = True) -> Night:
             error = caught
     index = review.write_index(reports)
     broken = made.broken if made else index.broken
-    digest = digests.read(reports)[folder.name] or review.digest(folder, judgement)
+    digest = digests.read(reports)[folder.name] or digest
     return Night(judgement, digest, made.path if made else None, index.path, broken, error)

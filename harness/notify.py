@@ -149,7 +149,7 @@ def _time(ns: float | None) -> str:
 
 
 def _change(change: float | None) -> str:
-    return units.MISSING if change is None else f"{100 * change:+.1f} %".replace("-", "−")
+    return units.MISSING if change is None else units.change(1 + change)
 
 
 def append_job_summary(text: str, environ: Mapping[str, str]) -> None:

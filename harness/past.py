@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,13 @@ from harness import units
 from harness.analysis import changes, gate
 from harness.analysis import history as analysis
 from harness.analysis.gate import Judgement
-from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, difference, grids
+from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, differences, grids
 from harness.analysis.replay import Rules
 from harness.analysis.summary import summarize
 from harness.ask.wording import not_one_of, show
 from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.errors import HistoryError
-from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Environment, Run, Status
+from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Run, Status
 from harness.store import acknowledgements, journal, nights, table
 
 
@@ -113,7 +113,7 @@ def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), rep
     states = judgement.cases["state"].value_counts()
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at.astimezone(UTC), duration_s=run.wall_s or 0.0,
-        machine_id=machine.machine_id if machine else "", machine=_words(machine) if machine else "", commit=run.commit,
+        machine_id=machine.machine_id if machine else "", machine=machine.hardware if machine else "", commit=run.commit,
         baseline_id=before.id if before and (judgement.cases["nights"] > 0).any() else "",
         level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
         verdicts={str(name): int(count) for name, count in states.items() if count},
@@ -127,11 +127,6 @@ def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), rep
 
 def _machines(run: Run) -> set[str]:
     return {environment.machine_id for environment in run.environments}
-
-
-def _words(machine: Environment) -> str:
-    parts = [machine.cpu, f"{machine.cores} cores", machine.gpu]
-    return ", ".join(part for part in parts if part)
 
 
 def _over(frame: pd.DataFrame) -> tuple[Ratio, ...]:
@@ -153,10 +148,8 @@ def _over_first(known: History, run_id: str) -> pd.DataFrame:
 def _changed(before: Run, run: Run) -> tuple[str, ...]:
     """The versions that differ between two runs, each once."""
     old = {each.backend: each.id for each in before.environments}
-    told = [
-        difference((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old
-    ]  # fmt: skip
-    return tuple(dict.fromkeys(part for text in told for part in text.split(", ") if part))
+    told = [differences((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old]
+    return tuple(dict.fromkeys(chain.from_iterable(told)))
 
 
 # One cell -----------------------------------------------------------------------------------------------------------------
@@ -233,7 +226,7 @@ def _of_grid(known: History, grid: Grid, cell: str, said: Sequence[Acknowledgeme
             "run_id": run.id, "started_at": run.started_at, "machine_id": grid.machine_id,
             "status": str(STATUSES[grid.status[case, night]]), "flags": str(told["barred_by"]), "median_ns": told["median_ns"],
             "yardstick_ratio": told["yardstick_ratio"], "segment": int(grid.segment[case, night]),
-            "changed": difference(last, here), "step": steps.get(night, np.nan), "note": "",
+            "changed": ", ".join(differences(last, here)), "step": steps.get(night, np.nan), "note": "",
         })  # fmt: skip
         last = here if here[1] else last
     frame = pd.DataFrame(rows)

@@ -116,9 +116,9 @@ class Series:
     """The samples of one kind. A sample is a block of `iterations` calls; tuples are in the order of measuring.
 
     `run_delay_ns` is the time the process's threads stood runnable but not running, `others_ns` the time that threads of
-    other processes ran, at most what this process left of its own cores; per block, shared out by wall time where a group of short blocks was read together; empty where
-    the kernel does not tell. `yardstick_ns` is the time of a fixed piece of work, the last one before each block; empty where
-    none was timed. `method` says what clock a device series was read from.
+    other processes ran, at most what this process left of its own cores; per block, shared out by wall time where a group of
+    short blocks was read together; empty where the kernel does not tell. `yardstick_ns` is the time of a fixed piece of work,
+    the last one before each block; empty where none was timed. `method` says what clock a device series was read from.
     """
 
     kind: SeriesKind
@@ -251,6 +251,11 @@ class Environment:
     packages: dict[str, str]
     environ: dict[str, str]
     cpu_quota: float | None = None
+
+    @property
+    def hardware(self) -> str:
+        """The machine in a few words: CPU, cores, and the GPU where there is one."""
+        return ", ".join(filter(None, (self.cpu, f"{self.cores} cores", self.gpu)))
 
 
 @dataclass(frozen=True)

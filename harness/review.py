@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.page.sections import Given
 
 __all__ = [
-    "aa_noise", "beside_published", "checks", "compare", "digest", "history", "judge", "junit_of", "load", "night", "overview",
+    "aa_noise", "beside_published", "checks", "compare", "history", "judge", "junit_of", "load", "night", "overview",
     "page", "publish", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
 ]  # fmt: skip
 
@@ -212,9 +212,14 @@ def _night(folder: Path, baseline: Path | None) -> past.Night | None:
     return past.find_night(folder) if baseline is None and NIGHTLY in journal.read_run(folder).tags else None
 
 
-def judge(folder: Path) -> Judgement:
-    """The gate's judgement of a stored night, its checks included. Raises HistoryError for a run that is no night."""
-    return past.find_night(folder).judge(validity.blocking(checks(folder)))
+def judge(folder: Path) -> tuple[Judgement, Digest]:
+    """The gate's judgement of a stored night, its checks included, and what summary.json holds of it without a page.
+
+    Raises HistoryError for a run that is no night.
+    """
+    night, found = past.find_night(folder), checks(folder)
+    judgement = night.judge(validity.blocking(found))
+    return judgement, past.digest(night, judgement, _validities(found))
 
 
 def checks(folder: Path) -> tuple[validity.Check, ...]:
@@ -222,11 +227,6 @@ def checks(folder: Path) -> tuple[validity.Check, ...]:
     run, (ranked, blocks) = journal.read_run(folder), figures(folder)
     known = aa_noise(_store_of(folder), run)
     return validity.checks(ranked, blocks, run, noise=known[1] if known else None)
-
-
-def digest(folder: Path, judgement: Judgement) -> Digest:
-    """What summary.json holds of a night that was judged, without a page."""
-    return past.digest(past.find_night(folder), judgement, _validities(checks(folder)))
 
 
 def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
@@ -258,7 +258,7 @@ def publish(
 
     night = _night(folder, baseline)
     if night and judgement is None:
-        judgement = judge(folder)
+        judgement, _ = judge(folder)
     given = replace(_given(folder, None, baseline, judgement), index="../index.html")
     made = html.build(given)
     beside = Path(reports) / folder.name
@@ -330,7 +330,7 @@ def _digest(given: "Given") -> Digest:
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at, duration_s=run.wall_s or 0.0,
         machine_id=first.machine_id if first else "",
-        machine=", ".join(filter(None, (first.cpu, f"{first.cores} cores", first.gpu))) if first else "",
+        machine=first.hardware if first else "",
         commit=run.commit, baseline_id=judged.baseline if judged else "", level=str(judged.level) if judged else "",
         code=judged.level.code if judged else 5 if failed or not counts.get(Status.OK) else 0,
         sentence=judged.sentence if judged else plain,

@@ -25,8 +25,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     stored.nights(store, 12)
     stored.night(store, 12, {stored.SLOW: 1.2})
     folder = stored.night(store, 13, {stored.SLOW: 1.2}, torch="2.14")
-    judgement = review.judge(folder)
-    return judgement, review.digest(folder, judgement)
+    return review.judge(folder)
 
 
 def test_the_notice_names_what_has_something_to_say(night) -> None:
@@ -77,8 +76,7 @@ def test_junit_fails_what_is_slower_and_the_night(night) -> None:
 
 def test_junit_skips_what_cannot_be_judged(tmp_path: Path) -> None:
     folder = stored.night(tmp_path / "results", 0)
-    judgement = review.judge(folder)
-    (group,) = ElementTree.fromstring(notify.junit_xml(judgement, review.digest(folder, judgement)))
+    (group,) = ElementTree.fromstring(notify.junit_xml(*review.judge(folder)))
     assert (group.get("failures"), group.get("skipped")) == ("0", "6")
 
 

@@ -17,7 +17,7 @@ LATER = builders.START + timedelta(days=50)
 def test_samples_go_and_records_nights_and_judgement_stay(tmp_path: Path) -> None:
     store = tmp_path / "results"
     folders = [*stored.nights(store, 12), stored.night(store, 12, {stored.SLOW: 1.2})]
-    before = review.judge(folders[-1])
+    before, _ = review.judge(folders[-1])
     records = table.load(store)
     plan = retention.plan(store, builders.START + timedelta(days=5))
     assert [old.folder for old in plan.old] == folders[:5]
@@ -28,7 +28,7 @@ def test_samples_go_and_records_nights_and_judgement_stay(tmp_path: Path) -> Non
     assert (folders[5] / table.SAMPLES).is_file()
     pd.testing.assert_frame_equal(table.load(store), records)
     assert len(table.samples(folders[0])) == 0
-    after = review.judge(folders[-1])
+    after, _ = review.judge(folders[-1])
     assert (after.sentence, after.level) == (before.sentence, before.level)
     pd.testing.assert_frame_equal(after.cases, before.cases)
     assert retention.plan(store, builders.START + timedelta(days=5)).old == ()

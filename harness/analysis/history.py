@@ -224,20 +224,20 @@ def facts(environment: Environment) -> dict[str, str]:
     }
 
 
-def difference(before: tuple[Run, str] | None, after: tuple[Run, str] | None) -> str:
+def differences(before: tuple[Run, str] | None, after: tuple[Run, str] | None) -> tuple[str, ...]:
     """Which versions differ between two figures, each given as its run and the id of its environment: `torch 2.13 -> 2.14`.
 
-    Several are joined by commas, convbench's own version comes last; empty where none differs or one is not known.
+    convbench's own version comes last; empty where none differs or one is not known.
     """
     if before is None or after is None:
-        return ""
+        return ()
     old, new = ({each.id: each for each in run.environments}.get(id) for run, id in (before, after))
     pairs = _differing(facts(old), facts(new)) if old and new else []
     ours = [(run.harness_version, run.commit[:10]) for run, _ in (before, after)]
     if ours[0] != ours[1]:
         versions = [version if ours[0][0] != ours[1][0] else commit for version, commit in ours]
         pairs.append(f"convbench {versions[0] or 'unknown'} -> {versions[1] or 'unknown'}")
-    return ", ".join(pairs)
+    return tuple(pairs)
 
 
 def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -147,8 +147,7 @@ def _merged(found: Mapping[str, Content]) -> dict[str, Any]:
 
 def _machine(run: Run) -> str:
     """The machines of the run in a few words."""
-    found = {(each.cpu, each.cores, each.gpu): None for each in run.environments}
-    return "; ".join(f"{cpu}, {cores} cores" + (f", {gpu}" if gpu else "") for cpu, cores, gpu in found)
+    return "; ".join(dict.fromkeys(each.hardware for each in run.environments))
 
 
 def _sha256(text: str) -> str:
