@@ -12,7 +12,7 @@ def machine() -> str:
     here = describe("", ("torch", "tensorflow", "jax"))
     versions = ", ".join(f"{name} {version}" for name, version in here.packages.items())
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"{here.cpu}, {len(here.affinity)} cores, {platform.system()}; {here.python}; {versions}; {day}."
+    return f"{here.cpu}, {here.cores} cores, {platform.system()}; {here.python}; {versions}; {day}."
 
 
 def keep(path: Path, section: str, lines: list[str]) -> None:
