@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import changes
-from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, difference, grids
+from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, differences, grids
 from harness.analysis.replay import CORRECTED, RAW, Rules, replay
 from harness.analysis.trials import Estimator
 from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, Acknowledgement, Run, Status
@@ -254,7 +254,7 @@ class _Machine:
         found, grid, rows = self.replay, self.grid, np.flatnonzero(self.known & ~self.grid.is_twin)
         scale_ns = self._unit_ns()
         since = np.where(found.sign != 0, found.since, np.where(found.pending != 0, found.pending_since, ABSENT))
-        dated = self._dated(np.flatnonzero((since != ABSENT) & self.known & ~grid.is_twin), since)
+        dated = self._dated(np.flatnonzero((found.sign != 0) & self.known & ~grid.is_twin), since)
         drift = self._drift(rows)
         ids = np.array([*(run.id for run in grid.runs), ""], dtype=object)
         columns = {
@@ -282,7 +282,8 @@ class _Machine:
         frame.loc[found.nights < 1, ["baseline_ns", "threshold", "smallest_effect"]] = np.nan
         for case in rows:
             if since[case] != ABSENT:
-                frame.at[case, "cause"] = self._cause(case, dated[case] if dated[case] != ABSENT else since[case])
+                at = dated[case] if dated[case] != ABSENT else since[case]
+                frame.at[case, "cause"] = self._cause(case, min(at, since[case]), max(at, since[case]))
             if not frame.at[case, "note"]:
                 frame.at[case, "note"] = self._reason(case)
         return frame.loc[rows, list(CASE_COLUMNS)]
@@ -305,16 +306,18 @@ class _Machine:
         return np.where(other, np.nan, values)
 
     def _dated(self, rows: np.ndarray, since: np.ndarray) -> np.ndarray:
-        """The night of the change point in the direction of the change, of several the one nearest to the first bad night."""
+        """The night of the change point in the direction of the change, of several the one nearest to the first bad night.
+
+        Of open changes only: a change point says nothing of a level that is one night old.
+        """
         found = np.full(len(since), ABSENT)
         first = max(0, len(self.grid.runs) - changes.NIGHTS)
-        direction = np.where(self.replay.sign != 0, self.replay.sign, self.replay.pending)
         for part in np.array_split(rows, max(1, len(rows) // 200)):
             if not len(part):
                 continue
             series = self._series(part, changes.NIGHTS)
             for case, values, points in zip(part, series, changes.change_points(series), strict=True):
-                same = [point for point in points if changes.step(values, points, point) * direction[case] > 0]
+                same = [point for point in points if changes.step(values, points, point) * self.replay.sign[case] > 0]
                 if same:
                     found[case] = first + min(same, key=lambda point: abs(first + point - since[case]))
         return found
@@ -327,11 +330,11 @@ class _Machine:
         found[steady] = np.where(sure, crept, np.nan)
         return found
 
-    def _cause(self, case: int, night: int) -> str:
-        """Which versions differ between that night's figure and the last one before it."""
-        known = np.flatnonzero(~np.isnan(self.grid.raw[case, :night]))
+    def _cause(self, case: int, first: int, last: int) -> str:
+        """Which versions differ between the last figure before a night and that of the same or a later night."""
+        known = np.flatnonzero(~np.isnan(self.grid.raw[case, :first]))
         known = known[~np.isin(known, list(self.replay.events))]
-        return difference(self._with(case, int(known[-1])), self._with(case, night)) if len(known) else ""
+        return ", ".join(differences(self._with(case, int(known[-1])), self._with(case, last))) if len(known) else ""
 
     def _with(self, case: int, night: int) -> tuple[Run, str]:
         return self.grid.runs[night], str(self.history.cells["environment_id"].iloc[self.grid.row[case, night]])

@@ -52,6 +52,15 @@ def test_a_step_is_suspect_then_confirmed_then_open():
     assert "slower" in confirmed.sentence
 
 
+def test_a_suspect_is_not_dated_by_the_noise_before_it_and_keeps_its_cause():
+    values = with_step(flat(3, NIGHTS), STEP, 1.2)
+    values[0] *= 1 + 0.012 * (-1) ** np.arange(NIGHTS)
+    values[0, STEP - 2 : STEP] = 1.06  # a level of two nights by chance, of which the suspect night would be the third
+    upgraded = lambda night: {"torch": "2.14"} if night >= STEP else {}  # noqa: E731
+    row = case(at(history(values, packages=upgraded), STEP))
+    assert (row["state"], row["since"], row["dated"], row["cause"]) == ("suspect", run_id(STEP), "", "torch 2.13 -> 2.14")
+
+
 def test_the_frame_has_the_columns_and_dtypes_of_the_schema():
     for judgement in (at(stepped(), STEP), judge(History(stepped().runs, stepped().cells[:0]))):
         dtypes = {column: str(dtype) for column, dtype in judgement.cases.dtypes.items()}
@@ -307,6 +316,20 @@ def test_the_yardstick_shows_that_the_machine_moved():
     assert at(found, STEP).level is Level.MACHINE_EVENT
     assert "the yardstick was off by" in at(found, STEP).sentence
     assert at(found, STEP + 1).level is Level.QUIET
+
+
+def test_a_yardstick_that_moved_is_taken_out_of_figures_in_yardsticks():
+    rng = np.random.default_rng(1)
+    speed = np.exp(rng.normal(0, 0.004, NIGHTS))
+    speed[STEP] *= 1.1
+    ratios = np.exp(rng.normal(0, 0.004, (12, NIGHTS)))
+    values = ratios * speed * np.exp(rng.normal(0, 0.03, (12, NIGHTS)))
+    given = {"backends": ["torch", "torch@aa"] * 3 + ["jax", "jax@aa"] * 3, "references": 1e6 * speed}
+    assert at(history(values, ratios=ratios, **given), STEP).level is Level.QUIET
+    ratios[:, STEP] /= 1.1  # the yardstick is slower and the cases are not
+    alone = at(history(values, ratios=ratios, **given), STEP)
+    assert alone.level is Level.MACHINE_EVENT
+    assert "6 of 6 cases with unchanged versions are faster" in alone.sentence
 
 
 def test_equals_that_differ_show_that_the_machine_moved():
