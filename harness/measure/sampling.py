@@ -27,7 +27,9 @@ from harness.stats import median_interval
 # What is read beside the samples may take this much of their time, each: 4 %, together well under a tenth.
 _WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
-_REWARM_BELOW_NS = 1_000_000  # a longer call has its caches filled again before one hundredth of it is over
+_REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has filled its caches again within a hundredth
+# Reading the witness takes more: shorter calls come in groups of five, of which the first only warms what it cooled.
+_COOLED_BELOW_NS, _GROUP_OF_COOLED = 3_000_000, 5
 _CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
 _RECOMPILED = 10  # times the median
 _PROGRESS_EVERY_NS = 1_000_000_000
@@ -103,6 +105,7 @@ class Sampler:
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
         self.between = 0  # calls that are not timed before each block of short ones
+        self.rewarmed_ns = 0  # how long a group is at least whose first call is not timed; 0: it is timed
         self.cold = _eviction(cell, prepared)
         self.block_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
@@ -154,11 +157,16 @@ class Sampler:
     def _space(self, block: int) -> None:
         """Spread the most samples that there may be over the least time, instead of taking them all in its first instant.
 
-        The calls before each block also warm what was cooled by reading the witness.
+        The calls before each block also warm what was cooled by reading the witness. Where blocks are too long for such calls
+        and short enough to suffer, by 1.5 % at 1 ms, the first call of a group is not timed, and several blocks follow it.
         """
         apart_ns = self.budget.min_time_s * 1e9 / self.budget.max_samples
-        if not self.alone and block < apart_ns:
+        if self.alone:
+            return
+        if block < apart_ns:
             self.between = math.ceil((apart_ns / max(block, 1) - 1) * self.iterations)
+        elif self.on_cpu and block < _COOLED_BELOW_NS:
+            self.rewarmed_ns = _GROUP_OF_COOLED * block
 
     def _grow(self, block: int) -> bool:
         """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
@@ -229,7 +237,10 @@ class Sampler:
             delay, others = looking.read()
         cpu_before, begun, ended = time.process_time_ns(), self.clock(), 0
         group: list[int] = []
-        while not group or (not self.alone and ended - begun < looking.group_ns and len(group) < CHECK_EVERY):
+        least_ns = max(looking.group_ns, self.rewarmed_ns)
+        if self.rewarmed_ns:
+            self.call()
+        while not group or (not self.alone and ended - begun < least_ns and len(group) < CHECK_EVERY):
             for _ in range(self.between):
                 self.call()
             group.append(self.block())

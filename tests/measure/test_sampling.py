@@ -63,17 +63,27 @@ def test_a_block_that_turns_out_short_is_enlarged_again(clock: Clock) -> None:
 
 
 def test_short_calls_are_spread_over_the_least_time_and_warmed_by_calls_between(clock: Clock, machine: Machine) -> None:
-    # 50 samples at most in 50 ms at least: one in 1 ms. Four of five calls of 0.2 ms are not timed.
+    # 100 samples at most in 100 ms at least: one in 1 ms. Four of five calls of 0.2 ms are not timed.
     machine.reading_ns = MS // 10  # a group lasts 5 ms, with 5 samples
     machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
     backend = Backend(clock, repeat(200_000))
-    record = measure(backend, replace(BUDGET, max_samples=50, rel_half_width=1e-9))
+    record = measure(backend, replace(BUDGET, max_samples=100, rel_half_width=1e-9))
     series = series_of(record)
     assert set(series.block_ns) == {200_000}
     assert series.run_delay_ns[:10] == (0,) * 5 + (60_000,) * 5  # of a group's waiting a call has the share of its time
     assert record.samples.wall_ns == 5 * 200_000 * len(series.block_ns)
     sampled = " ".join(["launch wait"] * 4 + ["clock launch wait clock"])
     assert " ".join(backend.events).count(sampled) == len(series.block_ns)
+
+
+def test_of_calls_that_are_too_long_for_that_the_first_of_a_group_warms_the_caches(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
+    record = measure(Backend(clock, repeat(2 * MS)), replace(BUDGET, max_samples=80))
+    series = series_of(record)
+    assert series.run_delay_ns[:8] == (0,) * 4 + (600_000,) * 4  # a group is one call that is not timed and four that are
+    assert record.samples.wall_ns * 4 == 5 * sum(series.block_ns)
+    long = measure(Backend(clock, repeat(3 * MS)), replace(BUDGET, max_samples=80))
+    assert long.samples.wall_ns == sum(series_of(long).block_ns)
 
 
 @pytest.mark.parametrize("axes", [TRAIN, {"cache": Cache.COLD}], ids=["train", "cold"])
@@ -255,8 +265,8 @@ def test_every_sample_carries_the_yardstick_before_it(clock: Clock) -> None:
     backend = Backend(clock, repeat(CALL))
     series = series_of(measure(backend, yardstick=Work(backend, cycle([MS // 2, MS]))))
     assert set(series.block_ns) == {CALL}  # the work is not timed with it
-    # 0.5 ms are worth 12.5 ms, 7 samples of 2 ms; a reading that took longer stands for no more of them.
-    assert series.yardstick_ns[:14] == (MS // 2,) * 7 + (MS,) * 7
+    # 0.5 ms are worth 12.5 ms, 4 samples of 4 ms; a reading that took longer stands for no more of them.
+    assert series.yardstick_ns[:8] == (MS // 2,) * 4 + (MS,) * 4
     assert len(series.yardstick_ns) == len(series.block_ns)
 
 
@@ -294,7 +304,7 @@ def test_cold_calls_have_a_yardstick_as_often_as_the_wall_clock_says(clock: Cloc
     backend = Backend(clock, repeat(CALL))
     works = iter(range(MS // 2, MS))
     series = series_of(measure(backend, cache=Cache.COLD, yardstick=Work(backend, works)))
-    assert len(set(series.yardstick_ns)) == len(series.yardstick_ns)  # 22 ms each are more than the 12.5 that it is worth
+    assert len(set(series.yardstick_ns)) == len(series.yardstick_ns)  # 24 ms each are more than the 12.5 that it is worth
 
 
 def test_without_a_yardstick_nothing_is_stored(backend: Backend) -> None:
@@ -559,7 +569,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_stored_and_nothing_flagged(cl
 
 
 def test_short_blocks_are_witnessed_in_groups_so_that_reading_takes_a_twenty_fifth(clock: Clock, machine: Machine) -> None:
-    machine.reading_ns = MS // 5  # so a group lasts 10 ms, 5 blocks of 2 ms, between readings of 0.4 ms together
+    machine.reading_ns = 2 * MS // 5  # so a group lasts 20 ms, 5 blocks of 4 ms, between readings of 0.8 ms together
     machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
     series = series_of(measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=60)))
     assert set(series.block_ns) == {CALL}  # reading is not timed
