@@ -283,8 +283,9 @@ def _judged(
         found: dict[str, Any] = {"checks": validity.checks(ranked, blocks, run, noise=noise)}
         if night := _night(folder, baseline):
             judgement = judgement or night.judge(validity.blocking(found["checks"]))
+            network = ranked.drop_duplicates("cell").set_index("cell")["network"]
             found |= {
-                "judged": judging.of_night(judgement, ranked.drop_duplicates("cell").set_index("cell")["network"]),
+                "judged": judging.of_night(judgement, night.baseline, network),
                 "differences": validity.differences(night.before, run) if night.before and run.environments else (),
                 "nights": night.figures(), "breaks": night.breaks(), "steps": judgement.cases,
             }  # fmt: skip

@@ -107,8 +107,11 @@ def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()
     return Judged(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
 
 
-def of_night(judgement: Judgement, networks: pd.Series | None = None) -> Judged:
-    """The gate's judgement of a night in the same form; its states stand in `word`. `networks` maps a cell to its network."""
+def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = None) -> Judged:
+    """The gate's judgement of a night in the same form; its states stand in `word`.
+
+    `baseline` says which nights it was held against, `networks` maps a cell to its network.
+    """
     network = {} if networks is None else networks.to_dict()
     rows = []
     for row in judgement.cases.to_dict("records"):
@@ -129,8 +132,7 @@ def of_night(judgement: Judgement, networks: pd.Series | None = None) -> Judged:
             }
         )
     cases = _frame(rows)
-    nights = "the nights before"
-    return Judged(judgement.level, judgement.sentence, nights, cases, groups(cases), judgement.invalid)
+    return Judged(judgement.level, judgement.sentence, baseline, cases, groups(cases), judgement.invalid)
 
 
 def severity(ratio: float, threshold: float) -> float:

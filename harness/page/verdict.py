@@ -137,7 +137,7 @@ def beside_baseline(
         tiles=_compared_tiles(view, judged),
         standings=standings(view),
         groups=_groups(view, judged),
-        differ=_differ(differences),
+        differ=f"Held against {clean(judged.baseline)}. {_differ(differences)}",
         trust=trust(checks),
         changes=changes,
         more=more,
