@@ -56,12 +56,12 @@ class Night:
         earlier = [run for run in self.history.runs if run.id != self.run.id and _machines(run)]
         return next((run for run in reversed(earlier) if not here or _machines(run) & here), None)
 
-    @property
-    def baseline(self) -> str:
-        """The nights that it is held against, in words: how many at most, and since when."""
-        told = [run for run in self.history.runs if run.id != self.run.id and _machines(run) & _machines(self.run)]
-        held = told[-Rules().window :]
-        return f"the {len(held)} nights since {held[0].started_at:%Y-%m-%d}" if held else "no earlier night of this machine"
+    def baseline(self, judgement: Judgement) -> str:
+        """What its cases were held against, in words: a case may have fewer good nights than another."""
+        most = int(judgement.cases["nights"].max()) if len(judgement.cases) else 0
+        if not most or self.before is None:
+            return "no earlier night"
+        return f"up to {most} earlier nights, the last of {self.before.started_at:%Y-%m-%d}"
 
     def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> Judgement:
         """The gate's judgement, by other than its own rules where some are given; `invalid` are the checks that block one."""

@@ -285,7 +285,7 @@ def _judged(
             judgement = judgement or night.judge(validity.blocking(found["checks"]))
             network = ranked.drop_duplicates("cell").set_index("cell")["network"]
             found |= {
-                "judged": judging.of_night(judgement, night.baseline, network),
+                "judged": judging.of_night(judgement, night.baseline(judgement), network),
                 "differences": validity.differences(night.before, run) if night.before and run.environments else (),
                 "nights": night.figures(), "breaks": night.breaks(), "steps": judgement.cases,
             }  # fmt: skip

@@ -171,7 +171,7 @@ def test_the_digest_stands_beside_the_page(tmp_path: Path) -> None:
     assert found == night.digest
     assert night.page is not None
     assert found.report_bytes == night.page.stat().st_size
-    assert "Held against the 11 nights since 2026-03-01." in night.page.read_text()
+    assert "Held against up to 11 earlier nights, the last of 2026-03-11. Changed since:" in night.page.read_text()
     assert found.changes == ("torch 2.13 -> 2.14",)
     assert found.baseline_id.endswith("000a")
     assert {each.backend: each.cells for each in found.over_baseline} == {"jax": 3, "torch": 3}

@@ -243,14 +243,17 @@ class _Machine:
             backends = len(np.unique(self.backends[moved]))
             if enough and backends >= self.rules.event_backends:
                 return f"{count} of {of} cases with unchanged versions are {word}, from {backends} backends"
-        # What is in yardsticks has its move taken out; and where that is wrong, the cases move together and show above.
-        by_raw_time = int((tonight.judged & (tonight.estimator == RAW)).sum())
         off = self._off(np.log(self.grid.references), night)
-        if off is not None and 2 * by_raw_time > int(tonight.judged.sum()):
+        if off is not None and not self._in_yardsticks(pool, tonight):
             return f"the yardstick was off by {off:.1f} of its own scales"
         if (off := self._off(self.equals[RAW], night)) is not None:
             return f"cells measured twice differ by {off:.1f} times what they usually do"
         return ""
+
+    def _in_yardsticks(self, pool: np.ndarray, tonight: _Tonight) -> bool:
+        """Whether a move of the yardstick is taken out of most figures, and would show as a move of all where that is wrong."""
+        enough = pool.sum() >= self.rules.event_cells and len(np.unique(self.backends[pool])) >= self.rules.event_backends
+        return bool(enough and 2 * (pool & (tonight.estimator == CORRECTED)).sum() > pool.sum())
 
     def _off(self, logs: np.ndarray, night: int) -> float | None:
         """How far the middle one of several series [S, N] is off tonight, in its own scales; None where that is within bounds.

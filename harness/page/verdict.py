@@ -173,10 +173,10 @@ def _groups(view: View, judged: Any) -> Groups | None:
 def _differ(differences: Sequence[Any], most: int = 4) -> str:
     """Which facts of the environment changed, in a sentence."""
     if not differences:
-        return "No recorded fact of the environment differs from the baseline."
+        return "No recorded fact of the environment has changed since."
     told = [f"{each.fact} {each.base or units.MISSING} → {each.new or units.MISSING}" for each in differences[:most]]
     more = f" and {len(differences) - most} more" if len(differences) > most else ""
-    return f"Changed since the baseline: {'; '.join(cut(text) for text in told)}{more}."
+    return f"Changed since: {'; '.join(cut(text) for text in told)}{more}."
 
 
 def trust(checks: Sequence[Any]) -> str:

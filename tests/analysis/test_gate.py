@@ -61,6 +61,16 @@ def test_a_suspect_is_not_dated_by_the_noise_before_it_and_keeps_its_cause():
     assert (row["state"], row["since"], row["dated"], row["cause"]) == ("suspect", run_id(STEP), "", "torch 2.13 -> 2.14")
 
 
+def test_what_changed_between_the_date_and_the_alarm_is_the_cause():
+    values = with_step(flat(3, NIGHTS), STEP, 1.2)
+    values[0] *= 1 + 0.012 * (-1) ** np.arange(NIGHTS)
+    values[0, STEP - 2 : STEP] = values[0, STEP] * 0.99  # the level has begun, and a flag barred its first nights
+    barred = lambda case, night: {"barred_by": "drift"} if case == 0 and STEP - 2 <= night < STEP else {}  # noqa: E731
+    upgraded = lambda night: {"torch": "2.14"} if night >= STEP else {}  # noqa: E731
+    row = case(at(history(values, packages=upgraded, row=barred), STEP + 1))
+    assert (row["state"], row["since"], row["cause"]) == ("confirmed", run_id(STEP), "torch 2.13 -> 2.14")
+
+
 def test_the_frame_has_the_columns_and_dtypes_of_the_schema():
     for judgement in (at(stepped(), STEP), judge(History(stepped().runs, stepped().cells[:0]))):
         dtypes = {column: str(dtype) for column, dtype in judgement.cases.dtypes.items()}
@@ -326,6 +336,17 @@ def test_a_yardstick_that_moved_is_taken_out_of_figures_in_yardsticks():
     values = ratios * speed * np.exp(rng.normal(0, 0.03, (12, NIGHTS)))
     given = {"backends": ["torch", "torch@aa"] * 3 + ["jax", "jax@aa"] * 3, "references": 1e6 * speed}
     assert at(history(values, ratios=ratios, **given), STEP).level is Level.QUIET
+    # Where cases are too few, or of one backend, that they all moved would show nowhere.
+    for backends in (["torch", "torch@aa"] * 6, ["torch", "torch@aa"] * 2 + ["jax", "jax@aa"] * 2):
+        some, rows = given | {"backends": backends}, slice(0, len(backends))
+        assert at(history(values[rows], ratios=ratios[rows], **some), STEP).level is Level.MACHINE_EVENT
+    # A night before there is anything to judge by stays out of the baselines that begin.
+    renewed = {"of_run": lambda night: {"method_version": 1 + (night >= STEP - 3)}}
+    assert at(history(values, ratios=ratios, **given, **renewed), STEP).level is Level.MACHINE_EVENT
+    # Nor where most of the figures are no ratios.
+    ratios[:8, :5] = np.nan
+    assert at(history(values, ratios=ratios, **given), STEP).level is Level.MACHINE_EVENT
+    ratios[:8, :5] = 1.0
     ratios[:, STEP] /= 1.1  # the yardstick is slower and the cases are not
     alone = at(history(values, ratios=ratios, **given), STEP)
     assert alone.level is Level.MACHINE_EVENT

@@ -125,7 +125,8 @@ def test_the_states_of_a_night_stand_in_the_same_places_by_name() -> None:
     states = ["confirmed", "suspect", "failed", "steady", "insufficient_history", "barred"]
     plain = dict.fromkeys(CASE_COLUMNS, "") | {"threshold": 0.05, "change": 0.1, "baseline_ns": 1e6, "night_ns": 1.1e6}
     cases = pd.DataFrame([{**plain, "cell": state, "workload": "a_b", "state": state} for state in states])
-    judged = of_night(Judgement("run", Level.REGRESSION, "It is slower.", (), cases, (), (), ()), "the 12 nights since 2026-03-01")
+    judged = of_night(Judgement("run", Level.REGRESSION, "It is slower.", (), cases, (), (), ()), "up to 12 earlier nights")
+    assert judged.baseline == "up to 12 earlier nights"
     assert judged.cases["verdict"].to_list() == ["slower", "slower", "failed", "no change", "new", "uncertain"]
     assert judged.cases["word"].to_list()[:2] == ["confirmed", "suspect"]
     assert judged.level is Level.REGRESSION

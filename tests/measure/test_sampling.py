@@ -82,8 +82,9 @@ def test_of_calls_that_are_too_long_for_that_the_first_of_a_group_warms_the_cach
     series = series_of(record)
     assert series.run_delay_ns[:8] == (0,) * 4 + (600_000,) * 4  # a group is one call that is not timed and four that are
     assert record.samples.wall_ns * 4 == 5 * sum(series.block_ns)
-    long = measure(Backend(clock, repeat(3 * MS)), replace(BUDGET, max_samples=80))
-    assert long.samples.wall_ns == sum(series_of(long).block_ns)
+    for call_ns, axes in ((3 * MS, {}), (2 * MS, TRAIN), (2 * MS, GPU)):
+        plain = measure(Backend(clock, repeat(call_ns)), replace(BUDGET, max_samples=80), **axes)
+        assert plain.samples.wall_ns == sum(series_of(plain).block_ns)
 
 
 @pytest.mark.parametrize("axes", [TRAIN, {"cache": Cache.COLD}], ids=["train", "cold"])

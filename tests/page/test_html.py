@@ -404,7 +404,7 @@ def test_what_changed_stands_first(made):
     assert "▲ suspect" in head
     assert "JAX, backward filter, rn50" in head
     assert "(3 of 4, +15.0 %)" in head
-    assert "Held against 20260228-023000-0001. Changed since the baseline: jax 0.10.1 → 0.10.2" in head
+    assert "Held against 20260228-023000-0001. Changed since: jax 0.10.1 → 0.10.2" in head
     assert head.count('<tr><th scope="row">') == 1 + 1 + 10 + 2  # failed, lost, slower, faster
     assert re.search(r"10 of \d+ slower", head)
     assert "gone" in head
