@@ -158,7 +158,7 @@ class Sampler:
         """Spread the most samples that there may be over the least time, instead of taking them all in its first instant.
 
         The calls before each block also warm what was cooled by reading the witness. Where blocks are too long for such calls
-        and short enough to suffer, by 1.5 % at 1 ms, the first call of a group is not timed, and several blocks follow it.
+        and short enough to suffer, the first call of a group is not timed, and several blocks follow it.
         """
         apart_ns = self.budget.min_time_s * 1e9 / self.budget.max_samples
         if self.alone:
