@@ -309,4 +309,5 @@ def test_the_runs_kept_as_samples_load():
     for folder in kept:
         records = table.load(folder)
         assert set(records["status"]) == {"ok"}
-        assert len(table.samples(folder)) > len(records)
+        if not (folder / "runs").is_dir():  # of a series of nights the samples are not kept
+            assert len(table.samples(folder)) > len(records)
