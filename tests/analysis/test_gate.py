@@ -61,14 +61,15 @@ def test_a_suspect_is_not_dated_by_the_noise_before_it_and_keeps_its_cause():
     assert (row["state"], row["since"], row["dated"], row["cause"]) == ("suspect", run_id(STEP), "", "torch 2.13 -> 2.14")
 
 
-def test_what_changed_between_the_date_and_the_alarm_is_the_cause():
-    values = with_step(flat(3, NIGHTS), STEP, 1.2)
-    values[0] *= 1 + 0.012 * (-1) ** np.arange(NIGHTS)
-    values[0, STEP - 2 : STEP] = values[0, STEP] * 0.99  # the level has begun, and a flag barred its first nights
-    barred = lambda case, night: {"barred_by": "drift"} if case == 0 and STEP - 2 <= night < STEP else {}  # noqa: E731
-    upgraded = lambda night: {"torch": "2.14"} if night >= STEP else {}  # noqa: E731
-    row = case(at(history(values, packages=upgraded, row=barred), STEP + 1))
-    assert (row["state"], row["since"], row["cause"]) == ("confirmed", run_id(STEP), "torch 2.13 -> 2.14")
+@pytest.mark.parametrize("upgrade", [STEP - 3, STEP], ids=["at the date", "at the first bad night"])
+def test_what_changed_between_the_date_and_the_alarm_is_the_cause(upgrade):
+    values = flat(3, NIGHTS)
+    values[0] = 1 + 0.015 * np.cos(2.4 * np.arange(NIGHTS))
+    values[0, STEP - 3 : STEP], values[0, STEP:] = 1.055, 1.082  # one level, whose first nights are under the threshold
+    upgraded = lambda night: {"torch": "2.14"} if night >= upgrade else {}  # noqa: E731
+    row = case(at(history(values, packages=upgraded), STEP + 1))
+    assert (row["state"], row["since"], row["dated"]) == ("confirmed", run_id(STEP), run_id(STEP - 3))
+    assert row["cause"] == "torch 2.13 -> 2.14"
 
 
 def test_the_frame_has_the_columns_and_dtypes_of_the_schema():
