@@ -38,8 +38,8 @@ class Noise:
     the same of those that a flag bars, were it not for the flag. Flagged pairs make the noise too: on a machine that raises
     flags everywhere it is still known, and rather too large than too small.
 
-    `smallest_effect` is the slowdown (0.1 for 10 %) that is found in 9 of 10 comparisons of `trials` trials each, for the
-    median of the machine's cells.
+    `smallest_effect` is the slowdown (0.1 for 10 %) that is found in 9 of 10 comparisons of `trials` trials each in which no
+    flag bars a verdict, for the median of the machine's cells.
     """
 
     cells: pd.DataFrame
@@ -61,12 +61,14 @@ def measure(run: Side) -> Noise:
         noises = {each: max(row[f"own_{each}"], machine.get(each, 0.0)) for each in Estimator if f"own_{each}" in row}
         row |= {noise_column(each): value for each, value in noises.items()}
         row["estimator"], row["noise"] = quietest(noises, noises)
-        row["smallest_effect"] = smallest_effect(row["noise"], row["trials"])
         row["verdict"] = _verdict(row, _medians([other for other in rows if other is not row]))
     judged, flagged = (
         [row["verdict"] in _DIFFERENT for row in rows if row["barred"] is barred and row["verdict"] is not None]
         for barred in (False, True)
     )
+    seen = _seen(rows, machine)
+    for row in rows:
+        row["smallest_effect"] = smallest_effect(row["noise"], row["trials"], seen)
     trials = int(statistics.median_low([row["trials"] for row in rows])) if rows else 0
     least = quietest(machine, machine)[1]
     return Noise(
@@ -78,7 +80,7 @@ def measure(run: Side) -> Noise:
         flagged=len(flagged),
         flagged_differences=sum(flagged),
         trials=trials,
-        smallest_effect=smallest_effect(least, trials),
+        smallest_effect=smallest_effect(least, trials, seen),
     )
 
 
@@ -136,12 +138,33 @@ def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 # The smallest effect ------------------------------------------------------------------------------------------------------
 
 
-def smallest_effect(noise: float | None, trials: int) -> float | None:
+def smallest_effect(noise: float | None, trials: int, seen: float = 0.0) -> float | None:
     """The slowdown (0.1 for 10 %) that the rule finds with probability FOUND where the log-ratio of one trial has this noise.
 
-    None where the noise is not known, or there is no verdict because there is one trial.
+    It is what normal noise asks for, and at least `seen`, a log-ratio. None where the noise is not known, or there is no
+    verdict because there is one trial.
     """
-    return None if noise is None or math.isnan(noise) or trials < 2 else math.expm1(_noises_needed(trials) * noise)
+    if noise is None or math.isnan(noise) or trials < 2:
+        return None
+    return math.expm1(max(_noises_needed(trials) * noise, seen))
+
+
+def _seen(rows: Sequence[dict[str, Any]], machine: dict[Estimator, float]) -> float:
+    """The log of the slowdown that the rule finds in FOUND of these pairs; 0 where none can say.
+
+    On a shared machine single trials lie far outside what is normal, and the median deviation is blind to them. So the rule is
+    asked: laid on the log-ratios of a pair of equals, it finds what lifts their mean above the half-width of their interval
+    and above the noise. Either twin may be the slower one.
+    """
+    estimator, noise = quietest(machine, machine)
+    needed = []
+    for row in rows:
+        ratios = row["ratios"].get(estimator, [])
+        if noise is not None and not row["barred"] and len(ratios) > 1:
+            logs = np.log(ratios)
+            half = t_quantile(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+            needed += [max(half, noise) + sign * logs.mean() for sign in (1, -1)]
+    return float(np.quantile(needed, FOUND)) if needed else 0.0
 
 
 @functools.cache

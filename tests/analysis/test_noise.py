@@ -169,3 +169,24 @@ def test_more_trials_and_less_noise_show_smaller_effects():
     assert smallest_effect(0.01, 5) < smallest_effect(0.05, 5)
     assert smallest_effect(0.05, 3) == pytest.approx(math.expm1(3.92 * 0.05), rel=0.01)
     assert (smallest_effect(None, 5), smallest_effect(math.nan, 5), smallest_effect(0.05, 1)) == (None, None, None)
+
+
+def test_single_trials_far_off_make_the_smallest_effect_what_is_found_in_nine_of_ten_pairs_all_the_same():
+    """Noise that is wild in one trial of ten: the median deviation is blind to it, the t-interval is not."""
+    rng = np.random.default_rng(33)
+
+    def drawn(count):
+        return np.where(rng.random((count, 3)) < 0.1, rng.normal(0, 0.2, (count, 3)), rng.normal(0, 0.02, (count, 3)))
+
+    found = measured(*(pair(f"w{at}", np.exp(logs)) for at, logs in enumerate(drawn(400))))
+    noise = found.machine[MEDIAN]
+    slowed = np.exp(drawn(4000) + math.log1p(found.smallest_effect))
+    said = np.array([judge(list(each), noise)[0] for each in slowed])
+    assert np.mean(said == Verdict.SLOWER) == pytest.approx(0.9, abs=0.03)
+    assert found.smallest_effect > 1.5 * smallest_effect(noise, 3)
+
+
+def test_what_a_flag_bars_does_not_make_the_smallest_effect_larger():
+    quiet = [pair(f"w{at}", ratios(0.01, -0.01, 0.012)) for at in range(9)]
+    wild = [pair(f"x{at}", ratios(0.01, -0.01, 2.0), flags=(Flag.DRIFT,)) for at in range(8)]
+    assert measured(*quiet, *wild).smallest_effect == pytest.approx(measured(*quiet).smallest_effect, rel=0.02)
