@@ -366,7 +366,7 @@ _FACTS = {
     "tolerance": Column("float64", "", "What max_rel_err must stay under."),
     "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included."),
     "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured."),
-    "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of the untimed ones between them."),
+    "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of those between them that do not count."),
     "cpu_ns": Column("float64", "ns", "CPU time of the process during the same, all threads."),
     "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured."),
     "iterations": Column("Int64", "", "Calls in one sample."),

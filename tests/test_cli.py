@@ -106,8 +106,12 @@ def test_an_interrupted_run_says_how_to_go_on_with_it(measured) -> None:
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": ROOT}
     # A shell that puts the tests into the background leaves them deaf to SIGINT, and what they start inherits that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
+    try:
+        running = subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     with running:
         assert running.stderr is not None
         while not (line := running.stderr.readline()).startswith("[1/"):

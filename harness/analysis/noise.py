@@ -39,7 +39,7 @@ class Noise:
     flags everywhere it is still known, and rather too large than too small.
 
     `smallest_effect` is the slowdown (0.1 for 10 %) that is found in 9 of 10 comparisons of `trials` trials each in which no
-    flag bars a verdict, for the median of the machine's cells.
+    flag bars a verdict; of the machine, and of each cell at least that.
     """
 
     cells: pd.DataFrame
@@ -154,7 +154,8 @@ def _seen(rows: Sequence[dict[str, Any]], machine: dict[Estimator, float]) -> fl
 
     On a shared machine single trials lie far outside what is normal, and the median deviation is blind to them. So the rule is
     asked: laid on the log-ratios of a pair of equals, it finds what lifts their mean above the half-width of their interval
-    and above the noise. Either twin may be the slower one.
+    and above the noise. Either twin may be the slower one. The noise is the machine's: what a noisier cell asks for beyond
+    it is in that cell's own figure.
     """
     estimator, noise = quietest(machine, machine)
     needed = []

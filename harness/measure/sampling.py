@@ -85,24 +85,25 @@ def timed(launch: Callable[[], Any], wait: Callable[[Any], object], clock: clock
 def in_a_row(
     launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range, bounds: "Bounds"
 ) -> tuple[list[int], int]:
-    """Wall times of blocks with nothing between them but two readings of the clock, and of the whole, in ns.
+    """Wall times of blocks with nothing between them but reading the clock, and of the whole, in ns.
 
     Whatever else the interpreter does between two calls takes some of what they have in the caches: eager TensorFlow's of 0.1
     to 0.25 ms were longer by 2 % than in a plain loop when each block was asked for by itself, and are by 1 % in a row.
     """
-    fewest, least_ns, most = bounds
+    fewest, step, least_ns, most = bounds
     times: list[int] = []
     begun = ended = clock()
-    while len(times) < fewest or (ended - begun < least_ns and len(times) < most):
+    while len(times) < fewest or (len(times) - fewest) % step or (ended - begun < least_ns and len(times) < most):
         times.append(timed(launch, wait, clock, calls))
         ended = clock()
     return times, ended - begun
 
 
 class Bounds(NamedTuple):
-    """How many blocks there are in a row: at least so many, then until so much time has passed, at most so many."""
+    """How many blocks there are in a row: so many, then so many more at a time until that time has passed, at most so many."""
 
     fewest: int
+    step: int
     least_ns: float
     most: int
 
@@ -263,8 +264,8 @@ class Sampler:
         with self.ledger.spending("witness"):
             delay, others = looking.read()
         cpu_before = time.process_time_ns()
-        most = 1 if self.alone else self.lead + self.stride * (CHECK_EVERY - 1) + 1
-        bounds = Bounds(self.lead + 1, max(looking.group_ns, self.least_ns), most)
+        more = 0 if self.alone else self.stride * (CHECK_EVERY - 1)
+        bounds = Bounds(self.lead + 1, self.stride, max(looking.group_ns, self.least_ns), self.lead + 1 + more)
         launch, wait = self.prepared.launch, self.prepared.wait
         times, wall = in_a_row(launch, wait, self.clock, range(self.iterations), bounds)
         cpu = time.process_time_ns() - cpu_before

@@ -76,6 +76,18 @@ def test_short_calls_are_spread_over_the_least_time_and_warmed_by_calls_between(
     assert " ".join(backend.events).count(in_a_row) >= len(series.block_ns) / 5
 
 
+@pytest.mark.parametrize(("reading_ns", "samples"), [(MS // 8, 7), (MS, 16)], ids=["until the time is over", "at most"])
+def test_a_group_of_short_calls_ends_with_one_that_counts(
+    clock: Clock, machine: Machine, reading_ns: int, samples: int
+) -> None:
+    machine.reading_ns = reading_ns  # a group lasts 6.25 ms or 50 ms
+    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
+    record = measure(Backend(clock, repeat(200_000)), replace(BUDGET, max_samples=100, rel_half_width=1e-9))
+    series = series_of(record)
+    assert series.run_delay_ns[: 2 * samples] == (0,) * samples + (60_000,) * samples
+    assert record.samples.wall_ns == 5 * 200_000 * len(series.block_ns)
+
+
 def test_of_short_calls_those_that_reading_the_witness_cooled_do_not_count(clock: Clock, machine: Machine) -> None:
     cooled = 0
 
@@ -101,7 +113,7 @@ def test_of_calls_that_are_too_long_for_that_the_first_of_a_group_warms_the_cach
     machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
     record = measure(Backend(clock, repeat(2 * MS)), replace(BUDGET, max_samples=80))
     series = series_of(record)
-    assert series.run_delay_ns[:8] == (0,) * 4 + (600_000,) * 4  # a group is one call that is not timed and four that are
+    assert series.run_delay_ns[:8] == (0,) * 4 + (600_000,) * 4  # a group is one call that does not count and four that do
     assert record.samples.wall_ns * 4 == 5 * sum(series.block_ns)
     for call_ns, axes in ((3 * MS, {}), (2 * MS, TRAIN), (2 * MS, GPU)):
         plain = measure(Backend(clock, repeat(call_ns)), replace(BUDGET, max_samples=80), **axes)
