@@ -16,7 +16,7 @@ import pandas as pd
 from harness.analysis.compare import ENOUGH_TRIALS, CellSide, Side, Verdict, judge, noise_column, quietest, usable
 from harness.analysis.trials import Estimator
 from harness.record import AA
-from harness.stats import t_quantile
+from harness.stats import log_t_interval, t_quantile
 
 # A normal standard deviation is 1.4826 median absolute deviations. They are taken from 0, the log-ratio of equals, not from
 # the median of the ratios: of 3 normal values that would give half of the true figure (simulated: 0.54, from 0: 1.00).
@@ -162,9 +162,8 @@ def _seen(rows: Sequence[dict[str, Any]], machine: dict[Estimator, float]) -> fl
     for row in rows:
         ratios = row["ratios"].get(estimator, [])
         if noise is not None and not row["barred"] and len(ratios) > 1:
-            logs = np.log(ratios)
-            half = t_quantile(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
-            needed += [max(half, noise) + sign * logs.mean() for sign in (1, -1)]
+            low, high = map(math.log, log_t_interval(ratios))
+            needed += [max((high - low) / 2, noise) + sign * (low + high) / 2 for sign in (1, -1)]
     return float(np.quantile(needed, FOUND)) if needed else 0.0
 
 
