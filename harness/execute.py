@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from harness import codec
+from harness.analysis.trials import trials
 from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
@@ -22,9 +24,9 @@ from harness.ask.wording import hint, show
 from harness.discovery import concerned, discover
 from harness.errors import BusyError, SelectionError, UserError
 from harness.isolate import launcher
-from harness.record import AA, METHOD_VERSION, Environment, Progress, Record, Run, Status
+from harness.record import AA, METHOD_VERSION, Environment, Flag, Progress, Record, Run, Status
 from harness.spec import Budget, ConvSpec, Device, Plan, Step
-from harness.store import journal, table
+from harness.store import frames, journal, table
 
 PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
@@ -148,7 +150,7 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
 def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher, refusal: str = "") -> Run:
     """Measure, journal and seal. An interruption leaves rows that say so, and a run that can be resumed."""
     watcher.planned(plan, seconds)
-    executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress)
+    executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts)
     missing = {step.order: step for step in plan.steps}
     interrupted: BaseException | None = None
     with journal.Journal(folder) as book:
@@ -156,7 +158,7 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
             for answer in () if refusal else executor.execute(plan):
                 book.append(answer)
                 if isinstance(answer, Record):
-                    del missing[answer.order]
+                    missing.pop(answer.order, None)  # a cell that is measured once more has been there
                     watcher.recorded(answer)
                 else:
                     watcher.environment(answer)
@@ -171,6 +173,15 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
     if interrupted is not None:
         raise interrupted
     return finished
+
+
+def doubts(record: Record) -> tuple[Flag, ...]:
+    """The flags that bar a verdict on an ok record, those that its samples raise among them."""
+    if record.status is not Status.OK:
+        return ()
+    of_samples = trials(frames.samples_frame([record])).values()
+    raised = {*record.flags, *chain.from_iterable(trial.flags for trial in of_samples)}
+    return tuple(flag for flag in Flag if flag in raised and flag.bars_verdict)
 
 
 @contextlib.contextmanager

@@ -196,7 +196,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Record:
-    """One cell in one trial. What a step that did not happen would have filled is None."""
+    """One cell in one trial. What a step that did not happen would have filled is None.
+
+    `repeated_for` are the flags for which an earlier record of the same cell in the same trial was set aside for this one.
+    """
 
     run_id: str
     trial: int
@@ -216,6 +219,7 @@ class Record:
     power: Power | None = None
     environment_id: str = ""
     spent_ns: dict[str, int] | None = None  # wall time of each step of the engine, by name
+    repeated_for: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -328,7 +332,8 @@ SPENT = {
     "memory": "of the memory pass.",
     "energy": "of the energy window.",
     "wire": "of the rest that the parent waited for: the step sent, its record made and brought back.",
-    "parent": "of keeping and showing the record before this one.",
+    "parent": "of keeping and showing the record before this one, and of looking whether a flag bars this one.",
+    "set_aside": "of an earlier measurement of the cell in this trial, all of it but the start of workers, which does not count.",
 }
 
 _AXES = {
@@ -358,6 +363,7 @@ _FACTS = {
     "status": Column("string", "", "ok, unsupported, incorrect, oom, timeout, crashed, error, skipped or not_run."),
     "reason": Column("string", "", "Why the status is not ok; empty where it is."),
     "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each."),
+    "repeated_for": Column("string", "", "Flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
     "op": Column("string", "", "The framework call that was timed."),
     "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
     "threads_used": Column("Int64", "", "Threads that the framework says it uses."),

@@ -86,14 +86,18 @@ class Screen(Watcher):
 
     def recorded(self, record: Record) -> None:
         """One more."""
+        if record.repeated_for:
+            self.counts[Status.OK] -= 1  # of the record that was set aside
+        else:
+            self.done += 1
         self.counts[record.status] += 1
-        self.done += 1
         if self.live:
             self._draw(record.cell, None)
         else:
             told = record.reason or ", ".join(record.flags)
-            self.console.print(f"[{self.done}/{self.total}] {record.cell} {record.status}{': ' if told else ''}{told}",
-                               highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+            again = f" once more for {', '.join(record.repeated_for)}" if record.repeated_for else ""
+            line = f"[{self.done}/{self.total}] {record.cell}{again} {record.status}{': ' if told else ''}{told}"
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def left_s(self) -> float:
         """Seconds left: the estimate at first, then more and more the pace so far."""

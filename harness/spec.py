@@ -380,6 +380,7 @@ class Budget:
     rel_half_width: float = 0.01
     replace_factor: float = 3.0  # contended blocks are replaced until the whole took this many times the caps
     discard_share: float = 0.2  # of the caps may go to waiting for a throttled GPU
+    repeat_share: float = 0.25  # of the cells of a round may be measured once more, those that a flag bars
     energy_window_s: float = 1.0  # back-to-back calls between two readings of an energy counter
     timeout_s: float = 180.0  # one cell in one trial, compilation included; then its worker is killed
 
@@ -399,7 +400,7 @@ class Budget:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("warmup_cpu_s", "warmup_gpu_s", "min_time_s", "discard_share", "energy_window_s"):
+        for name in ("warmup_cpu_s", "warmup_gpu_s", "min_time_s", "discard_share", "repeat_share", "energy_window_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if not self.replace_factor >= 1:

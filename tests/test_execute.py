@@ -15,8 +15,9 @@ from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError
 from harness.execute import Watcher
-from harness.record import Record, Run, Status
+from harness.record import Flag, Record, Run, Status
 from harness.store import digests, journal, table
+from tests import builders
 
 SUITE = """
 [suite]
@@ -427,3 +428,55 @@ def test_run_json_says_what_was_asked(tiny: Path, alone: Path, tmp_path: Path) -
     assert stored["harness_version"] == execute.version()
     assert dataclasses.asdict(run).keys() == stored.keys()
     assert pd.Timestamp(stored["started_at"]).tzinfo is not None
+
+
+# Measured once more -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_a_flag_bars_is_measured_once_more_and_has_one_row_which_says_so(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the samples of a first record alone; its second is good."""
+    looked: list[Record] = []
+
+    def doubts(record: Record) -> tuple[Flag, ...]:
+        looked.append(record)
+        return (Flag.DRIFT,) if record.order == 7 else ()
+
+    monkeypatch.setattr(execute, "doubts", doubts)
+    run = harness.run(tiny, out=tmp_path)
+    rows = harness.load(tmp_path)
+    assert rows["order"].tolist() == [record.order for record in looked] == list(range(18))
+    assert rows.loc[rows["repeated_for"] != "", ["order", "repeated_for"]].to_numpy().tolist() == [[7, "drift"]]
+    first = next(record for record in looked if record.order == 7)
+    assert rows.loc[7, "started_at"] > first.started_at
+    assert rows.loc[7, "spent_set_aside_ns"] > 0
+    assert len(journal.read(table.find(tmp_path, "latest"))[0]) == 19
+    assert run.finished_at is not None
+
+
+def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "doubts", lambda record: (Flag.DRIFT,))
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path, watcher=Interrupting(7))
+    folder = table.find(tmp_path, "latest")
+    assert journal.read_run(folder).finished_at is not None
+    assert table.load(folder)["status"].tolist() == ["ok"] * 6
+    assert (table.load(folder)["repeated_for"] != "").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "flags"),
+    [
+        (builders.record([1000] * 30), ()),
+        (builders.record([1000] * 30, flags=(Flag.COMPOSITE,)), ()),  # bars nothing
+        (builders.record([1000] * 30, flags=(Flag.CONTENDED,)), (Flag.CONTENDED,)),
+        (builders.record(range(1000, 1060)), (Flag.DRIFT,)),
+        (builders.record([1000] * 5, flags=(Flag.CONTENDED,)), (Flag.CONTENDED, Flag.FEW_SAMPLES)),
+        (builders.failed(Status.CRASHED, "exit code 3", flags=(Flag.CONTENDED,)), ()),
+    ],
+)
+def test_what_bars_a_record_is_told_by_the_engine_and_by_its_samples(record: Record, flags: tuple[Flag, ...]) -> None:
+    assert execute.doubts(record) == flags

@@ -1,22 +1,38 @@
 """The sentences and tables of a comparison and of an A/A run."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from harness import screen
 from harness.analysis.compare import compare
-from harness.record import Flag
+from harness.record import Flag, Status
+from harness.spec import Budget, Plan, Step
 from tests.analysis.test_compare import QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
-from tests.builders import cell
+from tests.builders import cell, record
 
 
 def shown(table) -> str:
     console = Console(file=io.StringIO(), width=220)
     console.print(table)
     return console.file.getvalue()
+
+
+def test_a_cell_that_is_measured_once_more_is_told_so_and_counted_once():
+    out = io.StringIO()
+    watcher = screen.Screen(Console(file=out, width=220))
+    of = (cell(), cell(backend="jax"))
+    watcher.planned(Plan("tests", tuple(Step(0, order, each) for order, each in enumerate(of)), 7, Budget()), 2.0)
+    first, other = (record(of=each, order=order) for order, each in enumerate(of))
+    for each in (first, other, replace(first, repeated_for=(Flag.DRIFT, Flag.BIMODAL))):
+        watcher.recorded(each)
+    assert out.getvalue().splitlines()[1:] == [
+        f"[1/2] {of[0]} ok", f"[2/2] {of[1]} ok", f"[2/2] {of[0]} once more for drift, bimodal ok",
+    ]  # fmt: skip
+    assert watcher.counts == {Status.OK: 2}
 
 
 def test_a_comparison_shows_ratio_interval_verdict_and_reason():

@@ -25,8 +25,11 @@ def spent(records: pd.DataFrame, wall_s: float | None) -> pd.DataFrame:
     )
 
 
-def share_of(table: pd.DataFrame, steps: tuple[str, ...], beside: tuple[str, ...] = ("start", "first_call", REST)) -> float:
-    """The share of these steps in the time without `beside`: starting and compiling belong to the frameworks."""
+def share_of(
+    table: pd.DataFrame, steps: tuple[str, ...], beside: tuple[str, ...] = ("start", "first_call", "set_aside", REST)
+) -> float:
+    """The share of these steps in the time without `beside`: starting and compiling belong to the frameworks, and what was
+    set aside has all steps in it."""
     by_step = table.set_index("step")["seconds"]
     left = float(by_step.drop(list(beside)).sum())
     return float(by_step[list(steps)].sum()) / left if left else 0.0

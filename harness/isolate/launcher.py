@@ -6,6 +6,7 @@ cell that was being measured, and a fresh worker goes on with the next one.
 
 import contextlib
 import itertools
+import math
 import os
 import signal
 import socket
@@ -33,17 +34,23 @@ from harness.isolate.wire import (
     Stop,
     Working,
 )
-from harness.record import Environment, Progress, Record, Status
+from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Budget, Device, Plan, Step
 
 START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
 _GRACE_S = 2.0
 
 Observe = Callable[[Step, Progress], None]
+Doubts = Callable[[Record], tuple[Flag, ...]]
 
 
 def _nobody(step: Step, progress: Progress) -> None:
     """Nobody watches."""
+
+
+def _none(record: Record) -> tuple[Flag, ...]:
+    """Every record is good enough."""
+    return ()
 
 
 class Worker:
@@ -125,22 +132,29 @@ class Worker:
 
 @dataclass
 class Launcher:
-    """Executes plans on this host. `logs` is where the workers' own output goes, one file per backend."""
+    """Executes plans on this host. `logs` is where the workers' own output goes, one file per backend.
+
+    `doubts` tells the flags that bar a record: such a cell is measured once more, and its second record says why.
+    """
 
     run_id: str
     logs: Path
     observe: Observe = _nobody
     targets: Mapping[str, str] = field(default_factory=dict)  # backend -> module:Class, for those not registered
+    doubts: Doubts = _none
 
     def execute(self, plan: Plan) -> Iterator[Record | Environment]:
-        """The records in the order of the plan, and each environment before the first record made in it."""
+        """The records in the order of the plan, and each environment before the first record made in it.
+
+        Second records of a round's cells follow its last one, each with the `order` of the first.
+        """
         self.logs.mkdir(parents=True, exist_ok=True)
         known: set[str] = set()
         parent_ns = 0  # what the caller took for the records before this one
         for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
             for answer in self._round(plan, list(steps)):
                 if isinstance(answer, Record):
-                    answer, parent_ns = _spent(answer, parent=parent_ns), 0
+                    answer, parent_ns = _spent(answer, parent=parent_ns + (answer.spent_ns or {}).get("parent", 0)), 0
                 elif answer.id in known:
                     continue
                 else:
@@ -162,8 +176,19 @@ class Launcher:
         try:
             bench.open(dict.fromkeys(step.cell.backend for step in steps))
             yield from bench.greetings()
+            barred: dict[Step, tuple[Flag, ...]] = {}
             for step in steps:
-                yield from bench.measure(step)
+                for answer in bench.measure(step):
+                    if isinstance(answer, Record):
+                        begun = time.perf_counter_ns()
+                        if flags := self.doubts(answer):
+                            barred[step] = flags
+                        answer = _spent(answer, parent=time.perf_counter_ns() - begun)
+                    yield answer
+            # At the end of the round, when what disturbed a cell may have passed, and by the same processes.
+            for step, flags in itertools.islice(barred.items(), math.ceil(plan.budget.repeat_share * len(steps))):
+                for answer in bench.measure(step):
+                    yield replace(answer, repeated_for=flags) if isinstance(answer, Record) else answer
         finally:
             bench.close()
 

@@ -75,6 +75,7 @@ def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
         "status": str(record.status),
         "reason": record.reason,
         "flags": ",".join(record.flags),
+        "repeated_for": ",".join(record.repeated_for),
         "op": record.op,
         "settings": ", ".join(f"{key}={value}" for key, value in sorted((record.settings or {}).items())),
         "threads_used": record.threads_used,

@@ -8,7 +8,8 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -180,15 +181,34 @@ def _sealed(folder: Path, kind: _Table) -> pd.DataFrame | None:
         return None
 
 
+def latest(records: Iterable[Record]) -> list[Record]:
+    """Of each cell and trial the record that counts, the last; it says how long those before it took.
+
+    There are several where a flag barred the first, and where a run that was gone on with measured what had failed.
+    """
+    found: dict[tuple[int, str], Record] = {}
+    for record in records:
+        key = record.trial, str(record.cell)
+        if (before := found.get(key)) and before.spent_ns:
+            record = replace(record, spent_ns=_with(record.spent_ns or {}, before.spent_ns))
+        found[key] = record
+    return list(found.values())
+
+
+def _with(spent_ns: Mapping[str, int], before_ns: Mapping[str, int]) -> dict[str, int]:
+    """Where the time went, that of a record which was set aside with it; its workers started for all of the round."""
+    start = before_ns.get("start", 0)
+    more = {"start": start + spent_ns.get("start", 0), "set_aside": sum(before_ns.values()) - start}
+    return {**spent_ns, **more}
+
+
 class _Content:
     """What the journal of a run holds, by order of measuring, to make its tables from."""
 
     def __init__(self, folder: Path) -> None:
         self.suite = journal.read_run(folder).suite
         records, self.environments = journal.read(folder)
-        # A resumed run may measure again what failed at first: the later record of a cell and trial counts.
-        latest = {(record.trial, str(record.cell)): record for record in records}
-        self.records = sorted(latest.values(), key=lambda record: record.order)
+        self.records = sorted(latest(records), key=lambda record: record.order)
 
     def frame(self, kind: _Table) -> pd.DataFrame:
         """That table, with its columns and dtypes."""

@@ -33,8 +33,7 @@ def test_what_was_not_booked_counts_as_nothing() -> None:
 
 
 def test_the_harness_own_share_leaves_out_what_the_frameworks_take() -> None:
-    table = spent(
-        records(start=[50.0], first_call=[30.0], sampling=[6.0], warmup=[2.0], check=[1.0], witness=[0.5], wire=[0.5]), 100.0
-    )
+    took = {"start": 50.0, "first_call": 30.0, "sampling": 6.0, "warmup": 2.0, "check": 1.0, "witness": 0.5, "wire": 0.5}
+    table = spent(records(**{step: [seconds] for step, seconds in took.items()}, set_aside=[10.0]), 100.0)
     assert share_of(table, OWN) == pytest.approx(0.1)
     assert share_of(table, PROOF) == pytest.approx(0.1)

@@ -12,7 +12,7 @@ from harness.backends import registry
 from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
-from harness.record import Environment, Progress, Record, Status
+from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Budget, Cell, Device, Plan, Step
 from tests import builders
 from tests.isolate.conftest import TINY
@@ -106,6 +106,55 @@ def test_a_worker_skips_what_cannot_fit_and_goes_on(make: Callable[..., Launcher
 
 def test_an_empty_plan_starts_nobody(make: Callable[..., Launcher]) -> None:
     assert answers(make(), plan()) == []
+
+
+# Measured once more -------------------------------------------------------------------------------------------------------
+
+
+def doubting(*workloads: str) -> Callable[[Record], tuple[Flag, ...]]:
+    """Bars whatever has one of these workloads, a first record and a second."""
+    return lambda record: (Flag.DRIFT, Flag.BIMODAL) if record.cell.workload in workloads else ()
+
+
+def test_what_a_flag_bars_is_measured_once_more_at_the_end_of_its_round_by_the_same_process(
+    make: Callable[..., Launcher],
+) -> None:
+    asked = plan(*(cell(backend, name) for name in "abcd" for backend in ("plain", "moody")), trials=2)
+    found = records(make(doubts=doubting("b")), asked)
+    assert [(row.trial, row.order) for row in found] == [
+        *((0, order) for order in (*range(8), 2, 3)), *((1, order) for order in (*range(8, 16), 10, 11)),
+    ]  # fmt: skip
+    again = [row for row in found if row.repeated_for]
+    assert {row.repeated_for for row in again} == {(Flag.DRIFT, Flag.BIMODAL)}
+    assert [(row.cell, row.status) for row in again] == [(cell(name, "b"), Status.OK) for name in ("plain", "moody")] * 2
+    first = {(row.trial, row.order): row for row in found if not row.repeated_for}
+    assert all(pid(first[row.trial, row.order]) == pid(row) for row in again)
+    assert all(row.started_at > first[row.trial, row.order].started_at for row in again)
+
+
+@pytest.mark.parametrize(("share", "again"), [(0.0, []), (0.25, [0]), (0.26, [0, 1]), (1.0, [0, 1, 2, 3])])
+def test_no_more_than_a_share_of_a_round_is_measured_once_more(
+    make: Callable[..., Launcher], share: float, again: list[int]
+) -> None:
+    asked = plan(*(cell("plain", name) for name in "abcd"), budget=replace(TINY, repeat_share=share))
+    found = records(make(doubts=doubting(*"abcd")), asked)
+    assert [row.order for row in found] == [0, 1, 2, 3, *again]
+
+
+def test_looking_for_flags_is_booked_as_the_parents_time(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(0, 10**12, 1000))
+    monkeypatch.setattr(launcher.time, "perf_counter_ns", lambda: next(ticks))
+
+    def look(record: Record) -> tuple[Flag, ...]:
+        for _ in range(500):
+            next(ticks)
+        return ()
+
+    (row,) = records(make(doubts=look), plan(cell("plain")))
+    assert row.spent_ns is not None
+    assert row.spent_ns["parent"] == 1_000 + 501_000  # keeping the environment before it, and looking
 
 
 # Set up before anything is imported ---------------------------------------------------------------------------------------

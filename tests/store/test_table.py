@@ -311,3 +311,19 @@ def test_the_runs_kept_as_samples_load():
         assert set(records["status"]) == {"ok"}
         if not (folder / "runs").is_dir():  # of a series of nights the samples are not kept
             assert len(table.samples(folder)) > len(records)
+
+
+def test_the_last_record_of_a_cell_and_trial_counts_and_says_how_long_the_ones_before_took(tmp_path):
+    barred = record([10, 90], order=0, spent_ns={"start": 900, "sampling": 30, "check": 4}, flags=(Flag.DRIFT,))
+    other = record([50], order=1, of=cell(backend="jax"), spent_ns={"sampling": 5})
+    again = record([20, 20], order=0, spent_ns={"start": 1, "sampling": 7}, repeated_for=(Flag.DRIFT,))
+    folder = make_run(tmp_path, FIRST, barred, other, again)
+    rows = table.load(folder)
+    assert rows["order"].tolist() == [0, 1]
+    assert rows["repeated_for"].tolist() == ["drift", ""]
+    assert rows["flags"].tolist() == ["", ""]
+    assert rows["spent_sampling_ns"].tolist() == [7, 5]
+    assert rows.loc[0, ["spent_start_ns", "spent_set_aside_ns"]].tolist() == [901, 34]
+    assert pd.isna(rows.loc[1, "spent_set_aside_ns"])
+    assert table.samples(folder)["block_ns"].tolist() == [20, 20, 50]
+    assert len(journal.read(folder)[0]) == 3
