@@ -106,6 +106,16 @@ def aa_noise(store: Path, run: Run) -> tuple[Run, Noise] | None:
     return None
 
 
+def _noise(folder: Path, run: Run) -> Noise | None:
+    """What equals differ by on the machine: by the latest A/A run, else by the pairs of equals in the run itself, if any."""
+    if known := aa_noise(_store_of(folder), run):
+        return known[1]
+    if not any(environment.backend.endswith(f"@{AA}") for environment in run.environments):
+        return None
+    own = noise.measure(side(load(folder)))
+    return own if len(own.cells) else None
+
+
 def side(records: pd.DataFrame) -> Side:
     """What a comparison needs of the one run that `records` holds, whole or filtered. Raises RunNotFoundError for several."""
     folder = _folder(records, "a comparison is of one run with another")
@@ -225,8 +235,7 @@ def judge(folder: Path) -> tuple[Judgement, Digest]:
 def checks(folder: Path) -> tuple[validity.Check, ...]:
     """Whether the figures of a run can be trusted."""
     run, (ranked, blocks) = journal.read_run(folder), figures(folder)
-    known = aa_noise(_store_of(folder), run)
-    return validity.checks(ranked, blocks, run, noise=known[1] if known else None)
+    return validity.checks(ranked, blocks, run, noise=_noise(folder, run))
 
 
 def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
@@ -277,10 +286,9 @@ def _judged(
     folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None, judgement: Judgement | None
 ) -> dict[str, Any]:
     """The checks of a run, and what changed since its baseline where there is one, by the names of the page's fields."""
-    known = aa_noise(_store_of(folder), run)
-    noise = known[1] if known else None
+    known = _noise(folder, run)
     if baseline is None:
-        found: dict[str, Any] = {"checks": validity.checks(ranked, blocks, run, noise=noise)}
+        found: dict[str, Any] = {"checks": validity.checks(ranked, blocks, run, noise=known)}
         if night := _night(folder, baseline):
             judgement = judgement or night.judge(validity.blocking(found["checks"]))
             network = ranked.drop_duplicates("cell").set_index("cell")["network"]
@@ -294,7 +302,7 @@ def _judged(
     after = load(folder)
     compared = compare(before, after[after["cell"].isin(ranked["cell"])])
     cases = judging.against(compared, base.id).cases
-    checks = validity.checks(ranked, blocks, run, noise=noise, base=base, cases=cases)
+    checks = validity.checks(ranked, blocks, run, noise=known, base=base, cases=cases)
     return {
         "checks": checks,
         "judged": judging.against(compared, base.id, validity.blocking(checks)),

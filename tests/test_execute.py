@@ -397,6 +397,18 @@ def test_an_aa_run_measures_every_cell_twice_and_says_what_equals_differ_by(tiny
     assert "numpy@aa" in page.read_text()
 
 
+def test_equals_in_a_run_of_any_kind_control_it(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    """A suite may have one backend measured twice, as that of short nights does."""
+    said = []
+    for backends in (["numpy"], ["numpy", "numpy@aa"]):
+        run = harness.run(tiny, out=tmp_path, direction="fprop", backend=backends)
+        found = review.checks(tmp_path / "runs" / run.id)
+        said += [check.measured for check in found if check.name.startswith("A/A control")]
+    assert said[0] == "no A/A run of this machine"
+    assert " of 2 pairs" in said[1] or said[1] == "no pair could be judged"  # a flag bars some
+    assert review.aa_noise(tmp_path, run) is None
+
+
 def test_two_runs_are_compared_cell_by_cell_with_the_noise_of_the_latest_aa_run(
     tiny: Path, alone: Path, tmp_path: Path
 ) -> None:
