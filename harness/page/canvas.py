@@ -15,6 +15,7 @@ import matplotlib as mpl
 import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -26,6 +27,7 @@ TEXT = 12  # px, as large as the tables' text at full width
 _PER_INCH = 72  # matplotlib's SVG counts in points, which the page takes as pixels
 # Markers of one area number differ in how large they look.
 _AREA = {"^": 1.45, "v": 1.45, "D": 0.8, "X": 1.35, "p": 1.3, "h": 1.25}
+_LEAST_SPAN = 1 / 24  # days: nights may follow one another within minutes, where somebody tries a suite
 _CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than measured
 
 
@@ -176,6 +178,17 @@ def log_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[fl
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
+
+
+def night_axis(axes: Axes, first: float, last: float) -> None:
+    """An x axis from one night to another, in matplotlib's days: with the time of day where they lie within two days."""
+    span = max(last - first, _LEAST_SPAN)
+    axes.set_xlim(first - 0.02 * span, first + 1.02 * span)
+    by_clock = span < 2
+    fewest = 2 if span < 10 else 5  # of a coarser unit there are too few, of a finer one too many or several a date
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=fewest, maxticks=6 if by_clock else 9, interval_multiples=by_clock))
+    form = "%m-%d %H:%M" if by_clock else "%m-%d" if span <= 300 else "%Y-%m-%d"
+    axes.xaxis.set_major_formatter(DateFormatter(form))
 
 
 def linear_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:

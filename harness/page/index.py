@@ -12,13 +12,13 @@ import pandas as pd
 import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter, date2num
+from matplotlib.dates import date2num
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness import units
 from harness.digest import Digest
 from harness.page import html, palette
-from harness.page.canvas import Canvas, Drawn, draw, fitted
+from harness.page.canvas import Canvas, Drawn, draw, fitted, night_axis
 from harness.page.palette import Look, sentinel
 from harness.page.svg import clean
 
@@ -223,8 +223,7 @@ def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Ma
     low, high = min(points["ratio"].min(), 0.98), max(points["ratio"].max(), 1.02)
     room = (high - low) * 0.06
     axes.set_ylim(low - room, high + room)
-    first, last = points["at"].min(), points["at"].max()
-    axes.set_xlim(first - 0.02 * (last - first), last + 0.02 * (last - first))
+    night_axis(axes, points["at"].min(), points["at"].max())
     axes.axhline(1, color=sentinel("soft"), lw=1)
     for at, words in changes:
         axes.axvline(at, color=sentinel("soft"), lw=1, ls=(0, (4, 3)))
@@ -249,8 +248,6 @@ def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Ma
     axes.grid(axis="x", visible=False)
     axes.grid(axis="y", visible=True)
     axes.set(xlabel="night", ylabel="")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}×"))
     return canvas

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
+from matplotlib.dates import date2num
 
 from harness import units
-from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, night_axis
 from harness.page.charts.layout import FOOT, HEAD
 from harness.page.palette import sentinel
 from harness.page.view import View
@@ -63,7 +63,7 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
     labels = HEAD + 14.0 * min(3, len(breaks))
     canvas = Canvas(len(devices) * (labels + height + FOOT))
     width = canvas.width - left - right
-    days = mdates.date2num(rows["started_at"])
+    days = date2num(rows["started_at"])
     rows = rows.assign(day=days)
     low, high = min(rows["value"].min(), 1 - _LEAST), max(rows["value"].max(), 1 + _LEAST)
     room = (high - low) * 0.08
@@ -72,14 +72,10 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
         canvas.text(left, top + HEAD / 2, device, fontweight="bold")
         axes = canvas.axes(left, top + labels, width, height)
         here = rows[rows["device"] == device]
-        first, last = days.min(), max(days.max(), days.min() + 1)
-        axes.set_xlim(first - (last - first) * 0.02, last + (last - first) * 0.02)
+        night_axis(axes, days.min(), days.max())
         axes.set_ylim(low - room, high + room)
         axes.grid(visible=True, axis="y")
         axes.axhline(1, color=sentinel("soft"), lw=1)
-        locator = mdates.AutoDateLocator(maxticks=9, interval_multiples=False)
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(mdates.DateFormatter("%Y-%m-%d" if last - first > 300 else "%m-%d"))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3f}×" if high - low < 0.1 else f"{value:.2f}×")
         ends = []
         for backend, look in view.looks.items():
