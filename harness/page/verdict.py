@@ -132,7 +132,7 @@ def beside_baseline(
     return Verdict(
         tone=tone,
         tag=tag,
-        lead=judged.sentence,
+        lead=judged.sentence.removeprefix(f"{str(judged.level).capitalize()}: "),  # the tag before it says that word
         sentences=[],
         tiles=_compared_tiles(view, judged),
         standings=standings(view),

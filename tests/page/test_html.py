@@ -442,6 +442,12 @@ def test_odd_shapes_beside_a_baseline(shape):
     assert not re.search(r">\s*nan|nan ", text.lower())
 
 
+def test_the_banner_says_the_word_of_its_tag_once(made):
+    judged = dataclasses.replace(synthetic.judged(made, {}), level="regression", sentence="Regression: one is slower.")
+    text = rendered(made, judged=judged, checks=synthetic.CHECKS, differences=synthetic.DIFFERENCES)
+    assert '<span class="tag slow">▲ regression</span> one is slower.</p>' in text
+
+
 def test_numbers_that_are_none_are_dashes(made):
     judged = synthetic.judged(made, {})
     cases = judged.cases.assign(ratio=np.nan, ratio_low=np.inf, ratio_high=np.nan, severity=np.nan, baseline_ns=np.nan)
