@@ -176,12 +176,16 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
 
 
 def doubts(record: Record) -> tuple[Flag, ...]:
-    """The flags that bar a verdict on an ok record, those that its samples raise among them."""
+    """The flags that bar a verdict on an ok record, its samples' among them; none where measuring again would not help.
+
+    Too few samples, or an interval that is too wide at a cap, say that the budget is too small: it would be spent once more.
+    """
     if record.status is not Status.OK:
         return ()
     of_samples = trials(frames.samples_frame([record])).values()
     raised = {*record.flags, *chain.from_iterable(trial.flags for trial in of_samples)}
-    return tuple(flag for flag in Flag if flag in raised and flag.bars_verdict)
+    barring = tuple(flag for flag in Flag if flag in raised and flag.bars_verdict)
+    return barring if set(barring) - {Flag.FEW_SAMPLES, Flag.NOT_CONVERGED} else ()
 
 
 @contextlib.contextmanager

@@ -332,8 +332,8 @@ SPENT = {
     "memory": "of the memory pass.",
     "energy": "of the energy window.",
     "wire": "of the rest that the parent waited for: the step sent, its record made and brought back.",
-    "parent": "of keeping and showing the record before this one, and of looking whether a flag bars this one.",
-    "set_aside": "of an earlier measurement of the cell in this trial, all of it but the start of workers, which does not count.",
+    "parent": "of keeping and showing the record before this one, and of looking whether a flag bars it.",
+    "set_aside": "of a measurement of the cell in this trial that does not count: all of it but the start of workers, which stands under start.",
 }
 
 _AXES = {

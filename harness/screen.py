@@ -86,11 +86,9 @@ class Screen(Watcher):
 
     def recorded(self, record: Record) -> None:
         """One more."""
-        if record.repeated_for:
-            self.counts[Status.OK] -= 1  # of the record that was set aside
-        else:
+        if not record.repeated_for:  # else the cell has been counted, as ok, and stays so whatever comes of this
             self.done += 1
-        self.counts[record.status] += 1
+            self.counts[record.status] += 1
         if self.live:
             self._draw(record.cell, None)
         else:

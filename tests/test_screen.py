@@ -12,7 +12,7 @@ from harness.record import Flag, Status
 from harness.spec import Budget, Plan, Step
 from tests.analysis.test_compare import QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
-from tests.builders import cell, record
+from tests.builders import cell, failed, record
 
 
 def shown(table) -> str:
@@ -27,10 +27,17 @@ def test_a_cell_that_is_measured_once_more_is_told_so_and_counted_once():
     of = (cell(), cell(backend="jax"))
     watcher.planned(Plan("tests", tuple(Step(0, order, each) for order, each in enumerate(of)), 7, Budget()), 2.0)
     first, other = (record(of=each, order=order) for order, each in enumerate(of))
-    for each in (first, other, replace(first, repeated_for=(Flag.DRIFT, Flag.BIMODAL))):
+    lost = failed(Status.CRASHED, "exit code 3", of=of[1], order=1)
+    for each in (
+        first,
+        other,
+        replace(first, repeated_for=(Flag.DRIFT, Flag.BIMODAL)),
+        replace(lost, repeated_for=(Flag.DRIFT,)),
+    ):
         watcher.recorded(each)
     assert out.getvalue().splitlines()[1:] == [
         f"[1/2] {of[0]} ok", f"[2/2] {of[1]} ok", f"[2/2] {of[0]} once more for drift, bimodal ok",
+        f"[2/2] {of[1]} once more for drift crashed: exit code 3",
     ]  # fmt: skip
     assert watcher.counts == {Status.OK: 2}
 

@@ -56,7 +56,8 @@ def checks(
     summary: pd.DataFrame, samples: pd.DataFrame, run: Run, *, noise: Noise | None = None, base: Run | None = None,
     cases: pd.DataFrame | None = None,
 ) -> tuple[Check, ...]:  # fmt: skip
-    """The checks of a run, in the order of the page. `noise` is that of the machine by an A/A run, None where there is none.
+    """The checks of a run, in the order of the page. `noise` is that of the machine by an A/A run, else by the
+    equals of the run itself, None where there are none.
 
     `base` and `cases` (with `verdict.CASES`) are those of the comparison, None where there is none.
     """
@@ -203,7 +204,7 @@ def _equals(noise: Noise | None) -> Check:
     name, limit = "A/A control: equals called different", f"{100 * MOST_FALSE:.0f} % of the pairs, or one"
     if noise is None:
         return Check(
-            name, Result.UNKNOWN, "no A/A run of this machine", limit,
+            name, Result.UNKNOWN, "no A/A run of this machine, no equals in this one", limit,
             "What equals differ by here is not known: under 5 trials there is no verdict.",
         )  # fmt: skip
     if not noise.judged:

@@ -144,9 +144,9 @@ class Launcher:
     doubts: Doubts = _none
 
     def execute(self, plan: Plan) -> Iterator[Record | Environment]:
-        """The records in the order of the plan, and each environment before the first record made in it.
+        """Round after round the records in the order of the plan, then those of cells measured once more, with the same `order`.
 
-        Second records of a round's cells follow its last one, each with the `order` of the first.
+        Each environment comes before the first record made in it.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         known: set[str] = set()
@@ -177,14 +177,17 @@ class Launcher:
             bench.open(dict.fromkeys(step.cell.backend for step in steps))
             yield from bench.greetings()
             barred: dict[Step, tuple[Flag, ...]] = {}
+            looked_ns = 0
             for step in steps:
                 for answer in bench.measure(step):
                     if isinstance(answer, Record):
-                        begun = time.perf_counter_ns()
+                        yield _spent(answer, parent=looked_ns)
+                        begun = time.perf_counter_ns()  # it is kept by now, whatever comes of looking at it
                         if flags := self.doubts(answer):
                             barred[step] = flags
-                        answer = _spent(answer, parent=time.perf_counter_ns() - begun)
-                    yield answer
+                        looked_ns = time.perf_counter_ns() - begun
+                    else:
+                        yield answer
             # At the end of the round, when what disturbed a cell may have passed, and by the same processes.
             for step, flags in itertools.islice(barred.items(), math.ceil(plan.budget.repeat_share * len(steps))):
                 for answer in bench.measure(step):

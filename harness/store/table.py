@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import RunNotFoundError, UserError
-from harness.record import RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run
+from harness.record import RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run, Status
 from harness.store import frames, journal
 
 T = TypeVar("T")
@@ -182,23 +182,27 @@ def _sealed(folder: Path, kind: _Table) -> pd.DataFrame | None:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """Of each cell and trial the record that counts, the last; it says how long those before it took.
+    """Of each cell and trial the record that counts, the last; it says how long those took that do not.
 
-    There are several where a flag barred the first, and where a run that was gone on with measured what had failed.
+    There are several where a flag barred the first, and where a run that was gone on with measured what was missing. A second
+    measurement that failed does not count: it would cost a figure that is there, flagged as it is.
     """
     found: dict[tuple[int, str], Record] = {}
     for record in records:
         key = record.trial, str(record.cell)
-        if (before := found.get(key)) and before.spent_ns:
-            record = replace(record, spent_ns=_with(record.spent_ns or {}, before.spent_ns))
-        found[key] = record
+        counts, other = record, found.get(key)
+        if other and record.repeated_for and record.status is not Status.OK:
+            counts, other = other, record
+        if other and other.spent_ns:
+            counts = replace(counts, spent_ns=_with(counts.spent_ns or {}, other.spent_ns))
+        found[key] = counts
     return list(found.values())
 
 
-def _with(spent_ns: Mapping[str, int], before_ns: Mapping[str, int]) -> dict[str, int]:
-    """Where the time went, that of a record which was set aside with it; its workers started for all of the round."""
-    start = before_ns.get("start", 0)
-    more = {"start": start + spent_ns.get("start", 0), "set_aside": sum(before_ns.values()) - start}
+def _with(spent_ns: Mapping[str, int], aside_ns: Mapping[str, int]) -> dict[str, int]:
+    """Where the time went, that of a record which does not count with it; its workers started for all of the round."""
+    start = aside_ns.get("start", 0)
+    more = {"start": start + spent_ns.get("start", 0), "set_aside": sum(aside_ns.values()) - start}
     return {**spent_ns, **more}
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis import validity
+from harness.analysis.noise import Noise
 from harness.analysis.validity import Result, blocking, checks, differences
 from harness.record import SUMMARY_COLUMNS
 from tests.builders import START, environment, run
@@ -108,3 +109,15 @@ def test_only_facts_that_differ_are_listed_and_by_backend_where_backends_differ(
     assert ("jax", "1", "2") in listed
     assert ("Python (jax)", "", "3.12") in listed
     assert differences(before, before) == ()
+
+
+@pytest.mark.parametrize(
+    ("differences", "judged", "result"),
+    [(0, 4, Result.PASS), (1, 4, Result.PASS), (2, 12, Result.WARNING), (3, 60, Result.PASS), (4, 63, Result.WARNING)],
+)
+def test_one_pair_of_equals_that_differs_is_no_warning_where_there_are_few(
+    differences: int, judged: int, result: Result
+) -> None:
+    known = Noise(pd.DataFrame(), {}, {}, judged, differences, 0, 0, 3, None)
+    check = found(summary(), noise=known)["A/A control: equals called different"]
+    assert (check.result, check.measured.split(" (")[0]) == (result, f"{differences} of {judged} pairs")

@@ -141,6 +141,28 @@ def test_no_more_than_a_share_of_a_round_is_measured_once_more(
     assert [row.order for row in found] == [0, 1, 2, 3, *again]
 
 
+def test_a_record_is_out_before_anything_is_asked_of_it(make: Callable[..., Launcher]) -> None:
+    def fails(record: Record) -> tuple[Flag, ...]:
+        raise ZeroDivisionError
+
+    found = make(doubts=fails).execute(plan(cell("plain", "a"), cell("plain", "b")))
+    kept: list[Record | Environment] = []
+    with contextlib.closing(found), pytest.raises(ZeroDivisionError):
+        kept.extend(found)
+    assert [isinstance(answer, Record) for answer in kept] == [False, True]
+
+
+def test_a_crash_of_the_second_try_is_a_record_of_its_own_and_the_next_one_goes_on(
+    make: Callable[..., Launcher], tmp_path: Path
+) -> None:
+    asked = plan(cell("moody", "crash_later"), cell("moody", "b"), budget=replace(TINY, repeat_share=1.0))
+    found = records(make(doubts=doubting("crash_later", "b")), asked)
+    assert [(row.order, row.status, bool(row.repeated_for)) for row in found] == [
+        (0, Status.OK, False), (1, Status.OK, False), (0, Status.CRASHED, True), (1, Status.OK, True),
+    ]  # fmt: skip
+    assert pid(found[3]) != pid(found[1])
+
+
 def test_looking_for_flags_is_booked_as_the_parents_time(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,9 +174,11 @@ def test_looking_for_flags_is_booked_as_the_parents_time(
             next(ticks)
         return ()
 
-    (row,) = records(make(doubts=look), plan(cell("plain")))
-    assert row.spent_ns is not None
-    assert row.spent_ns["parent"] == 1_000 + 501_000  # keeping the environment before it, and looking
+    first, second = records(make(doubts=look), plan(cell("plain", "a"), cell("plain", "b")))
+    assert first.spent_ns is not None
+    assert second.spent_ns is not None
+    assert first.spent_ns["parent"] == 1_000  # keeping the environment before it
+    assert second.spent_ns["parent"] == 1_000 + 501_000  # keeping the first, and looking at it
 
 
 # Set up before anything is imported ---------------------------------------------------------------------------------------

@@ -327,3 +327,11 @@ def test_the_last_record_of_a_cell_and_trial_counts_and_says_how_long_the_ones_b
     assert pd.isna(rows.loc[1, "spent_set_aside_ns"])
     assert table.samples(folder)["block_ns"].tolist() == [20, 20, 50]
     assert len(journal.read(folder)[0]) == 3
+
+
+def test_a_second_measurement_that_failed_leaves_the_first_one_standing(tmp_path):
+    first = record([10, 90], spent_ns={"start": 900, "sampling": 30}, flags=(Flag.DRIFT,))
+    lost = failed(Status.CRASHED, "exit code 3", spent_ns={"start": 50, "wire": 7}, repeated_for=(Flag.DRIFT,))
+    rows = table.load(make_run(tmp_path, FIRST, first, lost))
+    assert rows[["status", "reason", "flags", "repeated_for"]].to_numpy().tolist() == [["ok", "", "drift", ""]]
+    assert rows.loc[0, ["spent_start_ns", "spent_sampling_ns", "spent_set_aside_ns"]].tolist() == [950, 30, 7]
