@@ -144,7 +144,7 @@ class Launcher:
     doubts: Doubts = _none
 
     def execute(self, plan: Plan) -> Iterator[Record | Environment]:
-        """Round after round the records in the order of the plan, then those of cells measured once more, with the same `order`.
+        """Round after round the records in the order of the plan, then those of cells measured once more, with the old `order`.
 
         Each environment comes before the first record made in it.
         """
