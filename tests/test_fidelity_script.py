@@ -1,24 +1,15 @@
 """How scripts/fidelity reads other tools beside convbench; what it reads is no matter of tests."""
 
-import importlib.util
-import sys
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "fidelity"
+from tests import scripts
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("fidelity_script", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("fidelity_script", loader)
-    assert spec is not None
-    module = sys.modules["fidelity_script"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("fidelity")
 
 
 def test_other_tools_are_read_on_both_sides_of_convbench(script: ModuleType) -> None:

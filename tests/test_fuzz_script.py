@@ -1,10 +1,8 @@
 """scripts/fuzz as people call it, on the numpy reference; its tables from rows of our own making."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +14,9 @@ from harness import load
 from harness.record import Check, Record, Status
 from harness.spec import ConvSpec, Direction, Layout
 from harness.store.frames import records_frame
-from tests import builders
+from tests import builders, scripts
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "fuzz"
+SCRIPT = scripts.FOLDER / "fuzz"
 
 
 def fuzz(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -30,12 +28,7 @@ def fuzz(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("fuzz_script", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("fuzz_script", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("fuzz")
 
 
 def test_the_reference_agrees_with_itself_and_the_page_keeps_it(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What scripts/nights makes of the nights in a store; the nights themselves are scripted ones."""
 
-import importlib.util
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -9,19 +7,12 @@ import pytest
 
 from harness import nightly
 from harness.record import NIGHTLY
-from tests import stored
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "nights"
+from tests import scripts, stored
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("nights_script", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("nights_script", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("nights")
 
 
 @pytest.fixture(scope="module")
