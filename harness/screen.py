@@ -86,7 +86,7 @@ class Screen(Watcher):
 
     def recorded(self, record: Record) -> None:
         """One more."""
-        if not record.repeated_for:  # else the cell has been counted, as ok, and stays so whatever comes of this
+        if not record.repeated_for:  # else the cell has been counted
             self.done += 1
             self.counts[record.status] += 1
         if self.live:

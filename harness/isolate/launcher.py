@@ -152,19 +152,22 @@ class Launcher:
         known: set[str] = set()
         parent_ns = 0  # what the caller took for the records before this one
         for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
-            for answer in self._round(plan, list(steps)):
+            barred: dict[int, tuple[Flag, ...]] = {}  # by order; the round reads it when all else is measured
+            for answer in self._round(plan, list(steps), barred):
                 if isinstance(answer, Record):
-                    answer, parent_ns = _spent(answer, parent=parent_ns + (answer.spent_ns or {}).get("parent", 0)), 0
+                    answer, parent_ns = _spent(answer, parent=parent_ns), 0
                 elif answer.id in known:
                     continue
                 else:
                     known.add(answer.id)
                 begun = time.perf_counter_ns()
                 yield answer
+                if isinstance(answer, Record) and not answer.repeated_for and (flags := self.doubts(answer)):
+                    barred[answer.order] = flags
                 parent_ns += time.perf_counter_ns() - begun
 
-    def _round(self, plan: Plan, steps: list[Step]) -> Iterator[Record | Environment]:
-        """Steps that can share workers: one trial, one device, one number of threads."""
+    def _round(self, plan: Plan, steps: list[Step], barred: Mapping[int, tuple[Flag, ...]]) -> Iterator[Record | Environment]:
+        """Steps that can share workers: one trial, one device, one number of threads; then those that are `barred` by then."""
         device, threads = steps[0].cell.device, steps[0].cell.threads
         available = physical_cores_first()
         if threads > len(available):
@@ -176,22 +179,13 @@ class Launcher:
         try:
             bench.open(dict.fromkeys(step.cell.backend for step in steps))
             yield from bench.greetings()
-            barred: dict[Step, tuple[Flag, ...]] = {}
-            looked_ns = 0
             for step in steps:
-                for answer in bench.measure(step):
-                    if isinstance(answer, Record):
-                        yield _spent(answer, parent=looked_ns)
-                        begun = time.perf_counter_ns()  # it is kept by now, whatever comes of looking at it
-                        if flags := self.doubts(answer):
-                            barred[step] = flags
-                        looked_ns = time.perf_counter_ns() - begun
-                    else:
-                        yield answer
+                yield from bench.measure(step)
             # At the end of the round, when what disturbed a cell may have passed, and by the same processes.
-            for step, flags in itertools.islice(barred.items(), math.ceil(plan.budget.repeat_share * len(steps))):
+            again = [step for step in steps if step.order in barred]
+            for step in again[: math.ceil(plan.budget.repeat_share * len(steps))]:
                 for answer in bench.measure(step):
-                    yield replace(answer, repeated_for=flags) if isinstance(answer, Record) else answer
+                    yield replace(answer, repeated_for=barred[step.order]) if isinstance(answer, Record) else answer
         finally:
             bench.close()
 

@@ -185,13 +185,13 @@ def latest(records: Iterable[Record]) -> list[Record]:
     """Of each cell and trial the record that counts, the last; it says how long those took that do not.
 
     There are several where a flag barred the first, and where a run that was gone on with measured what was missing. A second
-    measurement that failed does not count: it would cost a figure that is there, flagged as it is.
+    measurement that came to nothing does not count, since it would cost the figure that is there; a wrong result does.
     """
     found: dict[tuple[int, str], Record] = {}
     for record in records:
         key = record.trial, str(record.cell)
         counts, other = record, found.get(key)
-        if other and record.repeated_for and record.status is not Status.OK:
+        if other and record.repeated_for and record.status not in (Status.OK, Status.INCORRECT):
             counts, other = other, record
         if other and other.spent_ns:
             counts = replace(counts, spent_ns=_with(counts.spent_ns or {}, other.spent_ns))

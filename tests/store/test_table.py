@@ -335,3 +335,9 @@ def test_a_second_measurement_that_failed_leaves_the_first_one_standing(tmp_path
     rows = table.load(make_run(tmp_path, FIRST, first, lost))
     assert rows[["status", "reason", "flags", "repeated_for"]].to_numpy().tolist() == [["ok", "", "drift", ""]]
     assert rows.loc[0, ["spent_start_ns", "spent_sampling_ns", "spent_set_aside_ns"]].tolist() == [950, 30, 7]
+
+
+def test_a_wrong_result_of_the_second_measurement_counts(tmp_path):
+    wrong = failed(Status.INCORRECT, "largest relative error 3, allowed 1", repeated_for=(Flag.DRIFT,))
+    rows = table.load(make_run(tmp_path, FIRST, record([10, 90], flags=(Flag.DRIFT,)), wrong))
+    assert rows[["status", "flags", "repeated_for"]].to_numpy().tolist() == [["incorrect", "", "drift"]]
