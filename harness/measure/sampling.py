@@ -30,10 +30,11 @@ _WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has filled its caches again within a hundredth
 # Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer, and 1 % is
-# left after 1 ms, 0.2 % after 3 ms. In calls of 20 ms that is lost.
+# left after 1 ms, 0.2 % after 3 ms. It was 0.1 ms in a call of 5.3 ms; from 20 ms on it is left in.
 _COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 3_000_000, 12_000_000, 20_000_000
 # Beside others groups are short, or all of them would be contended: one call that does not count, four that do.
 _CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5
+_SHORTEST_GPU_NS = 1_000  # no call of a GPU is shorter
 _CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
 _RECOMPILED = 10  # times the median
 _PROGRESS_EVERY_NS = 1_000_000_000
@@ -128,7 +129,7 @@ class Sampler:
         self.stride = 1  # of so many short blocks one counts
         self.block_ns = 0  # how long a block is, by the last of the warm-up
         self.cold = _eviction(cell, prepared)
-        self.least_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
+        self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)  # of blocks on a CPU
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
         self.compilations: Callable[[], int] = getattr(prepared, "compilations", lambda: 0)
         # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
@@ -177,7 +178,8 @@ class Sampler:
 
     def _space(self, block: int) -> None:
         """Spread the most samples that there may be over the least time, instead of taking them all in its first instant."""
-        self.block_ns = max(block, 1)
+        # A warm-up that ended at its cap may have enlarged the block after this one; and groups are sized by it.
+        self.block_ns = max(block, self.shortest_ns if self.on_cpu else _SHORTEST_GPU_NS)
         if not self.alone:
             self.stride = max(1, math.ceil(self.budget.min_time_s * 1e9 / self.budget.max_samples / self.block_ns))
 
@@ -189,14 +191,14 @@ class Sampler:
         if crowded:
             warms = stride == 1  # otherwise the blocks that are passed over do
             return Rhythm(int(warms), stride, max(reading_ns, warms * _CROWDED_GROUP * block_ns), CHECK_EVERY * stride)
-        counted = stride * max(math.ceil(_GROUP_NS / (block_ns * stride)), 2)
+        counted = stride * max(min(math.ceil(_GROUP_NS / (block_ns * stride)), self.budget.max_samples), 2)
         return Rhythm(math.ceil(_COOLED_NS / block_ns), counted, 0, counted)
 
     def _grow(self, block: int) -> bool:
         """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
-        if self.cold or not self.on_cpu or block >= self.least_ns:
+        if self.cold or not self.on_cpu or block >= self.shortest_ns:
             return False
-        self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.least_ns / max(block, 1)))
+        self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.shortest_ns / max(block, 1)))
         return True
 
     # Latency ------------------------------------------------------------------------------------------------------------

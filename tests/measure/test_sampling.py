@@ -138,6 +138,34 @@ def test_before_a_group_calls_warm_the_caches_for_three_milliseconds(
     assert record.samples.wall_ns * counted == (lead + counted) * sum(series.block_ns)
 
 
+def test_blocks_of_several_calls_are_grouped_by_the_time_of_a_block(clock: Clock, machine: Machine) -> None:
+    machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
+    series = series_of(measure(Backend(clock, repeat(10_000)), HUNDRED_IN_100_MS))
+    assert series.iterations == 5  # blocks of 50 us; of twenty one counts
+    assert set(groups_of(series)) == {(12, 0), (12, 250)}
+
+
+def test_long_calls_are_spread_where_few_samples_are_asked_for(clock: Clock) -> None:
+    record = measure(Backend(clock, repeat(30 * MS)), replace(BUDGET, max_samples=30, min_time_s=3.0, max_time_s=9.0))
+    series = series_of(record)
+    assert len(series.block_ns) >= 30
+    assert record.samples.wall_ns == 4 * sum(series.block_ns)  # one in 100 ms
+
+
+def test_a_group_is_no_longer_than_all_the_samples_that_there_may_be(clock: Clock) -> None:
+    budget = replace(BUDGET, min_time_s=0.0, max_samples=30, rel_half_width=1e-9)
+    assert len(series_of(measure(Backend(clock, repeat(50_000)), budget)).block_ns) == 30
+
+
+def test_a_warm_up_that_was_cut_off_does_not_make_groups_endless(clock: Clock, machine: Machine) -> None:
+    # One call of 1 us, the cap is reached, and the next block would have fifty of them.
+    machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
+    budget = replace(HUNDRED_IN_100_MS, warmup_cpu_s=0.0, warmup_max_s=1e-9, warmup_calls=1)
+    series = series_of(measure(Backend(clock, repeat(1_000)), budget))
+    assert series.iterations == 50
+    assert set(groups_of(series)) == {(12, 0), (12, 250)}
+
+
 def test_groups_are_short_until_most_of_them_were_quiet_again(clock: Clock, machine: Machine) -> None:
     machine.waited, machine.others = chain([0.3], cycle([0.0, 0.005])), repeat(1.0)
     series = series_of(measure(Backend(clock, repeat(2 * MS)), replace(HUNDRED_IN_100_MS, max_samples=80)))
@@ -681,13 +709,14 @@ def on_board(backend: Backend, states: Iterator[State], **budget: Any) -> tuple[
     return engine.measure(step(**GPU)), rests
 
 
-def test_a_cool_gpu_is_looked_at_around_every_sixteen_samples(clock: Clock) -> None:
-    backend = Backend(clock, repeat(CALL))
+@pytest.mark.parametrize(("call_ns", "calls"), [(CALL, 16), (2 * MS, 3 * (2 + 6))], ids=["one by one", "in groups"])
+def test_a_cool_gpu_is_looked_at_around_sixteen_samples_or_more(clock: Clock, call_ns: int, calls: int) -> None:
+    backend = Backend(clock, repeat(call_ns))
     record, rests = on_board(backend, repeat(COOL))
     assert rests == []
     assert record.flags == ()
     counts = [len(part.split("launch wait")) - 1 for part in " ".join(backend.events).split("look")[1:-1]]
-    assert counts[:2] == [16, 16]
+    assert counts[:2] == [calls, calls]
 
 
 def test_samples_of_a_throttled_gpu_are_set_aside_and_replaced_after_a_rest(clock: Clock) -> None:

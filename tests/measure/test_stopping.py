@@ -213,3 +213,11 @@ def test_calls_too_short_for_the_least_time_are_judged_by_all_the_samples_there_
     while not rule.done():
         rule.add(60_000)
     assert (len(rule.clean), rule.why) == (Budget().max_samples, "interval")
+
+
+def test_the_contended_share_is_that_of_the_blocks_so_far() -> None:
+    rule = Stopping(Budget())
+    assert rule.contended_share == 0
+    for contended in (True, False, False, True):
+        rule.add(1_000_000, contended=contended)
+    assert rule.contended_share == 0.5
