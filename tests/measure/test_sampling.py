@@ -161,9 +161,11 @@ def test_a_warm_up_that_was_cut_off_does_not_make_groups_endless(clock: Clock, m
     # One call of 1 us, the cap is reached, and the next block would have fifty of them.
     machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
     budget = replace(HUNDRED_IN_100_MS, warmup_cpu_s=0.0, warmup_max_s=1e-9, warmup_calls=1)
-    series = series_of(measure(Backend(clock, repeat(1_000)), budget))
+    record = measure(Backend(clock, repeat(1_000)), budget)
+    series = series_of(record)
     assert series.iterations == 50
     assert set(groups_of(series)) == {(12, 0), (12, 250)}
+    assert record.samples.wall_ns == 15 * MS * len(series.block_ns) / 12
 
 
 def test_groups_are_short_until_most_of_them_were_quiet_again(clock: Clock, machine: Machine) -> None:
