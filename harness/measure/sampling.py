@@ -127,7 +127,7 @@ class Sampler:
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
         self.stride = 1  # of so many short blocks one counts
-        self.block_ns = 0  # how long a block is, by the last of the warm-up
+        self.block_ns = 0.0  # how long a block is, by the last of the warm-up
         self.cold = _eviction(cell, prepared)
         self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)  # of blocks on a CPU
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
