@@ -404,16 +404,16 @@ class _Yardstick:
         """
         assert self._work is not None
         delay, others = looking.read()
+        begun = self._clock()
         taken = self._work()
         delay_after, others_after = looking.read()
         if contended(taken, delay_after - delay, others_after - others):
             taken = min(taken, self._work())
         self.last_ns = float(taken)
-        rewarms = self.call_ns < _REWARM_BELOW_NS
-        if rewarms:
+        if self.call_ns < _REWARM_BELOW_NS:
             call()
         self._taken = self._clock()
-        self._cost_ns = min(self._cost_ns, taken + rewarms * self.call_ns)
+        self._cost_ns = min(self._cost_ns, self._taken - begun)
 
 
 class Witness:

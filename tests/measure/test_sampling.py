@@ -342,13 +342,14 @@ def test_a_long_sample_that_coincides_with_a_compilation_is_flagged(
 
 
 class Work:
-    """A yardstick that takes what the script says and notes that it was taken."""
+    """A yardstick that takes what the script says, after a lead that is not in it, and notes that it was taken."""
 
-    def __init__(self, backend: Backend, durations: Iterator[int]) -> None:
-        self.backend, self.durations = backend, durations
+    def __init__(self, backend: Backend, durations: Iterator[int], lead_ns: int = 0) -> None:
+        self.backend, self.durations, self.lead_ns = backend, durations, lead_ns
 
     def __call__(self) -> int:
         self.backend.note("work")
+        self.backend.clock.pass_(self.lead_ns)
         duration = next(self.durations)
         self.backend.clock.pass_(duration)
         return duration
@@ -363,9 +364,10 @@ def test_every_sample_carries_the_yardstick_before_it(clock: Clock) -> None:
     assert len(series.yardstick_ns) == len(series.block_ns)
 
 
-def test_the_yardstick_takes_a_twenty_fifth_of_the_time(clock: Clock) -> None:
+@pytest.mark.parametrize("lead_ns", [0, MS // 2])
+def test_the_yardstick_takes_a_twenty_fifth_of_the_time(clock: Clock, lead_ns: int) -> None:
     backend = Backend(clock, repeat(100_000))
-    record = measure(backend, replace(BUDGET, min_time_s=1), yardstick=Work(backend, repeat(MS // 2)))
+    record = measure(backend, replace(BUDGET, min_time_s=2), yardstick=Work(backend, repeat(MS // 2), lead_ns))
     assert 0.035 < record.spent_ns["yardstick"] / record.samples.wall_ns <= 0.041  # and the first one
 
 

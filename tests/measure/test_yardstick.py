@@ -1,5 +1,9 @@
 import subprocess
 import sys
+from typing import Any
+
+import numpy as np
+import pytest
 
 from harness.measure.yardstick import Yardstick
 from tests.measure.scripted import Clock
@@ -20,6 +24,22 @@ def test_the_work_stands_between_two_readings_of_the_clock() -> None:
     assert yardstick() == 5
     assert (yardstick._result == yardstick._a @ yardstick._b).all()
     assert clock.events == ["clock"] * 2
+
+
+def test_the_first_products_fill_the_caches_and_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, multiply = Clock(), np.matmul
+
+    def product(a: Any, b: Any, out: Any) -> None:
+        clock.events.append("product")
+        multiply(a, b, out=out)
+
+    yardstick = Yardstick(clock)
+    monkeypatch.setattr(np, "matmul", product)
+    yardstick()
+    begun, ended = (place for place, event in enumerate(clock.events) if event == "clock")
+    assert begun >= 2
+    assert ended - begun - 1 == 64
+    assert ended == len(clock.events) - 1
 
 
 def test_the_real_clock_reads_something() -> None:
