@@ -280,7 +280,11 @@ def imported(done: Imported) -> list[str]:
 def aa_table(noise: Noise) -> Table:
     """What the equals of an A/A run differ by, a line per estimator."""
     rows = [
-        (each.replace("_", " "), units.percent(math.expm1(value)), f"{noise.quietest[each]} pairs")
+        (
+            each.replace("_", " "),
+            units.percent(math.expm1(value)),
+            f"{noise.quietest[each]} pairs" if each in noise.quietest else "not used",
+        )
         for each, value in noise.machine.items()
     ]
     return listing(("estimator", "A/A noise", "quietest in"), rows)
@@ -297,6 +301,12 @@ def aa_lines(noise: Noise) -> list[str]:
     if not noise.judged and not noise.flagged:
         told += "; none could be judged: that takes 2 trials and 2 pairs, or 5 trials"
     lines = [told]
+    if noise.corrections:
+        told = ", ".join(
+            f"the {each.raw.replace('_', ' ')} in {found.quieter} of {found.pairs} pairs ({'' if found.used else 'not '}used)"
+            for each, found in noise.corrections.items()
+        )
+        lines.append(f"Corrected by the yardstick these have less noise: {told}; two thirds are asked for")
     effects = noise.cells["smallest_effect"].dropna()
     if noise.smallest_effect is not None and len(effects):
         lines.append(

@@ -71,6 +71,19 @@ def test_the_noise_of_a_machine_is_told_per_estimator_and_in_sentences():
     ]
 
 
+def test_what_the_correction_is_worth_is_told_beside_what_is_used():
+    quiet = (pair(name, ratios(0.01, -0.01, 0.01), [1, 1.2, 0.8]) for name in "ab")
+    found = measured(*quiet, pair("c", [1.1, 0.9, 1.05], [1.1, 0.9, 1.05]))
+    assert screen.aa_lines(found)[1] == (
+        "Corrected by the yardstick these have less noise: the median in 1 of 3 pairs (not used), "
+        "the lower quartile in 1 of 3 pairs (not used); two thirds are asked for"
+    )
+    rows = shown(screen.aa_table(found)).splitlines()
+    assert rows[2].rstrip().endswith("3 pairs")
+    assert "corrected median" in rows[4]
+    assert rows[4].rstrip().endswith("not used")
+
+
 def test_flagged_pairs_are_told_apart_from_the_others():
     flagged = [pair(name, ratios(0.2, 0.21, 0.19), flags=(Flag.DRIFT,)) for name in "ab"]
     found = measured(*(pair(name, ratios(0.01, -0.01, 0.01)) for name in "cdef"), *flagged)

@@ -6,8 +6,9 @@ Pure: the run comes as a Side. How the noise bears on verdicts is `compare`'s bu
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from harness.stats import log_t_interval, t_quantile
 SIGMA_PER_MAD = 1.4826
 _DIFFERENT = (Verdict.SLOWER, Verdict.FASTER)
 FOUND = 0.9  # the probability with which the smallest effect is found
+# A correction by the yardstick is used on a machine where it has less noise than the raw time in so many of the pairs: in 42 of
+# 63, which chance alone gives once in 180 times. Where calls differ by less than the yardstick itself it only adds to them.
+QUIETER = Fraction(2, 3)
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,15 @@ class Noise:
     """The noise of a machine by an A/A run, as log-ratios of one trial; what is not known is missing from a dict, or None.
 
     `cells` has one row per pair with a figure: `cell`, `machine_id`, `trials`, `barred` (whether a flag on either side bars
-    a verdict), `ratio` (of the medians), per estimator `own_E` (the cell's own noise) and `noise_E` (that, and at least the
-    machine's), `estimator` and `noise` (the quietest of them), `verdict`, and `smallest_effect`.
+    a verdict), `ratio` (of the medians), per estimator `own_E` (the cell's own noise) and, where it may be used, `noise_E`
+    (that, and at least the machine's), `estimator` and `noise` (the quietest of them), `verdict`, and `smallest_effect`.
 
-    `machine` is, by estimator, the median over the pairs; `quietest` in how many of them each estimator is. Of the pairs that
-    no flag bars the rule judged `judged`, and called `differences` slower or faster; `flagged` and `flagged_differences` are
-    the same of those that a flag bars, were it not for the flag. Flagged pairs make the noise too: on a machine that raises
-    flags everywhere it is still known, and rather too large than too small.
+    `machine` is, by estimator, the median over the pairs; `quietest` in how many of them each one that may be used is: the raw
+    ones, and the corrected ones that by `corrections` have less noise than what they correct in QUIETER of the pairs.
+
+    Of the pairs that no flag bars the rule judged `judged`, and called `differences` slower or faster; `flagged` and
+    `flagged_differences` are the same of those that a flag bars, were it not for the flag. Flagged pairs make the noise too: on a
+    machine that raises flags everywhere it is still known, and rather too large than too small.
 
     `smallest_effect` is the slowdown (0.1 for 10 %) that is found in 9 of 10 comparisons of `trials` trials each in which no
     flag bars a verdict; of the machine, and of each cell at least that.
@@ -45,6 +51,7 @@ class Noise:
     cells: pd.DataFrame
     machine: dict[Estimator, float]
     quietest: dict[Estimator, int]
+    corrections: "dict[Estimator, Correction]"
     judged: int
     differences: int
     flagged: int
@@ -53,28 +60,45 @@ class Noise:
     smallest_effect: float | None
 
 
+@dataclass(frozen=True)
+class Correction:
+    """Of `pairs` pairs that have both, those in which the corrected estimator has less noise than the raw one."""
+
+    quieter: int
+    pairs: int
+
+    @property
+    def used(self) -> bool:
+        """Whether it is worth its own noise on this machine."""
+        return self.pairs > 0 and self.quieter >= QUIETER * self.pairs
+
+
 def measure(run: Side) -> Noise:
     """The noise by a run whose cells also stand there as `<backend>@aa`; empty where none does."""
     rows = [_row(cell, twin) for cell, twin in _pairs(run.cells())]
-    machine = _medians(rows)
+    corrections = {each: _correction(rows, each) for each in Estimator if each.corrected}
+    used = [each for each in Estimator if not each.corrected or corrections[each].used]
+    machine = _medians(rows, Estimator)
+    of_used = {each: noise for each, noise in machine.items() if each in used}
     for row in rows:
-        noises = {each: max(row[f"own_{each}"], machine.get(each, 0.0)) for each in Estimator if f"own_{each}" in row}
+        noises = {each: max(row[f"own_{each}"], noise) for each, noise in of_used.items() if f"own_{each}" in row}
         row |= {noise_column(each): value for each, value in noises.items()}
         row["estimator"], row["noise"] = quietest(noises, noises)
-        row["verdict"] = _verdict(row, _medians([other for other in rows if other is not row]))
+        row["verdict"] = _verdict(row, _medians([other for other in rows if other is not row], used))
     judged, flagged = (
         [row["verdict"] in _DIFFERENT for row in rows if row["barred"] is barred and row["verdict"] is not None]
         for barred in (False, True)
     )
-    seen = _seen(rows, machine)
+    seen = _seen(rows, of_used)
     for row in rows:
         row["smallest_effect"] = smallest_effect(row["noise"], row["trials"], seen)
     trials = int(statistics.median_low([row["trials"] for row in rows])) if rows else 0
-    least = quietest(machine, machine)[1]
+    least = quietest(of_used, of_used)[1]
     return Noise(
         cells=_frame(rows),
         machine=machine,
-        quietest={each: sum(row["estimator"] == each for row in rows) for each in machine},
+        quietest={each: sum(row["estimator"] == each for row in rows) for each in of_used},
+        corrections={each: found for each, found in corrections.items() if found.pairs},
         judged=len(judged),
         differences=sum(judged),
         flagged=len(flagged),
@@ -107,9 +131,15 @@ def _row(cell: CellSide, twin: CellSide) -> dict[str, Any]:
     }
 
 
-def _medians(rows: Sequence[dict[str, Any]]) -> dict[Estimator, float]:
+def _correction(rows: Sequence[dict[str, Any]], corrected: Estimator) -> Correction:
+    names = f"own_{corrected}", f"own_{corrected.raw}"
+    both = [tuple(row[name] for name in names) for row in rows if row.keys() >= set(names)]
+    return Correction(sum(one < other for one, other in both), len(both))
+
+
+def _medians(rows: Sequence[dict[str, Any]], estimators: Iterable[Estimator]) -> dict[Estimator, float]:
     """The median over pairs of their own noise, by estimator."""
-    found = {each: [row[f"own_{each}"] for row in rows if f"own_{each}" in row] for each in Estimator}
+    found = {each: [row[f"own_{each}"] for row in rows if f"own_{each}" in row] for each in estimators}
     return {each: float(statistics.median(values)) for each, values in found.items() if values}
 
 

@@ -41,7 +41,12 @@ class Estimator(StrEnum):
     @property
     def corrected(self) -> bool:
         """Whether it is a ratio to the yardstick."""
-        return self in (Estimator.CORRECTED_MEDIAN, Estimator.CORRECTED_LOWER_QUARTILE)
+        return self is not self.raw
+
+    @property
+    def raw(self) -> "Estimator":
+        """The time that a corrected one corrects; a raw one is its own."""
+        return Estimator(self.removeprefix("corrected_"))
 
 
 @dataclass(frozen=True)

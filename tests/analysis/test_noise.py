@@ -76,6 +76,33 @@ def test_the_quietest_estimator_is_counted():
     assert row(found, "a")["own_median"] == pytest.approx(1.4826 * math.log(1 / 0.9), rel=0.1)
 
 
+def drifting_and_steady(drifting, steady):
+    """So many pairs whose yardstick drifts with the machine, and so many beside which it has noise of its own."""
+    drift, own = [1.1, 0.9, 1.05], [1, 1.2, 0.8]
+    return measured(
+        *(pair(f"a{at}", drift, drift) for at in range(drifting)),
+        *(pair(f"b{at}", ratios(0.01, -0.01, 0.01), own) for at in range(steady)),
+    )
+
+
+@pytest.mark.parametrize(("drifting", "steady", "used"), [(4, 2, True), (3, 2, False), (0, 1, False), (1, 0, True)])
+def test_a_correction_is_used_where_it_has_less_noise_in_two_thirds_of_the_pairs(drifting, steady, used):
+    found = drifting_and_steady(drifting, steady)
+    assert found.corrections[Estimator.CORRECTED_MEDIAN] == noises.Correction(drifting, drifting + steady)
+    assert found.corrections[Estimator.CORRECTED_MEDIAN].used is used
+    assert (Estimator.CORRECTED_MEDIAN in found.quietest) is used
+    assert found.cells[noise_column(Estimator.CORRECTED_MEDIAN)].notna().all() == used
+    assert found.cells["own_corrected_median"].notna().all()  # it is still told
+
+
+def test_what_is_not_used_makes_neither_the_smallest_effect_nor_a_verdict():
+    found = drifting_and_steady(3, 2)
+    assert not any(Estimator(each).corrected for each in found.cells["estimator"])
+    of_raw = min(value for each, value in found.machine.items() if not each.corrected)
+    assert found.machine[Estimator.CORRECTED_MEDIAN] < of_raw
+    assert found.smallest_effect >= smallest_effect(of_raw, 3)
+
+
 def test_without_yardsticks_nothing_is_corrected():
     found = measured(pair("a", ratios(0.01, -0.03, 0.02)))
     assert set(found.machine) == {MEDIAN, Estimator.LOWER_QUARTILE}

@@ -118,6 +118,6 @@ def test_only_facts_that_differ_are_listed_and_by_backend_where_backends_differ(
 def test_one_pair_of_equals_that_differs_is_no_warning_where_there_are_few(
     differences: int, judged: int, result: Result
 ) -> None:
-    known = Noise(pd.DataFrame(), {}, {}, judged, differences, 0, 0, 3, None)
+    known = Noise(pd.DataFrame(), {}, {}, {}, judged, differences, 0, 0, 3, None)
     check = found(summary(), noise=known)["A/A control: equals called different"]
     assert (check.result, check.measured.split(" (")[0]) == (result, f"{differences} of {judged} pairs")
