@@ -41,8 +41,8 @@ class Noise:
     ones, and the corrected ones that by `corrections` have less noise than what they correct in QUIETER of the pairs.
 
     Of the pairs that no flag bars the rule judged `judged`, and called `differences` slower or faster; `flagged` and
-    `flagged_differences` are the same of those that a flag bars, were it not for the flag. Flagged pairs make the noise too: on a
-    machine that raises flags everywhere it is still known, and rather too large than too small.
+    `flagged_differences` are the same of those that a flag bars, were it not for the flag. Flagged pairs make the noise too: on
+    a machine that raises flags everywhere it is still known, and rather too large than too small.
 
     `smallest_effect` is the slowdown (0.1 for 10 %) that is found in 9 of 10 comparisons of `trials` trials each in which no
     flag bars a verdict; of the machine, and of each cell at least that.
