@@ -57,13 +57,13 @@ def torch_calls(layer: Layer) -> dict[str, Call]:
     x, w = torch.randn(n, c, size, size).to(**last), torch.randn(k, c // g, r, r).to(**last)
     dy = torch.randn(torch.nn.functional.conv2d(x, w, None, s, p, 1, g).shape).to(**last)
 
-    def back(mask: list[bool]) -> Any:
-        return torch.ops.aten.convolution_backward(dy, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], g, mask)
-
+    back = torch.ops.aten.convolution_backward
+    # Made beforehand: lists made in the call are 1 to 1.5 us of it, 2 % of a short one.
+    strides, pads, ones, zeros, in_x, in_w = [s, s], [p, p], [1, 1], [0, 0], [True, False, False], [False, True, False]
     return {
         "fprop": lambda: torch.nn.functional.conv2d(x, w, None, s, p, 1, g),
-        "dgrad": lambda: back([True, False, False]),
-        "wgrad": lambda: back([False, True, False]),
+        "dgrad": lambda: back(dy, x, w, None, strides, pads, ones, False, zeros, g, in_x),
+        "wgrad": lambda: back(dy, x, w, None, strides, pads, ones, False, zeros, g, in_w),
     }
 
 
@@ -81,10 +81,12 @@ def tensorflow_calls(layer: Layer) -> dict[str, Call]:
         w = tf.random.normal([r, r, c, k // c])
         dy = tf.random.normal(tf.nn.depthwise_conv2d(x, w, strides, padding).shape)
         x_sizes, w_sizes = tf.constant(x.shape.as_list()), tf.constant(w.shape.as_list())
+        # By their raw ops, as the other gradients: the same two in tf.nn take 5 to 8 us more, a tenth of the call.
+        ops, how = tf.raw_ops, {"strides": strides, "padding": padding}
         return {
             "fprop": lambda: tf.nn.depthwise_conv2d(x, w, strides, padding),
-            "dgrad": lambda: tf.nn.depthwise_conv2d_backprop_input(x_sizes, w, dy, strides, padding),
-            "wgrad": lambda: tf.nn.depthwise_conv2d_backprop_filter(x, w_sizes, dy, strides, padding),
+            "dgrad": lambda: ops.DepthwiseConv2dNativeBackpropInput(input_sizes=x_sizes, filter=w, out_backprop=dy, **how),
+            "wgrad": lambda: ops.DepthwiseConv2dNativeBackpropFilter(input=x, filter_sizes=w_sizes, out_backprop=dy, **how),
         }
     w = tf.random.normal([r, r, c // g, k])
     dy = tf.random.normal(tf.nn.conv2d(x, w, s, padding).shape)

@@ -114,6 +114,12 @@ class IsComposite(Protocol):
     composite: bool
 
 
+class HasFramesNoted(Protocol):
+    """Optional for a Prepared: each call looks at the Python frames above it."""
+
+    frames_noted: int  # at most so many; the calls are timed beneath as many of one function, however deep this program is
+
+
 class HasEviction(Protocol):
     """Optional for a Prepared on a GPU: needed for cells with cold caches."""
 

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,9 @@ from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mo
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
+
+# An eager op notes the innermost 30 Python frames of its caller (StackTrace::kStackTraceInitialSize, set by pywrap_tfe_src.cc).
+_FRAMES_NOTED = 30
 
 
 class TensorFlowBackend:
@@ -169,6 +173,15 @@ def _depthwise(spec: ConvSpec) -> bool:
     return spec.depthwise and spec.ndim < 3 and len(set(_two(spec.stride))) == 1 and max(spec.dilation) == 1
 
 
+def waiting(tf: Any, device: str) -> Callable[[Any], object]:
+    """What waits for a call.
+
+    A GPU's stream is waited for through the one public call that does so. The CPU's executor is synchronous: nothing is left to
+    wait for, and the cheapest function of one argument does that.
+    """
+    return (lambda handle: tf.test.experimental.sync_devices()) if "GPU" in device else id
+
+
 def _two(values: tuple[Any, ...], filler: Any = None) -> tuple[Any, ...]:
     """One entry becomes two: that of the added height of 1 first (its own, or that of the only dimension)."""
     return ((values[0] if filler is None else filler), values[0]) if len(values) == 1 else values
@@ -191,8 +204,12 @@ class TensorFlowPrepared:
         self.device_clock = _DEVICE_CLOCK if "GPU" in device else ""
         self.traced: Any = None
         self.optimizer: Any = None
+        self.wait = waiting(tf, device)
+        self.frames_noted = _FRAMES_NOTED if cell.mode is Mode.EAGER else 0
+        self.bind: Any = None
         self.load(operands)
-        self.op, self.launch = self._choose()
+        self.op, self.bind = self._choose()
+        self.launch = self._bound()
         filters = "[*kernel,C,K/C]" if self.depthwise else "[*kernel,C/g,K]"
         dtype = self.x.dtype.name
         self.settings: Mapping[str, str] = {"dtype": dtype, **settings, "filter_layout": filters, "padding": self.padding}
@@ -231,6 +248,8 @@ class TensorFlowPrepared:
             with self.tf.device(self.device):
                 self.w = self.tf.Variable(self.initial_w)
         self.reset()
+        if self.bind is not None:
+            self.launch = self._bound()
 
     def reset(self) -> None:
         """The first filter, and the optimizer's slots at zero; the same variables, since a tf.function holds on to them."""
@@ -252,66 +271,77 @@ class TensorFlowPrepared:
     # The call ---------------------------------------------------------------------------------------------------------
 
     def _geometry(self) -> dict[str, Any]:
-        """strides, padding, dilations and data_format as the raw ops want them."""
+        """strides, padding, dilations and data_format as the raw ops want them; what an op takes by default is left out."""
         spec = self.spec
         around = (lambda inner, outer: [outer, *inner, outer]) if self.last else (lambda inner, outer: [outer, outer, *inner])
-        layout = {2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}[max(2, spec.ndim)][0 if self.last else 1]
         geometry: dict[str, Any] = {
             "strides": around(_two(spec.stride, None if self.depthwise else 1), 1),
-            "dilations": around(_two(spec.dilation, 1), 1),
-            "data_format": layout,
             "padding": self.padding,
         }
+        if max(spec.dilation) > 1:
+            geometry["dilations"] = around(_two(spec.dilation, 1), 1)
+        if not self.last:
+            geometry["data_format"] = "NCDHW" if spec.ndim == 3 else "NCHW"
         if self.padding == "EXPLICIT":
             pairs = around(_two(spec.padding, (0, 0)), (0, 0))
             geometry["explicit_paddings"] = [side for pair in pairs for side in pair]
         return geometry
 
-    def _forward(self) -> tuple[str, Callable[[Any, Any], Any]]:
-        """The documented forward call; tf.nn takes explicit paddings as pairs in the place of `padding`."""
+    def _forward(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
+        """The documented forward call, bound to x and w; tf.nn takes explicit paddings as pairs in the place of `padding`."""
         raw = self._geometry()
         flat = raw.get("explicit_paddings")
         padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else self.padding
-        nn, strides, layout, dilations = self.tf.nn, raw["strides"], raw["data_format"], raw["dilations"]
-        if self.depthwise:
-            return "tf.nn.depthwise_conv2d", lambda x, w: nn.depthwise_conv2d(x, w, strides, padding, layout)
-        if self.spec.ndim == 3:
-            return "tf.nn.conv3d", lambda x, w: nn.conv3d(x, w, strides, padding, layout, dilations)
-        return "tf.nn.conv2d", lambda x, w: nn.conv2d(x, w, strides, padding, layout, dilations)
+        name = "depthwise_conv2d" if self.depthwise else "conv3d" if self.spec.ndim == 3 else "conv2d"
+        op, strides = getattr(self.tf.nn, name), raw["strides"]
+        rest = {key: raw[key] for key in ("data_format", "dilations") if key in raw}
+        return f"tf.nn.{name}", lambda x, w: partial(op, x, w, strides, padding, **rest)
 
-    def _backward(self) -> tuple[str, Callable[[Any, Any], Any]]:
-        """One gradient alone, by its raw op; its two tensors are (dy, w) or (x, dy)."""
+    def _backward(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
+        """One gradient alone, by its raw op, bound to its two tensors, (dy, w) or (x, dy)."""
         raw, tf, geometry = self.tf.raw_ops, self.tf, self._geometry()
         prefix = "DepthwiseConv2dNative" if self.depthwise else "Conv3D" if self.spec.ndim == 3 else "Conv2D"
         version = "V2" if self.spec.ndim == 3 else ""
         if self.cell.direction is Direction.DGRAD:
             name, sizes = f"{prefix}BackpropInput{version}", tf.constant(self.x.shape.as_list(), tf.int32)
             op = getattr(raw, name)
-            return f"tf.raw_ops.{name}", lambda dy, w: op(input_sizes=sizes, filter=w, out_backprop=dy, **geometry)
+            return f"tf.raw_ops.{name}", lambda dy, w: partial(op, input_sizes=sizes, filter=w, out_backprop=dy, **geometry)
         name, sizes = f"{prefix}BackpropFilter{version}", tf.constant(self.initial_w.shape.as_list(), tf.int32)
         op = getattr(raw, name)
-        return f"tf.raw_ops.{name}", lambda x, dy: op(input=x, filter_sizes=sizes, out_backprop=dy, **geometry)
+        return f"tf.raw_ops.{name}", lambda x, dy: partial(op, input=x, filter_sizes=sizes, out_backprop=dy, **geometry)
 
-    def _choose(self) -> tuple[str, Callable[[], Any]]:
-        """The text of the call that is timed, and the call; operands are arguments, so that none is folded as a constant."""
+    def _choose(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
+        """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded."""
         direction = self.cell.direction
         if direction in (Direction.DGRAD, Direction.WGRAD):
-            text, call = self._backward()
+            text, bind = self._backward()
         elif direction is Direction.FPROP:
-            text, call = self._forward()
+            text, bind = self._forward()
         else:
-            text, call = self._both()
+            text, both = self._both()
+            bind = partial(partial, both)
         if self.cell.mode is not Mode.EAGER:
-            call = self.traced = self.tf.function(call, jit_compile=self.cell.mode is Mode.XLA)
+            unbound = bind
+            traced = self.traced = self.tf.function(lambda a, b: unbound(a, b)(), jit_compile=self.cell.mode is Mode.XLA)
+            bind = partial(partial, traced)
             text = f"tf.function({text}{', jit_compile=True' if self.cell.mode is Mode.XLA else ''})"
-        launch = {
-            Direction.DGRAD: lambda: call(self.dy, self.w),
-            Direction.WGRAD: lambda: call(self.x, self.dy),
+        return text + (" on x padded beforehand" if self.prepadded else ""), bind
+
+    def _bound(self) -> Callable[[], Any]:
+        """The call with the operands of the moment, and no more of Python than that.
+
+        After a convolution the caches hold little of the interpreter: a function more around the op took 1 us, where it takes
+        0.1 by itself.
+        """
+        direction = self.cell.direction
+        if direction is Direction.TRAIN:
+            step = self.bind(self.x, None)
             # The variable is captured, as a model's are. It is handed on itself: a kept copy of its value would make the
             # next step copy the filter before it writes to it.
-            Direction.TRAIN: lambda: (*call(self.x, None), self.w),
-        }.get(direction, lambda: call(self.x, self.w))
-        return text + (" on x padded beforehand" if self.prepadded else ""), launch
+            return lambda: (*step(), self.w)
+        return self.bind(
+            *{Direction.DGRAD: (self.dy, self.w), Direction.WGRAD: (self.x, self.dy)}.get(direction, (self.x, self.w))
+        )
 
     def _both(self) -> tuple[str, Callable[[Any, Any], Any]]:
         name, forward = self._forward()
@@ -321,7 +351,7 @@ class TensorFlowPrepared:
             w = self.w if train else w
             with tf.GradientTape() as tape:
                 tape.watch([x] if train else [x, w])  # a variable is watched by itself, a tensor is not
-                y = forward(x, w)
+                y = forward(x, w)()
                 loss = tf.reduce_mean(tf.square(y))
             dx, dw = tape.gradient(loss, [x, w])
             if train:
@@ -330,11 +360,6 @@ class TensorFlowPrepared:
 
         text = f"{name}, mean(y^2), GradientTape.gradient"
         return (f"{text}, optimizers.{self.cell.optimizer}.apply_gradients" if train else text), call
-
-    def wait(self, handle: Any) -> None:
-        """The CPU executor is synchronous; a GPU's stream is waited for through the one public call that does so."""
-        if "GPU" in self.device:
-            self.tf.test.experimental.sync_devices()
 
     # Results ----------------------------------------------------------------------------------------------------------
 
@@ -433,7 +458,7 @@ class TensorFlowPrepared:
 
     def close(self) -> None:
         """Drop the tensors and what a tf.function was traced for."""
-        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = self.traced = None
+        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = self.bind = self.traced = None
 
 
 class TensorFlowCeiling(TensorFlowPrepared):
@@ -443,6 +468,7 @@ class TensorFlowCeiling(TensorFlowPrepared):
         self.tf, self.device, self.cell, self.traced, self.composite = tf, device, cell, None, False
         self.device_clock = _DEVICE_CLOCK if "GPU" in device else ""
         self.dtype = getattr(tf, _DTYPES[cell.precision])
+        self.wait = waiting(tf, device)
         self.load(operands)
         self.op, self.launch = self._choose()
         self.settings: Mapping[str, str] = {**settings, "dtype": _DTYPES[cell.precision]}

@@ -14,7 +14,7 @@ import pytest
 
 from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
-from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared
+from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared, waiting
 from harness.backends.torch import TorchBackend, TorchPrepared
 from harness.spec import ConvSpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 from tests.builders import cell
@@ -90,7 +90,8 @@ def evicted(call, owner, name):
 
 def compilations(call, change):
     counts = [call.compilations()]
-    for step in (call.launch, call.launch, call.launch, change, call.launch, call.launch):
+    launch = lambda: call.launch()
+    for step in (launch, launch, launch, change, launch, launch):
         step()
         counts.append(call.compilations())
     return [later - earlier for earlier, later in zip(counts, counts[1:])]
@@ -182,10 +183,11 @@ answers["refuses"] = refuses(Device("gpu", 99))
 answers["evicted"] = evicted(cpu, backend.tf, "fill")
 
 answers["eager"] = compilations(cpu, lambda: None)
-wider = backend.tf.ones((2, 7, 7, 3))
+other = ConvSpec.parse("n2 c3 k4 7x7 f3x3")
+wider = Operands(*(np.ones(shape, np.float32) for shape in (other.x_shape, other.w_shape, other.y_shape)))
 for mode, key in ((Mode.COMPILED, "compilations"), (Mode.XLA, "xla")):
     compiled = small(mode=mode)
-    answers[key] = compilations(compiled, lambda: setattr(compiled, "x", wider))
+    answers[key] = compilations(compiled, lambda: compiled.load(wider))
 
 import tempfile
 from contextlib import contextmanager
@@ -748,7 +750,8 @@ def test_tensorflow_refuses_a_gpu_that_it_does_not_see(calls: Calls, monkeypatch
 
 def test_tensorflow_s_peak_is_that_of_one_call(calls: Calls):
     """With fakes of tf.config.experimental and tf.test.experimental."""
-    one = prepared_on_gpu(TensorFlowPrepared, calls, tf=fake_tensorflow(calls, 1), device="/GPU:0")
+    tf = fake_tensorflow(calls, 1)
+    one = prepared_on_gpu(TensorFlowPrepared, calls, tf=tf, device="/GPU:0", wait=waiting(tf, "/GPU:0"))
     assert one.device_memory() == (100, 175, "tf.config.experimental.get_memory_info")
     assert calls == [
         "sync_devices", "reset_memory_stats GPU:0", "get_memory_info GPU:0", "launch", "sync_devices", "get_memory_info GPU:0",
@@ -758,7 +761,7 @@ def test_tensorflow_s_peak_is_that_of_one_call(calls: Calls):
 @pytest.mark.parametrize(("device", "waited"), [("/GPU:0", ["sync_devices"]), ("/CPU:0", [])])
 def test_tensorflow_waits_on_a_gpu_only(calls: Calls, device: str, waited: list[str]):
     """With a fake tf.test.experimental."""
-    prepared_on_gpu(TensorFlowPrepared, calls, tf=fake_tensorflow(calls, 1), device=device).wait(None)
+    waiting(fake_tensorflow(calls, 1), device)(None)
     assert calls == waited
 
 

@@ -1,5 +1,6 @@
 import gc
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, count, cycle, groupby, pairwise, repeat
@@ -336,6 +337,33 @@ def test_a_long_sample_that_coincides_with_a_compilation_is_flagged(
     record = measure(backend)
     assert slow in series_of(record).block_ns
     assert (Flag.RECOMPILED in record.flags) is flagged
+
+
+def test_a_call_that_notes_its_callers_finds_the_same_function_however_deep_this_program_is(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    seen: list[list[str]] = []
+    prepare = backend.prepare
+
+    def prepared(*arguments: Any) -> Any:
+        found = prepare(*arguments)
+        launch = found.launch
+
+        def noting() -> Any:
+            frame, names = sys._getframe(1), []
+            while frame:
+                names.append(frame.f_code.co_name)
+                frame = frame.f_back  # type: ignore[assignment]
+            seen.append(names)
+            return launch()
+
+        found.launch, found.frames_noted = noting, 7
+        return found
+
+    backend.prepare = prepared  # type: ignore[method-assign]
+    measure(backend)
+    timed = [names for names in seen if names[0] == "in_a_row"]
+    assert len(timed) > 30
+    assert all(names[1:8] == ["beneath"] * 7 for names in timed)
 
 
 # The yardstick --------------------------------------------------------------------------------------------------------------
