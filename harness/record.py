@@ -13,6 +13,8 @@ from harness.spec import Cell
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 8
+# The first version that times the yardstick as it is timed now: times of it by older ones are another series.
+YARDSTICK_SINCE = 7
 
 # The method version of a run that another program measured, by rules of its own: such figures are there to be read beside ours.
 OTHERS_METHOD = 0

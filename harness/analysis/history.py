@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import roofline
-from harness.record import AA, NIGHT_COLUMNS, Environment, Run, Status
+from harness.record import AA, NIGHT_COLUMNS, YARDSTICK_SINCE, Environment, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
 FIGURES = 1
@@ -208,7 +208,8 @@ class _Facts:
         # Another kernel may time the same work otherwise: it starts a new series, as it does for every cell.
         systems = _numbered((each.os, each.driver) if each else () for each in known)[of_row]
         threads = cells["threads"].to_numpy(dtype=np.int64)
-        self.yardstick = _rows_numbered(threads, numpys, systems)
+        works = _numbered(run.method_version >= YARDSTICK_SINCE for run in runs)[of_row]
+        self.yardstick = _rows_numbered(threads, numpys, systems, works)
         methods = _numbered(run.method_version for run in runs)[of_row]
         self.identity = _rows_numbered(methods, _codes(cells["shape"])[0])
 

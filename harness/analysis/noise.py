@@ -148,7 +148,7 @@ def _verdict(row: dict[str, Any], others: dict[Estimator, float]) -> Verdict | N
 
     The rule picks an estimator and asks for a difference beyond the noise. With the pair's own noise both would be picked
     by the very ratios that they judge, and nothing would ever differ; so the noise here is that of the other pairs. The rule
-    itself asks for at least that much, so it errs at most as often.
+    itself asks for at least that much, so it errs at most as often. (Which corrections are used is decided by all pairs.)
     """
     estimator, noise = quietest(others, row["ratios"])
     ratios = row["ratios"].get(estimator, [])

@@ -469,6 +469,7 @@ class TensorFlowCeiling(TensorFlowPrepared):
         self.device_clock = _DEVICE_CLOCK if "GPU" in device else ""
         self.dtype = getattr(tf, _DTYPES[cell.precision])
         self.wait = waiting(tf, device)
+        self.frames_noted = _FRAMES_NOTED if cell.mode is Mode.EAGER else 0
         self.load(operands)
         self.op, self.launch = self._choose()
         self.settings: Mapping[str, str] = {**settings, "dtype": _DTYPES[cell.precision]}

@@ -22,7 +22,8 @@ _LEAD = 8
 class Yardstick:
     """Float32 matrix products through numpy on one thread, the same in every process and for every cell.
 
-    Never change the work: ratios to it are compared across runs.
+    Never change the work, nor what comes before it: ratios to it are compared across runs. Where it must be, `YARDSTICK_SINCE`
+    in `record` begins a new series.
     """
 
     def __init__(self, clock: clocks.Clock = clocks.system) -> None:

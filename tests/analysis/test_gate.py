@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.analysis.gate import Level, State, judge, name
 from harness.analysis.history import History, grids
 from harness.analysis.replay import Rules, replay
-from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE
+from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, YARDSTICK_SINCE
 from tests.histories import acknowledgement, cell_id, flat, history, run_id, with_step
 
 NIGHTS = 25
@@ -327,6 +327,14 @@ def test_the_yardstick_shows_that_the_machine_moved():
     assert at(found, STEP).level is Level.MACHINE_EVENT
     assert "the yardstick was off by" in at(found, STEP).sentence
     assert at(found, STEP + 1).level is Level.QUIET
+
+
+def test_a_yardstick_that_is_timed_in_another_way_has_not_moved():
+    references = 5e5 * np.exp(np.random.default_rng(0).normal(0, 0.005, NIGHTS))
+    references[STEP:] *= 0.93
+    for before, now, level in ((YARDSTICK_SINCE - 1, YARDSTICK_SINCE, "quiet"), (1, 2, "machine_event")):
+        methods = {"of_run": lambda night, before=before, now=now: {"method_version": now if night >= STEP else before}}
+        assert at(history(flat(3, NIGHTS), references=references, **methods), STEP).level == level
 
 
 def test_a_yardstick_that_moved_is_taken_out_of_figures_in_yardsticks():

@@ -177,6 +177,9 @@ def overwrite(call, handle):
     assert call.x.numpy()[0] == -1
     return bool(changed)
 
+answers["frames"] = [small(mode=mode).frames_noted for mode in (Mode.EAGER, Mode.COMPILED)]
+answers["ours"] = [small(direction).launch.func.__module__.split(".")[0] for direction in PURE]
+answers["waits"] = cpu.wait is id
 answers["copies"] = {mode: copies(mode) for mode in Mode}
 answers["variable"] = [train(Optimizer.SGD, mode).launch()[-1].__class__.__name__ for mode in Mode]
 answers["refuses"] = refuses(Device("gpu", 99))
@@ -325,6 +328,14 @@ def test_a_compilation_is_told_and_a_repeated_call_is_none(name: str):
     assert change == 0
     assert again > 0
     assert last == 0
+
+
+def test_nothing_of_ours_stands_around_an_eager_op_of_tensorflow():
+    """After a convolution a function costs ten times what it does by itself, and the op looks at 30 of its callers."""
+    found = answers("tensorflow")
+    assert found["ours"] == ["tensorflow"] * 3
+    assert found["waits"]
+    assert found["frames"] == [30, 0]
 
 
 def test_xla_in_tensorflow_is_traced_and_compiled_again_for_another_size():
