@@ -319,7 +319,7 @@ class TensorFlowPrepared:
             text, bind = self._forward()
         else:
             text, both = self._both()
-            bind = partial(partial, both)
+            bind = partial(partial, both)  # of (x, w) makes the call both(x, w)
         if self.cell.mode is not Mode.EAGER:
             unbound = bind
             traced = self.traced = self.tf.function(lambda a, b: unbound(a, b)(), jit_compile=self.cell.mode is Mode.XLA)
