@@ -95,12 +95,22 @@ def test_a_correction_is_used_where_it_has_less_noise_in_two_thirds_of_the_pairs
     assert found.cells["own_corrected_median"].notna().all()  # it is still told
 
 
-def test_what_is_not_used_makes_neither_the_smallest_effect_nor_a_verdict():
+def test_what_is_not_used_makes_no_smallest_effect():
     found = drifting_and_steady(3, 2)
     assert not any(Estimator(each).corrected for each in found.cells["estimator"])
     of_raw = min(value for each, value in found.machine.items() if not each.corrected)
     assert found.machine[Estimator.CORRECTED_MEDIAN] < of_raw
     assert found.smallest_effect >= smallest_effect(of_raw, 3)
+
+
+@pytest.mark.parametrize(("steady", "verdict"), [(2, Verdict.SLOWER), (3, Verdict.UNCERTAIN)])
+def test_what_is_not_used_makes_no_verdict(steady, verdict):
+    """One pair is 10 % slower, as only the corrected ratio tells; in 5 of 7 pairs it is worth using, in 5 of 8 it is not."""
+    drift, own = [1.1, 0.9, 1.05], [1, 1.2, 0.8]
+    drifting = [pair(f"a{at}", drift, drift) for at in range(4)]
+    slower = pair("c", [1.1 * each for each in drift], drift)
+    found = measured(*drifting, slower, *(pair(f"b{at}", ratios(0.01, -0.01, 0.01), own) for at in range(steady)))
+    assert row(found, "c")["verdict"] == verdict
 
 
 def test_without_yardsticks_nothing_is_corrected():
