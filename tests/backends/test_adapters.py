@@ -96,6 +96,9 @@ def compilations(call, change):
         counts.append(call.compilations())
     return [later - earlier for earlier, later in zip(counts, counts[1:])]
 
+other = ConvSpec.parse("n2 c3 k4 7x7 f3x3")
+wider = Operands(*(np.ones(shape, np.float32) for shape in (other.x_shape, other.w_shape, other.y_shape)))
+
 answers = {"resets": {optimizer: resets(train(optimizer)) for optimizer in Optimizer}}
 cpu = small()
 answers["device"] = [cpu.device_time(3), cpu.device_clock]
@@ -140,8 +143,9 @@ from harness.backends import traces
 
 answers["eager"] = compilations(cpu, lambda: None)
 compiled = small(mode=Mode.COMPILED)
-wider = jax.numpy.ones((2, 7, 7, 3))
-answers["compilations"] = compilations(compiled, lambda: setattr(compiled, "x", wider))
+answers["compilations"] = compilations(compiled, lambda: compiled.load(wider))
+answers["called"] = [type(small(direction, mode=Mode.COMPILED).launch.func).__name__ for direction in PURE]
+answers["waits"] = type(cpu.wait).__name__
 answers["evicted"] = evicted(cpu, jax.numpy, "zeros")
 
 with tempfile.TemporaryDirectory() as folder:
@@ -186,8 +190,6 @@ answers["refuses"] = refuses(Device("gpu", 99))
 answers["evicted"] = evicted(cpu, backend.tf, "fill")
 
 answers["eager"] = compilations(cpu, lambda: None)
-other = ConvSpec.parse("n2 c3 k4 7x7 f3x3")
-wider = Operands(*(np.ones(shape, np.float32) for shape in (other.x_shape, other.w_shape, other.y_shape)))
 for mode, key in ((Mode.COMPILED, "compilations"), (Mode.XLA, "xla")):
     compiled = small(mode=mode)
     answers[key] = compilations(compiled, lambda: compiled.load(wider))
@@ -336,6 +338,13 @@ def test_nothing_of_ours_stands_around_an_eager_op_of_tensorflow():
     assert found["ours"] == ["tensorflow"] * 3
     assert found["waits"]
     assert found["frames"] == [30, 0]
+
+
+def test_nothing_of_ours_stands_around_a_compiled_pass_of_jax():
+    """What is called is XLA's own function, and what waits is the array's own method."""
+    found = answers("jax")
+    assert found["called"] == ["PjitFunction"] * 3
+    assert found["waits"] == "methodcaller"
 
 
 def test_xla_in_tensorflow_is_traced_and_compiled_again_for_another_size():
@@ -691,7 +700,7 @@ def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
         ProfileData=SimpleNamespace(from_file=lambda path: SimpleNamespace(planes=planes)),
     )  # fmt: skip
     jax = SimpleNamespace(profiler=profiler, **vars(calls.api(block_until_ready=None)))
-    one = prepared_on_gpu(JaxPrepared, calls, jax=jax, device=SimpleNamespace(local_hardware_id=1), single=False)
+    one = prepared_on_gpu(JaxPrepared, calls, jax=jax, device=SimpleNamespace(local_hardware_id=1), wait=jax.block_until_ready)
     assert one.device_time(2) == 80
     assert calls == ["trace host 0 python 0", "launch", "launch", "block_until_ready None", "end"]
 
