@@ -165,7 +165,7 @@ class JaxPrepared:
     def _choose(self) -> tuple[str, Callable[[], Callable[[], Any]]]:
         """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded.
 
-        No function of Python stands around a single compiled pass: after a convolution one takes 1 us, where it takes 0.1.
+        No function of Python stands around a single compiled pass, as in the other adapters.
         """
         name, direction = "lax.conv_general_dilated", self.cell.direction
         function: Callable[..., Any]

@@ -16,6 +16,7 @@ from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared, waiting
 from harness.backends.torch import TorchBackend, TorchPrepared
+from harness.backends.torch import waiting as waiting_in_torch
 from harness.spec import ConvSpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 from tests.builders import cell
 
@@ -118,7 +119,11 @@ def strides_last(call):
 
 shapes = ("n2 c1 k4 6x6 f3x3", "n2 c4 k8 6x6 f3x3 g4", "n2 c3 k4 6x6 f1x1", "n2 c3 k1 3x3 f3x3", "n2 c1 k4 6x6 f3x3 p0-1x0")
 answers["channels last"] = {shape: [strides_last(prepared(shape, direction)) for direction in PURE] for shape in shapes}
-answers["gradients"] = [prepared(shapes[0], direction).launch().requires_grad for direction in PURE]
+pure = [prepared(shapes[0], direction).launch() for direction in PURE]
+answers["gradients"] = [tensor.requires_grad for tensor in (pure[0], pure[1][0], pure[2][1])]
+answers["others"] = [pure[1][1:], (pure[2][0], pure[2][2])]
+answers["called"] = [str(small(direction).launch.func) for direction in PURE]
+answers["waits"] = cpu.wait is id
 answers["refuses"] = refuses(Device("gpu", 99))
 answers["evicted"] = evicted(cpu, backend.torch, "zeros")
 
@@ -277,6 +282,17 @@ def test_torch_is_given_channels_last_also_where_a_size_of_1_leaves_it_open():
 
 def test_torch_keeps_no_books_on_gradients_in_the_pure_passes():
     assert answers("torch")["gradients"] == [False] * 3
+
+
+def test_torch_s_mask_leaves_the_other_gradients_out():
+    assert answers("torch")["others"] == [[None, None], [None, None]]
+
+
+def test_nothing_of_ours_stands_around_an_eager_op_of_torch():
+    found = answers("torch")
+    assert "built-in method conv2d" in found["called"][0]
+    assert found["called"][1:] == ["aten.convolution_backward"] * 2
+    assert found["waits"]
 
 
 def test_jax_compiles_each_pass_to_one_convolution():
@@ -541,7 +557,7 @@ def calls() -> Calls:
 
 def prepared_on_gpu(kind: Any, calls: Calls, **attributes: Any) -> Any:
     one = object.__new__(kind)
-    vars(one).update({"cell": cell(device=GPU), "on_gpu": True, "launch": lambda: calls.append("launch"), **attributes})
+    vars(one).update({"cell": cell(device=GPU), "launch": lambda: calls.append("launch"), **attributes})
     return one
 
 
@@ -568,7 +584,8 @@ def fake_torch(calls: Calls) -> SimpleNamespace:
 
 def test_torch_s_peak_is_that_of_one_call(calls: Calls):
     """With a fake torch.cuda: the counter is reset after what ran before has ended, and read after the call has."""
-    one = prepared_on_gpu(TorchPrepared, calls, torch=fake_torch(calls), device=Cuda())
+    torch = fake_torch(calls)
+    one = prepared_on_gpu(TorchPrepared, calls, torch=torch, device=Cuda(), wait=waiting_in_torch(torch, Cuda()))
     assert one.device_memory() == (100, 175, "torch.cuda.max_memory_allocated")
     assert calls == [
         "synchronize cuda:1", "reset_peak_memory_stats cuda:1", "memory_allocated cuda:1", "launch", "synchronize",
@@ -579,10 +596,7 @@ def test_torch_s_peak_is_that_of_one_call(calls: Calls):
 @pytest.mark.parametrize(("kind", "waited"), [("cuda", ["synchronize"]), ("cpu", [])])
 def test_torch_waits_for_the_stream_on_a_gpu_only(calls: Calls, kind: str, waited: list[str]):
     """With a fake torch.cuda."""
-    one = prepared_on_gpu(
-        TorchPrepared, calls, torch=fake_torch(calls), device=SimpleNamespace(type=kind), on_gpu=kind == "cuda"
-    )
-    one.wait(None)
+    waiting_in_torch(fake_torch(calls), SimpleNamespace(type=kind))(None)
     assert calls == waited
 
 
@@ -641,7 +655,9 @@ class Stream:
 
 def on_stream(calls: Calls, stream: Stream, **more: Any) -> Any:
     attributes = {"device": Cuda(), "launch": stream.launch, "wait_cycles": 1 << 20, "device_clock": "CUDA events"}
-    return prepared_on_gpu(TorchPrepared, calls, **{**attributes, "torch": stream.torch(calls), **more})
+    torch = stream.torch(calls)
+    attributes |= {"torch": torch, "wait": waiting_in_torch(torch, Cuda())}
+    return prepared_on_gpu(TorchPrepared, calls, **{**attributes, **more})
 
 
 def test_torch_s_device_time_is_that_of_the_device_also_where_the_host_is_slower(calls: Calls):
