@@ -60,7 +60,7 @@ class Prepared(Protocol):
     settings: Mapping[str, str]  # precision, layout and tuning settings as the framework reports them
 
     def load(self, operands: Operands) -> None:
-        """Replace the operands and every state that depends on them; shapes and dtypes stay."""
+        """Replace the operands and every state that depends on them, `launch` too; shapes and dtypes stay."""
 
     def reset(self) -> None:
         """Bring back what a call changes (the filter and the optimizer's slots); nothing for the pure passes."""
@@ -68,8 +68,8 @@ class Prepared(Protocol):
     def launch(self) -> Any:
         """Start the call and return a handle that keeps its results alive; it may return before they are there."""
 
-    def wait(self, handle: Any) -> None:
-        """Return when the results behind `handle` are there."""
+    def wait(self, handle: Any) -> object:
+        """Return when the results behind `handle` are there; what is returned means nothing."""
 
     def fetch(self, handle: Any) -> Results:
         """The results on the host, in canonical layout."""

@@ -293,7 +293,7 @@ class JaxCeiling(JaxPrepared):
         self.last = False  # arrays go to the device as they are
         self.lowered = None
         self.load(operands)
-        self.op, self.launch = self._choose()
+        self.op, self.launch = self._call()
         self.settings: Mapping[str, str] = {"precision": self.precision.name, "x64": str(jax.config.jax_enable_x64)}
 
     def load(self, operands: Operands) -> None:
@@ -301,7 +301,7 @@ class JaxCeiling(JaxPrepared):
         self.x, self.w = self._array(operands.x), self._array(operands.w)
         self.into = self.jax.numpy.zeros_like(self.x)
 
-    def _choose(self) -> tuple[str, Callable[[], Any]]:
+    def _call(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
         jax, compiled = self.jax, self.cell.mode is Mode.COMPILED
         if isinstance(self.cell.spec, CopySpec):

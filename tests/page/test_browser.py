@@ -353,6 +353,8 @@ def test_a_mark_under_the_pointer(opened, path):
     page = opened(path)
     mark = page.locator("svg.chart [data-i]").first
     mark.scroll_into_view_if_needed()
+    # The page hears of having been scrolled in its next frame only, and then hides what it says of a mark.
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     mark.hover(force=True)
     assert page.is_visible("#tip")
     name = page.text_content("#tip b")
