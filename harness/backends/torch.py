@@ -189,8 +189,8 @@ class TorchPrepared:
             case Direction.DGRAD | Direction.WGRAD:
                 mask = [self.cell.direction is Direction.DGRAD, self.cell.direction is Direction.WGRAD, False]
                 text, backward = f"aten.convolution_backward(output_mask={mask})", self.torch.ops.aten.convolution_backward
-                lists, none = (list(stride), list(pads), list(dilation)), [0] * spec.ndim
-                launch = single(backward, (dy, x, w), None, *lists, False, none, groups, mask)
+                geometry, output_padding = (list(stride), list(pads), list(dilation)), [0] * spec.ndim
+                launch = single(backward, (dy, x, w), None, *geometry, False, output_padding, groups, mask)
             case Direction.BPROP:
                 call, grad = wrap(forward_loss), self.torch.autograd.grad
 

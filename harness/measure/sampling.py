@@ -30,7 +30,7 @@ _WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has filled its caches again within a hundredth
 # Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer, and 1 % is
-# left after 1 ms, 0.2 % after 3 ms. It was 0.1 ms in a call of 5.3 ms; from 20 ms on it is left in.
+# left after 1 ms, 0.2 to 0.7 % after 3 ms. It was 0.1 ms in a call of 5.3 ms; from 20 ms on it is left in.
 _COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 3_000_000, 12_000_000, 20_000_000
 # Beside others groups are short, or all of them would be contended: one call that does not count, four that do.
 _CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5

@@ -14,7 +14,8 @@ import pytest
 
 from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
-from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared, waiting
+from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared
+from harness.backends.tensorflow import waiting as waiting_in_tensorflow
 from harness.backends.torch import TorchBackend, TorchPrepared
 from harness.backends.torch import waiting as waiting_in_torch
 from harness.spec import ConvSpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
@@ -97,12 +98,22 @@ def compilations(call, change):
         counts.append(call.compilations())
     return [later - earlier for earlier, later in zip(counts, counts[1:])]
 
+def asked_how_to_wait():
+    # What a convolution and a copy pass on to the function that chooses how their device is waited for.
+    module, x = sys.modules[type(cpu).__module__], np.zeros(1024, "float32")
+    real, module.waiting = module.waiting, lambda framework, *device, **more: [[str(each) for each in device], more]
+    copy = backend.prepare(Cell("c", CopySpec(4096), Direction.NONE, NAME), Operands(x, x[:0], x[:0]))
+    asked = [small().wait, small(Direction.BPROP).wait, copy.wait]
+    module.waiting = real
+    return asked
+
 other = ConvSpec.parse("n2 c3 k4 7x7 f3x3")
 wider = Operands(*(np.ones(shape, np.float32) for shape in (other.x_shape, other.w_shape, other.y_shape)))
 
 answers = {"resets": {optimizer: resets(train(optimizer)) for optimizer in Optimizer}}
 cpu = small()
 answers["device"] = [cpu.device_time(3), cpu.device_clock]
+answers["asked how to wait"] = asked_how_to_wait()
 on_cpus = [precision for precision in Precision if precision is not Precision.TF32]
 answers["settings"] = {precision: dict(small(precision=precision).settings) for precision in on_cpus}
 answers["composite"] = {
@@ -361,6 +372,19 @@ def test_nothing_of_ours_stands_around_a_compiled_pass_of_jax():
     found = answers("jax")
     assert found["called"] == ["PjitFunction"] * 3
     assert found["waits"] == "methodcaller"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("torch", [[["cpu"], {}]] * 3),
+        ("tensorflow", [[["/CPU:0"], {}]] * 3),
+        ("jax", [[[], {"single": True}], [[], {"single": False}], [[], {"single": True}]]),
+    ],
+)
+def test_how_a_call_is_waited_for_is_chosen_by_its_device(name: str, asked: list[Any]):
+    """A GPU that is waited for as the CPU is would have its launches timed, and nothing else would show it."""
+    assert answers(name)["asked how to wait"] == asked
 
 
 def test_xla_in_tensorflow_is_traced_and_compiled_again_for_another_size():
@@ -787,7 +811,7 @@ def test_tensorflow_refuses_a_gpu_that_it_does_not_see(calls: Calls, monkeypatch
 def test_tensorflow_s_peak_is_that_of_one_call(calls: Calls):
     """With fakes of tf.config.experimental and tf.test.experimental."""
     tf = fake_tensorflow(calls, 1)
-    one = prepared_on_gpu(TensorFlowPrepared, calls, tf=tf, device="/GPU:0", wait=waiting(tf, "/GPU:0"))
+    one = prepared_on_gpu(TensorFlowPrepared, calls, tf=tf, device="/GPU:0", wait=waiting_in_tensorflow(tf, "/GPU:0"))
     assert one.device_memory() == (100, 175, "tf.config.experimental.get_memory_info")
     assert calls == [
         "sync_devices", "reset_memory_stats GPU:0", "get_memory_info GPU:0", "launch", "sync_devices", "get_memory_info GPU:0",
@@ -797,7 +821,7 @@ def test_tensorflow_s_peak_is_that_of_one_call(calls: Calls):
 @pytest.mark.parametrize(("device", "waited"), [("/GPU:0", ["sync_devices"]), ("/CPU:0", [])])
 def test_tensorflow_waits_on_a_gpu_only(calls: Calls, device: str, waited: list[str]):
     """With a fake tf.test.experimental."""
-    waiting(fake_tensorflow(calls, 1), device)(None)
+    waiting_in_tensorflow(fake_tensorflow(calls, 1), device)(None)
     assert calls == waited
 
 
