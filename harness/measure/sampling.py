@@ -29,9 +29,10 @@ from harness.stats import median_interval
 _WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has filled its caches again within a hundredth
-# Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer, and 1 % is
-# left after 1 ms, 0.2 to 0.7 % after 3 ms. It was 0.1 ms in a call of 5.3 ms; from 20 ms on it is left in.
-_COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 3_000_000, 12_000_000, 20_000_000
+# Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer; of short calls
+# 0.2 to 0.7 % is left after 3 ms and 0.1 % after 12. It is 0.1 ms in all, so that from 100 ms on it is left in.
+_COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 12_000_000, 48_000_000, 100_000_000
+_LEAST_GROUP = 4  # calls that count after one of any length that does not
 # Beside others groups are short, or all of them would be contended: one call that does not count, four that do.
 _CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5
 _SHORTEST_GPU_NS = 1_000  # no call of a GPU is shorter
@@ -204,7 +205,7 @@ class Sampler:
         if crowded:
             warms = stride == 1  # otherwise the blocks that are passed over do
             return Rhythm(int(warms), stride, max(reading_ns, warms * _CROWDED_GROUP * block_ns), CHECK_EVERY * stride)
-        counted = stride * max(min(math.ceil(_GROUP_NS / (block_ns * stride)), self.budget.max_samples), 2)
+        counted = stride * max(min(math.ceil(_GROUP_NS / (block_ns * stride)), self.budget.max_samples), _LEAST_GROUP)
         return Rhythm(math.ceil(_COOLED_NS / block_ns), counted, 0, counted)
 
     def _grow(self, block: int) -> bool:

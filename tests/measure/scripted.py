@@ -123,7 +123,7 @@ class Backend(NumpyBackend):
 
 
 BUDGET = Budget(warmup_cpu_s=0.02, min_time_s=0.1)
-CALL = 20 * MS  # long enough that nothing is done to warm it
+CALL = 20 * MS
 
 
 class Machine:

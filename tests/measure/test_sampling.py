@@ -32,6 +32,13 @@ from tests.measure.scripted import (
 
 GPU = {"device": Device("gpu")}
 
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CALL is long enough that no other is made to warm it."""
+    monkeypatch.setattr(sampling, "_COOLED_BELOW_NS", CALL)
+
+
 # The time is read exactly -------------------------------------------------------------------------------------------------
 
 
@@ -74,16 +81,16 @@ def groups_of(series: Any) -> list[tuple[int, int]]:
 
 
 def test_short_calls_are_spread_over_the_least_time_and_warmed_by_calls_between(clock: Clock, machine: Machine) -> None:
-    # Of five calls of 0.2 ms one counts; 3 ms of them come before a group of 12 ms.
+    # Of five calls of 0.2 ms one counts; 12 ms of them come before a group of 48 ms.
     machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
     backend = Backend(clock, repeat(200_000))
     record = measure(backend, HUNDRED_IN_100_MS)
     series = series_of(record)
     assert set(series.block_ns) == {200_000}
-    assert set(groups_of(series)) == {(12, 0), (12, 1_000)}  # of a group's waiting a call has the share of its time
-    assert record.samples.wall_ns == (15 + 60) * 200_000 * len(series.block_ns) / 12
-    in_a_row = " ".join(["clock launch wait clock"] * 75)
-    assert " ".join(backend.events).count(in_a_row) == len(series.block_ns) / 12
+    assert set(groups_of(series)) == {(48, 0), (48, 1_000)}  # of a group's waiting a call has the share of its time
+    assert record.samples.wall_ns == (60 + 240) * 200_000 * len(series.block_ns) / 48
+    in_a_row = " ".join(["clock launch wait clock"] * 300)
+    assert " ".join(backend.events).count(in_a_row) == len(series.block_ns) / 48
 
 
 @pytest.mark.parametrize(("reading_ns", "samples"), [(MS // 8, 7), (MS, 16)], ids=["until the time is over", "at most"])
@@ -95,12 +102,12 @@ def test_beside_others_a_group_of_short_calls_is_as_short_as_reading_allows(
     record = measure(Backend(clock, repeat(200_000)), HUNDRED_IN_100_MS)
     series = series_of(record)
     first, *others = groups_of(series)
-    assert first == (12, 60_000)
+    assert first == (48, 60_000)
     assert set(others) == {(samples, 0), (samples, 1_000)}
-    assert record.samples.wall_ns == 200_000 * (75 + 5 * (len(series.block_ns) - 12))
+    assert record.samples.wall_ns == 200_000 * (300 + 5 * (len(series.block_ns) - 48))
 
 
-@pytest.mark.parametrize(("waited", "cooled_calls"), [(0.0, 15), (0.3, 4)], ids=["quiet", "beside others"])
+@pytest.mark.parametrize(("waited", "cooled_calls"), [(0.0, 60), (0.3, 4)], ids=["quiet", "beside others"])
 def test_calls_that_reading_the_witness_cooled_do_not_count(
     clock: Clock, machine: Machine, waited: float, cooled_calls: int
 ) -> None:
@@ -126,10 +133,10 @@ def test_calls_that_reading_the_witness_cooled_do_not_count(
 
 @pytest.mark.parametrize(
     ("call_ms", "axes", "lead", "counted"),
-    [(2, {}, 2, 6), (2, GPU, 2, 6), (5, {}, 1, 3), (15, {}, 1, 2), (20, {}, 0, 1), (2, TRAIN, 0, 1)],
-    ids=["2 ms", "GPU", "5 ms", "15 ms", "20 ms", "train"],
+    [(2, {}, 6, 24), (2, GPU, 6, 24), (5, {}, 3, 10), (15, {}, 1, 4), (99, {}, 1, 4), (100, {}, 0, 1), (2, TRAIN, 0, 1)],
+    ids=["2 ms", "GPU", "5 ms", "15 ms", "99 ms", "100 ms", "train"],
 )
-def test_before_a_group_calls_warm_the_caches_for_three_milliseconds(
+def test_before_a_group_calls_warm_the_caches_for_twelve_milliseconds(
     clock: Clock, machine: Machine, call_ms: int, axes: dict[str, Any], lead: int, counted: int
 ) -> None:
     machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
@@ -143,9 +150,10 @@ def test_blocks_of_several_calls_are_grouped_by_the_time_of_a_block(clock: Clock
     machine.waited, machine.others = cycle([0.0, 0.005]), repeat(1.0)
     series = series_of(measure(Backend(clock, repeat(10_000)), HUNDRED_IN_100_MS))
     assert series.iterations == 5  # blocks of 50 us; of twenty one counts
-    assert set(groups_of(series)) == {(12, 0), (12, 250)}
+    assert set(groups_of(series)) == {(48, 0), (48, 250)}
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_long_calls_are_spread_where_few_samples_are_asked_for(clock: Clock) -> None:
     record = measure(Backend(clock, repeat(30 * MS)), replace(BUDGET, max_samples=30, min_time_s=3.0, max_time_s=9.0))
     series = series_of(record)
@@ -165,22 +173,22 @@ def test_a_warm_up_that_was_cut_off_does_not_make_groups_endless(clock: Clock, m
     record = measure(Backend(clock, repeat(1_000)), budget)
     series = series_of(record)
     assert series.iterations == 50
-    assert set(groups_of(series)) == {(12, 0), (12, 250)}
-    assert record.samples.wall_ns == 15 * MS * len(series.block_ns) / 12
+    assert set(groups_of(series)) == {(48, 0), (48, 250)}
+    assert record.samples.wall_ns == 60 * MS * len(series.block_ns) / 48
 
 
 def test_groups_are_short_until_most_of_them_were_quiet_again(clock: Clock, machine: Machine) -> None:
     machine.waited, machine.others = chain([0.3], cycle([0.0, 0.005])), repeat(1.0)
-    series = series_of(measure(Backend(clock, repeat(2 * MS)), replace(HUNDRED_IN_100_MS, max_samples=80)))
+    series = series_of(measure(Backend(clock, repeat(2 * MS)), replace(HUNDRED_IN_100_MS, max_samples=300, min_time_s=0.6)))
     sizes = [size for size, _ in groups_of(series)]
-    assert sizes[:15] == [6] + [4] * 14  # 6 contended ones of 62 are under a tenth
-    assert set(sizes[15:]) == {6}
+    assert sizes[:55] == [24] + [4] * 54  # 24 contended ones of 240 are no more than a tenth
+    assert set(sizes[55:]) == {24}
 
 
 def test_beside_others_calls_of_three_milliseconds_are_groups_of_their_own(clock: Clock, machine: Machine) -> None:
     machine.waited, machine.others = chain([0.3], cycle([0.0, 0.005])), repeat(1.0)
     series = series_of(measure(Backend(clock, repeat(3 * MS)), replace(HUNDRED_IN_100_MS, max_samples=40)))
-    assert [size for size, _ in groups_of(series)][:37] == [4] + [1] * 36  # until they were quiet again
+    assert [size for size, _ in groups_of(series)][:37] == [16] + [1] * 36  # until they were quiet again
 
 
 @pytest.mark.parametrize("axes", [TRAIN, {"cache": Cache.COLD}], ids=["train", "cold"])
@@ -392,10 +400,10 @@ def test_every_sample_carries_the_yardstick_before_it(clock: Clock) -> None:
     assert len(series.yardstick_ns) == len(series.block_ns)
 
 
-@pytest.mark.parametrize("lead_ns", [0, MS // 2])
+@pytest.mark.parametrize("lead_ns", [0, CALL])
 def test_the_yardstick_takes_a_twenty_fifth_of_the_time(clock: Clock, lead_ns: int) -> None:
     backend = Backend(clock, repeat(100_000))
-    record = measure(backend, replace(BUDGET, min_time_s=2), yardstick=Work(backend, repeat(MS // 2), lead_ns))
+    record = measure(backend, replace(BUDGET, min_time_s=9), yardstick=Work(backend, repeat(CALL), lead_ns))
     assert 0.035 < record.spent_ns["yardstick"] / record.samples.wall_ns <= 0.041  # and the first one
 
 
@@ -441,6 +449,7 @@ def test_a_gpu_has_no_yardstick(clock: Clock) -> None:
     assert "work" not in backend.events
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_samples_are_in_the_order_of_measuring(clock: Clock) -> None:
     steps = range(CALL, CALL + 32_000, 1_000)
     backend = Backend(clock, then_always([CALL] * 2 + [CALL] * 3 + list(steps), CALL))
@@ -448,6 +457,7 @@ def test_samples_are_in_the_order_of_measuring(clock: Clock) -> None:
     assert series.block_ns == tuple(steps)
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_wall_time_is_that_of_the_samples(backend: Backend) -> None:
     record = measure(backend)
     assert record.samples.wall_ns == sum(series_of(record).block_ns)
@@ -554,6 +564,7 @@ def test_cold_caches_are_made_so_before_each_block_and_that_is_not_timed(
     assert len(cold) == events.count("clock launch wait clock") == len(series.block_ns) + 3
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_the_collector_rests_while_sampling_and_only_then(backend: Backend) -> None:
     seen: list[bool] = []
     backend.fail = lambda event: seen.append(gc.isenabled()) if event == "launch" else None
@@ -633,6 +644,7 @@ def contended_run(clock: Clock, machine: Machine, shares: list[float], budget: B
     return measure(Backend(clock, durations), budget)
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_contended_blocks_are_kept_with_their_delay_and_replaced(clock: Clock, machine: Machine) -> None:
     record = contended_run(clock, machine, [0.05] + [0.0] * 9)
     series = series_of(record)
@@ -645,6 +657,7 @@ def test_contended_blocks_are_kept_with_their_delay_and_replaced(clock: Clock, m
     assert Flag.CONTENDED not in record.flags
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_over_a_fifth_of_contended_blocks_is_flagged(clock: Clock, machine: Machine) -> None:
     record = contended_run(clock, machine, [0.05, 0.0, 0.0])
     assert Flag.CONTENDED in record.flags
@@ -652,12 +665,14 @@ def test_over_a_fifth_of_contended_blocks_is_flagged(clock: Clock, machine: Mach
     assert series_of(record).stopped_by == "interval"
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_nothing_but_contended_blocks_ends_at_three_times_the_cap(clock: Clock, machine: Machine) -> None:
     record = contended_run(clock, machine, [0.05], replace(BUDGET, max_samples=20))
     assert len(series_of(record).block_ns) == 60
     assert {Flag.CONTENDED, Flag.NOT_CONVERGED} <= set(record.flags)
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_wait_of_less_than_a_hundredth_is_no_contention(clock: Clock, machine: Machine) -> None:
     record = contended_run(clock, machine, [0.009])
     assert record.flags == ()
@@ -691,6 +706,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_stored_and_nothing_flagged(cl
     assert record.flags == ()
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_short_blocks_are_witnessed_in_groups_so_that_reading_takes_a_twenty_fifth(clock: Clock, machine: Machine) -> None:
     machine.reading_ns = 2 * MS  # so a group lasts 100 ms, 5 blocks of 20 ms, between readings of 4 ms together
     machine.waited, machine.others = cycle([0.0, 0.3]), repeat(1.0)
@@ -741,7 +757,8 @@ def on_board(backend: Backend, states: Iterator[State], **budget: Any) -> tuple[
     return engine.measure(step(**GPU)), rests
 
 
-@pytest.mark.parametrize(("call_ns", "calls"), [(CALL, 16), (2 * MS, 3 * (2 + 6))], ids=["one by one", "in groups"])
+@pytest.mark.usefixtures("one_by_one")
+@pytest.mark.parametrize(("call_ns", "calls"), [(CALL, 16), (2 * MS, 6 + 24)], ids=["one by one", "in groups"])
 def test_a_cool_gpu_is_looked_at_around_sixteen_samples_or_more(clock: Clock, call_ns: int, calls: int) -> None:
     backend = Backend(clock, repeat(call_ns))
     record, rests = on_board(backend, repeat(COOL))
