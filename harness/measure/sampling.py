@@ -32,7 +32,7 @@ _REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has fil
 # Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer; of short calls
 # 0.2 to 0.7 % is left after 3 ms and 0.1 % after 12. It is 0.1 ms in all, so that from 100 ms on it is left in.
 _COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 12_000_000, 48_000_000, 100_000_000
-_LEAST_GROUP = 4  # calls that count after one of any length that does not
+_LEAST_GROUP = 4  # at least so many calls of a group count, however long they are
 # Beside others groups are short, or all of them would be contended: one call that does not count, four that do.
 _CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5
 _SHORTEST_GPU_NS = 1_000  # no call of a GPU is shorter
