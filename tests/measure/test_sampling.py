@@ -758,7 +758,11 @@ def on_board(backend: Backend, states: Iterator[State], **budget: Any) -> tuple[
 
 
 @pytest.mark.usefixtures("one_by_one")
-@pytest.mark.parametrize(("call_ns", "calls"), [(CALL, 16), (2 * MS, 6 + 24), (5 * MS, 2 * (3 + 10))], ids=["one by one", "a group", "groups"])
+@pytest.mark.parametrize(
+    ("call_ns", "calls"),
+    [(CALL, 16), (2 * MS, 6 + 24), (5 * MS, 2 * (3 + 10))],
+    ids=["one by one", "a group", "groups"],
+)
 def test_a_cool_gpu_is_looked_at_around_sixteen_samples_or_more(clock: Clock, call_ns: int, calls: int) -> None:
     backend = Backend(clock, repeat(call_ns))
     record, rests = on_board(backend, repeat(COOL))
