@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 
@@ -45,6 +46,7 @@ Call = Callable[[], Any]
 
 
 # The operations, as each framework's documentation calls them ------------------------------------------------------------
+# As partials, which have no code in Python: a function around the op is 0.3 to 1 us of TensorFlow's call, up to 1.5 % of it.
 
 
 def torch_calls(layer: Layer) -> dict[str, Call]:
@@ -61,9 +63,9 @@ def torch_calls(layer: Layer) -> dict[str, Call]:
     # Made beforehand: lists made in the call are 1 to 1.5 us of it, 2 % of a short one.
     strides, pads, ones, zeros, in_x, in_w = [s, s], [p, p], [1, 1], [0, 0], [True, False, False], [False, True, False]
     return {
-        "fprop": lambda: torch.nn.functional.conv2d(x, w, None, s, p, 1, g),
-        "dgrad": lambda: back(dy, x, w, None, strides, pads, ones, False, zeros, g, in_x),
-        "wgrad": lambda: back(dy, x, w, None, strides, pads, ones, False, zeros, g, in_w),
+        "fprop": partial(torch.nn.functional.conv2d, x, w, None, s, p, 1, g),
+        "dgrad": partial(back, dy, x, w, None, strides, pads, ones, False, zeros, g, in_x),
+        "wgrad": partial(back, dy, x, w, None, strides, pads, ones, False, zeros, g, in_w),
     }
 
 
@@ -84,9 +86,9 @@ def tensorflow_calls(layer: Layer) -> dict[str, Call]:
         # By their raw ops, as the other gradients: the same two in tf.nn take 5 to 8 us more, a tenth of the call.
         ops, how = tf.raw_ops, {"strides": strides, "padding": padding}
         return {
-            "fprop": lambda: tf.nn.depthwise_conv2d(x, w, strides, padding),
-            "dgrad": lambda: ops.DepthwiseConv2dNativeBackpropInput(input_sizes=x_sizes, filter=w, out_backprop=dy, **how),
-            "wgrad": lambda: ops.DepthwiseConv2dNativeBackpropFilter(input=x, filter_sizes=w_sizes, out_backprop=dy, **how),
+            "fprop": partial(tf.nn.depthwise_conv2d, x, w, strides, padding),
+            "dgrad": partial(ops.DepthwiseConv2dNativeBackpropInput, input_sizes=x_sizes, filter=w, out_backprop=dy, **how),
+            "wgrad": partial(ops.DepthwiseConv2dNativeBackpropFilter, input=x, filter_sizes=w_sizes, out_backprop=dy, **how),
         }
     w = tf.random.normal([r, r, c // g, k])
     dy = tf.random.normal(tf.nn.conv2d(x, w, s, padding).shape)
@@ -95,9 +97,9 @@ def tensorflow_calls(layer: Layer) -> dict[str, Call]:
     if raw["padding"] == "EXPLICIT":
         raw["explicit_paddings"] = [side for pair in pads for side in pair]
     return {
-        "fprop": lambda: tf.nn.conv2d(x, w, s, padding),
-        "dgrad": lambda: tf.raw_ops.Conv2DBackpropInput(input_sizes=x_sizes, filter=w, out_backprop=dy, **raw),
-        "wgrad": lambda: tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=w_sizes, out_backprop=dy, **raw),
+        "fprop": partial(tf.nn.conv2d, x, w, s, padding),
+        "dgrad": partial(tf.raw_ops.Conv2DBackpropInput, input_sizes=x_sizes, filter=w, out_backprop=dy, **raw),
+        "wgrad": partial(tf.raw_ops.Conv2DBackpropFilter, input=x, filter_sizes=w_sizes, out_backprop=dy, **raw),
     }
 
 
