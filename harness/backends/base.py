@@ -6,7 +6,7 @@ answers `supports` instead of failing, and turns a Cell into a Prepared: a call 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -53,6 +53,10 @@ class Results:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
+# What waits for a call that is done when `launch` returns. Known by its identity, so that what is timed leaves it out.
+ALREADY_DONE: Callable[[Any], object] = id
+
+
 class Prepared(Protocol):
     """A cell made ready: operands where the device wants them, the call chosen. Only `launch` and `wait` are timed."""
 
@@ -69,7 +73,10 @@ class Prepared(Protocol):
         """Start the call and return a handle that keeps its results alive; it may return before they are there."""
 
     def wait(self, handle: Any) -> object:
-        """Return when the results behind `handle` are there; what is returned means nothing."""
+        """Return when the results behind `handle` are there; what is returned means nothing.
+
+        It is `ALREADY_DONE` itself where they are there when `launch` returns.
+        """
 
     def fetch(self, handle: Any) -> Results:
         """The results on the host, in canonical layout."""

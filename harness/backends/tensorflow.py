@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import traces
-from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, ALREADY_DONE, LEARNING_RATE, Operands, Results
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ def waiting(tf: Any, device: str) -> Callable[[Any], object]:
     """What waits for a call.
 
     A GPU's stream is waited for through the one public call that does so. The CPU's executor is synchronous: nothing is left to
-    wait for, and the cheapest function of one argument does that.
+    wait for.
     """
-    return (lambda handle: tf.test.experimental.sync_devices()) if "GPU" in device else id
+    return (lambda handle: tf.test.experimental.sync_devices()) if "GPU" in device else ALREADY_DONE
 
 
 def _two(values: tuple[Any, ...], filler: Any = None) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, ALREADY_DONE, LEARNING_RATE, Operands, Results
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
@@ -364,9 +364,9 @@ class TorchCeiling(TorchPrepared):
 def waiting(torch: Any, device: Any) -> Callable[[Any], object]:
     """What waits for a call: for the stream that it was put on.
 
-    The CPU is synchronous: nothing is left to wait for, and the cheapest function of one argument does that.
+    The CPU is synchronous: nothing is left to wait for.
     """
-    return (lambda handle: torch.cuda.current_stream(device).synchronize()) if device.type == "cuda" else id
+    return (lambda handle: torch.cuda.current_stream(device).synchronize()) if device.type == "cuda" else ALREADY_DONE
 
 
 _DTYPES = {
