@@ -121,10 +121,11 @@ class IsComposite(Protocol):
     composite: bool
 
 
-class HasFramesNoted(Protocol):
-    """Optional for a Prepared: each call looks at the Python frames above it."""
+class HasStack(Protocol):
+    """Optional for a Prepared: each call looks at the Python frames above it, and takes longer the more there are."""
 
-    frames_noted: int  # at most so many; the calls are timed beneath as many of one function, however deep this program is
+    def on_own_stack(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """What `run(*arguments)` returns, with no frames above it, however deep this program is."""
 
 
 class HasEviction(Protocol):

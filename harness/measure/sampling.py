@@ -116,11 +116,6 @@ def in_a_row(
     return times
 
 
-def beneath(frames: int, call: Callable[..., Any], *arguments: Any) -> Any:
-    """What the call returns from under so many more Python frames, all of this one function."""
-    return beneath(frames - 1, call, *arguments) if frames else call(*arguments)
-
-
 class Rhythm(NamedTuple):
     """Of a group of blocks: so many that do not count, then so many at a time until it has lasted so long, at most so many."""
 
@@ -157,7 +152,6 @@ class Sampler:
         self.cold = _eviction(cell, prepared)
         self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)  # of blocks on a CPU
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
-        self.frames: int = getattr(prepared, "frames_noted", 0)
         self.compilations: Callable[[], int] = getattr(prepared, "compilations", lambda: 0)
         # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
         self.alone = self.cold is not None or cell.direction is Direction.TRAIN
@@ -181,8 +175,7 @@ class Sampler:
 
     def blocks(self, count: int = 1) -> list[int]:
         """Wall times of so many blocks of `iterations` calls in a row, in ns."""
-        looped = self.prepared.launch, self.prepared.wait, self.clock, range(self.iterations), count
-        return beneath(self.frames, in_a_row, *looped)  # type: ignore[no-any-return]
+        return in_a_row(self.prepared.launch, self.prepared.wait, self.clock, range(self.iterations), count)
 
     def warm_up(self) -> int:
         """Run blocks until they are steady and of the right size; the time it took, in ns."""

@@ -26,7 +26,7 @@ CPU, GPU = Device("cpu"), Device("gpu", 1)
 # What is timed, with the real framework: one process for each answers all that is asked of it ---------------------------
 
 ANY = """
-import json, sys
+import contextvars, json, sys
 import numpy as np
 from harness.backends import registry
 from harness.backends.base import ALREADY_DONE, Operands
@@ -197,7 +197,19 @@ def overwrite(call, handle):
     assert call.x.numpy()[0] == -1
     return bool(changed)
 
-answers["frames"] = [small(mode=mode).frames_noted for mode in (Mode.EAGER, Mode.COMPILED)]
+
+def above():
+    frame, names = sys._getframe().f_back, []
+    while frame:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
+
+
+setting = contextvars.ContextVar("setting", default="lost")
+setting.set("kept")
+answers["above"] = small().on_own_stack(above)
+answers["context"] = small().on_own_stack(setting.get)
 answers["ours"] = [small(direction).launch.func.__module__.split(".")[0] for direction in PURE]
 answers["waits"] = cpu.wait is not ALREADY_DONE
 answers["copies"] = {mode: copies(mode) for mode in Mode}
@@ -360,11 +372,17 @@ def test_a_compilation_is_told_and_a_repeated_call_is_none(name: str):
 
 
 def test_nothing_of_ours_stands_around_an_eager_op_of_tensorflow():
-    """After a convolution a function costs ten times what it does by itself, and the op looks at 30 of its callers."""
+    """After a convolution a function costs ten times what it does by itself."""
     found = answers("tensorflow")
     assert found["ours"] == ["tensorflow"] * 3
     assert not found["waits"]
-    assert found["frames"] == [30, 0]
+
+
+def test_an_op_of_tensorflow_can_be_called_with_no_frame_above_it():
+    """An eager one notes 30 of them: with those of convbench itself it took 2 to 6 us more."""
+    found = answers("tensorflow")
+    assert found["above"] == []
+    assert found["context"] == "kept"
 
 
 def test_nothing_of_ours_stands_around_a_compiled_pass_of_jax():

@@ -347,7 +347,7 @@ def test_a_long_sample_that_coincides_with_a_compilation_is_flagged(
     assert (Flag.RECOMPILED in record.flags) is flagged
 
 
-def test_a_call_that_notes_its_callers_finds_the_same_function_however_deep_this_program_is(clock: Clock) -> None:
+def test_a_call_that_notes_its_callers_is_timed_on_the_stack_that_its_backend_has_for_it(clock: Clock) -> None:
     backend = Backend(clock, repeat(CALL))
     seen: list[list[str]] = []
     prepare = backend.prepare
@@ -364,14 +364,18 @@ def test_a_call_that_notes_its_callers_finds_the_same_function_however_deep_this
             seen.append(names)
             return launch()
 
-        found.launch, found.frames_noted = noting, 7
+        def on_own_stack(run: Any, *arguments: Any) -> Any:
+            return run(*arguments)
+
+        found.launch, found.on_own_stack = noting, on_own_stack
         return found
 
     backend.prepare = prepared  # type: ignore[method-assign]
     measure(backend)
     timed = [names for names in seen if names[0] == "in_a_row"]
     assert len(timed) > 30
-    assert all(names[1:8] == ["beneath"] * 7 for names in timed)
+    # What a call finds above itself takes time: these are few.
+    assert max(names.index("on_own_stack") for names in timed) <= 7
 
 
 # The yardstick --------------------------------------------------------------------------------------------------------------
