@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.backends import numpy as reference
-from harness.backends.base import Operands, Results
+from harness.backends.base import ALREADY_DONE, Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Mode, Optimizer, Precision
 from tests.builders import CONV, cell
@@ -154,6 +154,14 @@ def test_products_and_copies_go_to_the_same_place_every_time(precision: Precisio
         assert not np.shares_memory(first, prepared.x)
         prepared.load(Operands(-operands.x, operands.w, operands.dy))
         np.testing.assert_allclose(prepared.fetch(prepared.launch()).y, -expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("spec", "direction"), [(CONV, Direction.FPROP), (GemmSpec(2, 4, 8), Direction.NONE)])
+def test_a_call_is_done_when_it_returns_and_says_so(spec: ConvSpec | GemmSpec, direction: Direction):
+    """Otherwise a wait of 0.1 to 0.8 us would be timed with it."""
+    operands = integers(CONV, 1) if spec is CONV else Operands(np.ones((2, 8)), np.ones((8, 4)), np.ones(0))
+    asked = cell(spec=spec, direction=direction, precision=Precision.FP64, backend="numpy")
+    assert NumpyBackend(Device("cpu"), 1).prepare(asked, operands).wait is ALREADY_DONE
 
 
 def test_reset_brings_back_the_first_filter_and_load_another():

@@ -293,6 +293,31 @@ def test_energy_is_that_of_a_window_of_calls(backend: Backend) -> None:
     assert record.spent_ns["energy"] >= record.power.window_ns
 
 
+def test_the_calls_of_the_window_run_on_the_stack_that_the_backend_has_for_them(backend: Backend) -> None:
+    """Samples and energy are of the same call, and so is what it finds above itself."""
+    within: list[bool] = []
+    inside = False
+
+    class OnOwnStack(Prepared):
+        def on_own_stack(self, run: Callable[..., Any], *arguments: Any) -> Any:
+            nonlocal inside
+            inside = True
+            try:
+                return run(*arguments)
+            finally:
+                inside = False
+
+    class Noting(Meter):
+        def read(self) -> tuple[int, ...]:
+            within.append(inside)
+            return super().read()
+
+    backend.kind = OnOwnStack
+    record = with_counters(backend, Noting(backend.clock))
+    assert record.power.energy_j is not None
+    assert within and all(within)
+
+
 def test_a_counter_that_fails_costs_no_samples(backend: Backend) -> None:
     class Broken(Meter):
         def read(self) -> tuple[int, ...]:
