@@ -53,7 +53,7 @@ class Results:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
-# What waits for a call that is done when `launch` returns. Known by its identity, so that what is timed leaves it out.
+# What waits for a call that is done when `launch` returns. Known by its identity, so that the latency loop leaves it out.
 ALREADY_DONE: Callable[[Any], object] = id
 
 
@@ -122,7 +122,7 @@ class IsComposite(Protocol):
 
 
 class HasStack(Protocol):
-    """Optional for a Prepared: each call looks at the Python frames above it, and takes longer the more there are."""
+    """Optional for a Prepared: a call may look at the Python frames above it, and takes longer then the more there are."""
 
     def on_own_stack(self, run: Callable[..., Any], *arguments: Any) -> Any:
         """What `run(*arguments)` returns, with no frames above it, however deep this program is."""

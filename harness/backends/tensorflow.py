@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +30,7 @@ class TensorFlowBackend:
     """TensorFlow on the CPU (oneDNN, Eigen, XLA) or on an NVIDIA GPU (cuDNN, XLA)."""
 
     name: ClassVar[str] = "tensorflow"
-    distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
+    distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "greenlet")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
 
     @staticmethod
@@ -39,9 +40,11 @@ class TensorFlowBackend:
         return {"TF_CPP_MIN_LOG_LEVEL": "2", **placed}
 
     def __init__(self, device: Device, threads: int) -> None:
-        import greenlet  # noqa: F401  what is missing is told here, not by the first cell
         import numpy
         import tensorflow
+
+        if find_spec("greenlet") is None:  # told here, not by the first cell
+            raise ImportError("greenlet is not installed: pip install 'convbench[tensorflow]'")
 
         self.tf, self.np = tensorflow, numpy
         self.tried: dict[Cell, str | None] = {}
@@ -176,7 +179,7 @@ def on_own_stack(run: Callable[..., Any], *arguments: Any) -> Any:
     """What `run(*arguments)` returns, with no Python frame above it.
 
     An eager op notes the innermost 30 frames of its caller (StackTrace::kStackTraceInitialSize, set by pywrap_tfe_src.cc), each
-    of which is 0.1 to 0.2 us of a call.
+    of which is 0.1 to 0.2 us of a call where it is another function's.
     """
     from greenlet import greenlet
 

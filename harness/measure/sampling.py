@@ -1,7 +1,8 @@
 """Warm-up and sampling of one prepared call: blocks, what is read beside them, and when it is enough.
 
-Between two clock reads stand launch and wait and nothing else. Every block of a latency series waits for each of its calls:
-launching several before one wait would let an asynchronous framework overlap them, which is throughput, a series of its own.
+Between two clock reads stand launch and, unless the call is done when it returns, wait; nothing else. A latency series waits
+for each of its calls: launching several before one wait would let an asynchronous framework overlap them, which is throughput,
+a series of its own.
 """
 
 import math
