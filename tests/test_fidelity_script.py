@@ -1,4 +1,4 @@
-"""How scripts/fidelity reads other tools beside convbench; what it reads is no matter of tests."""
+"""How scripts/fidelity reads other tools beside convbench; how long anything takes is no matter of tests."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -6,7 +6,10 @@ from types import ModuleType
 
 import pytest
 
-from tests import scripts
+from harness.ask import suite
+from harness.isolate.launcher import Launcher
+from harness.record import Status
+from tests import builders, scripts
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +35,42 @@ def test_what_the_correction_is_worth_between_nights_is_what_the_kept_nights_say
     root = Path(script.__file__).parents[1]
     asked = Namespace(store=root / "results" / "samples" / "short-nights", suite="short-night", first=20)
     assert "\n".join(script.describe_nights(asked)) in (root / "docs" / "fidelity.md").read_text()
+
+
+def test_its_cells_are_those_of_the_suite_noise(script: ModuleType) -> None:
+    """So the noise, the slowdowns and the ratios that the page gives are of the same convolutions."""
+    asked = {workload.name: workload.spec for workload in suite.load("noise").workloads}
+    for name in script.CELLS:
+        layer, direction = name.split("/")
+        cell = script._cell("jax", name)
+        assert cell.conv == asked[layer]
+        assert (cell.direction, cell.backend, cell.mode, cell.threads) == (direction, "jax", "compiled", 1)
+
+
+def test_a_cell_is_measured_by_a_worker_and_by_another_process(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "MAX_TIME_S", 0.1)
+    started: list[list[str]] = []
+    popen = script.subprocess.Popen
+    monkeypatch.setattr(script.subprocess, "Popen", lambda command, **rest: started.append(command) or popen(command, **rest))
+    turn = script.Turn("torch", busy=False)
+    for cell in ("depthwise/wgrad", "example/fprop"):
+        script.one_cell(turn, cell, 0, ["plain loop"], settled=True, busy=0, logs=tmp_path)
+    assert sum(str(script.ORACLES) in command for command in started) == 2
+    for cell in ("depthwise/wgrad", "example/fprop"):
+        record = turn.records[cell]
+        assert record.status is Status.OK
+        assert record.cell == script._cell("torch", cell)
+        assert turn.read_ns["convbench"][cell] == script.median_ns(record)
+        assert turn.read_ns["plain loop"][cell] > 0
+    assert set(turn.wall_s) == {"convbench", "plain loop"}
+
+
+def test_a_worker_that_cannot_start_says_why(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(launcher: Launcher, plan: object):
+        yield builders.failed(Status.CRASHED, "no such library")
+
+    monkeypatch.setattr(Launcher, "execute", refused)
+    with pytest.raises(SystemExit, match=r"conv.*crashed: no such library"):
+        script.one_cell(script.Turn("torch", False), "depthwise/wgrad", 0, ["plain loop"], True, 0, tmp_path)
