@@ -106,13 +106,12 @@ def tensorflow_calls(layer: Layer) -> dict[str, Call]:
 def jax_calls(layer: Layer) -> dict[str, Call]:
     """The three passes in JAX, NHWC, jitted; each call waits for its result."""
     import jax
-    import numpy as np
 
     n, c, k, size, r, s, p, g = layer
-    rng = np.random.default_rng()
 
     def random_array(*shape: int) -> Any:
-        return jax.numpy.asarray(rng.standard_normal(shape, dtype=np.float32))
+        # By JAX itself: NumPy's large arrays leave huge pages in the heap, which a framework does not have by itself.
+        return jax.random.normal(jax.random.key(0), shape)
 
     def conv(x: Any, w: Any) -> Any:
         return jax.lax.conv_general_dilated(

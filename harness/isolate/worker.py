@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# NumPy asks the kernel for huge pages under its arrays from 4 MiB on. Operands and checks are such arrays; what they leave in the
+# heap a framework's buffers would get next, faster than the framework has them by itself. Read when NumPy is imported.
+_NO_HUGE_PAGES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 
 
 def main(descriptor: int) -> None:
@@ -85,7 +88,7 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
     """
     os.sched_setaffinity(0, cores)
     threads = len(cores)
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)) | _NO_HUGE_PAGES)
     kind = registry.resolve(target)
     if not probe:
         os.environ.update(kind.environ(device, threads))

@@ -21,7 +21,7 @@ from harness.record import Environment
 # Variables that change how fast or how precisely a framework computes; nothing else of the environment is stored.
 _PREFIXES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "XLA_", "JAX_", "CUDA_", "CUDNN_", "CUBLAS_",
-    "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES",
+    "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES", "NUMPY_",
     # TensorFlow's, one by one: Terraform's begin with TF_ too, TF_VAR_ and TF_TOKEN_ hold secrets.
     "TF_AUTOTUNE_", "TF_CPP_", "TF_CPU_", "TF_CUBLAS_", "TF_CUDA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_",
     "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SYNC_", "TF_USE_", "TF_XLA_",

@@ -22,6 +22,17 @@ class Plain(NumpyBackend):
         return prepared
 
 
+class Paged(Plain):
+    """Its rows tell whether NumPy asks the kernel for huge pages."""
+
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+        from numpy._core import _multiarray_umath
+
+        prepared = super().prepare(cell, operands)
+        prepared.settings = {"numpy asks for huge pages": str(_multiarray_umath._get_madvise_hugepage())}
+        return prepared
+
+
 class Moody(Plain):
     """Does what the workload is called."""
 

@@ -9,5 +9,6 @@ SEEN = {
     "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", ""),
     "MKL_NUM_THREADS": os.environ.get("MKL_NUM_THREADS", ""),
     "own": os.environ.get("SCRIPTED_FRAMEWORK", ""),
+    "NUMPY_MADVISE_HUGEPAGE": os.environ.get("NUMPY_MADVISE_HUGEPAGE", ""),
     "numpy": str("numpy" in sys.modules),
 }

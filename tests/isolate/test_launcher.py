@@ -188,10 +188,11 @@ def test_a_framework_finds_affinity_and_variables_already_set(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    monkeypatch.setenv("NUMPY_MADVISE_HUGEPAGE", "1")
     (row,) = records(make(), plan(cell("framed", threads=1)))
     assert row.settings == {
         "affinity": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-        "own": "1 threads on cpu", "numpy": "False",
+        "NUMPY_MADVISE_HUGEPAGE": "0", "own": "1 threads on cpu", "numpy": "False",
     }  # fmt: skip
 
 

@@ -125,3 +125,15 @@ def test_nothing_but_the_standard_library_is_loaded_before_it_is_set_up() -> Non
     code = "import sys, harness.isolate.worker; print(sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, check=True, text=True)
     assert not {"numpy", "pandas", "psutil", "pydantic", "torch"} & set(eval(done.stdout))
+
+
+def test_numpy_is_told_to_ask_for_no_huge_pages(make_worker: MakeWorker) -> None:
+    """Its arrays, the check's among them, would leave them to the framework's buffers."""
+    worker = make_worker("Paged")
+    hello = worker.hello()
+    assert isinstance(hello, Hello)
+    assert hello.environment.environ["NUMPY_MADVISE_HUGEPAGE"] == "0"
+    worker.channel.send(Measure(step()))
+    answer = worker.channel.receive()
+    assert isinstance(answer, Done)
+    assert answer.record.settings == {"numpy asks for huge pages": "False"}
