@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# NumPy asks the kernel for huge pages under its arrays from 4 MiB on, and operands and checks are such arrays. What they leave in
-# the heap a framework's buffers would get next, faster than the framework has them by itself. Read when NumPy is imported.
+# NumPy asks the kernel for huge pages under its arrays from 4 MiB on, and operands and checks are such arrays. What they leave
+# in the heap a framework's buffers would get next, faster than the framework has them by itself. Read when NumPy is imported.
 _NO_HUGE_PAGES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 
 
