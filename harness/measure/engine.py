@@ -17,7 +17,7 @@ from harness.measure import clock as clocks
 from harness.measure import footprint, memory, oracle, power
 from harness.measure.gpu import Gpu
 from harness.measure.ledger import Ledger
-from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
+from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness, on_stack_of
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
 from harness.spec import Budget, Cache, Cell, Step
 
@@ -114,7 +114,7 @@ class Engine:
                 facts.status, facts.reason = Status.INCORRECT, wrong(facts.check)
                 return
             sampler = Sampler(tools, cell, prepared, facts.flags)
-            warmup_ns, series, totals, troubles = _on_stack_of(prepared)(_sampled, sampler, tools)
+            warmup_ns, series, totals, troubles = _sampled(sampler, tools)
             facts.settings |= troubles
             first_call_ns = tools.ledger.ns["first_call"]
             facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
@@ -132,7 +132,7 @@ class Engine:
         try:
             prepared.reset()
             calls, window_s = (prepared.launch, prepared.wait), self.budget.energy_window_s
-            return _on_stack_of(prepared)(power.measure, *calls, window_s, self.clock, counters)  # type: ignore[no-any-return]
+            return on_stack_of(prepared)(power.measure, *calls, window_s, self.clock, counters)  # type: ignore[no-any-return]
         except Exception as error:
             return Power(None, None, None, f"not measured ({failure(error)[1]})")
 
@@ -146,11 +146,6 @@ def _closed(prepared: Prepared, facts: _Facts, ledger: Ledger) -> None:
             if facts.samples is None:
                 raise
             facts.settings = {**(facts.settings or {}), "close": failure(error)[1]}
-
-
-def _on_stack_of(prepared: Prepared) -> Callable[..., Any]:
-    """What calls a function on the stack that the prepared cell has for it; on this one where it has none."""
-    return getattr(prepared, "on_own_stack", lambda run, *arguments: run(*arguments))
 
 
 def _sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:

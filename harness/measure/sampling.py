@@ -136,6 +136,11 @@ def queued(launch: Callable[[], Any], wait: Callable[[Any], object], clock: cloc
     return clock() - begun
 
 
+def on_stack_of(prepared: Prepared) -> Callable[..., Any]:
+    """What calls a function on the stack that the prepared cell has for it; on this one where it has none."""
+    return getattr(prepared, "on_own_stack", lambda run, *arguments: run(*arguments))
+
+
 def _nothing(handle: Any = None) -> None:
     """A call that does nothing."""
 
@@ -146,6 +151,7 @@ class Sampler:
     def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag]) -> None:
         self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
         self.cell, self.prepared, self.flags, self.guard = cell, prepared, flags, tools.guard
+        self.on_stack = on_stack_of(prepared)
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
         self.stride = 1  # of so many short blocks one counts
@@ -175,8 +181,12 @@ class Sampler:
             in_a_row(_nothing, wait, self.clock, range(1), 1)
 
     def blocks(self, count: int = 1) -> list[int]:
-        """Wall times of so many blocks of `iterations` calls in a row, in ns."""
-        return in_a_row(self.prepared.launch, self.prepared.wait, self.clock, range(self.iterations), count)
+        """Wall times of so many blocks of `iterations` calls in a row, in ns.
+
+        The loop is the first frame of the stack that it runs on: the functions that lead here are no part of the call.
+        """
+        calls = range(self.iterations)
+        return self.on_stack(in_a_row, self.prepared.launch, self.prepared.wait, self.clock, calls, count)  # type: ignore[no-any-return]
 
     def warm_up(self) -> int:
         """Run blocks until they are steady and of the right size; the time it took, in ns."""
@@ -330,7 +340,7 @@ class Sampler:
 
         def block() -> int:
             self.make_ready()
-            return queued(self.prepared.launch, self.prepared.wait, self.clock, range(calls))
+            return self.on_stack(queued, self.prepared.launch, self.prepared.wait, self.clock, range(calls))  # type: ignore[no-any-return]
 
         # Two blocks of a size: a single hiccup must not pass for a long call.
         while (found := min(block(), block())) < enough_ns / 2:
