@@ -1,5 +1,6 @@
 """How scripts/fidelity reads other tools beside convbench; how long anything takes is no matter of tests."""
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
@@ -74,3 +75,16 @@ def test_a_worker_that_cannot_start_says_why(script: ModuleType, tmp_path: Path,
     monkeypatch.setattr(Launcher, "execute", refused)
     with pytest.raises(SystemExit, match=r"conv.*crashed: no such library"):
         script.one_cell(script.Turn("torch", False), "depthwise/wgrad", 0, ["plain loop"], True, 0, tmp_path)
+
+
+def test_one_call_is_sampled_and_in_a_loop_by_turns_in_a_process_of_its_own(script: ModuleType) -> None:
+    affinity = os.sched_getaffinity(0)
+    rounds = script.read_in_one_process("torch", "depthwise/wgrad", 2)
+    assert len(rounds) == 2
+    assert all(ours > 0 and theirs > 0 for ours, theirs in rounds)
+    assert os.sched_getaffinity(0) == affinity
+
+
+def test_a_process_that_fails_says_why(script: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="nothing.*is not registered"):
+        script.read_in_one_process("nothing", "depthwise/wgrad", 1)

@@ -179,7 +179,7 @@ def on_own_stack(run: Callable[..., Any], *arguments: Any) -> Any:
     """What `run(*arguments)` returns, with no Python frame above it.
 
     An eager op notes the innermost 30 frames of its caller (StackTrace::kStackTraceInitialSize, set by pywrap_tfe_src.cc), each
-    of which is 0.1 to 0.2 us of a call where it is another function's.
+    of which is up to 0.3 us of a call.
     """
     from greenlet import greenlet
 
