@@ -173,7 +173,7 @@ def torch_benchmark(call: Call) -> float:
 def beneath_nothing(framework: str) -> Callable[[Callable[[Call], float], Call], float]:
     """What runs a tool on a call; in TensorFlow with no function above it, since its op takes longer the more there are.
 
-    A loop in a script's function has two or three above it, 0.3 to 0.9 us of the op; convbench's cells have none.
+    A loop in a script's function has two or three above it, 0.3 to 0.7 us of the op; convbench's cells have none.
     """
     if framework == "tensorflow":
         from greenlet import greenlet
