@@ -49,6 +49,16 @@ Call = Callable[[], Any]
 # As partials, which have no code in Python: a function around the op is 0.3 to 1 us of TensorFlow's call, up to 1.5 % of it.
 
 
+def drawn(*shape: int) -> Any:
+    """N(0, 1) in float32 by NumPy, as convbench's operands are: where their memory comes from decides some cells.
+
+    TensorFlow's passes of rn50_res5_3x3 take 2 to 14 % longer on what tf.random.normal made than on what NumPy did.
+    """
+    import numpy as np
+
+    return np.random.default_rng().standard_normal(shape, dtype=np.float32)
+
+
 def torch_calls(layer: Layer) -> dict[str, Call]:
     """The three passes in PyTorch, eager, channels last."""
     import torch
@@ -56,8 +66,8 @@ def torch_calls(layer: Layer) -> dict[str, Call]:
     n, c, k, size, r, s, p, g = layer
     last: dict[str, Any] = {"memory_format": torch.channels_last}
     # `to`, since `contiguous` leaves a 1x1 filter as it is.
-    x, w = torch.randn(n, c, size, size).to(**last), torch.randn(k, c // g, r, r).to(**last)
-    dy = torch.randn(torch.nn.functional.conv2d(x, w, None, s, p, 1, g).shape).to(**last)
+    x, w = (torch.from_numpy(drawn(*shape)).to(**last) for shape in ((n, c, size, size), (k, c // g, r, r)))
+    dy = torch.from_numpy(drawn(*torch.nn.functional.conv2d(x, w, None, s, p, 1, g).shape)).to(**last)
 
     back = torch.ops.aten.convolution_backward
     # Made beforehand: lists made in the call are 1 to 1.5 us of it, 2 % of a short one.
@@ -78,10 +88,10 @@ def tensorflow_calls(layer: Layer) -> dict[str, Call]:
     pads = [[0, 0], [p, p], [p, p], [0, 0]]
     padding: Any = "SAME" if same else pads if p else "VALID"
     strides = [1, s, s, 1]
-    x = tf.random.normal([n, size, size, c])
+    x = tf.constant(drawn(n, size, size, c))
     if g == c:
-        w = tf.random.normal([r, r, c, k // c])
-        dy = tf.random.normal(tf.nn.depthwise_conv2d(x, w, strides, padding).shape)
+        w = tf.constant(drawn(r, r, c, k // c))
+        dy = tf.constant(drawn(*tf.nn.depthwise_conv2d(x, w, strides, padding).shape))
         x_sizes, w_sizes = tf.constant(x.shape.as_list()), tf.constant(w.shape.as_list())
         # By their raw ops, as the other gradients: the same two in tf.nn take 5 to 8 us more, a tenth of the call.
         ops, how = tf.raw_ops, {"strides": strides, "padding": padding}
@@ -90,8 +100,8 @@ def tensorflow_calls(layer: Layer) -> dict[str, Call]:
             "dgrad": partial(ops.DepthwiseConv2dNativeBackpropInput, input_sizes=x_sizes, filter=w, out_backprop=dy, **how),
             "wgrad": partial(ops.DepthwiseConv2dNativeBackpropFilter, input=x, filter_sizes=w_sizes, out_backprop=dy, **how),
         }
-    w = tf.random.normal([r, r, c // g, k])
-    dy = tf.random.normal(tf.nn.conv2d(x, w, s, padding).shape)
+    w = tf.constant(drawn(r, r, c // g, k))
+    dy = tf.constant(drawn(*tf.nn.conv2d(x, w, s, padding).shape))
     x_sizes, w_sizes = tf.constant(x.shape.as_list()), tf.constant(w.shape.as_list())
     raw: dict[str, Any] = {"strides": strides, "padding": "SAME" if same else "EXPLICIT" if p else "VALID"}
     if raw["padding"] == "EXPLICIT":
@@ -109,17 +119,13 @@ def jax_calls(layer: Layer) -> dict[str, Call]:
 
     n, c, k, size, r, s, p, g = layer
 
-    def random_array(*shape: int) -> Any:
-        # By JAX itself: NumPy's large arrays leave huge pages in the heap, which a framework does not have by itself.
-        return jax.random.normal(jax.random.key(0), shape)
-
     def conv(x: Any, w: Any) -> Any:
         return jax.lax.conv_general_dilated(
             x, w, (s, s), [(p, p)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=g, precision="highest"
         )
 
-    x, w = random_array(n, size, size, c), random_array(r, r, c // g, k)
-    dy = random_array(*conv(x, w).shape)
+    x, w = (jax.numpy.asarray(drawn(*shape)) for shape in ((n, size, size, c), (r, r, c // g, k)))
+    dy = jax.numpy.asarray(drawn(*conv(x, w).shape))
     forward = jax.jit(conv)
     in_x = jax.jit(lambda dy, w: jax.linear_transpose(lambda a: conv(a, w), x)(dy)[0])
     in_w = jax.jit(lambda dy, x: jax.linear_transpose(lambda b: conv(x, b), w)(dy)[0])
@@ -192,6 +198,7 @@ def become(framework: str, settled: bool) -> None:
     """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="2")
+    os.environ["NUMPY_MADVISE_HUGEPAGE"] = "0"  # or its large arrays leave huge pages in the heap, which no framework has itself
     if framework == "torch":
         import torch
 
