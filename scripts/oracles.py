@@ -52,7 +52,7 @@ Call = Callable[[], Any]
 def drawn(*shape: int) -> Any:
     """N(0, 1) in float32 by NumPy, as convbench's operands are: where their memory comes from decides some cells.
 
-    TensorFlow's passes of rn50_res5_3x3 take 2 to 14 % longer on what tf.random.normal made than on what NumPy did.
+    TensorFlow's passes of rn50_res5_3x3 take 2 to 14 % longer on what tf.random.normal made than on what NumPy drew.
     """
     import numpy as np
 
