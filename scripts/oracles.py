@@ -198,7 +198,8 @@ def become(framework: str, settled: bool) -> None:
     """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="2")
-    os.environ["NUMPY_MADVISE_HUGEPAGE"] = "0"  # or its large arrays leave huge pages in the heap, which no framework has itself
+    # Or NumPy's large arrays leave huge pages in the heap, which no framework has by itself.
+    os.environ["NUMPY_MADVISE_HUGEPAGE"] = "0"
     if framework == "torch":
         import torch
 
