@@ -50,9 +50,9 @@ Call = Callable[[], Any]
 
 
 def drawn(*shape: int) -> Any:
-    """N(0, 1) in float32 by NumPy, as convbench's operands are: where their memory comes from decides some cells.
+    """N(0, 1) in float32 by NumPy, as convbench's operands are: where their memory comes from may show in the time.
 
-    TensorFlow's passes of rn50_res5_3x3 take 2 to 14 % longer on what tf.random.normal made than on what NumPy drew.
+    TensorFlow's passes of rn50_res5_3x3 seemed to take some percent longer on what tf.random.normal made (docs/fidelity.md).
     """
     import numpy as np
 

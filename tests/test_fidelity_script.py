@@ -1,6 +1,7 @@
 """How scripts/fidelity reads other tools beside convbench; how long anything takes is no matter of tests."""
 
 import os
+import sys
 from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,13 @@ def test_one_call_is_sampled_and_in_a_loop_by_turns_in_a_process_of_its_own(scri
     assert len(rounds) == 2
     assert all(ours > 0 and theirs > 0 for ours, theirs in rounds)
     assert os.sched_getaffinity(0) == affinity
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
+def test_only_the_loop_of_tensorflow_has_no_function_above_it(framework: str) -> None:
+    pytest.importorskip("greenlet", reason="comes with TensorFlow's extra")
+    above = scripts.load("oracles.py").beneath_nothing(framework)(lambda frame: frame().f_back, sys._getframe)
+    assert (above is None) is (framework == "tensorflow")
 
 
 def test_a_process_that_fails_says_why(script: ModuleType) -> None:

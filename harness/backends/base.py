@@ -128,6 +128,11 @@ class HasStack(Protocol):
         """What `run(*arguments)` returns, with no frames above it, however deep this program is."""
 
 
+def on_stack_of(prepared: Prepared) -> Callable[..., Any]:
+    """What calls a function on the stack that the prepared cell has for it; on this one where it has none."""
+    return getattr(prepared, "on_own_stack", lambda run, *arguments: run(*arguments))
+
+
 class HasEviction(Protocol):
     """Optional for a Prepared on a GPU: needed for cells with cold caches."""
 

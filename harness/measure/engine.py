@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.base import Backend, Operands, Prepared
+from harness.backends.base import Backend, Operands, Prepared, on_stack_of
 from harness.measure import clock as clocks
 from harness.measure import footprint, memory, oracle, power
 from harness.measure.gpu import Gpu
 from harness.measure.ledger import Ledger
-from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness, on_stack_of
+from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
 from harness.spec import Budget, Cache, Cell, Step
 
@@ -114,7 +114,7 @@ class Engine:
                 facts.status, facts.reason = Status.INCORRECT, wrong(facts.check)
                 return
             sampler = Sampler(tools, cell, prepared, facts.flags)
-            warmup_ns, series, totals, troubles = _sampled(sampler, tools)
+            warmup_ns, series, totals, troubles = sampled(sampler, tools)
             facts.settings |= troubles
             first_call_ns = tools.ledger.ns["first_call"]
             facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
@@ -148,7 +148,7 @@ def _closed(prepared: Prepared, facts: _Facts, ledger: Ledger) -> None:
             facts.settings = {**(facts.settings or {}), "close": failure(error)[1]}
 
 
-def _sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:
+def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:
     """Warm up and take every series of the cell.
 
     (time of the warm-up in ns, the series, what the latency series took, by name why another series could not be taken)

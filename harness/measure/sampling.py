@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.backends.base import ALREADY_DONE, Prepared
+from harness.backends.base import ALREADY_DONE, Prepared, on_stack_of
 from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
@@ -134,11 +134,6 @@ def queued(launch: Callable[[], Any], wait: Callable[[Any], object], clock: cloc
         handle = launch()
     wait(handle)
     return clock() - begun
-
-
-def on_stack_of(prepared: Prepared) -> Callable[..., Any]:
-    """What calls a function on the stack that the prepared cell has for it; on this one where it has none."""
-    return getattr(prepared, "on_own_stack", lambda run, *arguments: run(*arguments))
 
 
 def _nothing(handle: Any = None) -> None:

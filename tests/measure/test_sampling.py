@@ -347,7 +347,10 @@ def test_a_long_sample_that_coincides_with_a_compilation_is_flagged(
     assert (Flag.RECOMPILED in record.flags) is flagged
 
 
-def test_a_call_that_notes_its_callers_is_timed_on_the_stack_that_its_backend_has_for_it(clock: Clock) -> None:
+@pytest.mark.parametrize(("loop", "asked"), [("in_a_row", {}), ("queued", GPU)])
+def test_a_call_that_notes_its_callers_is_timed_on_the_stack_that_its_backend_has_for_it(
+    clock: Clock, loop: str, asked: dict[str, Any]
+) -> None:
     backend = Backend(clock, repeat(CALL))
     seen: list[list[str]] = []
     prepare = backend.prepare
@@ -371,8 +374,8 @@ def test_a_call_that_notes_its_callers_is_timed_on_the_stack_that_its_backend_ha
         return found
 
     backend.prepare = prepared  # type: ignore[method-assign]
-    measure(backend)
-    timed = [names for names in seen if names[0] == "in_a_row"]
+    measure(backend, replace(BUDGET, max_samples=40), **asked)
+    timed = [names for names in seen if names[0] == loop]
     assert len(timed) > 30
     # Each function that a call finds above itself is up to 0.3 us of it: the loop is the only one.
     assert {names.index("on_own_stack") for names in timed} == {1}
