@@ -120,7 +120,9 @@ def side(records: pd.DataFrame) -> Side:
     """What a comparison needs of the one run that `records` holds, whole or filtered. Raises RunNotFoundError for several."""
     folder = _folder(records, "a comparison is of one run with another")
     blocks = samples(folder)
-    blocks = blocks[blocks["cell"].isin(records["cell"].unique())]
+    asked = blocks["cell"].isin(records["cell"].unique())
+    if not asked.all():
+        blocks = blocks[asked]
     return Side(summarize(records, blocks), trials(blocks), journal.read_run(folder))
 
 
@@ -243,15 +245,16 @@ def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
 
 
 def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None, judgement: Judgement | None = None) -> "Given":
-    from harness.page.sections import Given
-
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
+    judged = _judged(folder, ranked, blocks, run, baseline, judgement)
+    from harness.page.sections import Given  # the drawing libraries' 90 MB come after the most that judging needs
+
     return Given(
         ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
         networks=rolling.by_pass(rolling.networks(ranked)),
         beside=publishing.beside(ranked, published.load(_store_of(folder))),
-        **_judged(folder, ranked, blocks, run, baseline, judgement),
+        **judged,
     )  # fmt: skip
 
 
@@ -263,12 +266,12 @@ def publish(
     The page, its table as results.csv, the run as environment.json, and the digest as summary.json: that of the gate where the
     run is a night, else one that says how its cells ended. `judgement` is that of the night, made here by default.
     """
-    from harness.page import html
-
     night = _night(folder, baseline)
     if night and judgement is None:
         judgement, _ = judge(folder)
     given = replace(_given(folder, None, baseline, judgement), index="../index.html")
+    from harness.page import html
+
     made = html.build(given)
     beside = Path(reports) / folder.name
     beside.mkdir(parents=True, exist_ok=True)

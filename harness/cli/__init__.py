@@ -3,6 +3,8 @@
 Nothing heavy is imported before a command needs it: `convbench --help` must stay quick.
 """
 
+import contextlib
+import ctypes
 import os
 import sys
 
@@ -21,9 +23,22 @@ for room in (run, look, exchange, nights):  # in the order of --help
 app.add_typer(schedule.app, name="schedule")
 
 
+_M_MMAP_THRESHOLD = -3  # mallopt(3)
+
+
+def _give_memory_back() -> None:
+    """Have what a run's tables leave go back to the system: this process, not a worker, which is as a user's program would be.
+
+    Arrow's own allocator keeps some 40 MB, and glibc keeps freed blocks of up to 32 MiB, since its threshold grows to that.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with contextlib.suppress(AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
+
+
 def main() -> None:
     """The entry point: what a user got wrong is one line on standard error and exit code 2."""
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps some 40 MB that it no longer needs
+    _give_memory_back()
     try:
         app()
     except UserError as error:

@@ -149,7 +149,8 @@ def _each(path: str | Path, reader: Callable[[Path], T]) -> list[T]:
 
 def _joined(parts: Sequence[pd.DataFrame], path: str | Path, kind: _Table) -> pd.DataFrame:
     filled = [part for part in parts if len(part)]
-    frame = pd.concat(filled, ignore_index=True) if filled else frames.empty(kind.columns)
+    # One is taken as it is: a copy of a long run's samples is 50 MB.
+    frame = filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True) if filled else frames.empty(kind.columns)
     frame.attrs["store"] = os.fspath(path)
     return frame
 
@@ -169,7 +170,9 @@ def _sealed(folder: Path, kind: _Table) -> pd.DataFrame | None:
             made_from = (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"")
             if size is not None and made_from != str(size).encode():
                 return None
-            frame = file.read().to_pandas()
+            # A column at a time: all at once, and by threads, a long run's samples stand in memory twice.
+            names = file.schema_arrow.names
+            frame = pd.concat([file.read(columns=[name], use_threads=False).to_pandas() for name in names], axis=1)
             if size is None:  # with a journal, that is read instead: it may tell what the older schema had no column for
                 frame = frames.complete(frame, kind.columns)
             return frames.conform(frame, kind.columns)
