@@ -47,13 +47,13 @@ Call = Callable[[], Any]
 
 
 class Waited(NamedTuple):
-    """A call that is done when its result has been waited for; a loop makes the two itself, with no function around them."""
+    """A call that is done when its result has been waited for; a timed loop makes both itself, with no function around them."""
 
     launch: Call
     wait: Callable[[Any], Any]
 
     def __call__(self) -> Any:
-        """Both, for tools that take one function: 0.1 to 0.4 us more."""
+        """Both, for tools that take one function: some tenths of a us more."""
         return self.wait(self.launch())
 
 

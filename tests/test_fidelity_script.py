@@ -93,6 +93,23 @@ def test_only_the_loop_of_tensorflow_has_no_function_above_it(framework: str) ->
     assert (above is None) is (framework == "tensorflow")
 
 
+def test_the_loop_waits_itself_with_no_function_around_the_call() -> None:
+    oracles = scripts.load("oracles.py")
+    above: list[str] = []
+    waited: list[object] = []
+
+    def launch() -> object:
+        above.append(sys._getframe().f_back.f_code.co_name)
+        return len(above)
+
+    assert oracles.plain_loop(oracles.Waited(launch, waited.append)) > 0
+    warm = above.count("__call__")
+    assert above[:warm] == ["__call__"] * warm
+    assert above[warm:] == ["plain_loop"] * (len(above) - warm)
+    assert len(above) - warm >= 10
+    assert waited == list(range(1, len(above) + 1))
+
+
 def test_a_process_that_fails_says_why(script: ModuleType) -> None:
     with pytest.raises(SystemExit, match="'nothing' is not registered"):
         script.read_in_one_process("nothing", "depthwise/wgrad", 1)
