@@ -118,11 +118,16 @@ class Screen(Watcher):
 # Tables -------------------------------------------------------------------------------------------------------------------
 
 
-KEY = "● lowest time   ○ not to be told from it   * under a flag that bars a verdict: see convbench show"
+def key(summary: pd.DataFrame) -> list[str]:
+    """What the marks of `closing` mean, and what its intervals do not hold where they are of single processes."""
+    marks = "● lowest time   ○ not to be told from it   * under a flag that bars a verdict: see convbench show"
+    within = (roofline.asked_for(summary)["ci_method"] == "within").any()
+    warning = "±, ● and ○ hold within a process: what processes differ by is not in them, which takes 3 trials"
+    return [marks, warning] if within else [marks]
 
 
 def closing(summary: pd.DataFrame) -> Table:
-    """One line per workload and direction, a column per backend and mode: median and interval, marked as KEY says.
+    """One line per workload and direction, a column per backend and mode: median and interval, marked as `key` says.
 
     What joined the run as a ceiling is left out; `ceilings` tells what came of it.
     """

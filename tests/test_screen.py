@@ -42,6 +42,12 @@ def test_a_cell_that_is_measured_once_more_is_told_so_and_counted_once():
     assert watcher.counts == {Status.OK: 2}
 
 
+@pytest.mark.parametrize(("trials", "said"), [(1, True), (2, True), (3, False)])
+def test_intervals_that_do_not_hold_what_processes_differ_by_are_said_to_be_so(trials, said):
+    lines = screen.key(side(*base(*[1_000_000] * trials)).summary)
+    assert any("what processes differ by" in line for line in lines) is said
+
+
 def test_a_comparison_shows_ratio_interval_verdict_and_reason():
     other = cell(backend="jax")
     found = compare(

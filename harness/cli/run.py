@@ -153,7 +153,8 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     summary, _ = review.figures(folder)
     console, messages = stdout(), stderr()
     console.print(screen.closing(summary))
-    console.print(screen.KEY)
+    for line in screen.key(summary):
+        console.print(line, markup=False)
     for line in screen.ceilings(roofline.ceilings(summary)):
         console.print(line, markup=False)
     for line in screen.failures(summary):
