@@ -121,7 +121,7 @@ def side(records: pd.DataFrame) -> Side:
     folder = _folder(records, "a comparison is of one run with another")
     blocks = samples(folder)
     asked = blocks["cell"].isin(records["cell"].unique())
-    if not asked.all():
+    if not asked.all():  # a copy of a long run's samples is 50 MB
         blocks = blocks[asked]
     return Side(summarize(records, blocks), trials(blocks), journal.read_run(folder))
 

@@ -170,9 +170,8 @@ def _sealed(folder: Path, kind: _Table) -> pd.DataFrame | None:
             made_from = (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"")
             if size is not None and made_from != str(size).encode():
                 return None
-            # A column at a time: all at once, and by threads, a long run's samples stand in memory twice.
-            names = file.schema_arrow.names
-            frame = pd.concat([file.read(columns=[name], use_threads=False).to_pandas() for name in names], axis=1)
+            # By threads, and kept beside the frame, a long run's samples stand in memory twice.
+            frame = file.read(use_threads=False).to_pandas(split_blocks=True, self_destruct=True)
             if size is None:  # with a journal, that is read instead: it may tell what the older schema had no column for
                 frame = frames.complete(frame, kind.columns)
             return frames.conform(frame, kind.columns)
