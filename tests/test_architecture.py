@@ -12,7 +12,8 @@ import pytest
 import harness
 
 ROOT = Path(__file__).parents[1]
-GROUND = ("errors", "units", "stats", "codec", "spec", "flops", "record", "digest")  # each may import those before it
+# Each may import those before it.
+GROUND = ("errors", "plain", "drafts", "units", "stats", "codec", "spec", "flops", "record", "digest")
 WINGS = {
     "ground": set(),  # by the order above
     "backends": {"ground", "backends"},
