@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import units
-from harness.analysis.gate import Judgement, State
+from harness.analysis.gate import Judgement, State, correction
 from harness.digest import Digest
 from harness.errors import UserError
 from harness.store import junit
@@ -39,7 +39,10 @@ _PASSES = {State.SUSPECT, State.RESOLVED, State.IMPROVED, State.IMPROVING, State
 
 @dataclass(frozen=True)
 class Case:
-    """A case that has something to say. `change` is over its baseline, 0.08 for 8 % slower; None: not known."""
+    """A case that has something to say. `change` is over its baseline, 0.08 for 8 % slower; None: not known.
+
+    The times are those measured; `correction` says why their quotient is not the change, and is empty where it is.
+    """
 
     cell: str
     state: str
@@ -48,6 +51,7 @@ class Case:
     baseline_ns: float | None
     since: str
     cause: str
+    correction: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,12 @@ def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> 
     """What there is to say of a night that was judged."""
     speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
     cases = tuple(
-        Case(row.cell, row.state, _known(row.change), _known(row.night_ns), _known(row.baseline_ns), row.since, row.cause)
+        Case(
+            row.cell, row.state, _known(row.change), _known(row.night_ns), _known(row.baseline_ns), row.since, row.cause,
+            correction(row.estimator),
+        )
         for row in speaking.head(LISTED).itertuples()
-    )
+    )  # fmt: skip
     return Notice(
         digest.level, digest.code, digest.sentence, digest.suite, digest.run_id, judgement.reasons, cases,
         len(speaking) - len(cases), digest.measured, digest.cells,
@@ -113,7 +120,7 @@ def markdown(said: Notice) -> str:
         lines += ["| --- | --- | ---: | ---: | ---: | --- | --- |"]
         lines += [
             f"| {_text(case.cell)} | {_words(case.state)} | {_time(case.night_ns)} | {_time(case.baseline_ns)} "
-            f"| {_change(case.change)} | {_text(case.since)} | {_text(case.cause)} |"
+            f"| {_change(case.change, case.correction)} | {_text(case.since)} | {_text(case.cause)} |"
             for case in said.cases
         ]
     if said.more:
@@ -148,8 +155,10 @@ def _time(ns: float | None) -> str:
     return units.MISSING if ns is None else units.duration(ns)
 
 
-def _change(change: float | None) -> str:
-    return units.MISSING if change is None else units.change(1 + change)
+def _change(change: float | None, correction: str) -> str:
+    """A change, and that it is corrected where it is: the times beside it are not."""
+    told = units.MISSING if change is None else units.change(1 + change)
+    return f"{told}, {correction}" if correction and change is not None else told
 
 
 def append_job_summary(text: str, environ: Mapping[str, str]) -> None:
@@ -174,12 +183,19 @@ def junit_xml(judgement: Judgement, digest: Digest) -> str:
         junit.Case(
             name=row.cell,
             outcome=_outcome(State(row.state)),
-            message=_one_line(f"{_words(row.state)}: {_change(_known(row.change))} {row.cause} {row.note}"),
+            message=_one_line(f"{_words(row.state)}: {_moved(row)} {row.cause} {row.note}"),
             time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
         )
         for row in judgement.cases.itertuples()
     ]
     return junit.render(f"convbench {digest.suite} {digest.run_id}", [whole, *cases])
+
+
+def _moved(row: Any) -> str:
+    """The change of a case with the times that were measured: a test case's own time is tonight's."""
+    told = _change(_known(row.change), correction(row.estimator))
+    night_ns, baseline_ns = _known(row.night_ns), _known(row.baseline_ns)
+    return told if None in (night_ns, baseline_ns) else f"{told} (measured {_time(night_ns)}, baseline {_time(baseline_ns)})"
 
 
 def _outcome(state: State) -> junit.Outcome:
@@ -235,7 +251,8 @@ def payload(said: Notice, format: Format) -> dict[str, Any]:
     lines = [f"*{_slack(said.sentence)}*", *(f"• {_slack(reason)}" for reason in said.reasons if reason != said.sentence)]
     lines += [f"• environment: {_slack(change)}" for change in said.changes]
     lines += [
-        f"• {_words(case.state)}: {_slack(case.cell)} {_change(case.change)}{f' ({_slack(case.cause)})' if case.cause else ''}"
+        f"• {_words(case.state)}: {_slack(case.cell)} {_change(case.change, case.correction)}"
+        f"{f' ({_slack(case.cause)})' if case.cause else ''}"
         for case in said.cases
     ]
     if said.more:

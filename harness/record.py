@@ -456,9 +456,22 @@ _COMPARED = {
 }  # fmt: skip
 
 _RANKED = {
-    "best": Column("bool", "", "Whether it has the lowest median of those that share workload, direction and setting."),
-    "tie": Column("bool", "", "Whether it is another whose interval overlaps that one's."),
-    "vs_best": Column("float64", "", "Time over that of the best; missing: not ranked."),
+    "best": Column(
+        "bool",
+        "",
+        "Whether it has the lowest median of those that share workload, direction and setting, and no flag bars a verdict on it.",
+    ),
+    "tie": Column(
+        "bool",
+        "",
+        "Whether it is another that cannot be told from the best: the 95 % interval of their ratio, paired by trial, holds 1.",
+    ),
+    "decided": Column(
+        "bool",
+        "",
+        "Whether it is known to take longer than the best, that interval leaving out 1; of the best, whether all others are.",
+    ),
+    "vs_best": Column("float64", "", "Time over the lowest; missing: not ranked."),
 }
 
 _PUBLISHED = {
@@ -491,9 +504,9 @@ _NIGHTLY = {
 
 _CASES = {
     "state": Column("string", "", "What the gate says of the case tonight; docs/gate.md explains each."),
-    "night_ns": Column("float64", "ns", "Tonight's figure of the case, by the estimator named; missing: it has none that can be judged."),
-    "baseline_ns": Column("float64", "ns", "Median of the nights that it is held against; missing: fewer than 10."),
-    "change": Column("float64", "", "night_ns over baseline_ns, less 1: 0.08 is 8 % slower."),
+    "night_ns": Column("float64", "ns", "The case's median as it was measured tonight; missing: it has none, or a flag bars it."),
+    "baseline_ns": Column("float64", "ns", "Median of the measured medians of the nights that it is held against; missing: it has no such nights."),
+    "change": Column("float64", "", "Tonight over the baseline by the estimator named, less 1: 0.08 is 8 % slower; by the median night_ns over baseline_ns, by corrected_median the same with the machine's speed on each night, as the yardstick has it, taken out."),
     "z": Column("float64", "", "The change in scales of the baseline."),
     "threshold": Column("float64", "", "The change that this case must exceed to be suspect, all conditions together."),
     "nights": Column("int64", "", "Nights in the baseline."),

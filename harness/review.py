@@ -19,13 +19,13 @@ from harness.analysis.compare import Side, Verdict
 from harness.analysis.gate import Judgement
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize
-from harness.analysis.trials import trials
+from harness.analysis.trials import medians, trials
 from harness.ask.wording import hint, show
 from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
 from harness.past import night
 from harness.past import of_suite as history
-from harness.record import AA, NIGHTLY, Run, Status
+from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
 from harness.spec import Direction
 from harness.store import digests, journal, junit, published, table
 from harness.store.table import load, samples
@@ -57,7 +57,7 @@ def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.Data
     if cells is not None:  # the ceilings stay, since the cells are held against them
         kept = summary["cell"].isin(cells) | (summary["direction"] == str(Direction.NONE))
         summary, blocks = summary[kept], blocks[blocks["cell"].isin(cells)]
-    return _for_people(ranking.rank(summary)), blocks
+    return _for_people(ranking.rank(summary, medians(blocks, SeriesKind.LATENCY))), blocks
 
 
 def _for_people(frame: pd.DataFrame) -> pd.DataFrame:

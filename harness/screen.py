@@ -120,9 +120,9 @@ class Screen(Watcher):
 
 def key(summary: pd.DataFrame) -> list[str]:
     """What the marks of `closing` mean, and what its intervals do not hold where they are of single processes."""
-    marks = "● lowest time   ○ not to be told from it   * under a flag that bars a verdict: see convbench show"
+    marks = "● lowest time   ○ not to be told from it by its trials   * under a flag that bars a verdict: see convbench show"
     within = (roofline.asked_for(summary)["ci_method"] == "within").any()
-    warning = "±, ● and ○ hold within a process: what processes differ by is not in them, which takes 3 trials"
+    warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"
     return [marks, warning] if within else [marks]
 
 
@@ -204,9 +204,15 @@ def cells_table(summary: pd.DataFrame) -> Table:
         table.add_row(
             row.cell, Text(row.status, _STYLES.get(status, "bold red")), units.duration(row.median_ns),
             units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), _rate(row), units.percent(row.ceiling_share),
-            units.ratio(row.vs_best), cores, Text(told),
+            _factor(row), cores, Text(told),
         )  # fmt: skip
     return table
+
+
+def _factor(row: Any) -> str:
+    """Time over the lowest, with `~` where it is not decided that it is longer."""
+    decided = row.best or row.decided or pd.isna(row.vs_best)
+    return units.ratio(row.vs_best) if decided else f"~{units.ratio(row.vs_best)}"
 
 
 NO_NOISE = f"no A/A noise is known for this machine: {REMEDY}"

@@ -32,6 +32,7 @@ class Level(StrEnum):
     REGRESSION = "regression"
     PARTIAL = "partial"
     SUSPECT = "suspect"
+    INCONCLUSIVE = "inconclusive"
     MACHINE_EVENT = "machine_event"
     IMPROVED = "improved"
     QUIET = "quiet"
@@ -47,6 +48,7 @@ _CODES = {
     Level.REGRESSION: 3,
     Level.PARTIAL: 5,
     Level.SUSPECT: 4,
+    Level.INCONCLUSIVE: 4,
     Level.MACHINE_EVENT: 4,
     Level.IMPROVED: 0,
     Level.QUIET: 0,
@@ -252,7 +254,6 @@ class _Machine:
     def _cases(self) -> pd.DataFrame:
         """One row per case with CASE_COLUMNS."""
         found, grid, rows = self.replay, self.grid, np.flatnonzero(self.known & ~self.grid.is_twin)
-        scale_ns = self._unit_ns()
         since = np.where(found.sign != 0, found.since, np.where(found.pending != 0, found.pending_since, ABSENT))
         dated = self._dated(np.flatnonzero((found.sign != 0) & self.known & ~grid.is_twin), since)
         drift = self._drift(rows)
@@ -263,8 +264,8 @@ class _Machine:
             "status": np.array([*map(str, STATUSES), ""], dtype=object)[grid.status[:, -1]],
             "state": self.states,
             "estimator": np.where(found.estimator == CORRECTED, str(Estimator.CORRECTED_MEDIAN), str(Estimator.MEDIAN)),
-            "night_ns": found.value * scale_ns,
-            "baseline_ns": np.where(found.nights >= 1, found.median * scale_ns, np.nan),
+            "night_ns": grid.raw[:, -1],
+            "baseline_ns": np.where(found.nights >= 1, found.measured_ns, np.nan),
             "change": found.change,
             "z": found.z,
             "threshold": found.threshold,
@@ -287,14 +288,6 @@ class _Machine:
             if not frame.at[case, "note"]:
                 frame.at[case, "note"] = self._reason(case)
         return frame.loc[rows, list(CASE_COLUMNS)]
-
-    def _unit_ns(self) -> np.ndarray:
-        """What one of the unit of each case's estimator is in ns: 1, or its yardstick's time on the night in the middle."""
-        grid = self.grid
-        if not grid.references.size:
-            return np.ones(len(grid.raw))
-        usual = np.array([np.median(row[~np.isnan(row)]) if (~np.isnan(row)).any() else np.nan for row in grid.references])
-        return np.where(self.replay.estimator == CORRECTED, usual[grid.yardstick[:, -1]], 1.0)
 
     def _series(self, rows: np.ndarray, nights: int) -> np.ndarray:
         """The last figures of some cases by their estimator, [rows, nights]; NaN where they are not of the level in force."""
@@ -461,7 +454,7 @@ def machine_reasons(machine: _Machine) -> list[tuple[Level, str]]:
     ok = grid.status[:, -1] == STATUSES.index(Status.OK)
     barred = int((ok & grid.barred[:, -1]).sum())
     if 2 * barred > int(ok.sum()):
-        found.append((Level.SUSPECT, f"inconclusive: a flag bars the verdict on {barred} of {int(ok.sum())} cells"))
+        found.append((Level.INCONCLUSIVE, f"a flag bars the verdict on {barred} of {int(ok.sum())} cells"))
     return found
 
 
@@ -476,7 +469,15 @@ def _changed(state: State, row: "pd.Series[object]") -> str:
     faster = row["change"] < 0
     size = f"{_percent(abs(row['change']))} {'faster' if faster else 'slower'}"
     times = f"{units.duration(row['baseline_ns'])} -> {units.duration(row['night_ns'])}"
+    if how := correction(row["estimator"]):
+        size += f" {how}"
+        times = f"measured: {times}, {units.change(row['night_ns'] / row['baseline_ns'])}"
     return f"{name(row)} is {size} ({times}) since {where}{cause}"
+
+
+def correction(estimator: object) -> str:
+    """What is to be said beside a change that is not the quotient of the two measured times; empty where it is."""
+    return "corrected by the yardstick" if Estimator(str(estimator)).corrected else ""
 
 
 def _sentence(level: Level, reasons: Sequence[str], cases: pd.DataFrame) -> str:

@@ -22,7 +22,7 @@ from harness.stats import log_t_interval, t_quantile
 # A normal standard deviation is 1.4826 median absolute deviations. They are taken from 0, the log-ratio of equals, not from
 # the median of the ratios: of 3 normal values that would give half of the true figure (simulated: 0.54, from 0: 1.00).
 SIGMA_PER_MAD = 1.4826
-_DIFFERENT = (Verdict.SLOWER, Verdict.FASTER)
+DIFFERENT = (Verdict.SLOWER, Verdict.FASTER)
 FOUND = 0.9  # the probability with which the smallest effect is found
 # A correction by the yardstick is used on a machine where it has less noise than the raw time in so many of the pairs: in 42 of
 # 63, which chance alone gives once in 180 times. Where calls differ by less than the yardstick itself it only adds to them.
@@ -86,7 +86,7 @@ def measure(run: Side) -> Noise:
         row["estimator"], row["noise"] = quietest(noises, noises)
         row["verdict"] = _verdict(row, _medians([other for other in rows if other is not row], used))
     judged, flagged = (
-        [row["verdict"] in _DIFFERENT for row in rows if row["barred"] is barred and row["verdict"] is not None]
+        [row["verdict"] in DIFFERENT for row in rows if row["barred"] is barred and row["verdict"] is not None]
         for barred in (False, True)
     )
     seen = _seen(rows, of_used)

@@ -47,8 +47,9 @@ class Replay:
     Vectors [C] after the last night: `sign` of the change that is open, 0 where none is, and `since`, the night it began;
     `pending` and `pending_since` likewise of one that is not confirmed; `resolved` the sign of one that the last night ended;
     `acknowledged` whether an acknowledged level is without a complete baseline; `level` the first night of the level in force.
-    And of the last night: `estimator`, `value` and `median` in its unit, `change`, `z`, `threshold` and `noise` (of a figure
-    among equals) as shares, `scale` as a share of the median, `nights` in the baseline; NaN where there is none.
+    And of the last night: `estimator`, `measured_ns`, the median of the baseline's figures as they were measured, `change`, `z`
+    and `threshold` as shares by that estimator, `scale` as a share of its median, `nights` in the baseline; NaN where there is
+    none.
     `aa_noise` is the machine's, by estimator.
     """
 
@@ -65,8 +66,7 @@ class Replay:
     acknowledged: np.ndarray
     level: np.ndarray
     estimator: np.ndarray
-    value: np.ndarray
-    median: np.ndarray
+    measured_ns: np.ndarray
     change: np.ndarray
     z: np.ndarray
     threshold: np.ndarray
@@ -110,8 +110,7 @@ class _Tonight:
     judged: np.ndarray
     own_segment: np.ndarray
     estimator: np.ndarray
-    value: np.ndarray
-    median: np.ndarray
+    measured_ns: np.ndarray
     scale: np.ndarray
     nights: np.ndarray
     change: np.ndarray
@@ -160,8 +159,8 @@ class _Machine:
                 self._transitions(night, tonight)
         return Replay(
             self.moved, self.suspect, self.confirmed, self.judged, self.events, self.sign, self.since, self.pending,
-            self.pending_since, self.resolved, self.acknowledged, self.level, tonight.estimator, tonight.value,
-            tonight.median, tonight.change, tonight.z, tonight.threshold, tonight.scale, tonight.nights, machine_noise,
+            self.pending_since, self.resolved, self.acknowledged, self.level, tonight.estimator, tonight.measured_ns,
+            tonight.change, tonight.z, tonight.threshold, tonight.scale, tonight.nights, machine_noise,
         )  # fmt: skip
 
     # Baselines ------------------------------------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class _Machine:
         threshold = np.maximum(threshold, np.maximum(rules.z * scale, 0) / median)
         threshold = np.maximum(threshold, self.least_ns / medians[RAW])
         moved = np.where(judged, (change > threshold).astype(np.int8) - (change < -threshold), 0).astype(np.int8)
-        return _Tonight(judged, own_count > 0, chosen, value, median, scale / median, count, change, z, threshold, moved)
+        return _Tonight(judged, own_count > 0, chosen, medians[RAW], scale / median, count, change, z, threshold, moved)
 
     # Machine events -------------------------------------------------------------------------------------------------------
 

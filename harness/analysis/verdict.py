@@ -27,7 +27,7 @@ ENOUGH_COVERED = 0.8  # of the slower cases: no further group is looked for
 
 CASES = (
     "cell", "workload", "family", "direction", "backend", "mode", "device", "verdict", "word", "baseline_ns", "now_ns", "ratio",
-    "ratio_low", "ratio_high", "threshold", "severity", "why",
+    "ratio_low", "ratio_high", "estimator", "threshold", "severity", "why",
 )  # fmt: skip
 _NUMBERS = ("baseline_ns", "now_ns", "ratio", "ratio_low", "ratio_high", "threshold", "severity")
 
@@ -126,6 +126,7 @@ def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = N
                 "baseline_ns": row["baseline_ns"],
                 "now_ns": row["night_ns"],
                 "ratio": ratio,
+                "estimator": row["estimator"],
                 "threshold": threshold,
                 "severity": severity(ratio, threshold),
                 "why": row["note"] or row["cause"],
@@ -161,6 +162,7 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
         "ratio": ratio,
         "ratio_low": row["ratio_low"],
         "ratio_high": row["ratio_high"],
+        "estimator": row["estimator"],
         "threshold": threshold,
         "severity": severity(ratio, threshold),
     }
@@ -194,7 +196,11 @@ def _level(counts: "pd.Series[int]", invalid: Sequence[str]) -> Level:
         return Level.PARTIAL
     if counts.get(Outcome.SLOWER, 0):
         return Level.SUSPECT
-    return Level.IMPROVED if counts.get(Outcome.FASTER, 0) else Level.QUIET
+    if counts.get(Outcome.FASTER, 0):
+        return Level.IMPROVED
+    if counts.get(Outcome.NO_CHANGE, 0):
+        return Level.QUIET
+    return Level.INCONCLUSIVE  # nothing at all was found, not even that nothing changed
 
 
 def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
@@ -214,17 +220,23 @@ def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
         others = f", {faster} {'is' if faster == 1 else 'are'} faster" if faster else ""
         said.append(
             f"{slower} of {compared} {'is' if slower == 1 else 'are'} slower than the baseline beyond "
-            f"{_their(slower)} own noise{others}."
+            f"{_their(slower)} own noise{others}{_doubt(count[Outcome.UNCERTAIN])}."
         )
     elif faster:
-        said.append(f"{faster} of {compared} {'is' if faster == 1 else 'are'} faster than the baseline, none slower.")
+        verb, doubt = "is" if faster == 1 else "are", _doubt(count[Outcome.UNCERTAIN])
+        said.append(f"{faster} of {compared} {verb} faster than the baseline, none is known to be slower{doubt}.")
+    elif same := count[Outcome.NO_CHANGE]:
+        verb = "has" if same == 1 else "have"
+        said.append(f"{same} of {compared} {verb} not changed beyond {_their(same)} noise{_doubt(count[Outcome.UNCERTAIN])}.")
     elif comparable:
-        doubt = count[Outcome.UNCERTAIN]
-        more = f"; of {doubt} it cannot be told" if doubt else ""
-        said.append(f"No case of {comparable} changed beyond its noise{more}.")
+        said.append("The only comparable case cannot be judged." if comparable == 1 else f"None of {compared} can be judged.")
     else:
         said.append("No case can be compared with the baseline.")
     return " ".join(said)
+
+
+def _doubt(count: int) -> str:
+    return f"; {count} cannot be judged" if count else ""
 
 
 def _their(count: int) -> str:

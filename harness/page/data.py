@@ -20,13 +20,14 @@ from markupsafe import Markup
 
 from harness.page.sections import Given
 from harness.page.svg import clean
-from harness.page.tables import first_line, icon
+from harness.page.tables import STANDINGS, first_line, icon, standing
 from harness.page.view import AXES, View, direction_words, told_apart_by, who
 from harness.record import Status
 
 NIGHTS = 30  # that the history of a case shows
 _DIGITS = 6  # of a figure in the page; the table shows four
 _LOST, _MOST = 0, 2**16 - 1  # of a night in the packed history: missing, and the largest factor
+_MARKS = {"tie": 1, "best": 2, "undecided": 3}  # what the script writes before a factor
 _PER_MEDIAN = 10_000  # steps of the packed history per median of the case
 _KEYWORD = re.compile(r"[\w.:/@+-]+")  # what `-k` takes as one word
 _AFTER_RUN = re.compile(r"convbench run (\S+)(?: -.*)?")
@@ -67,16 +68,18 @@ def columns(view: View) -> list[Column]:
         Column("ci", "95 % interval", "± %", "1"),
         Column("change", "Change", "%", "+"),
         Column("verdict", "Verdict", kind="tag"),
-        Column("factor", "÷ fastest", "×", "2", case=True),
+        Column("factor", "÷ lowest", "×", "2", case=True),
         Column("rate", "Rate", "TFLOP/s", "3", case=True),
         Column("ceiling", "Of ceiling", "%", "%", case=True),
         Column("peak", "Peak", "MiB", "3", case=True),
         Column("least", "÷ minimum", "×", "2", case=True),
         Column("energy", "Energy", "mJ/GFLOP", "3", case=True),
         Column("p95", "p95 ÷ median", "×", "2", case=True),
+        Column("standing", "Beside the lowest", table=False, case=True),
         Column("low", "95 % interval from", "ms", "4", table=False),
         Column("high", "95 % interval to", "ms", "4", table=False),
         Column("baseline", "Baseline", "ms", "4", table=False),
+        Column("estimator", "Change by", table=False, case=True),
         Column("ratio_low", "Now ÷ baseline from", "×", "3", table=False),
         Column("ratio_high", "Now ÷ baseline to", "×", "3", table=False),
         Column("severity", "Severity", "×", "2", table=False),
@@ -111,6 +114,7 @@ def frame(view: View, given: Given) -> pd.DataFrame:
         "change": 100 * (changes["ratio"] - 1),
         "verdict": changes["verdict"],
         "factor": cells["vs_best"],
+        "standing": [STANDINGS[each] for each in standing(cells)],
         "rate": cells["flop_per_s"] / 1e12,
         "ceiling": 100 * cells["ceiling_share"],
         "peak": peak / 2**20,
@@ -120,6 +124,7 @@ def frame(view: View, given: Given) -> pd.DataFrame:
         "low": cells["ci_low_ns"] / 1e6,
         "high": cells["ci_high_ns"] / 1e6,
         "baseline": changes["baseline_ns"] / 1e6,
+        "estimator": changes["estimator"].where(changes["ratio"].notna(), ""),
         "ratio_low": changes["ratio_low"],
         "ratio_high": changes["ratio_high"],
         "severity": changes["severity"],
@@ -139,13 +144,12 @@ def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
     """All of it as JSON that the script reads; at most so many nights of history."""
     found, known = frame(view, given), columns(view)
     values = {each.key: _packed(each, found[each.key], view) for each in known}
-    best, tie = (view.cells.sort_values("i", kind="stable")[mark].astype(int) for mark in ("best", "tie"))
     everything = {
         "n": len(found),
         "run": clean(given.run.id),
         "columns": [[each.key, each.label, each.unit, each.kind, each.table + 2 * each.case] for each in known],
         "values": values,
-        "marks": "".join(map(str, 2 * best + tie)),
+        "marks": "".join(str(_MARKS.get(each, 0)) for each in standing(view.cells.sort_values("i", kind="stable"))),
         **_identities(view, found, given),
         "history": _history(view, given, nights),
     }
@@ -261,13 +265,17 @@ def _command(given: Given) -> str:
 
 
 def _changes(cells: pd.DataFrame, changes: pd.DataFrame | None) -> pd.DataFrame:
-    """Baseline, ratio and verdict of each cell in their order; "" and NaN where there is no baseline."""
-    names = ["baseline_ns", "ratio", "ratio_low", "ratio_high", "severity"]
+    """Baseline, ratio, verdict and estimator of each cell in their order; "" and NaN where there is no baseline."""
+    names, texts = ["baseline_ns", "ratio", "ratio_low", "ratio_high", "severity"], ["verdict", "estimator"]
     if changes is None:
-        changes = pd.DataFrame(columns=["cell", "verdict", *names])
+        changes = pd.DataFrame(columns=["cell", *texts, *names])
     found = changes.drop_duplicates("cell").set_index("cell").reindex(cells["cell"]).reset_index(drop=True)
-    verdict = found["verdict"].astype(object).where(found["verdict"].notna(), "").map(clean)
-    return found[names].astype("float64").assign(verdict=verdict)
+    told = {name: found[name].astype(object).where(found[name].notna(), "").map(_named) for name in texts}
+    return found[names].astype("float64").assign(**told)
+
+
+def _named(text: str) -> str:
+    return clean(text.replace("_", " "))
 
 
 def _peak(cells: pd.DataFrame) -> pd.Series:

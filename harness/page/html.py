@@ -20,7 +20,6 @@ from harness import units
 from harness.page import canvas, contents, data, palette, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
 from harness.page.svg import clean, speakable
-from harness.page.verdict import leads_with
 from harness.page.view import View, flag_words, prepare, who
 from harness.record import Run, Status
 from harness.spec import Mode
@@ -174,7 +173,6 @@ def _helpers(view: View) -> dict[str, Callable[..., Any] | Any]:
         "who": lambda backend, mode="": who(view.looks, backend, mode if several else ""),
         "icon": lambda backend, mode=str(Mode.EAGER): tables.icon(view, backend, mode),
         "symbols": symbols(view.looks, (palette.fill_of(mode) for mode in (*view.modes, Mode.EAGER))),
-        "leads": leads_with,
         "units": units,
         "Status": Status,
         "flag_sentence": flag_words,

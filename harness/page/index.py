@@ -29,8 +29,8 @@ _SLOWER = ("slower", "confirmed", "open", "suspect")
 _FASTER = ("faster", "improved", "improving")
 # A tone and an icon for each level of the gate; words come with both.
 _TONES = {
-    "invalid": ("slow", "✕"), "regression": ("slow", "▲"), "partial": ("slow", "✕"), "suspect": ("warn", "?"),
-    "machine_event": ("warn", "!"), "improved": ("fast", "▼"), "quiet": ("fast", "✓"),
+    "invalid": ("slow", "✕"), "regression": ("slow", "▲"), "partial": ("slow", "✕"), "suspect": ("warn", "▲"),
+    "inconclusive": ("warn", "?"), "machine_event": ("warn", "!"), "improved": ("fast", "▼"), "quiet": ("fast", "✓"),
 }  # fmt: skip
 _TROUBLE = {"failed": ("slow", "✕"), "warning": ("warn", "!"), "pass": ("fast", "✓")}
 _PANEL, _FOOT, _HEAD, _LEFT, _RIGHT = 150.0, 40.0, 26.0, 56.0, 150.0  # px

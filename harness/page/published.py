@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: workload, direction and device, both batches, the fastest cell of the run, a figure per source."""
+    """A row of a table: workload, direction and device, both batches, the lowest time of the run, a figure per source."""
 
     name: str
     words: str
@@ -136,7 +136,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
     sources, lines = _ordered(rows), []
     groups = rows.groupby(["key", "words", "device", "published_n"], sort=False)
     for (_, _, _, published_n), same in list(groups)[:MOST_ROWS]:
-        # Of the run, the fastest cell stands for all: the others are in the table of results.
+        # Of the run, the cell with the lowest time stands for all: the others are in the table of results.
         first = same.loc[same["median_ns"].idxmin()]
         published = {row.source_key: row for row in same[same["cell"] == first["cell"]].itertuples()}
         lines.append(
@@ -197,7 +197,7 @@ def _chart(view: View, rows: pd.DataFrame) -> Drawn:
     labels = [_label(source) for source in theirs["source_key"]]
     theirs = theirs.assign(block=THERE, label=labels, value=theirs["published_flop_per_s"])
     rates = pd.concat([ours, theirs], ignore_index=True)
-    # The fastest first, over all directions; in a block of its own what was measured here.
+    # The highest rate first, over all directions; in a block of its own what was measured here.
     places = rates.groupby(["block", "label"], sort=False)["value"].median().sort_values(ascending=False, kind="stable")
     here, there = ([label for block, label in places.index if block == wanted] for wanted in (HERE, THERE))
     note = (

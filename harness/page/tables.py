@@ -1,4 +1,4 @@
-"""Frame to table: factors to the fastest, failures, memory, flags, and every number. Text and classes; `html` writes them."""
+"""Frame to table: factors to the lowest time, failures, memory, flags, every number. Text and classes; `html` writes them."""
 
 import math
 import re
@@ -50,7 +50,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Heat:
-    """Factors to the fastest on one device: `heads` are (direction, backends), `rows` (workload, [(mode, cells)]).
+    """Factors to the lowest time on one device: `heads` are (direction, backends), `rows` (workload, [(mode, cells)]).
 
     Where each backend has one mode only, `mode_of` names it, and a workload is one row without a mode.
     """
@@ -84,7 +84,7 @@ def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
 
 
 def heat(view: View, device: str) -> Heat:
-    """Time over the fastest of the same workload and direction, a row per workload and, where a backend has several, mode."""
+    """Time over the lowest of the same workload and direction, a row per workload and, where a backend has several, mode."""
     here = view.cells[view.cells["device"] == device]
     known = {str(name): sorted(set(modes)) for name, modes in here.groupby("backend", sort=False)["mode"]}
     mode_of = {name: modes[0] for name, modes in known.items()} if all(len(modes) == 1 for modes in known.values()) else {}
@@ -132,14 +132,33 @@ def _heat_cell(row: Any) -> Cell:
             SHORT[status], kind="none" if status is Status.SKIPPED else "failed", title=first_line(row.reason) or status
         )
     time, doubt = units.duration(row.median_ns), " !" if row.barred_by else ""
-    if row.best:
-        return Cell(f"●{doubt}", kind="best", title=f"fastest: {time}")
-    if row.tie:
-        return Cell(f"○{doubt}", kind=f"h{_step(row.vs_best)}", title=f"tie: {time}, {units.ratio(row.vs_best)}")
     if pd.isna(row.vs_best):
-        return Cell(time, kind="unranked", title="not ranked")
+        return Cell(f"{time}{doubt}", kind="unranked", title="not ranked")
+    if row.best:
+        return Cell("●", kind="best", title=f"lowest: {time}")
     factor = f"{row.vs_best:.2f}" if row.vs_best < 99.5 else f"{row.vs_best:.0f}"
-    return Cell(f"{factor}{doubt}", kind=f"h{_step(row.vs_best)}", title=time)
+    mark = "" if row.decided else "○ ~" if row.tie else "~"
+    title = f"{time}, {STANDINGS[_standing(row)]}"
+    return Cell(f"{mark}{factor}{doubt}", kind=f"h{_step(row.vs_best)}", title=title)
+
+
+# How a ranked cell stands beside the lowest time of its comparison.
+STANDINGS = {
+    "best": "the lowest", "longer": "takes longer than the lowest", "tie": "cannot be told from the lowest",
+    "undecided": "beside the lowest not decided", "": "not ranked",
+}  # fmt: skip
+
+
+def _standing(row: Any) -> str:
+    """The key of STANDINGS for a cell of the view."""
+    if pd.isna(row.vs_best):
+        return ""
+    return "best" if row.best else "longer" if row.decided else "tie" if row.tie else "undecided"
+
+
+def standing(cells: pd.DataFrame) -> list[str]:
+    """How each of these cells of a view stands beside the lowest time of its comparison: a key of STANDINGS."""
+    return [_standing(row) for row in cells.itertuples()]
 
 
 def _step(factor: float) -> int:
@@ -339,7 +358,7 @@ def results(view: View) -> tuple[list[Head], list[Row]]:
         Head("workload", "Workload"), Head("direction", "Direction"), Head("backend", "Backend"), Head("mode", "Mode"),
         Head("device", "Device"), *(Head(axis, axis.capitalize(), "", axis == "threads") for axis in view.axes),
         Head("status", "Status"), Head("median", "Median", "ms", True), Head("interval", "95 % interval", "", True),
-        Head("factor", "÷ fastest", "", True), Head("rate", "Rate", "TFLOP/s", True), Head("ceiling", "Of ceiling", "", True),
+        Head("factor", "÷ lowest", "", True), Head("rate", "Rate", "TFLOP/s", True), Head("ceiling", "Of ceiling", "", True),
         Head("workspace", "Workspace", "MiB", True), Head("cores", "Cores used", "", True),
         Head("first", "First call", "ms", True), Head("check", "Checked by"),
         Head("error", "Largest error", "", True), Head("flags", "Flags"), Head("call", "Call, or why there is no figure"),

@@ -16,7 +16,7 @@ from harness.page import spark, tables
 from harness.page.charts.change import edge_of
 from harness.page.facts import cut
 from harness.page.svg import clean
-from harness.page.view import FEWEST_FOR_INTERVAL, Mean, Standing, View, direction_words, standings, who
+from harness.page.view import FEWEST_FOR_VERDICT, Standing, View, direction_words, standings, who
 from harness.record import Status
 
 _BAD = (Status.INCORRECT, Status.CRASHED, Status.ERROR)
@@ -75,7 +75,8 @@ class Groups:
 class Change:
     """A row of the list of changes; `slug` is "" for a case that this run does not have.
 
-    `word` is the change, or what the gate says of the case; `change` then stands beside it.
+    `word` is the change, or what the gate says of the case; `change` then stands beside it. `by` names the estimator that the
+    change is by, where the quotient of the two measured times is another one.
     """
 
     case: str
@@ -88,6 +89,7 @@ class Change:
     interval: str
     bar: Markup
     word: str
+    by: str
     tone: str
     severity: str
     nights: Markup
@@ -100,10 +102,12 @@ LEVELS = {
     "regression": ("slow", "▲ regression"),
     "partial": ("slow", "✕ partial"),
     "suspect": ("warn", "▲ suspect"),
+    "inconclusive": ("warn", "? inconclusive"),
     "machine_event": ("warn", "! machine event"),
     "improved": ("fast", "▼ improved"),
     "quiet": ("fast", "✓ quiet"),
 }
+_MEDIAN = "median"  # the estimator whose change is that of the times shown
 TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", "▲"), "faster": ("fast", "▼")}
 
 
@@ -249,6 +253,7 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         interval=f"{low.removesuffix(' %')} to {high}" if low and not failed else "",
         bar=Markup("") if failed else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, tone),
         word=f"{sign} {row.word if failed or row.word != row.verdict else units.change(row.ratio)}",
+        by="" if failed or row.estimator in ("", _MEDIAN) else f"by the {row.estimator.replace('_', ' ')}",
         tone=tone,
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
         nights=spark.sparkline(of_cell.get(row.cell, []), tone=tone),
@@ -293,48 +298,40 @@ def _verb(status: Status, count: int) -> str:
 
 
 def _winners(view: View, found: Sequence[Standing]) -> list[str]:
-    """Per device, who leads in which directions."""
+    """Per device, who leads in which directions: by paired ratios, and of no fewer than FEWEST_FOR_VERDICT workloads."""
     if not view.ranked:
         return ["The cells of this run were not ranked."]
     if not found:
         return ["No cell has a figure that could be ranked."]
     sentences = []
     for device in dict.fromkeys(standing.device for standing in found):
-        here = [standing for standing in found if standing.device == device and len(standing.means) > 1]
+        here = [standing for standing in found if standing.device == device]
+        if max(standing.backends for standing in here) < 2:
+            sentences.append(f"On {device} one backend has times: there is no other to compare it with.")
+            continue
         leads: dict[tuple[str, ...], list[str]] = {}
         for standing in here:
-            names = [who(view.looks, mean.backend) for mean in standing.means if leads_with(standing, mean)]
-            leads.setdefault(tuple(names), []).append(standing.direction)
-        if not leads:
-            sentences.append(f"On {device} no two backends have a workload in common.")
-            continue
-        parts = [
+            if standing.decidable:
+                names = [who(view.looks, mean.backend) for mean in standing.means if mean.leads]
+                leads.setdefault(tuple(names), []).append(standing.direction)
+        told = [
             f"{listed(names)} {'is fastest' if len(names) == 1 else 'cannot be told apart'} in {listed(where)}"
             for names, where in sorted(leads.items(), key=lambda item: (len(item[0]) > 1, -len(item[1])))
         ]
-        few = [standing for standing in here if standing.common < FEWEST_FOR_INTERVAL]
-        doubt = f" ({'all' if len(few) == len(here) else 'some'} over under {FEWEST_FOR_INTERVAL} workloads)" if few else ""
-        unsure = _unsure(view, device)
-        sentences.append(f"On {device}, by geometric mean{doubt}, {'; '.join(parts)}.{unsure}")
+        said = [f"On {device}, by geometric mean over workloads, {'; '.join(told)}."] if told else []
+        few = [standing.direction for standing in here if not standing.decidable]
+        if few:
+            needed = f"{FEWEST_FOR_VERDICT} workloads in which each backend has a time and no flag bars a verdict"
+            said.append(f"On {device} nobody is called fastest in {listed(few)}: that takes {needed}.")
+        sentences.append(" ".join([*said, *_left_out(here)]))
     return sentences
 
 
-def _unsure(view: View, device: str) -> str:
-    ranked = view.cells[(view.cells["device"] == device) & view.cells["vs_best"].notna()]
-    count = int((ranked["barred_by"] != "").sum())
-    return (
-        f" {count} of the {len(ranked)} times behind this {'is' if count == 1 else 'are'} under a flag that makes it unsure."
-        if count
-        else ""
-    )
-
-
-def leads_with(standing: Standing, mean: Mean) -> bool:
-    """Whether this backend is the fastest, or its interval overlaps that of the fastest."""
-    first = standing.means[0]
-    if mean is first or mean.value == first.value:
-        return True
-    return bool(mean.interval and first.interval and mean.interval.low <= first.interval.high)
+def _left_out(here: Sequence[Standing]) -> list[str]:
+    """How many workloads were left out of the means because a flag bars a verdict on one of their times."""
+    barred = {standing.direction: standing.barred for standing in here if standing.barred}
+    told = listed([f"{count} in {direction}" for direction, count in barred.items()])
+    return [f"Left out, since a flag bars a verdict there, are these workloads: {told}."] if told else []
 
 
 def _tiles(view: View, ok: int, failed: int, duration_s: float | None) -> list[Tile]:

@@ -12,7 +12,7 @@ import pandas as pd
 from harness import stats
 from harness.page import palette
 from harness.page.svg import clean
-from harness.record import COLUMNS, SUMMARY_COLUMNS, Flag, Status
+from harness.record import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, Flag, Status
 from harness.spec import Direction, Mode
 
 # The other axes, in the order in which they are named where they vary.
@@ -21,31 +21,44 @@ MODES = [str(mode) for mode in Mode]
 NAME_LENGTH = 80  # of a workload or an axis in text and tables; a name is there to be read
 
 FEWEST_FOR_INTERVAL = 5
+FEWEST_FOR_VERDICT = 3  # workloads; of fewer nobody is called fastest
 _DIGITS = re.compile(r"([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A backend over the workloads that all have in common: geometric mean of time over the fastest, and its interval."""
+    """A backend over the workloads that all have in common: geometric mean of time over the lowest, and its interval.
+
+    `leads`: it is the first, or cannot be told from it by the ratios of the two over these workloads.
+    """
 
     backend: str
     value: float
     interval: stats.Interval | None
+    leads: bool
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The backends in one direction on one device, the fastest first, each in its fastest mode per workload.
+    """The backends in one direction on one device, the lowest mean first, each in its fastest mode per workload.
 
-    `common` of `total` workloads have a time from each of them; `without` has none at all and is left out.
+    Of `total` workloads `common` are compared: each backend has a time there, and no flag bars a verdict on any of these. In
+    `barred` workloads one does. `backends` have a time in some workload, `without` has none at all and is left out.
     """
 
     device: str
     direction: str
     means: tuple[Mean, ...]
     common: int
+    barred: int
     total: int
+    backends: int
     without: tuple[str, ...]
+
+    @property
+    def decidable(self) -> bool:
+        """Whether enough workloads are compared to call anybody the fastest."""
+        return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,7 @@ def prepare(summary: pd.DataFrame) -> View:
     cells = (
         summary.iloc[sorted(range(len(summary)), key=lambda at: place.iloc[at])]
         .reset_index(drop=True)
-        .reindex(columns=[*SUMMARY_COLUMNS, "best", "tie", "vs_best"])
+        .reindex(columns=[*SUMMARY_COLUMNS, *RANK_COLUMNS])
     )
     for column in SUMMARY_COLUMNS:
         if COLUMNS[column].dtype == "string":
@@ -113,7 +126,7 @@ def prepare(summary: pd.DataFrame) -> View:
         elif COLUMNS[column].dtype.startswith("float"):
             cells[column] = cells[column].astype("float64")
     cells["vs_best"] = cells["vs_best"].astype("float64")
-    for mark in ("best", "tie"):
+    for mark in ("best", "tie", "decided"):
         cells[mark] = cells[mark].astype(object).eq(True)
 
     axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
@@ -203,19 +216,32 @@ def standings(view: View) -> list[Standing]:
 
 
 def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterable[str]) -> Standing:
-    # Modes compete, so a backend stands here in its fastest one; vs_best is relative to the fastest of all.
-    fastest = asked.groupby(["key", "backend"], sort=False)["vs_best"].min().unstack()
-    present = [name for name in backends if fastest[name].notna().any()]
+    # Modes compete, so a backend stands here in its fastest one; vs_best is relative to the lowest of all.
+    asked = asked.assign(barred=asked["barred_by"] != "").sort_values("vs_best", kind="stable")
+    fastest = asked.groupby(["key", "backend"], sort=False)[["vs_best", "barred"]].first().unstack()
+    times, barred = fastest["vs_best"], fastest["barred"]
+    present = [name for name in backends if times[name].notna().any()]
     without = tuple(name for name in backends if name not in present)
-    common = fastest[present].dropna() if present else fastest.iloc[:0]
-    means = []
-    for name in present:
-        values = common[name].to_list()
-        interval = stats.bootstrap_interval(values) if len(values) >= FEWEST_FOR_INTERVAL else None
-        if values:
-            means.append(Mean(name, stats.geometric_mean(values), interval))
-    means.sort(key=lambda mean: mean.value)
-    return Standing(device, direction, tuple(means), len(common), len(fastest), without)
+    everywhere = times[present].dropna() if present else times.iloc[:0]
+    in_doubt = barred.loc[everywhere.index, present].eq(True).any(axis=1)
+    common = everywhere[~in_doubt]
+    counts = len(common), int(in_doubt.sum()), len(times), len(present)
+    return Standing(device, direction, _means(common), *counts, without)
+
+
+def _means(common: pd.DataFrame) -> tuple[Mean, ...]:
+    """The backends in the order of their geometric means over the workloads of a frame with a column for each."""
+    if common.empty:
+        return ()
+    value = {name: stats.geometric_mean(common[name].to_list()) for name in common}
+    order = sorted(value, key=value.__getitem__)
+    found = []
+    for name in order:
+        interval = stats.bootstrap_interval(common[name].to_list()) if len(common) >= FEWEST_FOR_INTERVAL else None
+        ratios = (common[name] / common[order[0]]).to_list()
+        low, high = stats.log_t_interval(ratios) if len(ratios) > 1 else (1.0, 1.0)
+        found.append(Mean(name, value[name], interval, leads=low <= 1 <= high))
+    return tuple(found)
 
 
 def _text(column: pd.Series) -> pd.Series:

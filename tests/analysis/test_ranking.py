@@ -3,117 +3,165 @@ import math
 import pandas as pd
 import pytest
 
-from harness.analysis.ranking import best, rank
+from harness.analysis.ranking import rank
 from harness.analysis.summary import summarize
-from harness.record import Status
+from harness.analysis.trials import medians
+from harness.record import Flag, Record, SeriesKind, Status
 from harness.spec import Direction, GemmSpec, Mode
 from harness.store import frames
-from tests.builders import cell, failed, record
+from tests.builders import cell, failed, record, samples, series
 
 
-def ranked(*records, **options):
-    found = summarize(frames.records_frame(records, [], "small"), frames.samples_frame(records))
-    marks = best(found, **options)
-    assert str(marks.dtype) == "bool"
-    assert marks.index.equals(found.index)
-    return dict(zip(found["backend"] + " " + found["mode"] + " " + found["direction"], marks, strict=True))
+def framed(*records: Record) -> tuple[pd.DataFrame, dict]:
+    """The summary and the medians of these records."""
+    blocks = frames.samples_frame(records)
+    return summarize(frames.records_frame(records, [], "small"), blocks), medians(blocks, SeriesKind.LATENCY)
 
 
-def spread(low, high, **of):
-    """Thirty samples from `low` to `high`: their interval is about the middle third of that."""
-    return record([low + (high - low) * index // 29 for index in range(30)], of=cell(**of))
+def ranked(*records: Record, **options: frozenset[str]) -> pd.DataFrame:
+    return rank(*framed(*records), **options)
 
 
-def test_the_fastest_is_marked_in_each_group():
-    marks = ranked(
-        spread(100, 110, backend="torch"),
-        spread(200, 210, backend="jax"),
-        spread(300, 310, backend="torch", direction=Direction.WGRAD),
-        spread(200, 210, backend="jax", direction=Direction.WGRAD),
-    )  # fmt: skip
-    assert marks == {
-        "torch eager fprop": True, "jax eager fprop": False, "torch eager wgrad": False, "jax eager wgrad": True,
-    }  # fmt: skip
+def trials(*times: int, flags: tuple[Flag, ...] = (), **of) -> list[Record]:
+    """A record per trial, each with thirty samples around its time."""
+    return [
+        record([time + place % 3 - 1 for place in range(30)], trial=trial, flags=flags, of=cell(**of))
+        for trial, time in enumerate(times)
+    ]
+
+
+def marks(found: pd.DataFrame) -> dict[str, str]:
+    """`●` the best, `○` a tie, `<` known to take longer, `~` neither, by backend; the best with `!` where all others do."""
+    shown = {}
+    for row in found.itertuples():
+        mark = ("●!" if row.decided else "●") if row.best else "○" if row.tie else "<" if row.decided else "~"
+        shown[row.backend] = "" if pd.isna(row.vs_best) else mark
+    return shown
+
+
+def test_the_lowest_is_marked_in_each_group():
+    found = ranked(
+        *trials(1000, 1010, 990, backend="torch"),
+        *trials(2000, 2020, 1990, backend="jax"),
+        *trials(3000, 3010, 3020, backend="torch", direction=Direction.WGRAD),
+        *trials(2000, 2010, 2030, backend="jax", direction=Direction.WGRAD),
+    )
+    assert found["best"].tolist() == [True, False, False, True]
+    assert found["decided"].all()
+    assert not found["tie"].any()
 
 
 def test_modes_compete_with_each_other():
-    marks = ranked(spread(100, 110, mode=Mode.EAGER), spread(50, 60, mode=Mode.COMPILED))
-    assert marks == {"torch eager fprop": False, "torch compiled fprop": True}
+    found = ranked(*trials(1000, 1000, 1010, mode=Mode.EAGER), *trials(500, 510, 505, mode=Mode.COMPILED))
+    assert found["best"].tolist() == [False, True]
 
 
-def test_overlapping_intervals_tie_with_the_fastest_alone():
-    # Intervals of about 45 to 55, 54 to 64 and 63 to 73: the third overlaps the second, not the fastest.
-    marks = ranked(spread(36, 64, backend="a"), spread(45, 73, backend="b"), spread(54, 82, backend="c"))
-    assert list(marks.values()) == [True, True, False]
+def test_two_cells_are_told_apart_by_the_ratios_of_their_trials():
+    # The machine is up to 40 % slower in some trials, for both alike: the intervals of the two overlap, the ratios are all 1.1.
+    speeds = (1000, 1400, 1150)
+    together = ranked(*trials(*speeds, backend="a"), *trials(*(int(1.1 * each) for each in speeds), backend="b"))
+    assert marks(together) == {"a": "●!", "b": "<"}
+    first, second = together.to_dict("records")
+    assert second["ci_low_ns"] < first["ci_high_ns"]
+    # The same medians, and ratios from 0.9 to 1.5: neither is known to take longer.
+    crossed = ranked(*trials(1000, 1400, 1150, backend="a"), *trials(1540, 1265, 1100, backend="b"))
+    assert marks(crossed) == {"a": "●", "b": "○"}
 
 
-def test_ranks_tell_the_fastest_its_ties_and_the_distance():
+def test_one_trial_decides_nothing():
+    found = ranked(*trials(1000, backend="a"), *trials(9000, backend="b"))
+    assert marks(found) == {"a": "●", "b": "~"}
+    assert found["vs_best"].tolist() == pytest.approx([1, 9])
+
+
+def test_without_the_samples_nothing_is_decided():
+    summary, _ = framed(*trials(1000, 1010, 990, backend="a"), *trials(2000, 2020, 1990, backend="b"))
+    assert marks(rank(summary)) == {"a": "●", "b": "~"}
+
+
+def test_a_time_under_a_flag_that_bars_a_verdict_never_wins():
+    barred = trials(1000, 1010, 990, backend="a", flags=(Flag.CONTENDED,))
+    others = [*trials(2000, 2020, 1990, backend="b"), *trials(3000, 3020, 3010, backend="c")]
+    found = ranked(*barred, *others)
+    assert marks(found) == {"a": "~", "b": "~", "c": "~"}
+    assert found["vs_best"].tolist() == pytest.approx([1, 2, 3], rel=0.01)
+    slowest = trials(9000, 9010, 9020, backend="d", flags=(Flag.CONTENDED,))
+    assert marks(ranked(*others, *slowest)) == {"b": "●", "c": "<", "d": "~"}
+
+
+def test_a_time_of_which_no_sample_was_clean_never_wins():
+    def disturbed(trial: int) -> Record:
+        blocks = [10_000] * 30
+        return record(trial=trial, samples=samples(series(blocks, delay_ns=[5_000] * 30)), of=cell(backend="a"))
+
+    found = ranked(*map(disturbed, range(3)), *trials(20_000, 20_100, 20_050, backend="b"))
+    assert found["contended_share"].tolist()[0] == 1
+    assert marks(found) == {"a": "~", "b": "~"}
+
+
+def test_a_control_never_wins():
+    found = ranked(*trials(900, 910, 890, backend="torch@aa"), *trials(1000, 1010, 990, backend="torch"))
+    assert marks(found) == {"torch@aa": "", "torch": "●!"}
+
+
+def test_a_label_is_a_competitor_like_any_other():
+    found = ranked(*trials(900, 910, 890, backend="torch@old"), *trials(1000, 1010, 990, backend="torch"))
+    assert marks(found) == {"torch@old": "●!", "torch": "<"}
+
+
+def test_trials_that_only_one_of_two_has_are_left_out():
+    found = ranked(*trials(1000, 1010, backend="a"), *trials(2000, 2010, 1990, backend="b")[1:])
+    assert marks(found) == {"a": "●", "b": "~"}
+
+
+def test_ranks_keep_the_summary_and_its_index():
     records = [
-        spread(36, 64, backend="a"), spread(45, 73, backend="b"), spread(85, 115, backend="c"),
-        spread(10, 11, backend="numpy"), failed(Status.OOM, "no memory", of=cell(backend="d")),
-        spread(500, 510, backend="a", direction=Direction.DGRAD),
+        *trials(1000, 1020, 990, backend="a"), *trials(2000, 2020, 1990, backend="c"),
+        record([10] * 30, of=cell(backend="numpy")), failed(Status.OOM, "no memory", of=cell(backend="d")),
+        *trials(5000, 5010, 5020, backend="a", direction=Direction.DGRAD),
     ]  # fmt: skip
-    summary = summarize(frames.records_frame(records, [], "small"), frames.samples_frame(records)).set_index(pd.Index([3] * 6))
-    found = rank(summary)
-    assert found["best"].tolist() == [True, False, False, False, False, True]
-    assert found["tie"].tolist() == [False, True, False, False, False, False]
-    assert found["vs_best"].tolist() == pytest.approx([1, 59 / 50, 2, math.nan, math.nan, 1], rel=0.02, nan_ok=True)
+    summary, times = framed(*records)
+    summary = summary.set_index(pd.Index([3] * 5))
+    found = rank(summary, times)
+    assert found["vs_best"].tolist() == pytest.approx([1, 2, math.nan, math.nan, 1], rel=0.01, nan_ok=True)
     pd.testing.assert_frame_equal(found[summary.columns], summary)
-    assert {str(found[name].dtype) for name in ("best", "tie")} == {"bool"}
+    assert {str(found[name].dtype) for name in ("best", "tie", "decided")} == {"bool"}
 
 
 def test_times_of_zero_are_ranked_without_a_word():
-    records = [record([0] * 30, of=cell(backend="a")), record([5] * 30, of=cell(backend="b"))]
-    found = rank(summarize(frames.records_frame(records, [], "small"), frames.samples_frame(records)))
+    found = ranked(record([0] * 30, of=cell(backend="a")), record([5] * 30, of=cell(backend="b")))
     assert found["best"].tolist() == [True, False]
 
 
 def test_what_failed_or_is_unranked_takes_no_part():
     records = [
-        spread(10, 11, backend="numpy"),
+        record([10] * 30, of=cell(backend="numpy")),
         failed(Status.INCORRECT, "wrong", of=cell(backend="jax")),
-        spread(100, 110, backend="torch"),
+        *trials(100, 110, backend="torch"),
     ]
-    assert list(ranked(*records).values()) == [False, False, True]
-    assert list(ranked(*records, unranked=frozenset()).values()) == [True, False, False]
-    assert list(ranked(*records[:2]).values()) == [False, False]
+    assert ranked(*records)["best"].tolist() == [False, False, True]
+    assert ranked(*records, unranked=frozenset())["best"].tolist() == [True, False, False]
+    assert ranked(*records[:2])["best"].tolist() == [False, False]
 
 
 def test_the_reference_under_another_name_is_not_ranked_either():
-    assert list(ranked(spread(10, 11, backend="numpy@aa"), spread(100, 110, backend="torch@aa")).values()) == [False, True]
+    assert not ranked(record([10] * 30, of=cell(backend="numpy@old")))["best"].any()
 
 
 def test_what_is_no_convolution_is_never_ranked():
-    products = [
-        spread(low, low + 10, backend=backend, workload="product", spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
-        for backend, low in (("torch", 10), ("jax", 200))
-    ]
-    records = [*products, spread(100, 110, backend="torch"), spread(200, 210, backend="jax")]
-    found = rank(summarize(frames.records_frame(records, [], "small"), frames.samples_frame(records)))
-    assert found["best"].tolist() == [False, False, True, False]
-    assert found["vs_best"].isna().tolist() == [True, True, False, False]
+    gemm = {"spec": GemmSpec(2, 2, 2), "direction": Direction.NONE, "workload": "gemm"}
+    found = ranked(record(of=cell(**gemm)), record([10] * 30, of=cell(**gemm, backend="jax")))
+    assert found["vs_best"].isna().all()
+    assert not found["best"].any()
 
 
 def test_a_time_without_the_status_ok_is_not_ranked():
-    found = summarize(frames.records_frame([spread(10, 11)], [], "small"), frames.samples_frame([spread(10, 11)]))
-    assert best(found).tolist() == [True]
-    assert best(found.assign(status="incorrect")).tolist() == [False]
-
-
-def test_a_cell_without_an_interval_is_taken_as_exact():
-    marks = ranked(
-        record([100] * 3, of=cell(backend="a")), record([101] * 3, of=cell(backend="b")), spread(90, 120, backend="c")
-    )
-    assert list(marks.values()) == [True, False, True]
+    summary, times = framed(*trials(100, 110))
+    assert rank(summary.assign(status="incorrect"), times)["best"].tolist() == [False]
 
 
 @pytest.mark.parametrize("records", [(), (failed(Status.OOM, "no memory"),)])
 def test_nothing_to_rank(records):
-    assert not any(ranked(*records).values())
-
-
-def test_the_index_of_the_summary_is_kept():
-    records = [spread(100, 110, backend="torch"), spread(50, 60, backend="jax")]
-    found = summarize(frames.records_frame(records, [], "small"), frames.samples_frame(records))
-    marks = best(found.set_index(pd.Index([7, 7])))
-    assert (marks.index.tolist(), marks.tolist()) == ([7, 7], [False, True])
+    found = ranked(*records)
+    assert not found["best"].any()
+    assert found["vs_best"].isna().all()

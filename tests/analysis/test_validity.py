@@ -113,11 +113,14 @@ def test_only_facts_that_differ_are_listed_and_by_backend_where_backends_differ(
 
 @pytest.mark.parametrize(
     ("differences", "judged", "result"),
-    [(0, 4, Result.PASS), (1, 4, Result.PASS), (2, 12, Result.WARNING), (3, 60, Result.PASS), (4, 63, Result.WARNING)],
+    [(0, 4, Result.PASS), (1, 4, Result.WARNING), (2, 12, Result.WARNING), (3, 60, Result.PASS), (4, 63, Result.WARNING)],
 )
-def test_one_pair_of_equals_that_differs_is_no_warning_where_there_are_few(
-    differences: int, judged: int, result: Result
-) -> None:
-    known = Noise(pd.DataFrame(), {}, {}, {}, judged, differences, 0, 0, 3, None)
+def test_more_equals_called_different_than_the_limit_says_are_a_warning(differences: int, judged: int, result: Result) -> None:
+    pairs = pd.DataFrame({
+        "cell": [f"conv{place}" for place in range(judged)], "ratio": 1.25, "barred": False,
+        "verdict": ["slower"] * differences + ["no_change"] * (judged - differences),
+    })  # fmt: skip
+    known = Noise(pairs, {}, {}, {}, judged, differences, 0, 0, 3, None)
     check = found(summary(), noise=known)["A/A control: equals called different"]
     assert (check.result, check.measured.split(" (")[0]) == (result, f"{differences} of {judged} pairs")
+    assert ("conv0 +25.0 %" in check.effect) is (result is Result.WARNING)

@@ -60,6 +60,9 @@ def test_severity_is_one_just_above_the_noise_and_the_same_both_ways() -> None:
         ([{"verdict": "faster"}, {"verdict": "slower"}], (), Level.SUSPECT),
         ([{"verdict": "slower"}, {"new_status": "oom"}], (), Level.PARTIAL),
         ([{"verdict": "slower"}], ("another machine",), Level.INVALID),
+        ([{"verdict": "uncertain"}, {}], (), Level.QUIET),
+        ([{"verdict": "uncertain"}, {"verdict": "uncertain"}], (), Level.INCONCLUSIVE),
+        ([], (), Level.INCONCLUSIVE),
     ],
 )
 def test_the_first_level_that_applies(rows: list[dict], invalid: tuple[str, ...], level: Level) -> None:
@@ -67,9 +70,13 @@ def test_the_first_level_that_applies(rows: list[dict], invalid: tuple[str, ...]
 
 
 def test_parts_that_are_zero_are_not_in_the_sentence() -> None:
-    assert sentence(against(compared({}), "base").cases) == "No case of 1 changed beyond its noise."
+    assert sentence(against(compared({}), "base").cases) == "1 of 1 comparable case has not changed beyond its noise."
     unsure = against(compared({}, {"verdict": "uncertain"}), "base")
-    assert unsure.sentence == "No case of 2 changed beyond its noise; of 1 it cannot be told."
+    assert unsure.sentence == "1 of 2 comparable cases has not changed beyond its noise; 1 cannot be judged."
+    blind = against(compared({"verdict": "uncertain"}, {"verdict": "uncertain"}), "base")
+    assert blind.sentence == "None of 2 comparable cases can be judged."
+    slower = against(compared({"verdict": "slower"}, {"verdict": "uncertain"}), "base")
+    assert slower.sentence.endswith("own noise; 1 cannot be judged.")
     both = against(compared({"verdict": "slower"}, {"verdict": "faster"}, {"new_status": "oom"}), "base")
     assert both.sentence == (
         "1 case fails that did not fail before. 1 of 2 comparable cases is slower than the baseline beyond its own noise, "

@@ -50,10 +50,13 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     known = summary[(summary["status"] == "ok") & (summary["backend"] != "numpy") & summary["median_ns"].notna()]
     fastest = known.groupby(same)["median_ns"].transform("idxmin").reindex(summary.index)
     at = fastest.fillna(0).astype(int)
-    best = fastest == summary.index
-    tie = fastest.notna() & ~best & (summary["ci_low_ns"].to_numpy() <= summary["ci_high_ns"].to_numpy()[at])
+    barred = summary["barred_by"] != ""
+    sure = fastest.notna() & ~barred & ~barred.to_numpy()[at]
+    best = (fastest == summary.index) & ~barred
+    apart = summary["ci_low_ns"].to_numpy() > summary["ci_high_ns"].to_numpy()[at]
+    tie, decided = sure & ~best & ~apart, sure & (best | apart)
     factor = summary["median_ns"] / summary["median_ns"].to_numpy()[at]
-    return summary.assign(best=best, tie=tie, vs_best=factor.where(fastest.notna()))
+    return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor.where(fastest.notna()))
 
 
 def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], pd.DataFrame]:

@@ -17,8 +17,8 @@ import pytest
 from harness import units
 from harness.page import html, sections, tables, view
 from harness.page.charts import latency, roofline, stability
-from harness.record import SAMPLE_COLUMNS, SUMMARY_COLUMNS
-from harness.spec import Mode, Precision
+from harness.record import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
+from harness.spec import Direction, Mode, Precision
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
 
@@ -108,14 +108,20 @@ def test_every_number_is_that_of_the_frame(made, text):
             assert (line[key] is None) if np.isnan(value) else line[key] == pytest.approx(value, rel=1e-5), key
 
 
-def test_marks_of_the_fastest_and_of_ties(made, text):
+def test_marks_of_the_lowest_of_ties_and_of_what_is_not_decided(made, text):
     shown = Counter(row["mark"] for row in rows_of(text))
     assert shown["2"] == int(made.summary["best"].sum())
     assert shown["1"] == int(made.summary["tie"].sum()) > 0
+    undecided = made.summary["vs_best"].notna() & ~made.summary[["best", "tie", "decided"]].any(axis=1)
+    assert shown["3"] == int(undecided.sum()) > 0
     heat = tables.heat(view.prepare(made.summary), "cpu")
     drawn = [cell.text for _, lines in heat.rows for _, cells in lines for cell in cells]
     assert sum(cell.startswith("●") for cell in drawn) == int(made.summary["best"].sum())
-    assert sum(cell.startswith("○") for cell in drawn) == int(made.summary["tie"].sum())
+    assert sum(cell.startswith("○ ~1.") for cell in drawn) == int(made.summary["tie"].sum())
+    assert sum(cell.startswith("~") for cell in drawn) == int(undecided.sum())
+    barred = [cell for cell in drawn if cell.endswith(" !")]
+    assert barred
+    assert all(cell.startswith("~") for cell in barred)
     assert (drawn.count("WRONG"), drawn.count("OOM"), drawn.count("T/O"), drawn.count("n/s")) == (1, 2, 1, 2)
 
 
@@ -144,7 +150,7 @@ def test_the_head_counts_right(text):
 
 
 def test_the_geometric_mean_is_over_common_workloads(made):
-    standings = view.standings(view.prepare(made.summary))
+    standings = view.standings(view.prepare(made.summary.assign(barred_by="")))
     by_direction = {standing.direction: standing for standing in standings}
     passes = ("forward", "backward input", "backward filter", "training step")
     assert [by_direction[name].common for name in passes] == [5, 4, 3, 1]
@@ -154,6 +160,42 @@ def test_the_geometric_mean_is_over_common_workloads(made):
     train = made.summary[(made.summary["direction"] == "train") & (made.summary["status"] == "ok")]
     expected = train.groupby("backend")["vs_best"].min().sort_values()
     assert {mean.backend: mean.value for mean in by_direction["training step"].means} == pytest.approx(expected.to_dict())
+
+
+def standing_of(times: dict[str, list[float]], barred: str = "") -> view.Standing:
+    """The standing of these backends in one direction, a workload for each time; the first time of `barred` is under a flag."""
+    cells = [cell for cell in synthetic.cells(tuple(times)) if cell.direction is Direction.FPROP and cell.mode is Mode.EAGER]
+    names = sorted({cell.workload for cell in cells})[: len(next(iter(times.values())))]
+    summary = synthetic.make([cell for cell in cells if cell.workload in names], {}).summary
+    place = [times[row.backend][names.index(row.workload)] for row in summary.itertuples()]
+    flagged = (summary["backend"] == barred) & (summary["workload"] == names[0])
+    summary = summary.assign(median_ns=place, barred_by=flagged.map({True: "drift", False: ""}))
+    (found,) = view.standings(view.prepare(synthetic.ranked(summary)))
+    return found
+
+
+def test_who_leads_is_told_by_the_ratios_over_the_workloads():
+    apart = standing_of({"torch": [1e6, 9e6, 2e6, 5e6], "jax": [1.1e6, 10e6, 2.2e6, 5.6e6]})
+    assert [(mean.backend, mean.leads) for mean in apart.means] == [("torch", True), ("jax", False)]
+    alike = standing_of({"torch": [1e6, 9e6, 2e6, 5e6], "jax": [0.8e6, 12e6, 1.7e6, 6e6]})
+    assert [mean.leads for mean in alike.means] == [True, True]
+    assert apart.decidable
+    assert alike.decidable
+
+
+def test_nobody_is_fastest_over_fewer_than_three_workloads():
+    assert not standing_of({"torch": [1e6, 9e6], "jax": [2e6, 18e6]}).decidable
+    found = standing_of({"torch": [1e6, 9e6, 3e6], "jax": [2e6, 18e6, 6e6]})
+    assert found.decidable
+    doubtful = standing_of({"torch": [1e6, 9e6, 3e6], "jax": [2e6, 18e6, 6e6]}, barred="jax")
+    assert (doubtful.common, doubtful.barred, doubtful.decidable) == (2, 1, False)
+
+
+def test_the_head_names_no_winner_where_there_is_none(made, text):
+    assert "nobody is called fastest in forward + both gradients and training step: that takes 3 workloads" in text
+    assert "Left out, since a flag bars a verdict there, are these workloads: 1 in forward" in text
+    one = synthetic.make(synthetic.cells(("torch",)))
+    assert "one backend has times: there is no other to compare it with" in html.render(one.summary, one.samples, one.run)
 
 
 def test_reasons_that_differ_in_numbers_are_one(made):
@@ -244,7 +286,7 @@ def no_memory() -> synthetic.Made:
 
 def unranked() -> synthetic.Made:
     made = synthetic.make()
-    return dataclasses.replace(made, summary=made.summary.drop(columns=["best", "tie", "vs_best"]))
+    return dataclasses.replace(made, summary=made.summary.drop(columns=list(RANK_COLUMNS)))
 
 
 def three_modes_two_precisions() -> synthetic.Made:

@@ -12,7 +12,7 @@ from harness.page.palette import Look, sentinel
 from harness.page.view import View
 
 MOST_GROUPS = 24
-_FASTEST = 200.0  # px for the words on the fastest, at the right
+_LOWEST = 200.0  # px for the words on the lowest, at the right
 _LOG_FROM = 5.0  # a span of this factor needs a log axis
 
 
@@ -49,7 +49,7 @@ def _latency(view: View, rows: pd.DataFrame) -> Canvas:
             panels.append(
                 (direction, *stack([(same["row"].iloc[0], same) for same in (here[here["key"] == key] for key in by_time)]))
             )
-    left, right, head, foot = label_width(rows["row"]), _FASTEST + 14, 26.0, 26.0
+    left, right, head, foot = label_width(rows["row"]), _LOWEST + 14, 26.0, 26.0
     canvas = Canvas(sum(height + head + foot for *_, height in panels) + 22)
     low = rows[["median_ns", "ci_low_ns"]].min().min()
     high = rows[["median_ns", "ci_high_ns"]].max().max()
@@ -57,7 +57,7 @@ def _latency(view: View, rows: pd.DataFrame) -> Canvas:
     for direction, groups, height in panels:
         canvas.text(left, top + head / 2, direction, fontweight="bold")
         if top == 0:
-            canvas.text(canvas.width - _FASTEST, top + head / 2, "fastest", color=sentinel("mut"))
+            canvas.text(canvas.width - _LOWEST, top + head / 2, "lowest", color=sentinel("mut"))
         axes = canvas.axes(left, top + head, canvas.width - left - right, height)
         axes.set_ylim(height, 0)
         axes.set_yticks([])
@@ -92,5 +92,5 @@ def _latency_group(canvas: Canvas, axes: Axes, group: Group, looks: Mapping[str,
             axes.plot([row.ci_low_ns, row.ci_high_ns], [y, y], color=looks[row.backend].sentinel(), lw=1.8, zorder=3)
     canvas.text(left - 10, middle, fitted(group.label, left), ha="right")
     first = rows.loc[rows["median_ns"].idxmin()]
-    canvas.text(canvas.width - _FASTEST, middle, units.duration(first["median_ns"], 3))
-    canvas.text(canvas.width - _FASTEST + 62, middle, fitted(first["who"], _FASTEST - 50), color=sentinel("mut"))
+    canvas.text(canvas.width - _LOWEST, middle, units.duration(first["median_ns"], 3))
+    canvas.text(canvas.width - _LOWEST + 62, middle, fitted(first["who"], _LOWEST - 50), color=sentinel("mut"))

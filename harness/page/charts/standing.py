@@ -1,4 +1,4 @@
-"""Backends over all workloads: geometric means with their intervals, and how often each is within a factor of the fastest."""
+"""Backends over all workloads: geometric means with their intervals, and how often each is within a factor of the lowest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Block:
 
 
 def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn:
-    """Geometric mean of time over the fastest, a panel per device, a block per direction."""
+    """Geometric mean of time over the lowest, a panel per device, a block per direction."""
     panels: dict[str, list[Block]] = {}
     for standing in found:
         lines = [
@@ -56,15 +56,16 @@ def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn
         for device in dict.fromkeys(one.device for one in found)
     )
     note = (
-        "Further left is faster; 1× would be the fastest in every workload. Line: 95 % bootstrap interval over workloads, from "
-        f"{FEWEST_FOR_INTERVAL} workloads on. Only workloads in which all backends of the row have a time count: {common}."
+        "Further left is faster; 1× would be the lowest time in every workload. Line: 95 % bootstrap interval over workloads, "
+        f"from {FEWEST_FOR_INTERVAL} workloads on. Only workloads count in which all backends of the row have a "
+        f"time, and no flag bars a verdict on it: {common}."
     )
-    caption = "Geometric mean of time ÷ fastest, with 95 % intervals over workloads"
-    desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time over the fastest."
+    caption = "Geometric mean of time ÷ lowest, with 95 % intervals over workloads"
+    desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time over the lowest."
     backends = dict.fromkeys(line.backend for blocks in panels.values() for block in blocks for line in block.lines)
     legend = tuple((backend, "") for backend in view.looks if backend in backends)
     return draw(
-        name, caption, desc, lambda: _forest(view, panels, "geometric mean of time ÷ fastest", 1.0), note=note, legend=legend
+        name, caption, desc, lambda: _forest(view, panels, "geometric mean of time ÷ lowest", 1.0), note=note, legend=legend
     )
 
 
@@ -155,7 +156,7 @@ def _blocks(
 
 
 def profiles(view: View) -> pd.DataFrame:
-    """Columns device, backend, factor: each backend's time over the fastest in its fastest mode; infinite where it failed.
+    """Columns device, backend, factor: each backend's time over the lowest, in its fastest mode; infinite where it failed.
 
     What was not asked of a backend, or is not supported, is left out.
     """
@@ -167,16 +168,16 @@ def profiles(view: View) -> pd.DataFrame:
 
 
 def profile(view: View, name: str = "profile") -> Drawn:
-    """The share of cases in which a backend is within a factor of the fastest, a panel per device."""
+    """The share of cases in which a backend is within a factor of the lowest time, a panel per device."""
     rows = profiles(view)
     failed = int(np.isinf(rows["factor"]).sum())
     note = (
-        "Read it as how often a backend is within a factor of the fastest: at 1× how often it is the fastest itself. It is no "
-        "ranking among the others: with three or more, two of them can swap when another joins. "
+        "Read it as how often a backend is within a factor of the lowest time: at 1× how often it has that time itself. It is "
+        "no ranking among the others: with three or more, two of them can swap when another joins. "
         f"Failures count as never ({failed} here); what is not supported is left out."
     )
-    caption = "Share of cases within a factor of the fastest"
-    desc = "A panel per device, a rising line per backend: the share of its cases within a factor of the fastest."
+    caption = "Share of cases within a factor of the lowest time"
+    desc = "A panel per device, a rising line per backend: the share of its cases within a factor of the lowest time."
     backends = [backend for backend in view.looks if backend in set(rows["backend"])]
     return draw(name, caption, desc, lambda: _profile(view, rows), note=note, legend=tuple((one, "") for one in backends))
 
@@ -203,7 +204,7 @@ def _profile(view: View, rows: pd.DataFrame) -> Canvas:
             axes.set_ylim(0, 1.02)
             axes.grid(visible=True, axis="y")
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-            axes.set(xlabel="factor to the fastest, log", ylabel="")
+            axes.set(xlabel="factor to the lowest time, log", ylabel="")
     return canvas
 
 

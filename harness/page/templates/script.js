@@ -46,7 +46,7 @@
   const written = (column, i) => {
     if (!column.numeric) return said(column.key, i) || "–";
     const value = V[column.key][i];
-    return value === null ? "–" : (column.key === "factor" ? ["", "○ ", "● "][D.marks[i]] : "") + minus(WRITE[column.kind](value));
+    return value === null ? "–" : (column.key === "factor" ? ["", "○ ~", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value));
   };
   const number = (key, i) => written(COLUMNS.find((column) => column.key === key), i);
 
@@ -92,12 +92,14 @@
   // --- what a mark says, to the eye and to the ear
   const tip = $("tip"), live = $("live");
   let current = null, held = 0;
+  // The times that are shown are measured medians; a change by another estimator is not their quotient, and says so.
+  const by = (i) => (raw("estimator", i) && raw("estimator", i) !== "median" ? ` by the ${raw("estimator", i)}` : "");
   function facts(i) {
     const found = [], add = (label, key, unit = "", more = "") => { if (V[key][i] !== null) found.push([label, number(key, i) + unit + more]); };
     if (status(i) !== "ok") return [["status", plain(status(i))], ["reason", raw("message", i) || "–"]];
     add("median", "median", " ms", V.ci[i] === null ? "" : ` ± ${number("ci", i)} %`);
-    add("change", "change", " %", `, ${raw("verdict", i)}`);
-    add("÷ fastest", "factor", "×");
+    add("change", "change", " %", `${by(i)}, ${raw("verdict", i)}`);
+    add("÷ lowest", "factor", "×");
     add("rate", "rate", " TFLOP/s", V.ceiling[i] === null ? "" : `, ${number("ceiling", i)} % of ceiling`);
     add("memory", "peak", " MiB", V.least[i] === null ? "" : `, ${number("least", i)}× minimum`);
     add("energy", "energy", " mJ/GFLOP");
@@ -255,7 +257,7 @@
   function beside(i) {
     const same = rows.filter((j) => raw("workload", j) === raw("workload", i)), scale = {}, past = H && same.some((j) => nights(j).some((value) => value !== null)), change = V.change.some((value) => value !== null);
     for (const j of same) scale[raw("device", j)] = Math.max(scale[raw("device", j)] || 0, V.high[j] || V.median[j] || 0);
-    const cells = ["Direction", "Backend", ...(several("device") ? ["Device"] : []), ...others.map((key) => COLUMNS.find((c) => c.key === key).label), "Median ms", several("device") ? "Scaled per device" : "To scale", "÷ fastest", ...(change ? ["Change %"] : []), ...(past ? ["History"] : [])];
+    const cells = ["Direction", "Backend", ...(several("device") ? ["Device"] : []), ...others.map((key) => COLUMNS.find((c) => c.key === key).label), "Median ms", several("device") ? "Scaled per device" : "To scale", "÷ lowest", ...(change ? ["Change %"] : []), ...(past ? ["History"] : [])];
     const lines = same.map((j) => el("tr", j === i ? { class: "this", "aria-current": "true" } : {}, el("th", { scope: "row" }, j === i ? said("direction", j) : el("a", { href: link(j) }, said("direction", j))), el("td", {}, backend(j)),
       ...(several("device") ? [el("td", {}, raw("device", j))] : []), ...others.map((key) => el("td", {}, raw(key, j))), el("td", { class: "r" }, number("median", j)),
       el("td", {}, V.median[j] === null ? tag(status(j)) : bar(j, scale[raw("device", j)])), el("td", { class: "r" }, number("factor", j)),
@@ -274,7 +276,7 @@
   function fill(i) {
     const ok = V.median[i] !== null, parts = [tag(status(i)), " "];
     if (ok) parts.push(el("b", {}, `${number("median", i)} ms`), V.low[i] === null ? "" : ` (95 % interval ${number("low", i)} to ${number("high", i)} ms)`);
-    if (V.baseline[i] !== null) parts.push(`, baseline ${number("baseline", i)} ms, change ${number("change", i)} %`, V.ratio_low[i] === null ? "" : ` (ratio ${number("ratio_low", i)} to ${number("ratio_high", i)})`);
+    if (V.baseline[i] !== null) parts.push(`, baseline ${number("baseline", i)} ms, change ${number("change", i)} %${by(i)}`, V.ratio_low[i] === null ? "" : ` (ratio ${number("ratio_low", i)} to ${number("ratio_high", i)})`);
     else if (ok) parts.push(", no baseline");
     if (raw("verdict", i)) parts.push(" ", tag(raw("verdict", i)));
     const rest = COLUMNS.filter((c) => c.shown & 2 && (c.numeric ? V[c.key][i] !== null : raw(c.key, i)));

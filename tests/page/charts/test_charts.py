@@ -29,6 +29,12 @@ def view(made) -> View:
     return prepare(made.summary)
 
 
+@pytest.fixture(scope="module")
+def clear(made) -> View:
+    """The same run without a flag that bars a verdict."""
+    return prepare(made.summary.assign(barred_by=""))
+
+
 def test_the_strip_has_a_mark_per_case_with_a_ratio(made, view):
     judged = synthetic.judged(made, {"torch": 1.2, "jax rn50_conv1": 20.0})
     drawn = change.strip(view, judged)
@@ -54,16 +60,16 @@ def test_the_edge_of_the_strip_is_symmetric_and_bounded():
     assert change.edge_of(pd.Series([0.5] * 100)) == change.edge_of(pd.Series([2.0] * 100))
 
 
-def test_the_forest_has_a_mark_per_mean_and_no_interval_under_five_workloads(view):
-    found = standings(view)
-    drawn = standing.forest(view, found)
+def test_the_forest_has_a_mark_per_mean_and_no_interval_under_five_workloads(clear):
+    found = standings(clear)
+    drawn = standing.forest(clear, found)
     assert drawn.svg.count("<title>") == sum(len(one.means) for one in found)
     assert "forward 5 of 5" in drawn.note
     assert all(mean.interval is None for one in found if one.common < 5 for mean in one.means)
 
 
-def test_an_interval_of_a_factor_never_goes_below_one(view):
-    bounds = [mean.interval.low for one in standings(view) for mean in one.means if mean.interval]
+def test_an_interval_of_a_factor_never_goes_below_one(clear):
+    bounds = [mean.interval.low for one in standings(clear) for mean in one.means if mean.interval]
     assert bounds
     assert min(bounds) >= 1
 
