@@ -32,6 +32,7 @@ class Validity:
 class Digest:
     """One night of one suite on one machine.
 
+    `started_at` is its place in the order of nights: its date, or just after the night before where the clock was set back.
     `machine_id` is its fingerprint, `machine` says it in words. `level`, `code` and `sentence` are the gate's; a night that was
     not measured has a level too, no statuses, and says why in its sentence. `verdicts` and `statuses` count cells by name.
     `baseline_id` is the newest run of the baseline, empty where there is none. `over_baseline` holds time over the baseline's,

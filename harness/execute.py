@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -14,7 +15,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness import codec
 from harness.analysis.trials import trials
 from harness.ask import axes, planning
 from harness.ask import suite as suites
@@ -28,7 +28,7 @@ from harness.record import AA, METHOD_VERSION, Environment, Flag, Progress, Reco
 from harness.spec import Budget, ConvSpec, Device, Plan, Step
 from harness.store import frames, journal, table
 
-PLAN = "plan.json"  # beside run.json: what a resumed run goes on with
+PLAN = journal.PLAN
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
 LOCK = "convbench.lock"  # in the folder for temporary files: one for all users of the host
@@ -123,8 +123,9 @@ def execute(
             method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
             tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)),
         )  # fmt: skip
+        run = table.placed(out, run)
         folder = journal.create(out, run)
-        (folder / PLAN).write_text(codec.dumps(plan))
+        journal.write_plan(folder, plan)
         return _measure(folder, run, plan, seconds, watcher, refusal)
 
 
@@ -133,7 +134,7 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
     with _alone():
         run = journal.read_run(folder)
         try:
-            plan = codec.loads(Plan, (folder / PLAN).read_text())
+            plan = journal.read_plan(folder)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / PLAN}: cannot be gone on with: {error}") from None
         if run.method_version != METHOD_VERSION:
@@ -143,12 +144,15 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
         done = {record.order for record in records if record.status is not Status.NOT_RUN}
         if len(done) == len(plan):
             raise UserError(f"{folder} is complete: nothing is left to measure")
+        if run.took_s is None:  # it was killed: what its records say of their time is what is known
+            run = replace(run, took_s=sum(sum((record.spent_ns or {}).values()) for record in records) / 1e9)
         left = replace(plan, steps=tuple(step for step in plan.steps if step.order not in done))
         return _measure(folder, run, left, planning.estimate(left, len(os.sched_getaffinity(0))), watcher or Watcher())
 
 
 def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher, refusal: str = "") -> Run:
     """Measure, journal and seal. An interruption leaves rows that say so, and a run that can be resumed."""
+    began_s = time.monotonic()
     watcher.planned(plan, seconds)
     executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts)
     missing = {step.order: step for step in plan.steps}
@@ -167,7 +171,9 @@ def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watche
         for step in missing.values():
             book.append(executor.row(step, Status.NOT_RUN, refusal or "the run ended before this cell"))
     ended = refusal or not missing
-    finished = replace(run, finished_at=datetime.now(UTC) if ended else None, environments=tuple(journal.read(folder)[1]))
+    took_s = (run.took_s or 0.0) + time.monotonic() - began_s
+    environments = tuple(journal.read(folder)[1])
+    finished = replace(run, finished_at=datetime.now(UTC) if ended else None, environments=environments, took_s=took_s)
     journal.finish(folder, finished)
     table.seal(folder)
     if interrupted is not None:

@@ -23,11 +23,12 @@ LOOK_EVERY_S = 30.0
 
 @dataclass(frozen=True)
 class Night:
-    """What a night left behind. `page` is None where none was asked for or it could not be made.
+    """What a night left behind, its run in `folder`. `page` is None where none was asked for or it could not be made.
 
     `broken` names the parts of page and index that are missing, `error` is what kept the page from being made at all.
     """
 
+    folder: Path
     judgement: Judgement
     digest: Digest
     page: Path | None
@@ -147,5 +148,5 @@ def conclude(folder: Path, reports: Path, page: bool = True) -> Night:
             error = caught
     index = review.write_index(reports)
     broken = made.broken if made else index.broken
-    digest = digests.read(reports)[folder.name] or digest
-    return Night(judgement, digest, made.path if made else None, index.path, broken, error)
+    digest = digests.read(reports).get(digest.run_id) or digest
+    return Night(folder, judgement, digest, made.path if made else None, index.path, broken, error)

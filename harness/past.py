@@ -78,7 +78,7 @@ class Night:
         here = _machines(self.run) or (_machines(self.before) if self.before else set())
         found = cells[cells["machine_id"].astype("string").isin(here)].astype({"run_id": object})
         good = (found["status"] == str(Status.OK)) & (found["barred_by"] == "")
-        began = {run.id: run.started_at for run in self.history.runs}
+        began = {run.id: run.place[0] for run in self.history.runs}  # a page draws them by time
         found = found.assign(started_at=found["run_id"].map(began), night_ns=found["median_ns"].where(good))
         names = ["run_id", "started_at", "cell", "backend", "device", "status", "median_ns", "night_ns"]
         return found[names].reset_index(drop=True)
@@ -119,7 +119,7 @@ def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), rep
     cells = of.history.cells[of.history.cells["run_id"] == run.id]
     states = judgement.cases["state"].value_counts()
     return Digest(
-        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at.astimezone(UTC), duration_s=run.wall_s or 0.0,
+        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.place[0].astimezone(UTC), duration_s=run.wall_s or 0.0,
         machine_id=machine.machine_id if machine else "", machine=machine.hardware if machine else "", commit=run.commit,
         baseline_id=before.id if before and (judgement.cases["nights"] > 0).any() else "",
         level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
@@ -147,7 +147,8 @@ def _over_first(known: History, run_id: str) -> pd.DataFrame:
     """The cells of a run with `ratio`: time over that of the first night on their machine which has a figure of any."""
     cells = known.cells.astype(dict.fromkeys(("run_id", "cell", "backend", "machine_id", "status", "barred_by"), "string"))
     good = cells[(cells["status"] == str(Status.OK)) & (cells["barred_by"] == "") & (cells["median_ns"] > 0)]
-    first = good[good["run_id"] == good.groupby("machine_id")["run_id"].transform("min")]
+    place = good["run_id"].map({run.id: number for number, run in enumerate(known.runs)})
+    first = good[place == place.groupby(good["machine_id"]).transform("min")]
     both = good[good["run_id"] == run_id].merge(first, on=["cell", "machine_id"], suffixes=("", "_first"))
     return both.assign(ratio=both["median_ns"] / both["median_ns_first"])
 
@@ -179,7 +180,7 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     cell = find_cell(known, name)
     said = acknowledgements.read(store)
     frames = [_of_grid(known, grid, cell, said) for grid in grids(known) if cell in set(grid.axes["cell"])]
-    found = pd.concat(frames, ignore_index=True).sort_values(["machine_id", "run_id"], ignore_index=True)
+    found = pd.concat(frames, ignore_index=True).sort_values("machine_id", kind="stable", ignore_index=True)
     found.attrs = {"cell": cell, "now": _now(gate.judge(known, said).cases, cell)}
     return found
 
@@ -240,9 +241,9 @@ def _of_grid(known: History, grid: Grid, cell: str, said: Sequence[Acknowledgeme
     frame["segment"] = pd.factorize(frame["segment"])[0]
     for each in said:
         if each.case in (cell, EVERY_CASE) and each.machine_id in (None, grid.machine_id):
-            after = frame.index[frame["run_id"] >= each.from_run]
-            if len(after):
-                frame.loc[after[0], "note"] = f"acknowledged by {each.by}: {each.reason}"
+            first = each.first(list(frame["run_id"]))
+            if first < len(frame):
+                frame.loc[first, "note"] = f"acknowledged by {each.by}: {each.reason}"
     return frame
 
 
@@ -271,7 +272,7 @@ def acknowledge(
     if from_run is None:
         cases = gate.judge(known, acknowledgements.read(store)).cases
         since = [run for run in cases.loc[cases["cell"] == cell, "since"] if run]
-        from_run = min(since, default=ids[-1])
+        from_run = min(since, default=ids[-1], key=ids.index)
     elif not any(id.startswith(from_run) for id in ids):
         raise HistoryError(f"--from: {not_one_of(from_run, ids[::-1])}")
     said = Acknowledgement(cell, None, from_run, " ".join(reason.split()), by, at)

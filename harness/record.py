@@ -4,6 +4,7 @@ Facts only. No mean, no rate and no ratio is stored; `analysis` derives them on 
 repairs the history too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -266,7 +267,12 @@ class Environment:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one suite. `id` sorts by time; `finished_at` is None while it runs, or when it was cut off."""
+    """One run of one suite. `finished_at` is None while it runs, or when it was cut off.
+
+    `took_s` is how long it was measured, by a clock that nobody sets; None: an older run, which only has its dates.
+    `placed_at` is where it stands among the runs of its store, where its own date would put it before one that was there
+    already: the clock was set back. None: where its date puts it.
+    """
 
     id: str
     suite: str
@@ -281,6 +287,13 @@ class Run:
     finished_at: datetime | None = None
     tags: tuple[str, ...] = ()
     environments: tuple[Environment, ...] = ()
+    took_s: float | None = None
+    placed_at: datetime | None = None
+
+    @property
+    def place(self) -> tuple[datetime, str]:
+        """What the runs of a store are ordered by, oldest first."""
+        return self.placed_at or self.started_at, self.id
 
     @property
     def ours(self) -> bool:
@@ -289,8 +302,11 @@ class Run:
 
     @property
     def wall_s(self) -> float | None:
-        """How long it took, in seconds; None while it runs, or when it was cut off."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        """How long it took, in seconds; None while it runs, when it was cut off, or where its dates contradict each other."""
+        if self.finished_at is None or self.took_s is not None:
+            return self.took_s if self.finished_at else None
+        by_dates_s = (self.finished_at - self.started_at).total_seconds()
+        return by_dates_s if by_dates_s >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -298,7 +314,7 @@ class Acknowledgement:
     """What a person says of a case that the gate holds: known, and from this run on the new level.
 
     `case` is the id of a cell, or EVERY_CASE: the machine itself has changed. `machine_id` None stands for every machine,
-    `from_run` is the id of the first run of the new baseline, or any text that sorts like one.
+    `from_run` is the id of the first run of the new baseline, the start of one, or any text that sorts like one.
     """
 
     case: str
@@ -307,6 +323,15 @@ class Acknowledgement:
     reason: str
     by: str
     at: datetime
+
+    def first(self, ids: Sequence[str]) -> int:
+        """The place of the first night of the new baseline among the ids of runs, oldest first; their number: none is.
+
+        An id that is not among them stands between those that it sorts between.
+        """
+        named = (place for place, id in enumerate(ids) if self.from_run and id.startswith(self.from_run))
+        later = (place for place, id in enumerate(ids) if id >= self.from_run)
+        return next(named, next(later, len(ids)))
 
 
 EVERY_CASE = "*"
@@ -357,7 +382,7 @@ _AXES = {
 }  # fmt: skip
 
 _FACTS = {
-    "run_id": Column("string", "", "The run; ids sort by time."),
+    "run_id": Column("string", "", "The run."),
     "suite": Column("string", "", "Name of the suite."),
     "trial": Column("int64", "", "Number of the trial, from 0; each trial is a set of fresh processes."),
     "order": Column("int64", "", "Place of the measurement in the run, from 0."),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness import past
 from harness.analysis.history import FIGURES
+from harness.errors import UserError
 from harness.record import AA, Run
 from harness.store import acknowledgements, journal, nights, table
 
@@ -32,9 +33,8 @@ def plan(store: Path, before: datetime) -> Plan:
     """What may go of the runs that began before a date. Runs under `samples/` and links to elsewhere are not of the store."""
     acknowledged = {each.from_run for each in acknowledgements.read(store)}
     old, kept = [], Counter[str]()
-    for run in table.runs(store):
-        folder = store / "runs" / run.id
-        if run.started_at >= before or folder.is_symlink():
+    for folder, run in table.stored(store):
+        if run.place[0] >= before or folder.is_symlink():
             continue
         if why := _kept(run, acknowledged):
             kept[why] += 1
@@ -60,9 +60,11 @@ def _kept(run: Run, acknowledged: set[str]) -> str:
 def prune(old: Old) -> None:
     """Remove the samples of a run, once its records and its night stand in files of their own.
 
-    Raises UserError for a damaged run, of which nothing is removed then.
+    Raises UserError for a damaged run, of which nothing is removed then: what a damaged line still says is nowhere else.
     """
     if (old.folder / journal.JOURNAL).exists():
+        if damaged := journal.scan(old.folder).damaged:
+            raise UserError(f"{old.folder / journal.JOURNAL}: {journal.lines_damaged(damaged)}: its samples are kept")
         table.seal(old.folder)
     nights.keep(old.folder, past.night, FIGURES)
     for path in old.files:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import codec, past, units
+from harness import codec, drafts, past, units
 from harness.analysis import compare as comparing
 from harness.analysis import networks as rolling
 from harness.analysis import noise, ranking, roofline, validity
@@ -97,10 +97,10 @@ def junit_of(comparison: pd.DataFrame) -> str:
 def aa_noise(store: Path, run: Run) -> tuple[Run, Noise] | None:
     """The latest A/A run of a store by the method of `run` on its machine, and the noise by it; None where there is none."""
     machines = {environment.machine_id for environment in run.environments}
-    for other in reversed(table.runs(store)):
+    for folder, other in reversed(table.stored(store)):
         here = machines & {environment.machine_id for environment in other.environments}
         if AA in other.tags and here and other.method_version == run.method_version:
-            found = noise.measure(side(load(store / "runs" / other.id)))
+            found = noise.measure(side(load(folder)))
             if len(found.cells):
                 return other, found
     return None
@@ -170,7 +170,10 @@ def _folder(frame: pd.DataFrame, rule: str) -> Path:
     if len(ids) != 1:
         raise RunNotFoundError(f"{rule}; this frame holds {len(ids)}")
     store = Path(frame.attrs.get("store", "results"))
-    return store if (store / journal.RUN).is_file() else table.find(store, ids[0])
+    for folder, run in table.stored(store):
+        if run.id == ids[0]:
+            return folder
+    raise RunNotFoundError(f"{store} holds no run {ids[0]!r:.60}")
 
 
 def _store(records: pd.DataFrame) -> Path:
@@ -261,7 +264,7 @@ def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None, j
 def publish(
     folder: Path, reports: str | Path = "reports", baseline: Path | None = None, judgement: Judgement | None = None
 ) -> Published:
-    """Write what people get of a run to `reports/<run-id>/`, and the index of all runs again.
+    """Write what people get of a run to `reports/<run-id>/`, and the index of all runs again: each file whole, or as it was.
 
     The page, its table as results.csv, the run as environment.json, and the digest as summary.json: that of the gate where the
     run is a night, else one that says how its cells ended. `judgement` is that of the night, made here by default.
@@ -273,13 +276,12 @@ def publish(
     from harness.page import html
 
     made = html.build(given)
-    beside = Path(reports) / folder.name
-    beside.mkdir(parents=True, exist_ok=True)
-    path = beside / digests.PAGE
-    path.write_text(made.text, encoding="utf-8")
-    (beside / "results.csv").write_text(made.rows, encoding="utf-8", newline="")
     run = given.run
-    (beside / "environment.json").write_text(json.dumps(codec.encode(run), indent=1) + "\n", encoding="utf-8")
+    beside = digests.folder(reports, run.id)
+    path = beside / digests.PAGE
+    drafts.write(path, made.text)
+    drafts.write(beside / "results.csv", made.rows)
+    drafts.write(beside / "environment.json", json.dumps(codec.encode(run), indent=1) + "\n")
     digest = past.digest(night, judgement, _validities(given.checks)) if night and judgement else _digest(given)
     digests.write(reports, replace(digest, report_bytes=len(made.text.encode())))
     return Published(path, (*made.broken, *write_index(reports).broken))
@@ -325,7 +327,8 @@ def write_index(reports: str | Path = "reports") -> Published:
     known = digests.read(reports)
     made = index.render(known, [run_id for run_id in known if (Path(reports) / run_id / digests.PAGE).is_file()])
     path = Path(reports) / "index.html"
-    path.write_text(made.text, encoding="utf-8")
+    drafts.sweep(path.parent)
+    drafts.write(path, made.text)
     return Published(path, tuple(f"index, {part}" for part in made.broken))
 
 
@@ -340,7 +343,7 @@ def _digest(given: "Given") -> Digest:
     verdicts = {} if judged is None else {str(name): int(n) for name, n in judged.cases["verdict"].value_counts().items()}
     plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
     return Digest(
-        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.started_at, duration_s=run.wall_s or 0.0,
+        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.place[0], duration_s=run.wall_s or 0.0,
         machine_id=first.machine_id if first else "",
         machine=first.hardware if first else "",
         commit=run.commit, baseline_id=judged.baseline if judged else "", level=str(judged.level) if judged else "",
@@ -359,6 +362,5 @@ def report(df: pd.DataFrame, path: str | Path) -> Path:
     """
     text = page(_folder(df, "a report shows one run"), set(df["cell"])).text
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    drafts.deliver(path, text)
     return path

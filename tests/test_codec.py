@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,8 @@ from tests.builders import cell, environment, record, run
 from tests.convolutions import small_specs
 
 NUMBERS = st.floats(allow_nan=False)
-TIMES = st.datetimes(timezones=st.just(UTC))
+TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
 SERIES = st.from_type(Series)
 
 
@@ -168,6 +170,59 @@ def test_a_value_that_its_own_type_refuses_is_refused():
 def test_text_that_is_no_json_is_refused():
     with pytest.raises(ValueError, match="Expecting"):
         codec.loads(Cell, '{"workload": ')
+
+
+def test_a_number_that_no_table_can_hold_is_refused_by_its_field():
+    with pytest.raises(ValueError, match="order: expected a whole number within 64 bits, found 1000"):
+        codec.decode(Record, {**PLAIN, "order": 10**30})
+    with pytest.raises(ValueError, match="expected a number within 64 bits"):
+        codec.decode(float, 10**400)
+
+
+@pytest.mark.parametrize("text", ["2026-03-01T02:30:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"])
+def test_a_time_that_cannot_be_compared_or_kept_is_refused(text):
+    with pytest.raises(ValueError, match="started_at: expected a time"):
+        codec.decode(Record, {**PLAIN, "started_at": text})
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "1" * 5000, b"\xff", b'"\xed\xa0\x80"', b"\xff\xfe[\x00]\x00", "nul", ""]
+)
+def test_whatever_stands_in_the_place_of_json_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        codec.parse(text)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", "1e999"])
+def test_a_number_without_an_end_is_refused_where_figures_are_asked_for(text):
+    codec.parse(text)
+    with pytest.raises(ValueError, match="expected a number with an end"):
+        codec.parse(text, finite=True)
+
+
+def test_half_a_surrogate_pair_becomes_a_mark_and_a_whole_one_stays():
+    assert codec.parse(r'{"a\ud800": ["\udc00 \ud83d\ude00", 1]}') == {"a\ufffd": ["\ufffd 😀", 1]}
+    assert codec.loads(str, codec.dumps("\udcff")) == "\ufffd"
+
+
+def test_a_message_shows_little_of_what_it_is_about():
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    for data in (deep, "x" * 10**6, [1] * 10**6, {"k" * 10**6: 1}):
+        with pytest.raises(ValueError, match=r"\S") as caught:
+            codec.decode(Cell, {"workload": data})
+        assert len(str(caught.value)) < 500
+    while deep:  # Python itself follows a list down when it lets go of it
+        (deep,) = deep
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", "."])
+def test_what_is_no_file_is_not_read(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises((ValueError, IsADirectoryError)):
+        codec.read(name)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,6 @@
+import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,73 @@ def test_drafts_of_killed_processes_are_swept(tmp_path: Path):
     (tmp_path / "kept.json").write_text("whole")
     drafts.sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_a_draft_that_is_being_written_is_not_swept(tmp_path: Path):
+    with drafts.replacing(tmp_path / "run.json") as file:
+        file.write(b"new")
+        drafts.sweep(tmp_path)
+    assert (tmp_path / "run.json").read_text() == "new"
+
+
+def test_what_looks_like_a_draft_and_is_none_is_left_alone(tmp_path: Path):
+    (tmp_path / ".folder.draft").mkdir()
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (tmp_path / ".link.draft").symlink_to(outside)
+    drafts.sweep(tmp_path)
+    assert outside.read_text() == "mine"
+    assert (tmp_path / ".folder.draft").is_dir()
+
+
+def test_a_name_as_long_as_a_file_may_have_gets_a_draft(tmp_path: Path):
+    path = tmp_path / ("ä" * 127)
+    drafts.write(path, "whole")
+    assert path.read_text() == "whole"
+
+
+def test_what_a_user_named_keeps_its_permissions_and_is_whole_or_not_there(tmp_path: Path):
+    path = tmp_path / "new" / "out.csv"
+    drafts.deliver(path, "one")
+    path.chmod(0o600)
+
+    def fill() -> None:
+        with drafts.delivering(path) as file:
+            file.write(b"ha")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fill()
+    assert path.read_text() == "one"
+    drafts.deliver(path, "two")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("two", 0o600)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_pipe_and_a_link_that_a_user_named_are_written_through(tmp_path: Path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    drafts.deliver(pipe, "whole")
+    reader.join()
+    assert got == ["whole"]
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    drafts.deliver(link, "there")
+    assert link.is_symlink()
+    assert target.read_text() == "there"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
+def test_what_grows_is_never_written_through_a_link_or_into_a_pipe(tmp_path: Path, kind: str):
+    path, outside = tmp_path / "journal", tmp_path / "outside"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside)
+    if kind == "link":
+        outside.write_text("mine")
+    with pytest.raises(OSError, match="journal"):
+        drafts.appending(path)
+    assert outside.exists() == (kind == "link")

@@ -383,7 +383,7 @@ def _acknowledged(grid: Grid, said: Sequence[Acknowledgement]) -> tuple[dict[int
     nights: dict[int, np.ndarray] = {}
     notes: dict[int, str] = {}
     for each in said:
-        night = int(np.searchsorted(np.array(ids), each.from_run))
+        night = each.first(ids)
         if each.machine_id not in (None, grid.machine_id) or night == len(ids):
             continue
         rows = list(place.values()) if each.case == EVERY_CASE else [place[each.case]] if each.case in place else []

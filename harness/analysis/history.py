@@ -85,7 +85,7 @@ class Grid:
     started_s: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "started_s", np.array([run.started_at.timestamp() for run in self.runs]))
+        object.__setattr__(self, "started_s", np.array([run.place[0].timestamp() for run in self.runs]))
 
 
 def grids(history: History) -> list[Grid]:

@@ -67,7 +67,7 @@ def nightly(
         _attempt("JUnit XML", lambda: _write(junit, notify.junit_xml(night.judgement, night.digest)))
     typer.echo(notify.markdown(said))
     _tell(said, webhook)
-    for name, path in (("results", options["out"] / "runs" / said.run_id), ("report ", night.page), ("index  ", night.index)):
+    for name, path in (("results", night.folder), ("report ", night.page), ("index  ", night.index)):
         if path:
             stderr().print(f"{name}: {path}", markup=False, soft_wrap=True)
     typer.echo(said.run_id)
@@ -113,7 +113,8 @@ def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "
 
     with nightly.locked() as lock:
         patience = nightly.Patience(limit_s, partial(nightly.look, lock), told)
-        folder = out / "runs" / nightly.measure(measure, patience).id
+        measured = nightly.measure(measure, patience)
+        folder = half if options["resume"] else out / "runs" / measured.id
         return nightly.conclude(folder, options["reports"], options["report"])
 
 
@@ -134,8 +135,9 @@ def _attempt(what: str, write: Any) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    from harness import drafts
+
+    drafts.deliver(path, text)
 
 
 @app.command(epilog="Example: convbench history rn50_conv1/fprop/torch")
@@ -197,11 +199,19 @@ def prune(
 
     age = timedelta(seconds=seconds("--older-than", older_than))
     plan = retention.plan(out, datetime.now(UTC) - age)
+    removed = []
     for old in plan.old:
-        if not dry_run:
-            retention.prune(old)
+        try:
+            if not dry_run:
+                retention.prune(old)
+        except UserError as error:  # one that is damaged keeps none of the others
+            typer.echo(f"convbench: {error}", err=True)
+            continue
+        removed.append(old)
         typer.echo(f"{old.folder.name}: {units.size(old.nbytes)} of samples")
     for reason, count in plan.kept.items():
         typer.echo(f"kept: {count} {reason}", err=True)
     done = "would be removed" if dry_run else "removed"
-    typer.echo(f"{units.size(sum(old.nbytes for old in plan.old))} of {len(plan.old)} runs {done}", err=True)
+    typer.echo(f"{units.size(sum(old.nbytes for old in removed))} of {len(removed)} runs {done}", err=True)
+    if len(removed) < len(plan.old):
+        raise typer.Exit(USAGE)

@@ -13,12 +13,15 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness import drafts
 from harness.backends import registry
+from harness.errors import UserError
 from harness.isolate.wire import (
     Channel,
     ClosedError,
@@ -58,8 +61,8 @@ class Worker:
 
     def __init__(self, setup: Setup, log: Path) -> None:
         ours, theirs = socket.socketpair()
-        with theirs, log.open("ab") as output:
-            self.log_start = output.tell()  # what stands before was printed by workers before this one
+        with theirs, drafts.appending(log) as output:
+            self.log_start = output.seek(0, os.SEEK_END)  # what stands before was printed by workers before this one
             # -P: a numpy.py in the user's folder must not shadow anything.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "harness.isolate.worker", str(theirs.fileno())],
@@ -149,6 +152,8 @@ class Launcher:
         Each environment comes before the first record made in it.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
+        if self.logs.is_symlink():
+            raise UserError(f"{self.logs} is a link, and is not written through")
         known: set[str] = set()
         parent_ns = 0  # what the caller took for the records before this one
         for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
@@ -230,7 +235,7 @@ class _Bench:
     def _start(self, backend: str) -> None:
         plan, launcher = self.plan, self.launcher
         setup = Setup(launcher.target(backend), backend, self.device, self.cores, plan.budget, plan.seed, launcher.run_id)
-        self.workers[backend] = Worker(setup, launcher.logs / f"{backend}.log")
+        self.workers[backend] = Worker(setup, _log(launcher.logs, backend))
 
     def greetings(self) -> Iterator[Environment]:
         """The environments of the workers that are ready, once all are ready or have refused."""
@@ -289,6 +294,11 @@ class _Bench:
         self.workers.clear()
 
 
+def _log(logs: Path, backend: str) -> Path:
+    """The file for what a backend's workers print: in this folder, whatever its label holds."""
+    return logs / f"{urllib.parse.quote(backend, safe='@+')[:200]}.log"
+
+
 def _out_of_memory_kills() -> int:
     """How many processes this kernel has killed for memory; 0 where it does not say."""
     with contextlib.suppress(OSError, ValueError):
@@ -319,7 +329,7 @@ def probe(backends: Mapping[str, str], logs: Path) -> dict[str, Hello | str]:
     logs.mkdir(parents=True, exist_ok=True)
     cores = tuple(physical_cores_first())
     workers = {
-        name: Worker(Setup(target, name, Device("cpu"), cores, Budget(), 0, "probe", probe=True), logs / f"{name}.log")
+        name: Worker(Setup(target, name, Device("cpu"), cores, Budget(), 0, "probe", probe=True), _log(logs, name))
         for name, target in backends.items()
     }
     answers = {name: worker.hello() for name, worker in workers.items()}

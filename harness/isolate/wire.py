@@ -133,7 +133,7 @@ class Channel:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
-            data = json.loads(line)
+            data = codec.parse(line)
             return codec.decode(_KINDS[data["kind"]], data["body"])
         except (KeyError, TypeError, ValueError) as error:
             raise GarbledError(f"{type(error).__name__}: {error}"[:500]) from None

@@ -1,12 +1,12 @@
 """What people have acknowledged, one JSON line each: `acknowledgements.jsonl` of a store, which only grows."""
 
-import json
 import os
 from pathlib import Path
 
-from harness import codec
+from harness import codec, drafts
 from harness.errors import UserError
 from harness.record import Acknowledgement
+from harness.store import journal
 
 FILE = "acknowledgements.jsonl"
 
@@ -14,16 +14,21 @@ FILE = "acknowledgements.jsonl"
 def read(store: str | Path) -> list[Acknowledgement]:
     """The acknowledgements of a store in the order in which they came; none where there is no such file.
 
-    Raises UserError, naming the line, for one that is broken.
+    A line that is broken is left out with a warning that names it. Raises UserError where the file cannot be read.
     """
     path = Path(store) / FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        lines = codec.read(path).splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     found = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(codec.decode(Acknowledgement, json.loads(line)))
+            found.append(codec.loads(Acknowledgement, line))
         except ValueError as error:
-            raise UserError(f"{path}, line {number}, is damaged: {error}") from None
+            journal.warn(f"{path}: line {number} is damaged, and left out: {error}")
     return found
 
 
@@ -31,7 +36,10 @@ def append(store: str | Path, acknowledgement: Acknowledgement) -> None:
     """Write one line, synced to disk: what a person has said is not measured again."""
     path = Path(store) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(codec.dumps(acknowledgement) + "\n")
+    with drafts.appending(path) as file:
+        file.seek(0)
+        if file.read()[-1:] not in (b"", b"\n"):  # half a line, of a process that was killed
+            file.write(b"\n")
+        file.write(codec.dumps(acknowledgement).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

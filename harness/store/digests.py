@@ -3,39 +3,55 @@
 import json
 from pathlib import Path
 
-from harness import codec
+from harness import codec, drafts
 from harness.digest import SCHEMA, Digest
+from harness.errors import UserError
+from harness.store import journal
 
 SUMMARY, PAGE = "summary.json", "report.html"
 
 
+def folder(reports: str | Path, run_id: str) -> Path:
+    """The folder of what people get of a run, made if need be. Raises UserError for a link, which may lead anywhere."""
+    path = Path(reports) / run_id
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, and is not written through")
+    drafts.sweep(path)
+    return path
+
+
 def write(reports: str | Path, digest: Digest) -> Path:
     """Write `reports/<run-id>/summary.json`, and return that path; the old one or the new one is there at any moment."""
-    path = Path(reports) / digest.run_id / SUMMARY
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{SUMMARY}.tmp")
-    draft.write_text(json.dumps(codec.encode(digest), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    text = json.dumps(codec.encode(digest), indent=1, allow_nan=False) + "\n"
+    path = folder(reports, digest.run_id) / SUMMARY
+    drafts.write(path, text)
     return path
 
 
 def read(reports: str | Path) -> dict[str, Digest | None]:
     """The digest by run id, oldest first, of every folder with a page or a digest in it.
 
-    None where there is none that can be read: a run reported without a gate, a damaged file, or one of another schema.
+    None where there is none that can be read: a run reported without a gate, a damaged file, or one of another schema or run. A
+    folder that this user may not look into is left out with a warning.
     """
     reports = Path(reports)
-    folders = sorted(path for path in reports.iterdir() if path.is_dir()) if reports.is_dir() else []
-    return {folder.name: _read(folder / SUMMARY) for folder in folders if _holds_something(folder)}
+    found: dict[str, Digest | None] = {}
+    for folder in sorted(path for path in reports.iterdir() if path.is_dir()) if reports.is_dir() else []:
+        try:
+            if (folder / SUMMARY).is_file() or (folder / PAGE).is_file():
+                found[folder.name] = _read(folder)
+        except OSError as error:
+            journal.warn(f"left out: {error}")
+    return found
 
 
-def _holds_something(folder: Path) -> bool:
-    return (folder / SUMMARY).is_file() or (folder / PAGE).is_file()
-
-
-def _read(path: Path) -> Digest | None:
+def _read(folder: Path) -> Digest | None:
     try:
-        data = json.loads(path.read_bytes())
-        return codec.decode(Digest, data) if isinstance(data, dict) and data.get("schema") == SCHEMA else None
-    except (OSError, ValueError):
+        data = codec.parse(codec.read(folder / SUMMARY), finite=True)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            return None
+        digest: Digest = codec.decode(Digest, data)
+    except (FileNotFoundError, ValueError):
         return None
+    return digest if digest.run_id == folder.name else None  # its id becomes a link

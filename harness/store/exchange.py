@@ -3,6 +3,7 @@
 Missing numbers are empty in CSV, null in JSON and an en dash in Markdown. Which rows and columns go out is the caller's choice.
 """
 
+import io
 import json
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
+from harness import drafts
 from harness.units import MISSING
 
 Format = Literal["csv", "json", "parquet", "md"]
@@ -20,14 +22,19 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(frame: pd.DataFrame, format: Format, path: str | Path) -> None:
-    """Write the frame to `path`, whose folder is made if need be. Raises ValueError for another format."""
+    """Write the frame to `path`, whose folder is made if need be. Raises ValueError for another format.
+
+    The old file or the new one is there at any moment; a pipe or a terminal is written directly.
+    """
     path = Path(path)
-    data = None if format == "parquet" else render(frame, format).encode()
+    if format != "parquet":
+        drafts.deliver(path, render(frame, format))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if data is None:
-        frame.to_parquet(path, index=False)
-    else:
-        path.write_bytes(data)
+    content = io.BytesIO()  # a pipe cannot tell how far it was written, which a Parquet file asks for
+    frame.to_parquet(content, index=False, write_page_checksum=True)
+    with drafts.delivering(path) as file:
+        file.write(content.getbuffer())
 
 
 def render(frame: pd.DataFrame, format: Format) -> str:

@@ -16,15 +16,17 @@ from harness.record import (
     SPENT,
     Check,
     Environment,
+    Flag,
     Memory,
     Power,
     Record,
     Samples,
     Series,
     SeriesKind,
+    Status,
     contended,
 )
-from harness.spec import Cell, Direction
+from harness.spec import Cache, Cell, Device, Direction, Mode, Optimizer, Precision, parse_workload
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured
 
@@ -43,6 +45,35 @@ def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def conform(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The frame with exactly these columns, in this order and with the dtypes of COLUMNS. Raises KeyError if one is missing."""
     return frame[list(columns)].astype({name: COLUMNS[name].dtype for name in columns})
+
+
+def check(frame: pd.DataFrame, run_id: str) -> None:
+    """Raise ValueError, which names the column, where a frame is not of that run or says what no record can say."""
+    for name, kinds in _WORDS.items():
+        if name in frame and (others := set(frame[name].dropna().unique()) - {*map(str, kinds)}):
+            raise ValueError(f"{name}: found {min(others)!r:.60}")
+    for name in frame.columns:
+        if frame[name].dtype == "string" and frame[name].isna().any():
+            raise ValueError(f"{name}: found a row without one")
+    if others := set(frame["run_id"].unique()) - {run_id}:
+        raise ValueError(f"run_id: found {min(others)!r:.60} in run {run_id}")
+    if "flags" in frame:
+        for name in ("flags", "repeated_for"):
+            if others := {word for words in frame[name].unique() for word in filter(None, words.split(","))} - {*Flag}:
+                raise ValueError(f"{name}: found {min(others)!r:.60}")
+        for shape, direction, optimizer, device in (
+            frame[["shape", "direction", "optimizer", "device"]].drop_duplicates().values
+        ):
+            Cell(
+                "", parse_workload(shape), Direction(direction), "", device=Device.parse(device),
+                optimizer=Optimizer(optimizer) if optimizer else None,
+            )  # fmt: skip
+
+
+_WORDS: dict[str, Iterable[str]] = {
+    "status": Status, "direction": Direction, "precision": Precision, "cache": Cache, "mode": Mode, "series": SeriesKind,
+    "optimizer": ("", *Optimizer),
+}  # fmt: skip
 
 
 def empty(columns: Sequence[str]) -> pd.DataFrame:

@@ -1,30 +1,49 @@
-"""What is written while a run goes on: `run.json`, and the journal, one JSON line per record or environment.
+"""What is written while a run goes on: `run.json`, `plan.json`, and the journal, one JSON line per record or environment.
 
-Here belongs writing and reading those two files. Frames belong to `table`, which also finds the runs of a store.
+Here belongs writing and reading these files. Frames belong to `table`, which also finds the runs of a store.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import re
+import sys
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from harness import codec
+from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
+from harness.plain import plain
 from harness.record import Environment, Record, Run
+from harness.spec import Plan
 
 RUN = "run.json"
+PLAN = "plan.json"
 JOURNAL = "journal.jsonl"
 
-# A line is an object of one field, whose name says what it holds.
+# A run's id becomes the name of folders: of its own, of its report's, and a part of links.
+_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+# A line is an object of one field, whose name says what it holds, and of the checksum of what stands before it.
 _KINDS: dict[str, type[Record | Environment]] = {"record": Record, "environment": Environment}
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
+_CHECKED, _LENGTH = re.compile(rb',"crc32":"([0-9a-f]{8})"}'), 20
 
 
 def create(root: str | Path, run: Run) -> Path:
-    """The new folder `root/runs/<run.id>`, holding run.json. Raises FileExistsError where that run is there already."""
+    """The new folder `root/runs/<run.id>`, holding run.json.
+
+    Raises FileExistsError where that run is there already, UserError where what is asked for could not be read again.
+    """
+    try:
+        _fit(codec.loads(Run, codec.dumps(run)))
+    except ValueError as error:
+        raise UserError(f"the run cannot be kept: {error}") from None
     folder = Path(root) / "runs" / run.id
     folder.mkdir(parents=True)
     _write_run(folder, run)
@@ -37,31 +56,43 @@ def finish(folder: str | Path, run: Run) -> None:
 
 
 def _write_run(folder: Path, run: Run) -> None:
-    draft = folder / f"{RUN}.tmp"
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(codec.encode(run), indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-    draft.replace(folder / RUN)
+    drafts.write(folder / RUN, json.dumps(codec.encode(run), indent=1) + "\n", sync=True)
 
 
 def read_run(folder: str | Path) -> Run:
     """The Run that run.json holds; the environments of one that never finished come from its journal.
 
-    Raises RunNotFoundError where there is no run.json, UserError where it is broken.
+    Raises RunNotFoundError where there is no run.json, UserError where it is broken or cannot be read.
     """
     folder = Path(folder)
     try:
-        text = (folder / RUN).read_bytes()
-    except OSError:
+        run = _fit(codec.decode(Run, codec.parse(codec.read(folder / RUN), finite=True)))
+    except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError(f"{folder} is no run: it holds no {RUN}") from None
-    try:
-        run = codec.decode(Run, json.loads(text))
+    except OSError as error:
+        raise UserError(f"{folder / RUN} cannot be read: {error.strerror or error}") from None
     except (ValueError, TypeError) as error:
         raise UserError(f"{folder / RUN} is damaged: {error}") from None
     if run.finished_at is None and not run.environments:
-        return dataclasses.replace(run, environments=_environments(folder))
+        return dataclasses.replace(run, environments=tuple(scan(folder, records=False).environments))
     return run
+
+
+def _fit(run: Run) -> Run:
+    """The run. Raises ValueError where its id cannot name a folder."""
+    if not _ID.fullmatch(run.id) or run.id in (".", ".."):
+        raise ValueError(f"id: found {run.id!r:.60}; allowed: up to 200 letters, digits and . _ -, but not . or .. alone")
+    return run
+
+
+def write_plan(folder: str | Path, plan: Plan) -> None:
+    """Keep what the run is to measure: a run that was cut off goes on with it."""
+    drafts.write(Path(folder) / PLAN, codec.dumps(plan))
+
+
+def read_plan(folder: str | Path) -> Plan:
+    """What the run is to measure. Raises OSError where no plan.json can be read, ValueError where it is broken."""
+    return codec.decode(Plan, codec.parse(codec.read(Path(folder) / PLAN), finite=True))
 
 
 class Journal:
@@ -73,8 +104,7 @@ class Journal:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        path = Path(folder) / JOURNAL
-        self._file = path.open("a+b")
+        self._file = drafts.appending(Path(folder) / JOURNAL)
         self._mend()
 
     def _mend(self) -> None:
@@ -82,16 +112,17 @@ class Journal:
         self._file.seek(0)
         lines = self._file.read().split(b"\n")
         if tail := lines[-1]:
-            if _entry(tail) is None:
-                self._file.truncate(self._file.tell() - len(tail))
-            else:
+            try:
+                _entry(tail)
                 self._file.write(b"\n")
+            except ValueError:
+                self._file.truncate(self._file.tell() - len(tail))
             self._file.flush()
 
     def append(self, event: Record | Environment) -> None:
         """Write one line and hand it to the kernel."""
-        line = json.dumps({_TAGS[type(event)]: codec.encode(event)}, separators=(",", ":"))
-        self._file.write(line.encode() + b"\n")
+        line = json.dumps({_TAGS[type(event)]: codec.encode(event)}, separators=(",", ":")).encode()[:-1]
+        self._file.write(b'%s,"crc32":"%08x"}\n' % (line, zlib.crc32(line)))
         self._file.flush()
 
     def close(self) -> None:
@@ -107,55 +138,89 @@ class Journal:
         self.close()
 
 
+@dataclass(frozen=True)
+class Content:
+    """The records and the environments of a journal in the order in which they came, and the numbers of its damaged lines."""
+
+    records: list[Record]
+    environments: list[Environment]
+    damaged: tuple[int, ...] = ()
+
+
 def read(folder: str | Path) -> tuple[list[Record], list[Environment]]:
     """The records and the environments of a run in the order in which they came; none where there is no journal.
 
-    A last line that was cut off in writing is left out. Raises UserError, naming the line, for any other that is broken.
+    A last line that was cut off in writing is left out, and any other that is broken too, with a warning that names it. Raises
+    UserError where there is a journal that cannot be read.
     """
-    records: list[Record] = []
-    environments: list[Environment] = []
-    for place, tag, data in _entries(Path(folder) / JOURNAL):
+    found = scan(folder)
+    return found.records, found.environments
+
+
+def scan(folder: str | Path, *, records: bool = True) -> Content:
+    """What the journal of a run holds, as `read` does; without `records` the work of decoding them is spared."""
+    path = Path(folder) / JOURNAL
+    found, environments, damaged = [], {}, {}
+    for number, line in _lines(path):
         try:
-            event = codec.decode(_KINDS[tag], data)
+            tag, data = _entry(line)
+            if tag == "environment":  # every worker sends its own, most of them alike
+                environment = codec.decode(Environment, data)
+                environments.setdefault(environment.id, environment)
+            elif records:
+                found.append(codec.decode(Record, data))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{place} is damaged: {error}") from None
-        if isinstance(event, Record):
-            records.append(event)
-        elif event not in environments:  # every worker sends its own, most of them alike
-            environments.append(event)
-    return records, environments
+            damaged[number] = error
+    if damaged and records:
+        warn(f"{path}: {lines_damaged(damaged)}, and left out: {next(iter(damaged.values()))}")
+    return Content(found, list(environments.values()), tuple(damaged))
 
 
-def _environments(folder: Path) -> tuple[Environment, ...]:
-    """The environments of a journal, without the work of decoding its records."""
+def warn(text: str) -> None:
+    """Warn of what was left out of a store, at the place outside of this package that asked for it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("harness."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(plain(text), stacklevel=level)
+
+
+def lines_damaged(numbers: Iterable[int]) -> str:
+    """`line 2 is damaged`, `lines 2 and 7 are damaged`, or `... and 3 more` of many."""
+    names = [str(number) for number in numbers]
+    if len(names) == 1:
+        return f"line {names[0]} is damaged"
+    shown = ", ".join(names[:4])
+    return f"lines {shown} and {len(names) - 4} more are damaged" if len(names) > 4 else f"lines {shown} are damaged"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a journal, numbered from 1; none where it is not there. Raises UserError where it cannot be read."""
     try:
-        found = [codec.decode(Environment, data) for _, tag, data in _entries(folder / JOURNAL) if tag == "environment"]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{folder / JOURNAL} is damaged: {error}") from None
-    return tuple({environment.id: environment for environment in found}.values())
-
-
-def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
-    """The place, the kind and the data of each line."""
-    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        lines = codec.read(path).split(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
     tail = lines.pop()  # empty, unless the writer died in the middle of a line
-    for number, line in enumerate(lines, start=1):
-        place = f"{path}, line {number},"
-        entry = _entry(line)
-        if entry is None:
-            raise UserError(f"{place} is damaged: no JSON object of one field named {' or '.join(_KINDS)}")
-        yield place, *entry
-    entry = _entry(tail)
-    if entry is not None:
-        yield f"{path}, the last line,", *entry
+    yield from enumerate(lines, start=1)
+    if tail:
+        try:
+            _entry(tail)
+        except ValueError:
+            return
+        yield len(lines) + 1, tail
 
 
-def _entry(line: bytes) -> tuple[str, Any] | None:
-    """The kind and the data of one line, or None where it is not whole."""
-    try:
-        data = json.loads(line)
-    except ValueError:  # undecodable bytes too
-        return None
+def _entry(line: bytes) -> tuple[str, Any]:
+    """The kind and the data of one line. Raises ValueError where it is not whole, or not what was written."""
+    told = _CHECKED.fullmatch(line[-_LENGTH:])
+    if told and zlib.crc32(line[:-_LENGTH]) != int(told[1], 16):
+        raise ValueError("it is not what its checksum was made of")
+    data = codec.parse(line)
+    if isinstance(data, dict) and told:
+        del data["crc32"]
     if not isinstance(data, dict) or len(data) != 1 or next(iter(data)) not in _KINDS:
-        return None
+        raise ValueError(f"no JSON object of one field named {' or '.join(_KINDS)}")
     return next(iter(data.items()))

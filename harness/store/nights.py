@@ -4,8 +4,8 @@ It is made from the summary of a run and can be made again, but for a run whose 
 there it is what is left of the figures, and is taken as it stands.
 """
 
+import contextlib
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,9 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness import drafts
 from harness.errors import UserError
-from harness.record import COLUMNS, NIGHT_COLUMNS, NIGHTLY, Run
+from harness.plain import plain
+from harness.record import COLUMNS, NIGHT_COLUMNS, NIGHTLY, Run, Status
 from harness.store import journal
+from harness.store.table import BROKEN, stored
 
 NIGHT = "night.parquet"
 
@@ -29,9 +32,8 @@ def write(folder: str | Path, frame: pd.DataFrame, figures: int) -> None:
     """Keep the night of a run, a frame with NIGHT_COLUMNS made by that version of the figures."""
     folder = Path(folder)
     table = _table(frame).replace_schema_metadata({_MADE_FROM: _made_from(folder, figures)})
-    draft = folder / f"{NIGHT}.tmp"
-    pq.write_table(table, draft, compression="zstd")
-    draft.replace(folder / NIGHT)
+    with drafts.replacing(folder / NIGHT) as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def load(
@@ -45,47 +47,69 @@ def load(
     """
     runs: list[Run] = []
     tables: list[pa.Table] = []
-    for folder in _folders(Path(store)):
+    for folder, run in stored(store):
+        if run.suite != suite or NIGHTLY not in run.tags:
+            continue
         try:
-            run = journal.read_run(folder)
-            if run.suite != suite or NIGHTLY not in run.tags:
-                continue
-            tables.append(_read(folder, figures) or _made(folder, make, figures))
+            tables.append(_kept_or_made(folder, run, make, figures))
             runs.append(run)
-        except UserError as error:
-            warnings.warn(f"left out: {error}", stacklevel=2)
+        except (UserError, OSError) as error:
+            journal.warn(f"left out: {error}")
     return tuple(runs), _frame(tables)
 
 
 def keep(folder: str | Path, make: Callable[[Path], pd.DataFrame], figures: int) -> None:
-    """Have the night of a run on disk, up to date: for what is about to remove its samples."""
-    if _read(Path(folder), figures) is None:
-        write(folder, make(Path(folder)), figures)
+    """Have the night of a run on disk, up to date: for what is about to remove its samples.
+
+    Raises UserError where it is damaged and cannot be made again.
+    """
+    folder = Path(folder)
+    if _read(folder, journal.read_run(folder), figures) is None:
+        write(folder, make(folder), figures)
 
 
-def _folders(store: Path) -> list[Path]:
-    found = store / "runs"
-    return sorted(entry for entry in found.iterdir() if (entry / journal.RUN).is_file()) if found.is_dir() else []
-
-
-def _made(folder: Path, make: Callable[[Path], pd.DataFrame], figures: int) -> pa.Table:
+def _kept_or_made(folder: Path, run: Run, make: Callable[[Path], pd.DataFrame], figures: int) -> pa.Table:
+    try:
+        kept = _read(folder, run, figures)
+    except UserError as error:  # made again below, and not kept: what it held may be nowhere else
+        journal.warn(str(error))
+        return _table(make(folder))
+    if kept is not None:
+        return kept
     frame = make(folder)
-    if os.access(folder, os.W_OK):
-        write(folder, frame, figures)
+    if os.access(folder, os.W_OK) and not folder.is_symlink():
+        with contextlib.suppress(OSError):  # a full disk, or another who wrote it meanwhile
+            write(folder, frame, figures)
     return _table(frame)
 
 
-def _read(folder: Path, figures: int) -> pa.Table | None:
-    """The table as it is kept; None where it has to be made."""
+def _read(folder: Path, run: Run, figures: int) -> pa.Table | None:
+    """The table as it is kept; None where it has to be made. Raises UserError where it is damaged and cannot be."""
+    path, pruned = folder / NIGHT, not (folder / journal.JOURNAL).exists()
+    if not path.is_file():
+        return None
     try:
-        with pq.ParquetFile(folder / NIGHT) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             stands = (schema.metadata or {}).get(_MADE_FROM) == _made_from(folder, figures)
-            if schema.names != _SCHEMA.names or not (stands or not (folder / journal.JOURNAL).exists()):
+            if schema.names != _SCHEMA.names or not (stands or pruned):
                 return None
-            return file.read().replace_schema_metadata(None)
-    except (OSError, pa.ArrowException):
+            table = file.read().replace_schema_metadata(None).cast(_SCHEMA)
+            _check(table, run)
+            return table
+    except BROKEN as error:
+        if pruned:
+            raise UserError(f"{path} is damaged, and the samples are pruned: {plain(str(error))[:200]}") from None
         return None
+
+
+def _check(table: pa.Table, run: Run) -> None:
+    """Raise ValueError where a table is not of that run or says what no night can say."""
+    for name, words in (("run_id", {run.id}), ("status", {*map(str, Status)})):
+        if others := set(table[name].unique().to_pylist()) - words:
+            raise ValueError(f"{name}: found {str(others.pop())!r:.60}")
+    if any(table[field.name].null_count for field in _SCHEMA if not pa.types.is_floating(field.type)):
+        raise ValueError("found a row without a cell")
 
 
 def _made_from(folder: Path, figures: int) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness import flops
+from harness import codec, drafts, flops
 from harness.errors import PublishedError, UserError
 from harness.record import PUBLISHED_COLUMNS
 from harness.spec import ConvSpec, Direction
@@ -34,7 +34,7 @@ NOT_PRINTED = "no rate is printed"
 UNROUNDED = "the printed rate contradicts the time: its output sizes were not rounded"
 CONTRADICTS = "the printed rate contradicts the time"
 
-_NAME = re.compile(r"[a-z0-9._-]+")
+_NAME = re.compile(r"[a-z0-9._-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,11 @@ def import_table(path: str | Path, store: str | Path = "results", name: str | No
     timings = [_checked(timing) for _, timing in _timings(path, {COLUMNS: dict, deepbench.COLUMNS: deepbench.translated})]
     target = Path(store) / "published" / f"{name}.csv"
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_suffix(".tmp")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(COLUMNS)
-        lines.writerows(map(_line, timings))
-    draft.replace(target)
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    lines.writerows(map(_line, timings))
+    drafts.write(target, text.getvalue())
     without = Counter(timing.remark for timing in timings if timing.tflop_per_s is None)
     return Imported(target, len(timings), len({timing.hardware for timing in timings}), dict(without))
 
@@ -170,10 +169,10 @@ Translation = Callable[[Mapping[str, str]], Mapping[str, str]]
 def _timings(path: Path, layouts: Mapping[tuple[str, ...], Translation]) -> Iterator[tuple[int, Timing]]:
     """The rows of a file, numbered from 1, whose header is that of one of the layouts. Raises PublishedError."""
     try:
-        lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True))
+        lines = list(csv.reader(io.StringIO(codec.read(path).decode("utf-8-sig"), newline=""), strict=True))
     except OSError as error:
         raise PublishedError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, ValueError) as error:
         raise PublishedError(f"{path}: is no CSV in UTF-8: {error}") from None
     header = tuple(lines[0]) if lines else ()
     if header not in layouts:

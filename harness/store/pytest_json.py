@@ -4,7 +4,6 @@ One room for both ways, so that they agree. pandas is imported for sealing alone
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -31,7 +30,7 @@ from harness.store import journal
 
 BLOCK = "convbench"  # the key at the top level of the file
 TAG = "pytest-benchmark"  # of an imported run; it also stands for what stopped the sampling
-_NAME = re.compile("[a-z0-9._-]+")  # of a suite and of a workload: the former becomes part of a folder's name
+_NAME = re.compile("[a-z0-9._-]{1,100}")  # of a suite and of a workload: the former becomes part of a folder's name
 _LARGEST = 2**63  # what a column of the store can hold
 _ALLOWED = "the file of `pytest --convbench SUITE --benchmark-json=FILE`"
 
@@ -87,7 +86,6 @@ class Row:
         for name, value in vars(self).items():
             if isinstance(value, int) and not 0 <= value < _LARGEST:
                 raise ValueError(f"{name}: found {value}; allowed: 0 to 2^63 - 1")
-        json.dumps(codec.encode(self), ensure_ascii=False).encode()  # as for the block
         spec = parse_workload(self.shape)
         layouts = {layout.text(spec.ndim): layout for layout in Layout} if isinstance(spec, ConvSpec) else {}
         if layouts and self.layout not in layouts:
@@ -135,7 +133,6 @@ def bring_in(path: Path, root: Path) -> list[Run]:
     """
     data = _document(path)
     try:
-        json.dumps(data[BLOCK], ensure_ascii=False).encode()  # a lone surrogate is a ValueError here, and no text anywhere
         block: Block = codec.decode(Block, data[BLOCK])
         ended = _time(data.get("datetime"))
         measured = list(_measured(data["benchmarks"]))
@@ -160,10 +157,10 @@ _Placed = tuple[str, Row, Samples | None]
 def _document(path: Path) -> dict[str, Any]:
     """The file as JSON, if it is one of ours."""
     try:
-        data = json.loads(path.read_bytes())
+        data = codec.parse(codec.read(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: is not JSON: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise UserError(f"{path}: is not of pytest-benchmark; allowed: {_ALLOWED}")
@@ -244,7 +241,10 @@ def _time(text: Any) -> datetime:
     if not isinstance(text, str):
         raise ValueError(f"datetime: found {text!r}; allowed: a date and time")
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not codec.EARLIEST <= moment <= codec.LATEST:
+        raise ValueError(f"datetime: found {text!r:.60}; allowed: {codec.EARLIEST:%Y} to {codec.LATEST:%Y}")
+    return moment
 
 
 def _commit(info: Any) -> str:

@@ -1,15 +1,15 @@
 """Runs on disk as DataFrames: sealing a finished run to Parquet, loading one run or a whole store, finding a run by name.
 
 A store is a folder with `runs/<run-id>/` in it. The journal of a run is the evidence and Parquet a faster copy of it:
-where the copy is missing, older than the journal, or of another schema, the journal is read instead.
+where the copy is missing, damaged, older than the journal, or of another schema, the journal is read instead.
 """
 
 import contextlib
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -18,11 +18,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
+from harness.plain import plain
 from harness.record import RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run, Status
 from harness.store import frames, journal
 
 T = TypeVar("T")
+
+
+class Stored(NamedTuple):
+    """A run, and the folder in which it was found: a path is never made of what a run says of itself."""
+
+    folder: Path
+    run: Run
 
 
 class _Table(NamedTuple):
@@ -40,30 +49,39 @@ _SAMPLES = _Table(SAMPLES, SAMPLE_COLUMNS, lambda records, *_: frames.samples_fr
 # The size of the journal that a Parquet file was made from; a journal only grows, so another size means a stale copy.
 _SEALED_FROM = b"convbench.journal_bytes"
 
+# What reading a damaged Parquet file may raise: Arrow's own errors, and what NumPy and pandas say of impossible content.
+BROKEN = (pa.ArrowException, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+
+
+class _DamagedError(ValueError):
+    """A Parquet file that holds something else than what was written."""
+
 
 def seal(folder: str | Path) -> None:
     """Write records.parquet and samples.parquet from the journal of a run; may be repeated.
 
-    Raises RunNotFoundError where there is no journal, UserError where it is damaged.
+    What a damaged line of the journal held is kept where the tables that are there hold it. Raises RunNotFoundError where there
+    is no journal, UserError where it cannot be read.
     """
     folder = Path(folder)
     size = _journal_size(folder)
     if size is None:
         raise RunNotFoundError(f"{folder} has no {journal.JOURNAL} to seal")
-    content = _Content(folder)
-    for kind in (_RECORDS, _SAMPLES):
-        table = pa.Table.from_pandas(content.frame(kind), preserve_index=False)
+    content = _Content(Stored(folder, journal.read_run(folder)))
+    for kind, frame in [(kind, content.frame(kind)) for kind in (_RECORDS, _SAMPLES)]:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SEALED_FROM: str(size).encode()})
-        draft = folder / f"{kind.file}.tmp"
-        pq.write_table(table, draft, compression="zstd")
-        draft.replace(folder / kind.file)
+        with drafts.replacing(folder / kind.file) as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    drafts.sweep(folder)
 
 
 def load(path: str | Path = "results") -> pd.DataFrame:
-    """The records of every run of a store, or of one run folder: one row per run, trial and cell, by run id, then order.
+    """The records of every run of a store, or of one run folder: one row per run, trial and cell.
 
-    The columns are RECORD_COLUMNS; `attrs["store"]` holds the path. A run of the store that is damaged is left out with
-    a warning that names it; a run folder that is damaged raises UserError. A store that is not there has no rows.
+    By run, the oldest first, then by order. The columns are RECORD_COLUMNS; `attrs["store"]` holds the path. A run of the store
+    that is damaged is left out with a warning that names it; a run folder that is damaged raises UserError. A store that is not
+    there has no rows.
     """
     return _joined(_each(path, partial(_of_run, kind=_RECORDS)), path, _RECORDS)
 
@@ -75,50 +93,93 @@ def samples(path: str | Path = "results") -> pd.DataFrame:
 
 def runs(path: str | Path = "results") -> list[Run]:
     """The runs of a store, oldest first, each with its environments, or the one of a run folder; damaged ones as in `load`."""
-    return _each(path, journal.read_run)
+    return [run for _, run in stored(path)]
+
+
+def stored(path: str | Path = "results") -> list[Stored]:
+    """The runs of a store with their folders, oldest first, or the one of a run folder.
+
+    What cannot be read, is damaged, or stands in a folder of another name than its id, as a copy does, is left out with a
+    warning that names it.
+    """
+    found, left_out = _listing(Path(path))
+    for why in left_out:
+        journal.warn(f"left out: {why}")
+    return found
+
+
+def placed(store: str | Path, run: Run) -> Run:
+    """A new run with its place behind all that the store holds, whatever the clock says."""
+    places = [each.run.place for each in _listing(Path(store))[0]]
+    if not places or run.place > max(places):
+        return run
+    newest, _ = max(places)
+    return replace(run, placed_at=min(newest.astimezone(UTC) + timedelta(microseconds=1), codec.LATEST))
+
+
+def _listing(path: Path) -> tuple[list[Stored], list[Exception]]:
+    """The runs as `stored` has them, and why others are left out."""
+    if _is_run(path):
+        return [Stored(path, journal.read_run(path))], []
+    found: list[Stored] = []
+    left_out: list[Exception] = []
+    for folder in _folders(path):
+        try:
+            found.append(Stored(folder, _named_alike(folder)))
+        except (UserError, OSError) as error:
+            left_out.append(error)
+    return sorted(found, key=lambda each: each.run.place), left_out
+
+
+def _named_alike(folder: Path) -> Run:
+    """The run in a folder of a store. Raises UserError for a copy: it would count as more trials, or be taken for the other."""
+    run = journal.read_run(folder)
+    if run.id != folder.name:
+        raise UserError(f"{folder} holds run {run.id}: a copy, or under another name")
+    return run
 
 
 def find(path: str | Path, which: str) -> Path:
     """The folder of one run of a store.
 
     `which` is `latest`, `latest~1` (the one before), `tag:WORD` (the latest with that tag), an id, the unambiguous start of an
-    id, or the path of a run folder. Raises RunNotFoundError, which lists what there is.
+    id, or the path of a run folder. Raises RunNotFoundError, which lists what there is, UserError for a run that is damaged.
     """
-    ids = [folder.name for folder in _folders(Path(path)) if (folder / journal.RUN).is_file()]
-    if back := re.fullmatch(r"latest(?:~(\d+))?", which):
-        steps = int(back[1] or 0)
-        if steps < len(ids):
-            return Path(path) / "runs" / ids[-1 - steps]
-        raise RunNotFoundError(f"no run {which!r}: {_there_is(path, ids)}")
-    if which.startswith("tag:"):
-        return _tagged(Path(path), which.removeprefix("tag:"))
-    if which in ids:
-        return Path(path) / "runs" / which
-    if (Path(which) / journal.RUN).is_file():
+    path = Path(path)
+    back = re.fullmatch(r"latest(?:~(\d{1,9}))?", which)
+    if not back and not which.startswith("tag:") and which in [folder.name for folder in _folders(path)]:
+        _named_alike(path / "runs" / which)
+        return path / "runs" / which
+    if not back and which and _is_run(Path(which)):
         return Path(which)
-    matches = [name for name in ids if which and name.startswith(which)]
-    if len(matches) == 1:
-        return Path(path) / "runs" / matches[0]
-    if matches:
-        raise RunNotFoundError(f"{which!r} is the start of {len(matches)} runs: {_listed(matches)}")
-    raise RunNotFoundError(f"no run {which!r}: {_there_is(path, ids)}")
+    found, left_out = _listing(path)
+    for why in left_out:
+        if not isinstance(why, RunNotFoundError):  # it may be the one that is meant
+            journal.warn(f"left out: {why}")
+    ids = [run.id for _, run in found]
+    if back:
+        steps = int(back[1] or 0)
+        if steps < len(found):
+            return found[-1 - steps].folder
+    elif which.startswith("tag:"):
+        return _tagged(path, found, which.removeprefix("tag:"))
+    matches = [each for each in found if which and each.run.id.startswith(which)]
+    if len(matches) == 1 and not back:
+        return matches[0].folder
+    if matches and not back:
+        raise RunNotFoundError(f"{which!r} is the start of {len(matches)} runs: {_listed([run.id for _, run in matches])}")
+    raise RunNotFoundError(f"no run {which!r}: {path} holds {_listed(ids) if ids else 'no runs'}")
 
 
-def _tagged(path: Path, tag: str) -> Path:
+def _tagged(path: Path, found: Sequence[Stored], tag: str) -> Path:
     """The folder of the latest run with that tag. Raises RunNotFoundError, which names the tags that there are."""
     known: dict[str, None] = {}
-    for folder in reversed(_folders(path)):
-        with contextlib.suppress(UserError):  # no run, or a damaged one
-            tags = journal.read_run(folder).tags
-            if tag in tags:
-                return folder
-            known.update(dict.fromkeys(tags))
-    there_is = f"{path} holds runs with {', '.join(known)}" if known else f"no run in {path} has a tag"
+    for folder, run in reversed(found):
+        if tag in run.tags:
+            return folder
+        known.update(dict.fromkeys(run.tags))
+    there_is = f"{path} holds runs with {plain(', '.join(known))}" if known else f"no run in {path} has a tag"
     raise RunNotFoundError(f"no run with tag {tag!r}: {there_is}")
-
-
-def _there_is(path: str | Path, ids: Sequence[str]) -> str:
-    return f"{path} holds {_listed(ids)}" if ids else f"{path} holds no runs"
 
 
 def _listed(ids: Sequence[str]) -> str:
@@ -127,23 +188,31 @@ def _listed(ids: Sequence[str]) -> str:
     return f"{shown} and {len(ids) - 5} older" if len(ids) > 5 else shown
 
 
+def _is_run(path: Path) -> bool:
+    """Whether a path is a run folder, as far as this user may see."""
+    try:
+        return (path / journal.RUN).exists()
+    except (OSError, ValueError):  # a name that is too long, or none at all
+        return False
+
+
 def _folders(path: Path) -> list[Path]:
-    """What stands under `runs`, by name, and so by time."""
+    """What stands under `runs`."""
     found = path / "runs"
     return sorted(entry for entry in found.iterdir() if entry.is_dir()) if found.is_dir() else []
 
 
-def _each(path: str | Path, reader: Callable[[Path], T]) -> list[T]:
+def _each(path: str | Path, reader: Callable[[Stored], T]) -> list[T]:
     """What `reader` returns for every run of a store, or for the run folder at `path`."""
     path = Path(path)
-    if (path / journal.RUN).exists():
-        return [reader(path)]
+    if _is_run(path):
+        return [reader(Stored(path, journal.read_run(path)))]
     results = []
-    for folder in _folders(path):
+    for each in stored(path):
         try:
-            results.append(reader(folder))
-        except UserError as error:
-            warnings.warn(f"left out: {error}", stacklevel=3)
+            results.append(reader(each))
+        except (UserError, OSError) as error:
+            journal.warn(f"left out: {error}")
     return results
 
 
@@ -155,32 +224,58 @@ def _joined(parts: Sequence[pd.DataFrame], path: str | Path, kind: _Table) -> pd
     return frame
 
 
-def _of_run(folder: Path, kind: _Table) -> pd.DataFrame:
-    """The table of one run, from Parquet where that is a true copy of the journal."""
-    journal.read_run(folder)  # raises for a folder that is no run, or a damaged one
-    sealed = _sealed(folder, kind)
-    return _Content(folder).frame(kind) if sealed is None else sealed
-
-
-def _sealed(folder: Path, kind: _Table) -> pd.DataFrame | None:
-    """The table that stands in a Parquet file; None where the journal has to be read instead."""
-    size = _journal_size(folder)
+def _of_run(of: Stored, kind: _Table) -> pd.DataFrame:
+    """The table of one run, from Parquet where that is a true copy of the journal. Raises UserError where neither is whole."""
+    path = of.folder / kind.file
     try:
-        with pq.ParquetFile(folder / kind.file) as file:
-            made_from = (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"")
-            if size is not None and made_from != str(size).encode():
-                return None
-            # By threads, and kept beside the frame, a long run's samples stand in memory twice.
-            frame = file.read(use_threads=False).to_pandas(split_blocks=True, self_destruct=True)
-            if size is None:  # with a journal, that is read instead: it may tell what the older schema had no column for
-                frame = frames.complete(frame, kind.columns)
-            return frames.conform(frame, kind.columns)
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:  # no Parquet, or that of an older schema
-        if size is None:
-            raise UserError(f"{folder / kind.file} is damaged, and there is no journal: {error}") from None
-        return None
+        sealed = _sealed(of, kind)
+    except _DamagedError as error:
+        if _journal_size(of.folder) is None:
+            raise UserError(f"{path} is damaged, and there is no journal: {error}") from None
+        journal.warn(f"{path} is damaged, and made anew from {journal.JOURNAL}: {error}")
+        with contextlib.suppress(OSError, UserError):  # a store that is only read
+            if not of.folder.is_symlink():
+                seal(of.folder)
+        sealed = None
+    return _Content(of).frame(kind) if sealed is None else sealed
+
+
+def _sealed(of: Stored, kind: _Table) -> pd.DataFrame | None:
+    """The table that stands in a Parquet file; None where the journal has to be read instead. Raises _DamagedError."""
+    size = _journal_size(of.folder)
+    with _parquet(of.folder / kind.file) as file:
+        if file is None or (size is not None and _made_from(file) != str(size)):
+            return None
+        if size is not None and not set(kind.columns) <= set(file.schema_arrow.names):
+            return None  # the journal may tell what the older schema had no column for
+        return _frame(file, of.run, kind)
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile | None]:
+    """A Parquet file, None where there is none; whatever is wrong with it or its content is a _DamagedError."""
+    if not path.is_file():
+        yield None
+        return
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except BROKEN as error:
+        raise _DamagedError(plain(str(error))[:200] or type(error).__name__) from None
+
+
+def _made_from(file: pq.ParquetFile) -> str:
+    """The size of the journal that it was made from, as text."""
+    return (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"").decode()
+
+
+def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:
+    """The frame in a Parquet file. Raises one of BROKEN where it is no copy of that run."""
+    # By threads, and kept beside the frame, a long run's samples stand in memory twice.
+    frame = file.read(use_threads=False).to_pandas(split_blocks=True, self_destruct=True)
+    frame = frames.conform(frames.complete(frame, kind.columns), kind.columns)
+    frames.check(frame, run.id)
+    return frame
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -209,16 +304,70 @@ def _with(spent_ns: Mapping[str, int], aside_ns: Mapping[str, int]) -> dict[str,
 
 
 class _Content:
-    """What the journal of a run holds, by order of measuring, to make its tables from."""
+    """What the journal of a run holds, by order of measuring, to make its tables from. Raises UserError for another run's."""
 
-    def __init__(self, folder: Path) -> None:
-        self.suite = journal.read_run(folder).suite
-        records, self.environments = journal.read(folder)
-        self.records = sorted(latest(records), key=lambda record: record.order)
+    def __init__(self, of: Stored) -> None:
+        self.folder, self.run = of
+        found = journal.scan(self.folder)
+        if others := {record.run_id for record in found.records} - {self.run.id}:
+            path = self.folder / journal.JOURNAL
+            raise UserError(f"{path} is of run {min(others)!r:.60}, and {journal.RUN} of {self.run.id}")
+        self.environments, self.damaged = found.environments, found.damaged
+        self.read = latest(found.records)
+        self.records = sorted([*self.read, *self._lost()], key=lambda record: record.order)
 
     def frame(self, kind: _Table) -> pd.DataFrame:
-        """That table, with its columns and dtypes."""
-        return kind.make(self.records, self.environments, self.suite)
+        """That table, with its columns and dtypes. Raises UserError where the records contradict themselves."""
+        try:
+            made = kind.make(self.records, self.environments, self.run.suite)
+            frames.check(made, self.run.id)
+        except (ValueError, ArithmeticError) as error:
+            raise UserError(f"{self.folder / journal.JOURNAL} is damaged: {error}") from None
+        return self._with_kept(made, kind) if self.damaged else made
+
+    def _lost(self) -> list[Record]:
+        """A row for each step whose record stood in a damaged line, as far as the plan tells which they were.
+
+        Records come in the order of the plan: in a run that was cut off, what lies behind the last of them was never measured.
+        """
+        if not self.damaged:
+            return []
+        try:
+            plan = journal.read_plan(self.folder)
+        except (OSError, ValueError):
+            return []
+        there = {record.order for record in self.read}
+        last = max(there, default=-1) if self.run.finished_at is None else len(plan)
+        why = f"lost: {journal.JOURNAL}, {journal.lines_damaged(self.damaged)}; convbench run --resume measures it anew"
+        return [
+            Record(self.run.id, step.trial, step.order, step.cell, Status.NOT_RUN, self.run.started_at, why)
+            for step in plan.steps
+            if step.order not in there and step.order < last
+        ]
+
+    def _with_kept(self, made: pd.DataFrame, kind: _Table) -> pd.DataFrame:
+        """The table with the rows of damaged lines that the one on disk was made from when they were whole."""
+        try:
+            with _parquet(self.folder / kind.file) as file:
+                if file is None:
+                    return made
+                old, stale = _frame(file, self.run, kind), _made_from(file) != str(_journal_size(self.folder))
+        except _DamagedError:
+            return made
+        if not stale:
+            return old
+        read = {(record.trial, str(record.cell)) for record in self.read}
+        old = old[[key not in read for key in _keys(old)]]
+        kept = set(_keys(old))
+        place = {(record.trial, str(record.cell)): record.order for record in self.records}
+        whole = pd.concat([made[[key not in kept for key in _keys(made)]], old], ignore_index=True)
+        order = pd.Series([place.get(key, len(place)) for key in _keys(whole)], index=whole.index, dtype="int64")
+        return whole.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def _keys(frame: pd.DataFrame) -> list[tuple[int, str]]:
+    """Trial and cell of each row."""
+    return list(zip(frame["trial"], frame["cell"], strict=True))
 
 
 def _journal_size(folder: Path) -> int | None:

@@ -1,12 +1,15 @@
 import json
 import math
+import os
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from harness import codec
 from harness.errors import RunNotFoundError, UserError
 from harness.record import Check, Status
+from harness.spec import Budget, Plan, Step
 from harness.store import journal
 from tests.builders import START, cell, environment, failed, record, run, samples, series
 
@@ -65,13 +68,89 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_written_over(folder, cut):
     assert [each.order for each in journal.read(folder)[0]] == [*kept, 2]
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", '{"record": {}}', '{"gossip": {}}', '{"record": {"trial": "x"}}', "\0\0"])
-def test_a_broken_line_in_the_middle_is_named(folder, line):
-    write(folder, record())
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", '{"record": {}}', '{"gossip": {}}', '{"record": {"trial": "x"}}', "\0\0", "[" * 10_000]
+)
+def test_a_broken_line_in_the_middle_is_named_and_costs_no_other(folder, line):
+    write(folder, environment(), record())
     path = folder / journal.JOURNAL
-    path.write_text(path.read_text() + line + "\n" + path.read_text())
-    with pytest.raises(UserError, match=r"journal\.jsonl, line 2, is damaged"):
+    path.write_text(path.read_text() + line + "\n")
+    write(folder, record(order=1))
+    with pytest.warns(UserWarning, match=r"journal\.jsonl: line 3 is damaged, and left out: ") as caught:
+        records, environments = journal.read(folder)
+    assert ([each.order for each in records], environments) == ([0, 1], [environment()])
+    assert caught[0].filename == __file__
+    assert journal.read_run(folder).environments == (environment(),)
+
+
+def test_of_many_broken_lines_the_first_are_named(folder):
+    (folder / journal.JOURNAL).write_text("{\n" * 9)
+    with pytest.warns(UserWarning, match="lines 1, 2, 3, 4 and 5 more are damaged"):
+        assert journal.read(folder) == ([], [])
+    (folder / journal.JOURNAL).write_text("{\n" * 2)
+    with pytest.warns(UserWarning, match="lines 1, 2 are damaged"):
         journal.read(folder)
+
+
+def test_any_bit_that_flips_in_a_line_is_noticed(folder):
+    write(folder, record([1234567]))
+    path = folder / journal.JOURNAL
+    whole = path.read_bytes()
+    step = 1 if len(whole) < 1000 else len(whole) // 500
+    for place in range(0, len(whole) - 1, step):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.warns(UserWarning, match="damaged, and left out"):
+            assert journal.read(folder)[0] == []
+
+
+def test_a_line_without_a_checksum_as_older_versions_wrote_it_is_read(folder):
+    (folder / journal.JOURNAL).write_text(json.dumps({"record": codec.encode(record())}) + "\n")
+    assert journal.read(folder)[0] == [record()]
+
+
+def test_half_a_surrogate_pair_in_an_old_journal_becomes_a_mark(folder):
+    write(folder, failed(Status.ERROR, "it said \udcff"))
+    assert journal.read(folder)[0] == [failed(Status.ERROR, "it said \ufffd")]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_journal_is_not_written_through_a_link(folder, tmp_path, kind):
+    outside, path = tmp_path / "outside", folder / journal.JOURNAL
+    outside.write_text("mine")
+    path.symlink_to(outside) if kind == "link" else os.mkfifo(path)
+    with pytest.raises(OSError, match=r"journal\.jsonl is"):
+        write(folder, record())
+    assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("id", ["../../other/runs/x", "..", ".", "", "/etc", "a/b", "a\0", "a\n", "x" * 201, "ü"])
+def test_an_id_that_cannot_name_a_folder_is_refused_on_reading_and_on_writing(tmp_path, folder, id):
+    with pytest.raises(UserError, match=r"cannot be kept: id: found"):
+        journal.create(tmp_path, run(id))
+    (folder / journal.RUN).write_text(codec.dumps(run(id)))
+    with pytest.raises(UserError, match=r"run\.json is damaged: id: found .*; allowed: up to 200 letters, digits"):
+        journal.read_run(folder)
+
+
+def test_what_could_not_be_read_again_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(UserError, match="cannot be kept: seed: expected a whole number within 64 bits"):
+        journal.create(tmp_path, run("fine", seed=10**30))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_a_run_are_replaced_and_never_written_through_links(folder, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    for name in ("run.json", "run.json.tmp", "plan.json"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(outside)
+    journal.finish(folder, run())
+    journal.write_plan(folder, Plan("small", (Step(0, 0, cell()),), 0, Budget()))
+    assert outside.read_text() == "mine"
+    assert journal.read_run(folder) == run()
+    assert journal.read_plan(folder).steps == (Step(0, 0, cell()),)
 
 
 def test_run_json_is_rewritten_when_the_run_is_finished(folder):
@@ -97,7 +176,7 @@ def test_a_folder_without_run_json_is_no_run(tmp_path):
         journal.read_run(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 3}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 3}', "\xff", "[" * 10_000, "NaN", "9" * 5000])
 def test_a_broken_run_json_is_named(folder, text):
     (folder / journal.RUN).write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=r"run\.json is damaged"):
@@ -107,5 +186,5 @@ def test_a_broken_run_json_is_named(folder, text):
 def test_a_line_says_what_it_holds(folder):
     write(folder, environment(), record(of=cell(workload="other")))
     lines = [json.loads(line) for line in (folder / journal.JOURNAL).read_text().splitlines()]
-    assert [list(line) for line in lines] == [["environment"], ["record"]]
+    assert [list(line) for line in lines] == [["environment", "crc32"], ["record", "crc32"]]
     assert lines[1]["record"]["cell"]["workload"] == "other"
