@@ -105,14 +105,14 @@ def _decode_datetime(data: Any) -> datetime:
     return moment
 
 
-def _decode_number(kind: type, data: Any) -> Any:
+def _decode_scalar(kind: Any, data: Any) -> Any:
     if kind is float and type(data) is int:
         if not -_LARGEST <= data < _LARGEST:
             raise ValueError(f"expected a number within 64 bits, found {_shown(data)}")
         return float(data)
     if type(data) is not kind:
         raise ValueError(f"expected {kind.__name__}, found {_shown(data)}")
-    if kind is int and not -_LARGEST <= data < _LARGEST:
+    if type(data) is int and not -_LARGEST <= data < _LARGEST:
         raise ValueError(f"expected a whole number within 64 bits, found {_shown(data)}")
     return data
 
@@ -120,7 +120,7 @@ def _decode_number(kind: type, data: Any) -> Any:
 def decode(kind: type[T] | Any, data: Any) -> T | Any:
     """The value of type `kind` that `encode` turned into `data`. Raises ValueError where they do not fit."""
     if kind in _SCALARS and kind is not type(None):  # first, because a record is mostly numbers
-        return _decode_number(kind, data)
+        return _decode_scalar(kind, data)
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return _decode_union(typing.get_args(kind), data)
@@ -165,8 +165,7 @@ def parse(text: str | bytes, *, finite: bool = False) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")  # strictly, where json.loads would let halves of surrogate pairs pass
-        hooks = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
-        data = json.loads(text, **hooks)
+        data = json.loads(text, parse_constant=_finite, parse_float=_finite) if finite else json.loads(text)
         halves = ("\\u" in text and _HALF_ESCAPED.search(text)) or (not text.isascii() and _HALF.search(text))
         return _whole(data) if halves else data
     except RecursionError:

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ import harness
 from harness import codec, discovery, execute, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
-from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError
+from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError, UserError
 from harness.execute import Watcher
 from harness.record import Flag, Record, Run, Status
 from harness.store import digests, journal, table
@@ -492,3 +494,69 @@ def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole(
 )
 def test_what_bars_a_record_is_told_by_the_engine_and_by_its_samples(record: Record, flags: tuple[Flag, ...]) -> None:
     assert execute.doubts(record) == flags
+
+
+# What stands on disk ------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_whose_line_is_damaged_is_measured_anew_by_resume(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    chosen = Selection(budget={"trials": 1})
+    run = execute.execute(suites.load(tiny), chosen, out=tmp_path)
+    folder = table.find(tmp_path, run.id)
+    for path in folder.glob("*.parquet"):
+        path.unlink()
+    path = folder / journal.JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    (place,) = [number for number, line in enumerate(lines) if b'"order":2,' in line]
+    path.write_bytes(b"".join([*lines[:place], lines[place].replace(b'"ok"', b'"oom"'), *lines[place + 1 :]]))
+    with pytest.warns(UserWarning, match=f"line {place + 1} is damaged"):
+        lost = table.load(folder)
+    assert lost.loc[lost["status"] != "ok", ["order", "status"]].to_numpy().tolist() == [[2, "not_run"]]
+    with pytest.warns(UserWarning, match=f"line {place + 1} is damaged"):
+        execute.resume(folder)
+    assert table.load(folder)[["order", "status"]].to_numpy().tolist() == [[order, "ok"] for order in range(6)]
+
+
+def test_a_run_says_how_long_it_took_by_a_clock_that_nobody_sets(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Back(datetime):
+        """A clock that is set back by a year whenever it is read."""
+
+        left = iter(range(2026, 2000, -1))
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(next(cls.left), 3, 1, tzinfo=tz)
+
+    monkeypatch.setattr(execute, "datetime", Back)
+    chosen = Selection(budget={"trials": 1}, keyword="plain and fprop")
+    runs = [execute.execute(suites.load(tiny), chosen, out=tmp_path) for _ in range(2)]
+    assert all(run.finished_at and run.finished_at < run.started_at for run in runs)
+    assert all(run.wall_s and 0 < run.wall_s < 600 for run in runs)
+    assert runs[1].started_at < runs[0].started_at
+    assert table.find(tmp_path, "latest").name == runs[1].id
+    assert [run.id for run in table.runs(tmp_path)] == [run.id for run in runs]
+
+
+def test_a_killed_run_that_is_gone_on_with_took_what_its_records_say_and_the_rest(
+    tiny: Path, alone: Path, tmp_path: Path
+) -> None:
+    run = execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path)
+    folder = table.find(tmp_path, run.id)
+    path = folder / journal.JOURNAL
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
+    journal.finish(folder, dataclasses.replace(run, finished_at=None, took_s=None))
+    kept, _ = journal.read(folder)
+    spent_s = sum(sum(record.spent_ns.values()) for record in kept if record.spent_ns) / 1e9
+    again = execute.resume(folder)
+    assert again.took_s is not None
+    assert again.took_s > spent_s > 0
+
+
+@pytest.mark.parametrize("text", ["", "[" * 10_000, "{}", '{"suite": "x", "steps": [], "seed": NaN, "budget": {}}'])
+def test_a_plan_that_is_damaged_is_named(tiny: Path, alone: Path, tmp_path: Path, text: str) -> None:
+    folder = journal.create(tmp_path, builders.run())
+    (folder / execute.PLAN).write_text(text)
+    with pytest.raises(UserError, match=r"plan\.json: cannot be gone on with: \S"):
+        execute.resume(folder)

@@ -1,12 +1,15 @@
 """What prune removes of a run, and what it must never touch."""
 
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from harness import past, retention, review
+from harness import codec, past, retention, review
+from harness.cli import app
 from harness.record import AA, NIGHTLY
 from harness.store import journal, nights, table
 from tests import builders, stored
@@ -70,3 +73,37 @@ def test_what_cannot_be_kept_is_not_removed(tmp_path: Path, monkeypatch: pytest.
     assert (folder / table.SAMPLES).is_file()
     assert (folder / journal.JOURNAL).is_file()
     assert len(review.load(folder)) == 18
+
+
+@pytest.mark.parametrize("id", ["../../../other/runs/{}", "{}"])
+def test_a_run_that_calls_itself_by_the_path_of_another_is_left_out_and_costs_that_one_nothing(tmp_path: Path, id: str) -> None:
+    other = stored.night(tmp_path / "other", 0)
+    evil = stored.night(tmp_path / "results", 1)
+    (evil / journal.RUN).write_text(codec.dumps(dataclasses.replace(journal.read_run(evil), id=id.format(other.name))))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.warns(UserWarning, match="left out"):
+        assert retention.plan(tmp_path / "results", LATER).old == ()
+    with pytest.warns(UserWarning, match="left out"):
+        said = CliRunner().invoke(app, ["prune", "--older-than", "1s", "--out", str(tmp_path / "results")])
+    assert said.exit_code == 0, said.output
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_run_is_said_and_keeps_no_other_from_being_pruned(tmp_path: Path) -> None:
+    folders = stored.nights(tmp_path, 3)
+    path = folders[0] / journal.JOURNAL
+    path.write_bytes(path.read_bytes().replace(b"torch", b"tarch", 1))
+    with pytest.warns(UserWarning, match="line 1 is damaged|damaged, and left out"):
+        said = CliRunner().invoke(app, ["prune", "--older-than", "1s", "--out", str(tmp_path)])
+    assert said.exit_code == 2
+    assert "is damaged: its samples are kept" in said.stderr
+    assert "of 2 runs removed" in said.stderr
+    assert [(folder / table.SAMPLES).exists() for folder in folders] == [True, False, False]
+
+
+def test_the_age_of_a_run_is_counted_from_its_place_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    folder = stored.night(tmp_path, 0)
+    run = journal.read_run(folder)
+    long_ago = dataclasses.replace(run, started_at=codec.EARLIEST, finished_at=codec.EARLIEST, placed_at=builders.START)
+    journal.finish(folder, long_ago)
+    assert retention.plan(tmp_path, builders.START - timedelta(days=1)).old == ()

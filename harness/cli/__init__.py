@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import os
 import sys
+import warnings
+from typing import Any
 
 import typer
 
@@ -36,9 +38,25 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
+def _say_warnings_once() -> None:
+    """Have what is left out of a store told as one line, not as Python tells a programmer."""
+    known, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if category is not UserWarning:
+            known(message, category, *rest, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            typer.echo(f"convbench: {message}", err=True)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", UserWarning)
+
+
 def main() -> None:
     """The entry point: what a user got wrong is one line on standard error and exit code 2."""
     _give_memory_back()
+    _say_warnings_once()
     try:
         app()
     except UserError as error:

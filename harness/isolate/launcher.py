@@ -60,8 +60,9 @@ class Worker:
     """A child process with one backend, and the conversation with it."""
 
     def __init__(self, setup: Setup, log: Path) -> None:
+        output = drafts.appending(log)
         ours, theirs = socket.socketpair()
-        with theirs, drafts.appending(log) as output:
+        with theirs, output:
             self.log_start = output.seek(0, os.SEEK_END)  # what stands before was printed by workers before this one
             # -P: a numpy.py in the user's folder must not shadow anything.
             self.process = subprocess.Popen(

@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from harness import drafts
 from harness.errors import UserError
-from harness.plain import plain
 from harness.record import COLUMNS, NIGHT_COLUMNS, NIGHTLY, Run, Status
-from harness.store import journal
-from harness.store.table import BROKEN, stored
+from harness.store import journal, parquet
+from harness.store.table import stored
 
 NIGHT = "night.parquet"
 
@@ -31,9 +28,7 @@ _SCHEMA = pa.schema([(name, _TYPES[COLUMNS[name].dtype]) for name in NIGHT_COLUM
 def write(folder: str | Path, frame: pd.DataFrame, figures: int) -> None:
     """Keep the night of a run, a frame with NIGHT_COLUMNS made by that version of the figures."""
     folder = Path(folder)
-    table = _table(frame).replace_schema_metadata({_MADE_FROM: _made_from(folder, figures)})
-    with drafts.replacing(folder / NIGHT) as file:
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    parquet.write(folder / NIGHT, _table(frame), {_MADE_FROM: _made_from(folder, figures)})
 
 
 def load(
@@ -86,10 +81,10 @@ def _kept_or_made(folder: Path, run: Run, make: Callable[[Path], pd.DataFrame], 
 def _read(folder: Path, run: Run, figures: int) -> pa.Table | None:
     """The table as it is kept; None where it has to be made. Raises UserError where it is damaged and cannot be."""
     path, pruned = folder / NIGHT, not (folder / journal.JOURNAL).exists()
-    if not path.is_file():
-        return None
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with parquet.reading(path) as file:
+            if file is None:
+                return None
             schema = file.schema_arrow
             stands = (schema.metadata or {}).get(_MADE_FROM) == _made_from(folder, figures)
             if schema.names != _SCHEMA.names or not (stands or pruned):
@@ -97,9 +92,9 @@ def _read(folder: Path, run: Run, figures: int) -> pa.Table | None:
             table = file.read().replace_schema_metadata(None).cast(_SCHEMA)
             _check(table, run)
             return table
-    except BROKEN as error:
+    except parquet.DamagedError as error:
         if pruned:
-            raise UserError(f"{path} is damaged, and the samples are pruned: {plain(str(error))[:200]}") from None
+            raise UserError(f"{path} is damaged, and the samples are pruned: {error}") from None
         return None
 
 

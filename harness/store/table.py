@@ -7,7 +7,8 @@ where the copy is missing, damaged, older than the journal, or of another schema
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, timedelta
 from functools import partial
@@ -22,7 +23,7 @@ from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
 from harness.plain import plain
 from harness.record import RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run, Status
-from harness.store import frames, journal
+from harness.store import frames, journal, parquet
 
 T = TypeVar("T")
 
@@ -49,13 +50,6 @@ _SAMPLES = _Table(SAMPLES, SAMPLE_COLUMNS, lambda records, *_: frames.samples_fr
 # The size of the journal that a Parquet file was made from; a journal only grows, so another size means a stale copy.
 _SEALED_FROM = b"convbench.journal_bytes"
 
-# What reading a damaged Parquet file may raise: Arrow's own errors, and what NumPy and pandas say of impossible content.
-BROKEN = (pa.ArrowException, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError)
-
-
-class _DamagedError(ValueError):
-    """A Parquet file that holds something else than what was written."""
-
 
 def seal(folder: str | Path) -> None:
     """Write records.parquet and samples.parquet from the journal of a run; may be repeated.
@@ -70,9 +64,7 @@ def seal(folder: str | Path) -> None:
     content = _Content(Stored(folder, journal.read_run(folder)))
     for kind, frame in [(kind, content.frame(kind)) for kind in (_RECORDS, _SAMPLES)]:
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SEALED_FROM: str(size).encode()})
-        with drafts.replacing(folder / kind.file) as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        parquet.write(folder / kind.file, table, {_SEALED_FROM: str(size).encode()})
     drafts.sweep(folder)
 
 
@@ -229,39 +221,28 @@ def _of_run(of: Stored, kind: _Table) -> pd.DataFrame:
     path = of.folder / kind.file
     try:
         sealed = _sealed(of, kind)
-    except _DamagedError as error:
+    except parquet.DamagedError as error:
         if _journal_size(of.folder) is None:
             raise UserError(f"{path} is damaged, and there is no journal: {error}") from None
-        journal.warn(f"{path} is damaged, and made anew from {journal.JOURNAL}: {error}")
-        with contextlib.suppress(OSError, UserError):  # a store that is only read
+        frame = _Content(of).frame(kind)
+        journal.warn(f"{path} is damaged, and {journal.JOURNAL} read instead: {error}")
+        with contextlib.suppress(OSError, UserError), warnings.catch_warnings():  # a store that is only read
+            warnings.simplefilter("ignore")  # of the journal, the same was said above
             if not of.folder.is_symlink():
                 seal(of.folder)
-        sealed = None
+        return frame
     return _Content(of).frame(kind) if sealed is None else sealed
 
 
 def _sealed(of: Stored, kind: _Table) -> pd.DataFrame | None:
-    """The table that stands in a Parquet file; None where the journal has to be read instead. Raises _DamagedError."""
+    """The table that stands in a Parquet file; None where the journal has to be read instead. Raises parquet.DamagedError."""
     size = _journal_size(of.folder)
-    with _parquet(of.folder / kind.file) as file:
+    with parquet.reading(of.folder / kind.file) as file:
         if file is None or (size is not None and _made_from(file) != str(size)):
             return None
         if size is not None and not set(kind.columns) <= set(file.schema_arrow.names):
             return None  # the journal may tell what the older schema had no column for
         return _frame(file, of.run, kind)
-
-
-@contextlib.contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile | None]:
-    """A Parquet file, None where there is none; whatever is wrong with it or its content is a _DamagedError."""
-    if not path.is_file():
-        yield None
-        return
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield file
-    except BROKEN as error:
-        raise _DamagedError(plain(str(error))[:200] or type(error).__name__) from None
 
 
 def _made_from(file: pq.ParquetFile) -> str:
@@ -270,7 +251,7 @@ def _made_from(file: pq.ParquetFile) -> str:
 
 
 def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:
-    """The frame in a Parquet file. Raises one of BROKEN where it is no copy of that run."""
+    """The frame in a Parquet file. Raises ValueError, or what its content makes impossible, where it is no copy of that run."""
     # By threads, and kept beside the frame, a long run's samples stand in memory twice.
     frame = file.read(use_threads=False).to_pandas(split_blocks=True, self_destruct=True)
     frame = frames.conform(frames.complete(frame, kind.columns), kind.columns)
@@ -348,11 +329,11 @@ class _Content:
     def _with_kept(self, made: pd.DataFrame, kind: _Table) -> pd.DataFrame:
         """The table with the rows of damaged lines that the one on disk was made from when they were whole."""
         try:
-            with _parquet(self.folder / kind.file) as file:
+            with parquet.reading(self.folder / kind.file) as file:
                 if file is None:
                     return made
                 old, stale = _frame(file, self.run, kind), _made_from(file) != str(_journal_size(self.folder))
-        except _DamagedError:
+        except parquet.DamagedError:
             return made
         if not stale:
             return old

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from harness.backends import registry
+from harness.errors import UserError
 from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
@@ -447,3 +448,37 @@ def test_a_probe_says_what_each_backend_sees_and_why_others_cannot_be_loaded(tmp
     assert framed.devices == (Device("cpu"), Device("gpu", 1))  # nothing was hidden from it
     assert found["refusing"] == "RuntimeError: built for another CPU"
     assert found["broken"] == "ImportError: libbroken.so.1: cannot open shared object file"
+
+
+# Logs ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", ["plain@../../x", "plain@/etc/x", "plain@" + "ä" * 300, "plain@x\0y"])
+def test_a_label_never_leads_a_log_out_of_its_folder(tmp_path: Path, label: str) -> None:
+    of = Launcher("run", tmp_path / "a" / "logs", targets={label: TARGETS["plain"]})
+    (found,) = records(of, plan(cell(label)))
+    assert found.status is Status.OK
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    (log,) = (tmp_path / "a" / "logs").iterdir()
+    assert log.name.startswith("plain@")
+
+
+def test_labels_that_differ_have_logs_of_their_own(tmp_path: Path) -> None:
+    labels = ("plain@a/b", "plain@a%2Fb", "plain@a b", "plain@a+b")
+    records(Launcher("run", tmp_path, targets=dict.fromkeys(labels, TARGETS["plain"])), plan(*map(cell, labels)))
+    assert len(list(tmp_path.iterdir())) == len(labels)
+
+
+def test_logs_are_not_written_through_links(make: Callable[..., Launcher], tmp_path: Path) -> None:
+    outside, elsewhere = tmp_path / "outside", tmp_path / "elsewhere"
+    outside.write_text("mine")
+    elsewhere.mkdir()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "plain.log").symlink_to(outside)
+    with pytest.raises(OSError, match=r"plain\.log is a link"):
+        records(make(), plan(cell("plain")))
+    assert outside.read_text() == "mine"
+    (tmp_path / "linked").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="linked is a link"):
+        records(Launcher("run", tmp_path / "linked", targets=TARGETS), plan(cell("plain")))
+    assert list(elsewhere.iterdir()) == []

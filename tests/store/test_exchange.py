@@ -1,9 +1,12 @@
 import csv
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from harness.store import exchange
@@ -85,3 +88,34 @@ def test_another_format_is_refused_before_a_file_is_made(frame, tmp_path):
     with pytest.raises(ValueError, match="'xls' is no text format; csv, json, md are"):
         exchange.export(frame, "xls", tmp_path / "new" / "out.xls")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "parquet"])
+def test_a_pipe_is_written_and_a_file_is_whole_or_as_it_was(frame, tmp_path, monkeypatch, format):
+    pipe, path = tmp_path / "pipe", tmp_path / f"out.{format}"
+    exchange.export(frame, format, path)
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_bytes)
+        exchange.export(frame, format, pipe)
+        assert read.result() == path.read_bytes()
+    whole = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(exchange.drafts.Path, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        exchange.export(frame.head(1), format, path)
+    assert path.read_bytes() == whole
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([path.name, "pipe"])
+
+
+def test_the_pages_of_an_exported_table_have_checksums(frame, tmp_path):
+    path = tmp_path / "out.parquet"
+    exchange.export(frame, "parquet", path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"plain") + 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="could not verify page integrity"):
+        pq.read_table(path, page_checksum_verification=True)
