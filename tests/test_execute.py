@@ -500,7 +500,7 @@ def test_what_bars_a_record_is_told_by_the_engine_and_by_its_samples(record: Rec
 
 
 def test_a_record_whose_line_is_damaged_is_measured_anew_by_resume(tiny: Path, alone: Path, tmp_path: Path) -> None:
-    chosen = Selection(budget={"trials": 1})
+    chosen = Selection(budget={"trials": 1, "repeat_share": 0.0})
     run = execute.execute(suites.load(tiny), chosen, out=tmp_path)
     folder = table.find(tmp_path, run.id)
     for path in folder.glob("*.parquet"):

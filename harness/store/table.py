@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
 from harness.plain import plain
-from harness.record import RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run, Status
+from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run, Status
 from harness.store import frames, journal, parquet
 
 T = TypeVar("T")
@@ -253,7 +253,12 @@ def _made_from(file: pq.ParquetFile) -> str:
 def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:
     """The frame in a Parquet file. Raises ValueError, or what its content makes impossible, where it is no copy of that run."""
     # By threads, and kept beside the frame, a long run's samples stand in memory twice.
-    frame = file.read(use_threads=False).to_pandas(split_blocks=True, self_destruct=True)
+    content = file.read(use_threads=False)
+    for name in content.column_names:
+        if name in COLUMNS and COLUMNS[name].dtype == "string" and content[name].null_count:
+            raise ValueError(f"{name}: found a row without one")
+    frame = content.to_pandas(split_blocks=True, self_destruct=True)
+    del content
     frame = frames.conform(frames.complete(frame, kind.columns), kind.columns)
     frames.check(frame, run.id)
     return frame
