@@ -176,7 +176,8 @@ def test_what_was_said_before_hanging_up_is_heard(pair: tuple[Channel, Channel])
 @pytest.mark.parametrize(
     "garbage",
     [b"hello\n", b"\n", b"[]\n", b"3\n", b'{"kind": "Nonsense", "body": {}}\n', b'{"kind": "Refused", "body": {"reason": 3}}\n',
-     b'{"kind": "Refused", "body": {}}\n', b'{"kind": "Stop"}\n', b"\xff\xfe\n", b'{"kind": "Stop", "body": {"now": 1}}\n'],
+     b'{"kind": "Refused", "body": {}}\n', b'{"kind": "Stop"}\n', b"\xff\xfe\n", b'{"kind": "Stop", "body": {"now": 1}}\n',
+     b"[" * 10_000 + b"\n", b"1" * 5000 + b"\n", b'{"kind": [], "body": {}}\n'],
 )  # fmt: skip
 def test_what_is_no_message_is_garbled_and_the_next_is_heard(raw: tuple[socket.socket, Channel], garbage: bytes) -> None:
     near, channel = raw
