@@ -19,6 +19,7 @@ from harness import units
 from harness.analysis.gate import Judgement, State, correction
 from harness.digest import Digest
 from harness.errors import UserError
+from harness.plain import plain
 from harness.store import junit
 
 URL, FORMAT, TOKEN = "CONVBENCH_WEBHOOK_URL", "CONVBENCH_WEBHOOK_FORMAT", "CONVBENCH_WEBHOOK_TOKEN"
@@ -103,7 +104,7 @@ def _known(value: float) -> float | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(plain(text).split())
 
 
 # Markdown -----------------------------------------------------------------------------------------------------------------
@@ -133,7 +134,8 @@ def markdown(said: Notice) -> str:
     if said.report:
         ended.append(f"report: `{said.report}`")
     lines += ["", " · ".join(ended)]
-    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+    # Paths, too: a log of CI takes escapes for its own, and a file of UTF-8 holds no lone surrogates.
+    return "\n".join(map(plain, lines)).replace("\n\n\n", "\n\n") + "\n"
 
 
 def _head(said: Notice) -> str:

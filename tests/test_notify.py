@@ -57,6 +57,19 @@ def test_names_cannot_become_markup() -> None:
     assert "&lt;!channel&gt; &amp; co" in slack
 
 
+def test_no_escape_and_no_broken_path_reaches_a_log_or_a_summary(tmp_path: Path) -> None:
+    path = "caf\udce9/\x1b[31mreport.html"
+    said = Notice(
+        "quiet", 0, "a\x1b]0;b\x07c", suite="s\x1b[1m\n::error::", run_id="\x9b1m", reasons=("\x1b[2Jx",), report=path
+    )
+    text = notify.markdown(said)
+    assert [letter for letter in text if not letter.isprintable() and letter != "\n"] == []
+    assert text.startswith("## convbench: s ::error:: quiet\n")
+    assert "`caf\ufffd/report.html`" in text
+    notify.append_job_summary(text, {notify.JOB_SUMMARY: str(tmp_path / "summary.md")})
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == text
+
+
 def test_a_job_of_github_gets_its_summary(tmp_path: Path) -> None:
     path = tmp_path / "summary.md"
     path.write_text("before\n")

@@ -8,13 +8,14 @@ import ctypes
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from harness.cli import exchange, look, nights, run, schedule
-from harness.cli.options import USAGE
+from harness.cli import exchange, look, nights, run, schedule, terminal
+from harness.cli.options import INTERRUPTED, USAGE
 from harness.errors import UserError
+from harness.plain import plain
 
 app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
@@ -24,6 +25,26 @@ for room in (run, look, exchange, nights):  # in the order of --help
     app.add_typer(room.app)
 app.add_typer(schedule.app, name="schedule")
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        import importlib.metadata
+
+        from harness.record import METHOD_VERSION
+
+        typer.echo(f"convbench {importlib.metadata.version('convbench')} (method version {METHOD_VERSION})")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+# What is wrong with options and arguments: typer's own, or click's, as its version has it.
+_UsageError: Any = typer.BadParameter.__base__
 
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 
@@ -56,12 +77,29 @@ def _say_warnings_once() -> None:
 def main() -> None:
     """The entry point: what a user got wrong is one line on standard error and exit code 2."""
     _give_memory_back()
+    terminal.take_over()
     _say_warnings_once()
+    sys.exit(_outcome())
+
+
+def _outcome() -> int:
+    """The exit code of the command, once what was wrong with it has been said."""
     try:
-        app()
+        code = app(standalone_mode=False, prog_name="convbench")
+        sys.stdout.flush()  # what it could not write is told too
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            error.show()
+            return USAGE
+        where = f"{error.ctx.command_path}: " if error.ctx else "convbench: "
+        told = f"{where}{plain(error.format_message())}"
+    except typer.Abort:
+        return INTERRUPTED
     except UserError as error:
-        typer.echo(f"convbench: {error}", err=True)
-        sys.exit(USAGE)
+        told = f"convbench: {plain(str(error))}"
     except OSError as error:  # a folder that cannot be written, a full disk
-        typer.echo(f"convbench: {error}", err=True)
-        sys.exit(USAGE)
+        told = f"convbench: {plain(str(error))}"
+    else:
+        return code if isinstance(code, int) else 0
+    typer.echo(told, err=True)
+    return USAGE

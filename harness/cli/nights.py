@@ -21,7 +21,7 @@ from harness.cli.options import (
     stdout,
     taking,
 )
-from harness.cli.run import command, narrowing, run, to_resume, watched
+from harness.cli.run import check_tags, command, narrowing, run, to_resume, watched
 from harness.errors import SelectionError, UserError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def nightly(
     from harness import execute, notify
 
     webhook = notify.take_webhook(os.environ)  # first of all: no process that is started later has it
+    check_tags(options["tag"] or ())
     if options["dry_run"]:
         one = load(suite or _missing_suite())
         plan = execute.prepare(one, narrowing(options), options["seed"], aa=options["aa"], ceilings=options["ceilings"])

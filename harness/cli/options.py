@@ -12,7 +12,7 @@ import typer
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from harness.cli.console import Console
 
 INTERNAL, FAILED_CELLS, BLOCKED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 4, 2, 130
 
@@ -78,18 +78,17 @@ def folder_of(out: Path, run: str) -> Path:
 
 
 def stdout() -> "Console":
-    """Standard output: wide where nobody looks, so that no line is folded."""
-    from rich.console import Console
+    """Standard output, for tables."""
+    from harness.cli import console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return console.stdout()
 
 
 def stderr() -> "Console":
     """Standard error, for messages."""
-    from rich.console import Console
+    from harness.cli import console
 
-    return Console(stderr=True, highlight=False)
+    return console.Console(stderr=True)
 
 
 def print_plan(plan: Any, seconds: float) -> None:

@@ -21,6 +21,7 @@ from harness.cli.options import (
     stdout,
 )
 from harness.errors import SelectionError
+from harness.plain import plain
 
 if TYPE_CHECKING:
     from harness.ask.selection import Selection
@@ -68,6 +69,7 @@ def run(
         return
     if not suite:
         raise SelectionError(f"name a suite: {known_suites()}")
+    check_tags(tag or ())
     loaded, selection = [load(name) for name in suite], narrowing(locals())
     if dry_run:
         for one in loaded:
@@ -86,8 +88,15 @@ def run(
 
 
 def command() -> str:
-    """The command as it was typed, for run.json."""
-    return shlex.join(["convbench", *sys.argv[1:]])
+    """The command as it was typed, for run.json; what no text can hold is replaced."""
+    return plain(shlex.join(["convbench", *sys.argv[1:]]))
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Raises SelectionError for a tag that could not be shown or asked for again as `tag:WORD`."""
+    for tag in tags:
+        if not tag.strip() or not tag.isprintable():
+            raise SelectionError(f"--tag: found {tag!r}; allowed: a word of characters that can be printed")
 
 
 def to_resume(run: str, out: Path, options: Mapping[str, Any]) -> Path:
