@@ -98,6 +98,7 @@ def prepare(
     narrowed = narrow(suite, selection)
     joined = ceilings and not aa and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
     beside = suites.load(CEILINGS) if joined else None
+    planning.refuse_too_many(narrowed, {})  # before anything is looked for
     devices = discover(concerned(narrowed))
     if watcher:
         watcher.discovered(devices)

@@ -13,6 +13,8 @@ from harness.spec import Cache, Device, Direction, Layout, Mode, Optimizer, Prec
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
 REFERENCE = "numpy"
 
+MOST_VALUES = 1000  # of one axis
+
 BACKEND_NAME = re.compile(r"[A-Za-z0-9_.@+-]+")  # no "/", which separates the axes in a cell's id
 
 
@@ -75,8 +77,12 @@ def parse_all(axis: str, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]
     """The typed values of an axis. Raises ValueError for one that is not allowed, or that stands there twice."""
     if not values:
         raise ValueError("found []; allowed: at least one value")
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"found {len(values)} values; allowed: {MOST_VALUES}")
     parsed = tuple(parse(axis, value) for value in values)
-    for index, value in enumerate(parsed):
-        if value in parsed[:index]:
-            raise ValueError(f"found {show(values[index])} twice (as {value}); allowed: each value once")
+    seen = set()
+    for text, value in zip(values, parsed, strict=True):
+        if value in seen:
+            raise ValueError(f"found {show(text)} twice (as {value}); allowed: each value once")
+        seen.add(value)
     return parsed

@@ -15,6 +15,8 @@ from harness.ask import axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.spec import Budget
 
+MOST_DOTS = 200  # in a line
+
 
 class Table(BaseModel):
     """Strict: no key that is not listed, no text where a number belongs."""
@@ -25,16 +27,23 @@ class Table(BaseModel):
 # No framework indexes further, and a product of such numbers still fits a float.
 Index = Annotated[int, Field(le=2**31 - 1)]
 Whole = Annotated[int, Field(le=2**31 - 1, description="a whole number below 2^31")]
-Sizes = Annotated[list[Index], Field(description="a whole number per dimension, as in [56, 56]")]
+Sizes = Annotated[list[Index], Field(description="a whole number per dimension, as in [56, 56], below 2^31")]
 PerDimension = Annotated[
-    Index | list[Index], Field(description="a whole number per dimension, as in [3, 3], or one number for all of them")
+    Index | list[Index],
+    Field(description="a whole number per dimension, as in [3, 3], or one number for all of them, below 2^31"),
 ]
 Padding = Annotated[
-    Literal["same", "valid"] | list[Annotated[list[Index], Field(min_length=2, max_length=2)]],
-    Field(description='"same", "valid" or a [low, high] pair per dimension, as in [[1, 1], [1, 1]]'),
+    Literal["same", "valid"] | Index | list[Index] | list[Annotated[list[Index], Field(min_length=2, max_length=2)]],
+    Field(
+        description='"same", "valid" or a [low, high] pair per dimension, as in [[1, 1], [1, 1]]; a number below 2^31 for both '
+        "sides, as in [1, 1], or of all dimensions, as in 1"
+    ),
 ]
-Texts = Annotated[list[str], Field(min_length=1, description='a list of at least one text, as in ["a", "b"]')]
-Numbers = Annotated[list[int], Field(min_length=1, description="a list of at least one whole number, as in [1, 2]")]
+_Several = Field(min_length=1, max_length=axes.MOST_VALUES)
+Texts = Annotated[list[str], _Several, Field(description='a list of at least one text (and at most 1000), as in ["a", "b"]')]
+Numbers = Annotated[
+    list[int], _Several, Field(description="a list of at least one whole number (and at most 1000), as in [1, 2]")
+]
 Pick = Annotated[str | Texts, Field(description='a text or a list of texts, as in "a" or ["a", "b"]')]
 PickNumber = Annotated[int | Numbers, Field(description="a whole number or a list of them, as in 1 or [1, 2]")]
 
@@ -119,6 +128,15 @@ SetTable = _table(
 )
 
 
+def budget(values: Mapping[str, Any]) -> Budget:
+    """A budget with these fields. Raises ValueError for one that is not known, of another type, or out of range."""
+    try:
+        return Budget(**stated(BudgetTable.model_validate(values)))
+    except ValidationError as invalid:
+        key = str(invalid.errors()[0]["loc"][0])
+        raise ValueError(f"{key}: found {show(values[key])}; allowed: {BudgetTable.model_fields[key].description}") from None
+
+
 def changes(texts: Mapping[str, str]) -> dict[str, Any]:
     """Keys of `set` as a command line writes them: `n=1`, `spatial=28x28`. Raises ValueError for an unknown or wrong one."""
     raw: dict[str, Any] = {}
@@ -138,7 +156,9 @@ class FromTable(Table):
     """`[[workloads_from]]`: shapes out of a CSV table beside the suite."""
 
     table: Annotated[str, Field(description="the path of a CSV table, relative to the suite's folder")]
-    where: Annotated[str | None, Field(description="a text, as in 'n <= 16 and groups == 1'")] = None
+    where: Annotated[
+        str | None, Field(max_length=1000, description="a text of up to 1000 characters, as in 'n <= 16 and groups == 1'")
+    ] = None
     set: Annotated[SetTable, Field(description="a table of a workload's keys, as in { n = 8 }")] = SetTable()  # type: ignore[valid-type]
     network: Annotated[str, Field(description="a text: the network that these rows are all the convolutions of")] = ""
     limit: Annotated[int | None, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = None
@@ -181,6 +201,9 @@ def stated(table: Table) -> dict[str, Any]:
 
 def parse(text: str) -> Document:
     """The tables of a suite. Raises ValueError, one line, for what is not TOML and for the first key that is wrong."""
+    # The library's reader takes time by the square of the parts of a key.
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise ValueError(f"is not a suite: a line has more than {MOST_DOTS} dots")
     try:
         raw = tomllib.loads(text)
     except RecursionError:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from harness.ask.wording import hint
 
 Value = int | float | str
+DEEPEST = 50  # brackets and `not` in each other; each costs some frames of the stack, in reading and in every answer
 
 OPERATORS: dict[str, Callable[[Value, Value], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
@@ -50,6 +51,7 @@ class _Reader:
 
     def __init__(self, text: str, pattern: re.Pattern[str]) -> None:
         self.text = text
+        self.depth = 0
         self._tokens = _tokens(text, pattern)
         self.next = next(self._tokens)
 
@@ -129,10 +131,7 @@ def keyword(text: str) -> Matcher:
     `not` binds closest, then `and`, then `or`. Raises ValueError as the module says.
     """
     reader = _Reader(text, _KEYWORD)
-    try:
-        matcher = _either(reader)
-    except RecursionError:
-        raise ValueError("the expression is nested too deeply") from None
+    matcher = _either(reader)
     if reader.next.kind != "end":
         raise reader.wrong("`and`, `or` or the end", reader.next)
     return matcher
@@ -156,16 +155,22 @@ def _both(reader: _Reader) -> Matcher:
 
 def _single(reader: _Reader) -> Matcher:
     token = reader.take()
+    reader.depth += 1
+    if reader.depth > DEEPEST:
+        raise ValueError(f"the expression is nested too deeply; allowed: {DEEPEST} brackets and `not` in each other")
     if token.text == "not":
         inner = _single(reader)
+        reader.depth -= 1
         return lambda name: not inner(name)
     if token.text == "(":
         inner = _either(reader)
+        reader.depth -= 1
         closing = reader.take()
         if closing.text != ")":
             raise reader.wrong("`)`", closing)
         return inner
     if token.kind != "word" or token.text in ("and", "or"):
         raise reader.wrong("a word, `not` or `(`", token)
+    reader.depth -= 1
     word = token.text.casefold()
     return lambda name: word in name.casefold()

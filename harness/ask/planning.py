@@ -19,11 +19,15 @@ from harness.spec import Budget, Cell, ConvSpec, CopySpec, Device, Direction, Mo
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
 
 
+MOST_STEPS = 100_000  # cells times trials of one run: at a second each more than a day
+
+
 def cells(suite: Suite, found: Found) -> tuple[Cell, ...]:
     """The cells of a suite on this machine, in the order in which the suite states them. Raises SelectionError for none.
 
     A backend or device that is named is asked for even where it was not found: the launcher makes that a row which says why.
     """
+    refuse_too_many(suite, found)
     pairs = [(backend, device) for backend in _backends(suite, found) for device in _devices(suite, found, backend)]
     if not pairs:
         raise SelectionError(f"suite {show(suite.name)}: no cell is left: no backend is installed that could be measured")
@@ -40,6 +44,27 @@ def cells(suite: Suite, found: Found) -> tuple[Cell, ...]:
     if not chosen:
         raise SelectionError(f"-k: {suite.keyword!r} fits none of {len(every)} cells, the first of which is {every[0]}")
     return chosen
+
+
+def refuse_too_many(suite: Suite, found: Found) -> None:
+    """Raises SelectionError where a suite asks for more than MOST_STEPS, counted before any of them is made.
+
+    Excludes and `-k` are not looked at: they are held against every one. What is found counts too, so that this may be asked
+    before anything is (with nothing found) and again.
+    """
+    axes = suite.axes
+    pairs = sum(len(_devices(suite, found, backend)) for backend in _backends(suite, found)) or 1
+    each = len(axes.mode) * len(axes.threads) * pairs
+    directions = sum(len(axes.optimizer) if direction is Direction.TRAIN else 1 for direction in axes.direction)
+    of_a_convolution = each * directions * len(axes.precision) * len(axes.layout) * len(axes.cache)
+    many = sum(
+        of_a_convolution if isinstance(workload.spec, ConvSpec) else each * len(_precisions(workload, axes.precision))
+        for workload in suite.workloads
+    )
+    if many * suite.budget.trials > MOST_STEPS:
+        raise SelectionError(
+            f"suite {show(suite.name)}: asks for {many} cells x {suite.budget.trials} trials; allowed: {MOST_STEPS} in all"
+        )
 
 
 def _backends(suite: Suite, found: Found) -> Sequence[str]:
@@ -112,12 +137,17 @@ def ceilings(asked: Sequence[Cell], suite: Suite, found: Found) -> tuple[Cell, .
     """
     names = {cell.workload for cell in asked}
     joining: dict[Cell, None] = {}
+    settings: dict[tuple[object, ...], Cell] = {}
     for cell in asked:
+        settings.setdefault((cell.direction is Direction.NONE, cell.backend, cell.device, cell.precision, cell.threads), cell)
+    for cell in settings.values():
         if cell.direction is Direction.NONE or cell.device not in found.get(cell.backend, ()) or not _open_to(suite, cell):
             continue
         axes = replace(suite.axes, precision=(cell.precision,), threads=(cell.threads,))
         cells = _combinations(replace(suite, axes=axes), [(cell.backend, cell.device)])
         joining |= dict.fromkeys(each for each in cells if each.workload not in names)
+        if len(joining) > MOST_STEPS:
+            raise SelectionError(f"suite {show(suite.name)}: more than {MOST_STEPS} ceilings; allowed: {MOST_STEPS}")
     return tuple(cell for cell in joining if not any(exclude.covers(cell) for exclude in suite.excludes))
 
 

@@ -83,6 +83,8 @@ def _axis(suite: Suite, axis: str, values: Sequence[str]) -> Suite:
 
 
 def _workloads(suite: Suite, patterns: Sequence[str]) -> Suite:
+    if len(patterns) > axis_values.MOST_VALUES:
+        raise SelectionError(f"workload: found {len(patterns)} patterns; allowed: {axis_values.MOST_VALUES}")
     for pattern in patterns:
         if not any(fnmatchcase(workload.name, pattern) for workload in suite.workloads):
             raise SelectionError(f"workload: {not_one_of(pattern, [workload.name for workload in suite.workloads])}")
@@ -119,6 +121,7 @@ def _budget(budget: Budget, overrides: Mapping[str, int | float]) -> Budget:
         if name not in known:
             raise SelectionError(f"budget: unknown field {show(name)}{hint(name, known)}; allowed: {', '.join(known)}")
     try:
+        document.budget(overrides)  # of the types and in the bounds that hold for a suite
         return replace(budget, **overrides)  # type: ignore[arg-type]
     except ValueError as error:
         raise SelectionError(f"budget: {error}") from None

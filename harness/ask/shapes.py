@@ -42,7 +42,8 @@ def rows(text: str) -> tuple[Shape, ...]:
         raise ValueError(f"is not CSV: {error}") from None
     header = lines[0] if lines else []
     if header != list(COLUMNS):
-        raise ValueError(f"header: found {show(','.join(header))}; allowed: {','.join(COLUMNS)}")
+        # What stands there is not told: it may be any file, and no table at all.
+        raise ValueError(f"is no table of shapes: its first line is not {','.join(COLUMNS)}")
     shapes = []
     for number, line in enumerate(filter(None, lines[1:]), start=1):
         try:
@@ -86,12 +87,13 @@ def _shape(line: list[str]) -> Shape:
 
 
 def _number(column: str, text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise ValueError(f"{column}: found {show(text)}; allowed: a whole number")
+    digits = 18 if column.startswith("flop") else 9
+    if not re.fullmatch(f"[0-9]{{1,{digits}}}", text):
+        raise ValueError(f"{column}: found {show(text)}; allowed: a whole number of up to {digits} digits")
     return int(text)
 
 
 def _sizes(column: str, text: str) -> tuple[int, ...]:
-    if not re.fullmatch("[0-9]{1,9}(x[0-9]{1,9})*", text):
-        raise ValueError(f"{column}: found {show(text)}; allowed: a size per dimension, as in 56x56")
+    if not re.fullmatch("[0-9]{1,9}(x[0-9]{1,9}){0,2}", text):
+        raise ValueError(f"{column}: found {show(text)}; allowed: a size per dimension of up to 9 digits, as in 56x56")
     return tuple(map(int, text.split("x")))

@@ -5,21 +5,31 @@ a suite, and in what order, is the business of `planning`; what the command line
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from harness import flops
 from harness.ask import axes as axis_values
-from harness.ask import document, shapes
+from harness.ask import document, files, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SuiteError
 from harness.spec import Budget, Cell, ConvSpec, CopySpec, Direction, GemmSpec, WorkloadSpec
 
-NAME = "abcdefghijklmnopqrstuvwxyz0123456789._-"  # the characters of a suite's and of a workload's name
+NAME = re.compile(r"[A-Za-z0-9._-]+")  # a suite's and a workload's
+
+# What no machine measures and what no file needs: a suite that asks for more is a mistake, or somebody's mischief.
+MOST_WORKLOADS = 10_000
+MOST_ROWS = 20_000  # of tables, each counted as often as a [[workloads_from]] looks at it
+MOST_EXCLUDED = 1_000  # values in all [[exclude]] together
+MOST_ELEMENTS = 2**40  # of one tensor
+MOST_FLOP = 10**18  # of one pass
 
 
 @dataclass(frozen=True)
@@ -118,8 +128,8 @@ def available() -> dict[str, Path]:
 def load(name_or_path: str | Path) -> Suite:
     """The suite of that name, or in that file. Raises SuiteError for whatever is wrong with it."""
     path = _find(name_or_path)
-    data = _read(path, str(path))
     with _at(path):
+        data = files.read(path, files.MOST_SUITE_BYTES)
         parsed = document.parse(data.decode("utf-8-sig"))
     digest = hashlib.sha256(data)
     with _at(path, "[suite]"):
@@ -166,16 +176,9 @@ def _find(name_or_path: str | Path) -> Path:
     )
 
 
-def _read(path: Path, place: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise SuiteError(f"{place}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
 def _name(text: str) -> str:
-    if not text or set(text) - set(NAME):
-        raise ValueError(f"name: found {show(text)}; allowed: lower-case letters, digits and . _ -")
+    if not NAME.fullmatch(text) or len(text) > 100:
+        raise ValueError(f"name: found {show(text)}; allowed: up to 100 letters, digits and . _ -")
     return text
 
 
@@ -187,14 +190,41 @@ def _conv(keys: Mapping[str, Any]) -> ConvSpec:
         for name in ("spatial", "kernel", "stride", "dilation")
     }
     numbers = {name: keys[name] for name in ("n", "c", "k", "groups")}
-    padding = keys["padding"]
+    padding = _pairs(keys["padding"], dims)
     if padding == "valid":
         return ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims)
     if padding == "same":
         # The rule needs a spec to be asked, and any spec with this much padding has an output.
         roomy = tuple((d * (r - 1),) * 2 for r, d in zip(sizes["kernel"], sizes["dilation"], strict=False))
         padding = ConvSpec(**numbers, **sizes, padding=roomy).same_padding()
-    return ConvSpec(**numbers, **sizes, padding=tuple((low, high) for low, high in padding))
+    return _bounded(ConvSpec(**numbers, **sizes, padding=tuple((low, high) for low, high in padding)))
+
+
+def _pairs(padding: Any, dims: int) -> Any:
+    """A rule by its name, or (low, high) per dimension: one number stands for both sides, of every dimension if alone."""
+    if isinstance(padding, int):
+        return ((padding, padding),) * dims
+    if isinstance(padding, str) or not padding or not isinstance(padding[0], int):
+        return padding
+    if len(padding) != dims:
+        told = f"padding: found {show(padding)}; allowed: one number for each of the {dims} dimensions of spatial"
+        raise ValueError(told + (f", or [{show(padding)}] for low and high" if dims == 1 and len(padding) == 2 else ""))
+    return tuple((both, both) for both in padding)
+
+
+def _bounded(spec: WorkloadSpec) -> Any:
+    """The same, if a computer could ever hold and compute it. Raises ValueError, which says what is the most."""
+    if isinstance(spec, ConvSpec):
+        padded = [size + low + high for size, (low, high) in zip(spec.spatial, spec.padding, strict=True)]
+        tensors: list[Sequence[int]] = [(spec.n, spec.c, *padded), spec.w_shape, spec.y_shape]
+    else:
+        tensors = [(spec.m, spec.k), (spec.k, spec.n), (spec.m, spec.n)] if isinstance(spec, GemmSpec) else []
+    most = max(map(math.prod, tensors), default=0)
+    if most > MOST_ELEMENTS:
+        raise ValueError(f"{spec} has a tensor of {most:.3g} elements (padded); allowed: 2^40")
+    if flops.nominal(spec) > MOST_FLOP:
+        raise ValueError(f"{spec} takes {flops.nominal(spec):.3g} FLOP; allowed: 10^18")
+    return spec
 
 
 def _by_hand(path: Path, parsed: document.Document) -> Iterator[tuple[str, Workload]]:
@@ -207,20 +237,29 @@ def _by_hand(path: Path, parsed: document.Document) -> Iterator[tuple[str, Workl
                 case document.ConvTable():
                     yield place, Workload(name, _conv(dict(table)), table.count)
                 case document.GemmTable():
-                    yield place, Workload(name, GemmSpec(table.m, table.n, table.k))
+                    yield place, Workload(name, _bounded(GemmSpec(table.m, table.n, table.k)))
                 case document.CopyTable():
                     yield place, Workload(name, CopySpec(table.nbytes))
 
 
 def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator[tuple[str, Workload]]:
     """The shapes of the `[[workloads_from]]` tables, each with its place; `digest` takes in what was read."""
+    known: dict[Path, tuple[shapes.Shape, ...]] = {}
+    left_bytes, looked = files.MOST_TABLE_BYTES, 0
     for index, table in enumerate(parsed.workloads_from):
         place = document.heading("workloads_from", index, table.table)
-        file = path.parent / table.table
-        data = _read(file, f"{path}: {place}: table: {file}")
-        digest.update(data)
+        with _at(path, place, "table"):
+            file = files.find(table.table, (path.parent, shipped()))
         with _at(path, place, file):
-            rows = shapes.rows(data.decode("utf-8-sig"))
+            data = files.read(file, left_bytes)
+            digest.update(data)
+            if file not in known:
+                left_bytes -= len(data)
+                known[file] = shapes.rows(data.decode("utf-8-sig"))
+            rows = known[file]
+            looked += len(rows)
+            if looked > MOST_ROWS:
+                raise ValueError(f"is row {looked} that this suite looks at; allowed: {MOST_ROWS}")
         with _at(path, place, "where"):
             chosen = shapes.choose(rows, table.where, table.limit)
         for shape in chosen:
@@ -230,24 +269,32 @@ def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator
 
 
 def _unique(path: Path, placed: list[tuple[str, Workload]]) -> tuple[Workload, ...]:
-    """The workloads, if there are any and no two bear one name."""
+    """The workloads, if there are any and no two bear one name, in any case: `-k` and some file systems tell none apart."""
     if not placed:
         raise SuiteError(f"{path}: no workload; allowed: at least one [[workload]] or [[workloads_from]]")
-    places: dict[str, str] = {}
+    if len(placed) > MOST_WORKLOADS:
+        raise SuiteError(f"{path}: found {len(placed)} workloads; allowed: {MOST_WORKLOADS}")
+    places: dict[str, tuple[str, str]] = {}
     for place, workload in placed:
-        if workload.name in places:
-            first = places[workload.name]
+        key = workload.name.lower()
+        if key in places:
+            first, name = places[key]
+            found = "twice" if name == workload.name else f"beside {show(name)}, which differs by case alone"
             raise SuiteError(
-                f"{path}: {place}: name: found {show(workload.name)} twice, first in {first}; allowed: once in a suite"
+                f"{path}: {place}: name: found {show(workload.name)} {found}, first in {first}; allowed: once in a suite"
             )
-        places[workload.name] = place
+        places[key] = (place, workload.name)
     return tuple(workload for _, workload in placed)
 
 
 def _excludes(
     path: Path, parsed: document.Document, workloads: tuple[Workload, ...], backends: tuple[str, ...] | None
 ) -> tuple[Exclude, ...]:
-    excludes = []
+    excludes, known = [], [workload.name for workload in workloads]
+    values = [found for table in parsed.exclude for found in document.stated(table).values()]
+    asked = sum(len(found) if isinstance(found, list) else 1 for found in values)
+    if asked > MOST_EXCLUDED:
+        raise SuiteError(f"{path}: [[exclude]]: found {asked} values in all of them; allowed: {MOST_EXCLUDED}")
     for index, table in enumerate(parsed.exclude):
         place = document.heading("exclude", index)
         stated = document.stated(table)
@@ -257,15 +304,14 @@ def _excludes(
         for axis, found in stated.items():
             values = found if isinstance(found, list) else [found]
             with _at(path, place, axis):
-                conditions.append((axis, tuple(_condition(axis, value, workloads, backends) for value in values)))
+                conditions.append((axis, tuple(_condition(axis, value, known, backends) for value in values)))
         excludes.append(Exclude(tuple(conditions)))
     return tuple(excludes)
 
 
-def _condition(axis: str, value: str | int, workloads: tuple[Workload, ...], backends: tuple[str, ...] | None) -> str:
+def _condition(axis: str, value: str | int, names: Sequence[str], backends: tuple[str, ...] | None) -> str:
     """The text that a cell's value is compared with. Raises ValueError for what can fit no cell, and so is a typo."""
     if axis == "workload":
-        names = [workload.name for workload in workloads]
         if not any(fnmatchcase(name, str(value)) for name in names):
             raise ValueError(not_one_of(value, names))
         return str(value)

@@ -7,21 +7,28 @@ import difflib
 import json
 from collections.abc import Iterable
 
+from harness.plain import plain
+
 LONGEST = 80  # characters of a found value; a message stays one line that can be read
+MOST_NAMES = 50  # that are allowed and listed
 
 
 def show(value: object) -> str:
     """The value on one line, as TOML or JSON writes it: `"same"`, `[3, 3]`, `true`; cut where it is long."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = plain(json.dumps(value, default=str, ensure_ascii=False))
+    except (RecursionError, ValueError):  # nested too deeply; a number of too many digits
+        return f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def hint(word: object, known: Iterable[str]) -> str:
     """`; did you mean "fprop"?` where a known name is near, else nothing."""
-    text = str(word).lower()
-    near = difflib.get_close_matches(text, list(known))
+    text = str(word)[:LONGEST].lower()
+    cases = {name.lower(): name for name in known}
+    near = [cases[name] for name in difflib.get_close_matches(text, cases)]
     # Of two equally near, the one that begins alike: f32 is fp32 rather than tf32.
-    near.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, text).ratio(), name[:1] != text[:1]))
+    near.sort(key=lambda name: (-difflib.SequenceMatcher(None, name.lower(), text).ratio(), name[:1].lower() != text[:1]))
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
@@ -29,4 +36,5 @@ def not_one_of(found: object, known: Iterable[str]) -> str:
     """`found "x"; did you mean "y"? allowed: y, z`, for a value out of a fixed vocabulary."""
     names = list(known)
     near = hint(found, names)
-    return f"found {show(found)}{near}{'' if near else ';'} allowed: {', '.join(names)}"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"found {show(found)}{near}{'' if near else ';'} allowed: {', '.join(names[:MOST_NAMES])}{more}"

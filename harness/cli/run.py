@@ -1,5 +1,6 @@
 """`convbench run`: measure suites, keep the results, write the reports."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ def run(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")] = False,
     trials: Annotated[int | None, typer.Option(help="Trials, each in fresh processes.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of the operands.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the order and of the operands.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads of every cell; 0 is all cores.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take in one trial.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
@@ -114,12 +115,20 @@ def narrowing(options: Mapping[str, Any]) -> "Selection":
     """What the options of `run` leave of a suite. Raises SelectionError."""
     from harness.ask.selection import Selection, parse_set
 
+    check_threads(options["threads"])
     trials = 1 if options["quick"] and options["trials"] is None else options["trials"]
     return Selection(
         axes=_axes(options["axis"], {name: options[name] for name in ("backend", "device", "direction")}),
         keyword=options["keyword"], threads=options["threads"], set=dict(map(parse_set, options["set_"] or ())),
         budget=_given(trials=trials, timeout_s=options["timeout"]),
     )  # fmt: skip
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises SelectionError for more threads than this process may use cores: no cell could be measured so."""
+    cores = len(os.sched_getaffinity(0))
+    if threads is not None and threads > cores:
+        raise SelectionError(f"--threads: found {threads}; allowed: 0 (every core) to {cores}, the cores this process may use")
 
 
 def _axes(options: list[str] | None, named: dict[str, str | None]) -> dict[str, tuple[str, ...]]:

@@ -50,8 +50,8 @@ def test_a_row_that_is_wrong_is_named(column: str, value: str, words: list[str])
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ["header", "allowed: suite,name,n,c,k"]),
-        ("a,b\n", ["header", 'found "a,b"', "allowed: suite,name"]),
+        ("", ["is no table of shapes", "suite,name,n,c,k"]),
+        ("a,b\n", ["is no table of shapes", "its first line is not suite,name"]),
         (table("1,2"), ['row 1 "2"', "found 2 columns", "allowed: 17"]),
         (table('"open'), ["is not CSV"]),
     ],
