@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.ask.wording import hint
+from harness.ask.wording import hint, quote
 
 Value = int | float | str
 DEEPEST = 50  # brackets and `not` in each other; each costs some frames of the stack, in reading and in every answer
@@ -40,7 +40,7 @@ def _tokens(text: str, pattern: re.Pattern[str]) -> Iterator[Token]:
             continue
         match = pattern.match(text, position)
         if match is None:
-            raise ValueError(f"{text!r}: character {position + 1}: {text[position]!r} is not expected here")
+            raise ValueError(f"{quote(text)}: character {position + 1}: {text[position]!r} is not expected here")
         yield Token(str(match.lastgroup), match.group(), position + 1)
         position = match.end()
     yield Token("end", "", len(text) + 1)
@@ -64,8 +64,8 @@ class _Reader:
 
     def wrong(self, expected: str, token: Token, near: str = "") -> ValueError:
         """The error to raise: where, what was expected, what stands there."""
-        found = "the end" if token.kind == "end" else repr(token.text)
-        return ValueError(f"{self.text!r}: character {token.position}: expected {expected}, found {found}{near}")
+        found = "the end" if token.kind == "end" else quote(token.text)
+        return ValueError(f"{quote(self.text)}: character {token.position}: expected {expected}, found {found}{near}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from harness import flops
 from harness.ask import expression
 from harness.ask.axes import REFERENCE
 from harness.ask.suite import Suite, Workload
-from harness.ask.wording import show
+from harness.ask.wording import quote, show
 from harness.errors import SelectionError
 from harness.spec import Budget, Cell, ConvSpec, CopySpec, Device, Direction, Mode, Plan, Precision, Step
 
@@ -42,7 +42,7 @@ def cells(suite: Suite, found: Found) -> tuple[Cell, ...]:
         raise SelectionError(f"-k: {error}") from None
     chosen = tuple(cell for cell in every if fits(str(cell)))
     if not chosen:
-        raise SelectionError(f"-k: {suite.keyword!r} fits none of {len(every)} cells, the first of which is {every[0]}")
+        raise SelectionError(f"-k: {quote(suite.keyword)} fits none of {len(every)} cells, the first of which is {every[0]}")
     return chosen
 
 

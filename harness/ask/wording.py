@@ -22,6 +22,11 @@ def show(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def quote(text: str) -> str:
+    """An expression in quotes, cut where nobody would read on."""
+    return repr(text) if len(text) <= 10 * LONGEST else f"{text[: 10 * LONGEST]!r}..."
+
+
 def hint(word: object, known: Iterable[str]) -> str:
     """`; did you mean "fprop"?` where a known name is near, else nothing."""
     text = str(word)[:LONGEST].lower()
