@@ -30,7 +30,7 @@ from harness.store import journal
 
 BLOCK = "convbench"  # the key at the top level of the file
 TAG = "pytest-benchmark"  # of an imported run; it also stands for what stopped the sampling
-_NAME = re.compile("[a-z0-9._-]{1,100}")  # of a suite and of a workload: the former becomes part of a folder's name
+_NAME = re.compile("[A-Za-z0-9._-]{1,100}")  # of a suite and of a workload: the former becomes part of a folder's name
 _LARGEST = 2**63  # what a column of the store can hold
 _ALLOWED = "the file of `pytest --convbench SUITE --benchmark-json=FILE`"
 
@@ -82,7 +82,7 @@ class Row:
         """The cell that the columns describe. Raises ValueError where they describe none, or contradict each other."""
         for name in ("suite", "workload"):
             if not _NAME.fullmatch(getattr(self, name)):
-                raise ValueError(f"{name}: found {getattr(self, name)!r}; allowed: lower-case letters, digits and . _ -")
+                raise ValueError(f"{name}: found {getattr(self, name)!r}; allowed: letters, digits and . _ -")
         for name, value in vars(self).items():
             if isinstance(value, int) and not 0 <= value < _LARGEST:
                 raise ValueError(f"{name}: found {value}; allowed: 0 to 2^63 - 1")

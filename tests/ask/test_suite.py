@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.ask import axes, planning, shapes, suite
-from harness.errors import SuiteError
+from harness.ask.selection import Selection, narrow
+from harness.errors import SelectionError, SuiteError
 from harness.spec import Budget, ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 
 Write = Callable[[str], Path]
@@ -68,12 +69,33 @@ def test_axes_and_budget_are_typed(write: Write) -> None:
     assert loaded.budget == Budget(trials=5, max_time_s=3.0)
 
 
+def test_a_name_may_have_capitals_and_is_found_in_any_case_by_a_keyword(write: Write) -> None:
+    write(
+        HEAD.replace('"mine"', '"Mine"')
+        + WORKLOAD.replace('"small"', '"Conv2.A_3x3-B"')
+        + '[[exclude]]\nworkload = "Conv2*"\nmode = "xla"\n'
+    )
+    loaded = suite.load("mine")
+    assert (loaded.name, loaded.workloads[0].name) == ("Mine", "Conv2.A_3x3-B")
+    chosen = planning.plan(narrow(loaded, Selection(keyword="conv2.a and fprop")), {"torch": (Device("cpu"),)}, 0)
+    assert [str(cell) for cell in chosen.cells] == ["Conv2.A_3x3-B/fprop/torch/eager/cpu/fp32/nhwc/hot/t0"]
+    with pytest.raises(SelectionError, match=r'found "conv2\*"; did you mean "Conv2.A_3x3-B"\?|allowed: Conv2.A_3x3-B'):
+        narrow(loaded, Selection(axes={"workload": ["conv2*"]}))
+
+
 @pytest.mark.parametrize(
     ("keys", "padding", "out"),
     [
         ('spatial = [7, 8]\nkernel = 3\nstride = 2\npadding = "same"', ((1, 1), (0, 1)), (4, 4)),
         ('spatial = [7, 8]\nkernel = [3, 3]\nstride = [2, 1]\npadding = "valid"', ((0, 0), (0, 0)), (3, 6)),
         ("spatial = [7, 8]\nkernel = [3, 3]\npadding = [[0, 1], [2, 0]]", ((0, 1), (2, 0)), (6, 8)),
+        ("spatial = [7, 8]\nkernel = [3, 3]\npadding = 1", ((1, 1), (1, 1)), (7, 8)),
+        ("spatial = [7, 8]\nkernel = [3, 3]\npadding = 0", ((0, 0), (0, 0)), (5, 6)),
+        ("spatial = [7, 8]\nkernel = [3, 3]\npadding = [1, 1]", ((1, 1), (1, 1)), (7, 8)),
+        ("spatial = [7, 8]\nkernel = [3, 3]\npadding = [0, 2]", ((0, 0), (2, 2)), (5, 10)),
+        ("spatial = [9]\nkernel = [3]\npadding = [1]", ((1, 1),), (9,)),
+        ("spatial = [9]\nkernel = [3]\npadding = 2", ((2, 2),), (11,)),
+        ("spatial = [4, 5, 6]\nkernel = 3\npadding = [1, 0, 1]", ((1, 1), (0, 0), (1, 1)), (4, 3, 6)),
         ('spatial = [3, 3]\nkernel = [7, 5]\npadding = "same"', ((3, 3), (2, 2)), (3, 3)),
         ('spatial = [9]\nkernel = [3]\ndilation = 2\npadding = "same"', ((2, 2),), (9,)),
         ('spatial = [4, 5, 6]\nkernel = 1\ndilation = [1, 2, 3]\npadding = "valid"', ((0, 0),) * 3, (4, 5, 6)),
@@ -164,6 +186,19 @@ WRONG = {
         ['name: found "Small one"', "letters, digits and . _ -"],
     ),
     "empty name": (WORKLOAD.replace('"small"', '""'), ['name: found ""', "up to 100 letters"]),
+    "name in another case": (
+        WORKLOAD + WORKLOAD.replace('"small"', '"Small"'),
+        ['[[workload]] 2 "Small"', 'found "Small" beside "small", which differs by case alone', "once"],
+    ),
+    "low and high without brackets": (
+        WORKLOAD.replace("[8, 8]", "[8]").replace("[3, 3]", "[3]").replace('"same"', "[1, 1]"),
+        ["padding: found [1, 1]", "one number for each of the 1 dimensions of spatial", "or [[1, 1]] for low and high"],
+    ),
+    "padding of another dimension": (
+        WORKLOAD.replace('"same"', "[1, 1, 1]"),
+        ["padding: found [1, 1, 1]", "each of the 2 dimensions of spatial"],
+    ),
+    "padding of both forms": (WORKLOAD.replace('"same"', "[1, [1, 1]]"), ["padding: found [1, [1, 1]]", "a number below 2^31"]),
     "duplicate name": (WORKLOAD + WORKLOAD, ['[[workload]] 2 "small"', "twice", 'first in [[workload]] 1 "small"', "once"]),
     "no output": (
         WORKLOAD.replace('"same"', '"valid"').replace("[3, 3]", "[9, 9]"),
