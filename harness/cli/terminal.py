@@ -97,6 +97,11 @@ class _Styled:
 
 def take_over() -> None:
     """Have every text of this process leave through this room."""
+    for number in range(3):  # what whoever started us has closed is opened, so that no file of ours gets its number
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     for name, harmless in (("stdout", False), ("stderr", True)):
         before = getattr(sys, name)
         if before is None:  # closed by who started us
