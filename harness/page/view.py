@@ -132,7 +132,8 @@ def prepare(summary: pd.DataFrame) -> View:
     axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
     optimizers = cells["optimizer"][cells["optimizer"] != ""].nunique() > 1
     cells["name"] = [_short(text) for text in cells["workload"]]
-    cells["varies"] = [" · ".join(_axis(axis, row[axis]) for axis in axes) for row in cells[list(axes)].to_dict("records")]
+    said = [[_axis(axis, value) for value in cells[axis]] for axis in axes]
+    cells["varies"] = [" · ".join(row) for row in zip(*said, strict=True)] if axes else [""] * len(cells)
     cells["key"] = [" ".join(pair) for pair in zip(cells["workload"], cells["varies"], strict=True)]
     cells["row"] = [" · ".join(filter(None, pair)) for pair in zip(cells["name"], cells["varies"], strict=True)]
     cells["words"] = [
