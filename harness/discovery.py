@@ -1,4 +1,7 @@
-"""Which backends a suite may use on this machine, and the devices that each of them sees. Imports neither them nor pandas."""
+"""Which backends a suite may use on this machine, and the devices that each of them sees.
+
+Imports neither frameworks nor pandas, nor another package's adapter: its module may fail, exit, crash or hang.
+"""
 
 import tempfile
 from collections.abc import Iterable
@@ -8,8 +11,8 @@ from harness.ask.suite import Suite
 from harness.ask.wording import not_one_of
 from harness.backends import registry
 from harness.errors import SelectionError
-from harness.isolate import launcher
-from harness.isolate.wire import Hello
+from harness.isolate import launcher, worker
+from harness.isolate.wire import Adapter, Hello
 from harness.spec import Device
 
 _CPU_ONLY = (Device("cpu"),)
@@ -25,14 +28,30 @@ def concerned(suite: Suite) -> tuple[str, ...]:
     return named or known
 
 
+def adapters(backends: Iterable[str]) -> dict[str, Adapter | str]:
+    """What each backend's adapter says without its framework, or why it says nothing."""
+    targets = {name: registry.find(name.partition("@")[0]) for name in backends}
+    foreign = {name: target for name, target in targets.items() if not registry.ours(target)}
+    with tempfile.TemporaryDirectory() as logs:
+        told = launcher.look(foreign, Path(logs)) if foreign else {}
+    return {name: told[name] if name in foreign else _ours(name, target) for name, target in targets.items()}
+
+
+def _ours(name: str, target: str) -> Adapter | str:
+    try:
+        return worker.look(name.partition("@")[0], target)
+    except Exception as error:  # a broken installation
+        return worker.refusal(error)
+
+
 def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
-    """The devices that each installed backend sees. Without an NVIDIA driver that is the CPU, and nothing is imported."""
-    installed = [name for name in backends if registry.installed(name.partition("@")[0])]
-    if not nvidia_driver():
-        return dict.fromkeys(installed, _CPU_ONLY)
-    answers = probe(installed)
+    """The devices that each installed backend sees. Without an NVIDIA driver that is the CPU, and no framework is imported."""
+    told = adapters(backends)
+    here = [name for name, answer in told.items() if isinstance(answer, str) or answer.installed]
+    answers = probe(name for name in here if isinstance(told[name], Adapter)) if nvidia_driver() else {}
     # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
-    return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answers.items()}
+    found = {name: answers.get(name) for name in here}
+    return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in found.items()}
 
 
 def probe(backends: Iterable[str]) -> dict[str, Hello | str]:

@@ -39,7 +39,7 @@ _GRACE_S = 5.0  # for a process to end by itself
 class Answer:
     """What comes back of a test: its reports, its rounds, the row of a cell that has none, and what the process runs in.
 
-    `broken`: the device is, for the rest of the process.
+    `broken`: the process must measure nothing more, since its device is broken for it, or since it gave a wrong result.
     """
 
     reports: list[dict[str, Any]]
@@ -158,6 +158,7 @@ class Framework:
             benchmark.extra_info.update(codec.encode(self._timed(test, benchmark, row)))
         except _Refused as refused:
             self._without(row, refused.status, refused.reason)
+            self.broken = refused.status is Status.INCORRECT  # it may have written where it should not
             text = f"{refused.status}: {refused.reason}"
             if refused.status.failed:
                 pytest.fail(text, pytrace=False)
@@ -229,7 +230,7 @@ class Framework:
         from harness.isolate import launcher, worker
         from harness.record import Status
 
-        if reason := registry.missing(self.name):
+        if reason := registry.missing(self.name, registry.find(self.name)):
             raise _Refused(Status.SKIPPED, reason)
         available = launcher.physical_cores_first()
         if self.threads > len(available):
@@ -251,8 +252,9 @@ class Framework:
         from harness.ask.axes import REFERENCE
         from harness.backends import registry
 
-        names = {self.name, *registry.names()} - ({REFERENCE} - {self.name})
-        packages = sorted(registry.resolve(registry.find(name)).distributions[0] for name in names)
+        # Another package's adapter may do anything when it is imported: only that of this process is.
+        others = {name for name in registry.names() if registry.ours(registry.find(name))} - {REFERENCE}
+        packages = sorted(registry.resolve(registry.find(name)).distributions[0] for name in others | {self.name})
         return next((package for package in packages if package in sys.modules), None)
 
 

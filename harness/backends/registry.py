@@ -1,8 +1,13 @@
-"""Which backends there are: entry points of the group `harness.backends`, ours and other packages'. Imports none of them."""
+"""Which backends there are: entry points of the group `harness.backends`, ours and other packages'. Imports none of them.
 
-from importlib import metadata, util
+What must know more of an adapter than its name imports the adapter's file. Ours are safe to import anywhere; another package's
+may fail, exit, crash or hang, and is imported only by a process that may be lost (`discovery.adapters`, `isolate.worker`).
+"""
+
+from importlib import metadata
 from typing import Any
 
+from harness.backends import packages
 from harness.errors import BackendError
 
 GROUP = "harness.backends"
@@ -21,17 +26,30 @@ def find(name: str) -> str:
     raise BackendError(f"backend {name!r} is not registered; found: {', '.join(names())}")
 
 
+def ours(target: str) -> bool:
+    """Whether an adapter is part of this package."""
+    return target.startswith("harness.backends.")
+
+
 def resolve(target: str) -> Any:
     """The class behind `module:Class`. Its framework is imported only when it is instantiated."""
     module, _, attribute = target.partition(":")
     return getattr(__import__(module, fromlist=[attribute]), attribute)
 
 
-def missing(name: str) -> str | None:
-    """Why a registered backend cannot take part at all, None where its package is there."""
-    return None if installed(name) else f"{name} is not installed: pip install 'convbench[{name}]'"
-
-
 def installed(name: str) -> bool:
     """Whether the package that the backend stands for is there: looked for, not imported; only the adapter's file is."""
-    return util.find_spec(resolve(find(name)).distributions[0]) is not None
+    return packages.present(resolve(find(name)).distributions[0])
+
+
+def missing(name: str, target: str) -> str | None:
+    """Why a backend cannot take part at all, with the command that helps; None where its package is there."""
+    package = resolve(target).distributions[0]
+    if packages.present(package):
+        return None
+    return f"{name} is not installed: {remedy(name, target)}"
+
+
+def remedy(name: str, target: str) -> str:
+    """The command that installs the package of a backend."""
+    return f"pip install 'convbench[{name}]'" if ours(target) else f"pip install {resolve(target).distributions[0]}"

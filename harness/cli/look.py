@@ -69,7 +69,7 @@ def list_(
     from harness import discovery, execute
     from harness.ask import suite as suites
     from harness.backends import registry
-    from harness.isolate.wire import Hello
+    from harness.isolate.wire import Adapter, Hello
     from harness.screen import listing
 
     match what:
@@ -87,11 +87,12 @@ def list_(
 
             print_plan(*execute.prepare(load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
         case What.BACKENDS | What.DEVICES:
-            present = [name for name in registry.names() if registry.installed(name)]
+            told = discovery.adapters(registry.names())
+            present = [name for name, adapter in told.items() if isinstance(adapter, Adapter) and adapter.installed]
             answers = discovery.probe(present)
             rows = []
-            for name in registry.names():
-                answer = answers.get(name, f"not installed: pip install 'convbench[{name}]'")
+            for name, adapter in told.items():
+                answer = answers.get(name) or (adapter if isinstance(adapter, str) else f"not installed: {adapter.remedy}")
                 if not isinstance(answer, Hello):
                     rows.append((name, answer, ""))
                 elif what is What.BACKENDS:

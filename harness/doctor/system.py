@@ -181,18 +181,22 @@ def disk(out: Path) -> Found:
 
 def frameworks() -> Found:
     """Which are installed, in which version."""
+    from harness import discovery
     from harness.backends import registry
-    from harness.measure.environment import versions
 
     told = []
-    for name in registry.names():
-        if registry.installed(name):
-            packages = versions(registry.resolve(registry.find(name)).distributions)
-            told += [f"{package} {version}" for package, version in packages.items()]
+    for name, answer in discovery.adapters(registry.names()).items():
+        if isinstance(answer, str):
+            yield Finding(
+                f"framework {name}", WARNING, answer, "its cells become rows that say \"error\"",
+                "mend or uninstall the package that registers this backend",
+            )  # fmt: skip
+        elif answer.installed:
+            told += [f"{package} {version}" for package, version in answer.packages.items()]
         else:
             yield Finding(
                 f"framework {name}", NOTE, "not installed", "its cells become rows that say \"skipped\"",
-                f"pip install 'convbench[{name}]'",
+                answer.remedy,
             )  # fmt: skip
     yield Finding("frameworks", FINE, ", ".join(told) or "none")
 

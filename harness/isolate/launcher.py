@@ -8,42 +8,25 @@ import contextlib
 import itertools
 import math
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from harness import drafts
 from harness.backends import registry
 from harness.errors import UserError
-from harness.isolate.wire import (
-    Channel,
-    ClosedError,
-    Done,
-    GarbledError,
-    GoOn,
-    Hello,
-    Measure,
-    Message,
-    Refused,
-    Setup,
-    SilentError,
-    Stop,
-    Working,
-)
+from harness.isolate import offspring
+from harness.isolate.process import LostError, Observe, Refusal, Worker
+from harness.isolate.wire import Adapter, Hello, Look, Setup
+from harness.plain import plain
 from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Budget, Device, Plan, Step
 
-START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
-_GRACE_S = 2.0
+LOOK_TIMEOUT_S = 30.0  # importing one file, and whatever a package's own __init__ does
 
-Observe = Callable[[Step, Progress], None]
 Doubts = Callable[[Record], tuple[Flag, ...]]
 
 
@@ -56,82 +39,12 @@ def _none(record: Record) -> tuple[Flag, ...]:
     return ()
 
 
-class Worker:
-    """A child process with one backend, and the conversation with it."""
-
-    def __init__(self, setup: Setup, log: Path) -> None:
-        output = drafts.appending(log)
-        ours, theirs = socket.socketpair()
-        with theirs, output:
-            self.log_start = output.seek(0, os.SEEK_END)  # what stands before was printed by workers before this one
-            # -P: a numpy.py in the user's folder must not shadow anything.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harness.isolate.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        self.channel, self.log = Channel(ours), log
-        self.leaving = False
-        self.channel.send(setup)
-
-    def hello(self) -> Hello | str:
-        """The worker's first words, or the reason why it cannot serve."""
-        try:
-            answer = self.channel.receive(time.monotonic() + START_TIMEOUT_S)
-        except SilentError:
-            self.kill()
-            return f"the worker was not ready within {START_TIMEOUT_S:.0f} s"
-        except ClosedError:
-            return self.cause_of_death()
-        except GarbledError as error:
-            self.kill()
-            return f"the worker said what cannot be read: {error}"
-        if isinstance(answer, Hello):
-            return answer
-        self.stop()
-        return answer.reason if isinstance(answer, Refused) else f"unexpected answer {answer}"
-
-    def measure(self, step: Step, timeout_s: float, observe: Observe) -> Record:
-        """The record of a step. Raises SilentError past the deadline, ClosedError where the worker died, GarbledError."""
-        deadline = time.monotonic() + timeout_s
-        self.channel.send(Measure(step))
-        while True:
-            message: Message = self.channel.receive(deadline)
-            if isinstance(message, Done):
-                self.leaving = message.leaving
-                return message.record
-            if isinstance(message, Working):
-                observe(step, message.progress)
-                self.channel.send(GoOn())
-
-    def cause_of_death(self) -> str:
-        """What ended the process, with the last line that it printed. Hangs up."""
-        self.channel.close()
-        try:
-            code = self.process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return "the worker stopped talking"
-        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        printed = self.log.read_bytes()[self.log_start :] if self.log.exists() else b""
-        lines = printed.decode(errors="replace").strip().splitlines()
-        return f"{cause}; last output: {lines[-1][:200]}" if lines else cause
-
-    def stop(self) -> None:
-        """Ask it to end, and wait for that."""
-        with contextlib.suppress(ClosedError):
-            self.channel.send(Stop())
-        self.channel.close()
-        try:
-            self.process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """End it and whatever it started, now."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.channel.close()
+def start(first: Setup | Look, logs: Path, name: str) -> Worker | Refusal:
+    """A worker whose output goes to the log of that name, or why none could be started."""
+    try:
+        return Worker(first, _log(logs, name))
+    except OSError as error:  # no interpreter, no process or file left, no log
+        return Refusal(plain(f"no process could be started: {error}"))
 
 
 @dataclass
@@ -146,6 +59,7 @@ class Launcher:
     observe: Observe = _nobody
     targets: Mapping[str, str] = field(default_factory=dict)  # backend -> module:Class, for those not registered
     doubts: Doubts = _none
+    hung: dict[tuple[str, Device], str] = field(default_factory=dict)  # those that were waited for in vain, and are not again
 
     def execute(self, plan: Plan) -> Iterator[Record | Environment]:
         """Round after round the records in the order of the plan, then those of cells measured once more, with the old `order`.
@@ -157,9 +71,8 @@ class Launcher:
             raise UserError(f"{self.logs} is a link, and is not written through")
         known: set[str] = set()
         parent_ns = 0  # what the caller took for the records before this one
-        for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
-            barred: dict[int, tuple[Flag, ...]] = {}  # by order; the round reads it when all else is measured
-            for answer in self._round(plan, list(steps), barred):
+        with offspring.guarded(), contextlib.closing(self._rounds(plan)) as answers:
+            for answer, barred in answers:
                 if isinstance(answer, Record):
                     answer, parent_ns = _spent(answer, parent=parent_ns), 0
                 elif answer.id in known:
@@ -171,6 +84,14 @@ class Launcher:
                 if isinstance(answer, Record) and not answer.repeated_for and (flags := self.doubts(answer)):
                     barred[answer.order] = flags
                 parent_ns += time.perf_counter_ns() - begun
+
+    def _rounds(self, plan: Plan) -> Iterator[tuple[Record | Environment, dict[int, tuple[Flag, ...]]]]:
+        """Every answer, with what is barred of its round, by order; the round reads that when all else of it is measured."""
+        for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
+            barred: dict[int, tuple[Flag, ...]] = {}
+            with contextlib.closing(self._round(plan, list(steps), barred)) as answers:
+                for answer in answers:
+                    yield answer, barred
 
     def _round(self, plan: Plan, steps: list[Step], barred: Mapping[int, tuple[Flag, ...]]) -> Iterator[Record | Environment]:
         """Steps that can share workers: one trial, one device, one number of threads; then those that are `barred` by then."""
@@ -199,10 +120,6 @@ class Launcher:
         """`module:Class` of a backend; `torch@old` is torch under another name."""
         return self.targets.get(backend) or registry.find(backend.partition("@")[0])
 
-    def missing(self, backend: str) -> str | None:
-        """Why a backend cannot take part at all, None where its package is there."""
-        return None if backend in self.targets else registry.missing(backend.partition("@")[0])
-
     def row(self, step: Step, status: Status, reason: str, environment_id: str = "") -> Record:
         """The row of a step that no worker answered."""
         now = datetime.now(UTC)
@@ -227,16 +144,26 @@ class _Bench:
     def open(self, backends: Mapping[str, None]) -> None:
         """Start a worker for each; they import side by side, since nothing is measured yet."""
         for backend in backends:
-            reason = self.launcher.missing(backend)
-            if reason:
-                self.refusals[backend] = Status.SKIPPED, reason
+            if reason := self.launcher.hung.get((backend, self.device)):
+                self._refuse(backend, Refusal(f"{reason}; it was not tried again"))
             else:
                 self._start(backend)
 
     def _start(self, backend: str) -> None:
         plan, launcher = self.plan, self.launcher
         setup = Setup(launcher.target(backend), backend, self.device, self.cores, plan.budget, plan.seed, launcher.run_id)
-        self.workers[backend] = Worker(setup, _log(launcher.logs, backend))
+        worker = start(setup, launcher.logs, backend)
+        if isinstance(worker, Worker):
+            self.workers[backend] = worker
+        else:
+            self._refuse(backend, worker)
+
+    def _refuse(self, backend: str, why: Refusal) -> None:
+        """Its cells of this round become rows that say why."""
+        if why.hung:
+            self.launcher.hung[backend, self.device] = why.reason
+        absent = why.status is Status.SKIPPED
+        self.refusals[backend] = why.status, why.reason if absent else f"{backend} could not be set up: {why.reason}"
 
     def greetings(self) -> Iterator[Environment]:
         """The environments of the workers that are ready, once all are ready or have refused."""
@@ -252,41 +179,32 @@ class _Bench:
             yield answer.environment
         else:
             del self.workers[backend]
-            self.refusals[backend] = Status.ERROR, f"{backend} could not be set up: {answer}"
+            self._refuse(backend, answer)
 
     def measure(self, step: Step) -> Iterator[Record | Environment]:
         """The record of a step, whatever happens; a new worker's environment before it."""
         backend, row = step.cell.backend, self.launcher.row
-        if backend in self.workers and self.workers[backend].process.poll() is not None:
+        if backend in self.workers and self.workers[backend].ended():
             self.workers.pop(backend).kill()  # it died while idle, which is no fault of this step
         if backend not in self.workers and backend not in self.refusals:
             self._start(backend)
-            yield from self._greet(backend)
+            if backend in self.workers:
+                yield from self._greet(backend)
         if backend in self.refusals:
             yield row(step, *self.refusals[backend])
             return
-        worker, timeout_s, kills = self.workers[backend], self.plan.budget.timeout_s, _out_of_memory_kills()
-        begun, start_ns, self.start_ns = time.perf_counter_ns(), self.start_ns, 0
+        worker, start_ns, self.start_ns = self.workers[backend], self.start_ns, 0
         try:
-            record = worker.measure(step, timeout_s, self.launcher.observe)
-            told = record.spent_ns or {}
-            rest = time.perf_counter_ns() - begun - sum(told.values()) + told.get("wire", 0)
-            if worker.leaving:  # not found dead later: it may take seconds to end, and be asked meanwhile
+            record = worker.measure(step, self.plan.budget.timeout_s, self.launcher.observe)
+        except LostError as lost:
+            del self.workers[backend]
+            record = replace(row(step, lost.status, lost.reason, self.environments[backend]), spent_ns=lost.spent_ns)
+        else:
+            # One that leaves is not found dead later: it may take seconds to end, and be asked meanwhile. And whoever gave a
+            # wrong result may have written where it should not: nothing that it says later would be worth anything.
+            if worker.leaving or record.status is Status.INCORRECT:
                 self.workers.pop(backend).kill()
-            yield _spent(record, start=start_ns, wire=rest)
-            return
-        except SilentError:
-            worker.kill()
-            status, reason = Status.TIMEOUT, f"took longer than {timeout_s:g} s and was ended"
-        except GarbledError as error:
-            worker.kill()
-            status, reason = Status.ERROR, f"the record cannot be read: {error}"
-        except ClosedError:
-            reason = worker.cause_of_death()
-            status = Status.OOM if _out_of_memory_kills() > kills and "SIGKILL" in reason else Status.CRASHED
-        del self.workers[backend]
-        lost = row(step, status, reason, self.environments[backend])
-        yield _spent(lost, start=start_ns, wire=time.perf_counter_ns() - begun)
+        yield _spent(record, start=start_ns)
 
     def close(self) -> None:
         """End all workers."""
@@ -298,15 +216,6 @@ class _Bench:
 def _log(logs: Path, backend: str) -> Path:
     """The file for what a backend's workers print: in this folder, whatever its label holds."""
     return logs / f"{urllib.parse.quote(backend, safe='@+')[:200]}.log"
-
-
-def _out_of_memory_kills() -> int:
-    """How many processes this kernel has killed for memory; 0 where it does not say."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 def physical_cores_first() -> list[int]:
@@ -327,14 +236,27 @@ def probe(backends: Mapping[str, str], logs: Path) -> dict[str, Hello | str]:
 
     One short-lived worker each, side by side, without the settings that hide devices from one another.
     """
-    logs.mkdir(parents=True, exist_ok=True)
     cores = tuple(physical_cores_first())
-    workers = {
-        name: Worker(Setup(target, name, Device("cpu"), cores, Budget(), 0, "probe", probe=True), _log(logs, name))
-        for name, target in backends.items()
+    asked = {
+        name: Setup(target, name, Device("cpu"), cores, Budget(), 0, "probe", probe=True) for name, target in backends.items()
     }
-    answers = {name: worker.hello() for name, worker in workers.items()}
-    for name, answer in answers.items():
-        if isinstance(answer, Hello):
-            workers[name].stop()
-    return answers
+    return _ask(asked, logs, Worker.hello)
+
+
+def look(backends: Mapping[str, str], logs: Path) -> dict[str, Adapter | str]:
+    """What each adapter says without its framework, or why it says nothing: its module may do anything when it is imported."""
+    asked = {name: Look(name.partition("@")[0], target) for name, target in backends.items()}
+    return _ask(asked, logs, lambda worker: worker.adapter(LOOK_TIMEOUT_S))
+
+
+def _ask(asked: Mapping[str, Setup | Look], logs: Path, hear: Callable[[Worker], Any]) -> dict[str, Any]:
+    """What each new worker answers to its first message, or why it does not; none of them is left."""
+    logs.mkdir(parents=True, exist_ok=True)
+    workers = {name: start(first, logs, name) for name, first in asked.items()}
+    try:
+        answers = {name: hear(worker) if isinstance(worker, Worker) else worker for name, worker in workers.items()}
+    finally:
+        for worker in workers.values():
+            if isinstance(worker, Worker):
+                worker.stop()
+    return {name: answer.reason if isinstance(answer, Refusal) else answer for name, answer in answers.items()}

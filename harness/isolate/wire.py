@@ -4,19 +4,25 @@ Not on standard output: frameworks print there. The worker's side imports the st
 """
 
 import json
+import math
+import select
 import socket
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from harness import codec
+from harness.plain import plain
 from harness.record import Environment, Progress, Record
 from harness.spec import Budget, Device, Step
+
+# The longest line that is read. A record of a million samples, four figures each, takes half of it.
+MAX_MESSAGE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message to a worker: what it is to measure with. `cores` become its affinity before anything is imported.
+    """The first message to a worker that measures: with what. `cores` become its affinity before anything is imported.
 
     A probe sets none of the backend's environment variables, so that the framework shows every device that it sees.
     """
@@ -32,6 +38,27 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Look:
+    """The first message to a worker that only looks at an adapter and says what that tells without its framework."""
+
+    backend: str
+    target: str  # module:Class
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The answer to `Look`: the versions of the packages that are there, and how to install the one that must be and is not."""
+
+    packages: dict[str, str]
+    remedy: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is there without which the backend cannot take part."""
+        return not self.remedy
+
+
+@dataclass(frozen=True)
 class Hello:
     """The worker is ready."""
 
@@ -41,23 +68,30 @@ class Hello:
 
 @dataclass(frozen=True)
 class Refused:
-    """The backend could not be set up, and why; the worker ends."""
+    """The backend could not be set up, and why; the worker ends. `absent`: its package is not installed."""
 
     reason: str
+    absent: bool = False
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure this step now."""
+    """Measure this step now. `number` counts what this worker was asked; every answer bears it."""
 
     step: Step
+    number: int
 
 
 @dataclass(frozen=True)
 class Working:
-    """How far a step is. The worker waits for `GoOn`, so that the parent draws while no clock runs."""
+    """What of the engine begins (a name of `record.SPENT`), or how far it is. The worker waits for `GoOn`.
 
-    progress: Progress
+    So the parent notes the time and draws while no clock runs.
+    """
+
+    number: int
+    at: str
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +101,19 @@ class GoOn:
 
 @dataclass(frozen=True)
 class Done:
-    """A step's record. `leaving`: the worker ends after it, since its device is broken for the rest of the process."""
+    """A step's record, before its call is let go of: whatever that does to the process, the record is there."""
 
+    number: int
     record: Record
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The call is let go of: what that adds to the record. `leaving`: the worker ends, since its device is broken for it."""
+
+    number: int
+    settings: dict[str, str] | None
+    spent_ns: dict[str, int] | None
     leaving: bool = False
 
 
@@ -78,8 +122,10 @@ class Stop:
     """Nothing more to do."""
 
 
-Message = Setup | Hello | Refused | Measure | Working | GoOn | Done | Stop
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Setup, Hello, Refused, Measure, Working, GoOn, Done, Stop)}
+Message = Setup | Look | Adapter | Hello | Refused | Measure | Working | GoOn | Done | Closed | Stop
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (Setup, Look, Adapter, Hello, Refused, Measure, Working, GoOn, Done, Closed, Stop)
+}
 
 
 class ClosedError(Exception):
@@ -91,52 +137,74 @@ class SilentError(Exception):
 
 
 class GarbledError(Exception):
-    """What was said is no message: an adapter put something into its answer that the record has no place for."""
+    """What was said is no message, or too long: an adapter put into its answer what the record has no place for."""
+
+
+def _within(deadline: float) -> float:
+    """The seconds until then, at most what the kernel takes: 24 days."""
+    return min(max(deadline - time.monotonic(), 0.0), 2e6)
 
 
 class Channel:
-    """One end of the conversation."""
+    """One end of the conversation. `process` is a pidfd of the other side: a fork of it may hold the socket open."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, process: int | None = None) -> None:
         self._connection = connection
         self._buffer = bytearray()
+        self._ended = process
+        self._poll = select.poll()
+        for descriptor in (connection.fileno(), *(() if process is None else (process,))):
+            self._poll.register(descriptor, select.POLLIN)
 
-    def send(self, message: Message) -> None:
-        """Say it. Raises ClosedError where nobody listens any more."""
+    def send(self, message: Message, deadline: float | None = None) -> None:
+        """Say it. Raises ClosedError where nobody listens any more, SilentError where it was not taken until the deadline."""
         line = json.dumps({"kind": type(message).__name__, "body": codec.encode(message)}) + "\n"
         try:
-            self._connection.settimeout(None)
+            self._connection.settimeout(None if deadline is None else max(_within(deadline), 0.001))
             self._connection.sendall(line.encode())
+        except TimeoutError:
+            raise SilentError from None
         except OSError as error:
             raise ClosedError(str(error)) from None
 
     def receive(self, deadline: float | None = None) -> Message:
         """The next message; blocks without polling.
 
-        Raises SilentError at the deadline (of time.monotonic), ClosedError where the other side hung up, GarbledError for
-        what is no message.
+        Raises SilentError at the deadline (of time.monotonic), ClosedError where the other side hung up or ended, GarbledError
+        for what is no message.
         """
-        while (end := self._buffer.find(b"\n")) < 0:
-            remaining = None if deadline is None else deadline - time.monotonic()
-            if remaining is not None and remaining <= 0:
-                raise SilentError
-            try:
-                self._connection.settimeout(remaining)
-                chunk = self._connection.recv(1 << 16)
-            except TimeoutError:
-                raise SilentError from None
-            except OSError as error:
-                raise ClosedError(str(error)) from None
-            if not chunk:
-                raise ClosedError("end of conversation")
-            self._buffer += chunk
+        seen = 0
+        while (end := self._buffer.find(b"\n", seen)) < 0:
+            seen = len(self._buffer)
+            if seen > MAX_MESSAGE_BYTES:
+                self._buffer.clear()
+                raise GarbledError(f"a message of more than {MAX_MESSAGE_BYTES >> 20} MiB")
+            self._buffer += self._chunk(deadline)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
             data = codec.parse(line)
             return codec.decode(_KINDS[data["kind"]], data["body"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise GarbledError(f"{type(error).__name__}: {error}"[:500]) from None
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise GarbledError(plain(f"{type(error).__name__}: {error}"[:500])) from None
+
+    def _chunk(self, deadline: float | None) -> bytes:
+        """Whatever comes next."""
+        timeout_ms = None if deadline is None else math.ceil(_within(deadline) * 1000)
+        if self._connection.fileno() < 0:
+            raise ClosedError("this side has hung up")
+        try:
+            ready = [descriptor for descriptor, _ in self._poll.poll(timeout_ms)]
+            if ready == [self._ended]:  # what it said just before it ended may have come since
+                ready = [descriptor for descriptor, _ in self._poll.poll(0)]
+            if not ready:
+                raise SilentError
+            chunk = b"" if ready == [self._ended] else self._connection.recv(1 << 16)
+        except OSError as error:
+            raise ClosedError(str(error)) from None
+        if not chunk:
+            raise ClosedError("end of conversation")
+        return chunk
 
     def close(self) -> None:
         """Hang up."""

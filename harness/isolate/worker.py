@@ -14,13 +14,29 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.backends import registry
-from harness.isolate.wire import Channel, ClosedError, Done, GoOn, Hello, Measure, Refused, Setup, Stop, Working
-from harness.record import Progress
-from harness.spec import Device
+from harness.backends import packages, registry
+from harness.isolate.wire import (
+    Adapter,
+    Channel,
+    Closed,
+    ClosedError,
+    Done,
+    GoOn,
+    Hello,
+    Look,
+    Measure,
+    Refused,
+    Setup,
+    Stop,
+    Working,
+)
+from harness.plain import plain
+from harness.record import Progress, Record
+from harness.spec import Device, Step
 
 if TYPE_CHECKING:
     from harness.backends.base import Backend
+    from harness.measure.engine import Engine
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -29,10 +45,14 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _NO_HUGE_PAGES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 
 
-def main(descriptor: int) -> None:
-    """Serve the conversation on an inherited socket until Stop, or until the parent is gone."""
+def main(descriptor: int, parent: int) -> None:
+    """Serve the conversation on an inherited socket until Stop, or until the parent, a process id, is gone."""
     die_with_parent()
-    channel = Channel(socket.socket(fileno=descriptor))
+    if os.getppid() != parent:  # it was gone before the kernel was told to end this process with it
+        return
+    connection = socket.socket(fileno=descriptor)
+    connection.set_inheritable(False)  # what a framework starts must not hold the conversation open
+    channel = Channel(connection)
     try:
         _serve(channel)
     except ClosedError:
@@ -41,9 +61,15 @@ def main(descriptor: int) -> None:
 
 def _serve(channel: Channel) -> None:
     setup = channel.receive()
-    if not isinstance(setup, Setup):
-        raise TypeError(f"expected Setup, got {setup}")
     try:
+        if isinstance(setup, Look):
+            channel.send(look(setup.backend, setup.target))
+            return
+        if not isinstance(setup, Setup):
+            raise TypeError(f"expected Setup or Look, got {setup}")
+        if reason := registry.missing(setup.backend.partition("@")[0], setup.target):
+            channel.send(Refused(reason, absent=True))
+            return
         backend = load(setup.target, setup.device, setup.cores, probe=setup.probe)
         devices = backend.devices()
     except Exception as error:
@@ -62,22 +88,40 @@ def _serve(channel: Channel) -> None:
         board = gpu.Gpu(setup.device.index)
         beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, **beside)
-
-    def observe(progress: Progress) -> None:
-        channel.send(Working(progress))
-        if not isinstance(answer := channel.receive(), GoOn):
-            raise TypeError(f"expected GoOn, got {answer}")
-
     while not isinstance(message := channel.receive(), Stop):
         if not isinstance(message, Measure):
             raise TypeError(f"expected Measure or Stop, got {message}")
-        record = engine.measure(message.step, observe)
+        record = _answer(channel, engine, message.step, message.number)
         beside = [record.memory.method if record.memory else "", record.power.source if record.power else ""]
         broken = any(map(gpu.fatal, (record.reason, *beside, *(record.settings or {}).values())))
         modules = set_aside(modules)  # before the answer, since another worker measures after it
-        channel.send(Done(record, leaving=broken))
+        channel.send(Closed(message.number, record.settings, record.spent_ns, leaving=broken))
         if broken:  # every later cell would fail with the same error
             return
+
+
+def _answer(channel: Channel, engine: "Engine", step: Step, number: int) -> Record:
+    """Measure a step, and say where in it this is; its record, which was sent before the call was let go of."""
+    at = ""
+
+    def working(progress: Progress | None = None) -> None:
+        channel.send(Working(number, at, progress))
+        if not isinstance(answer := channel.receive(), GoOn):
+            raise TypeError(f"expected GoOn, got {answer}")
+
+    def enter(name: str) -> None:
+        nonlocal at
+        if name != at:
+            at = name
+            working()
+
+    return engine.measure(step, working, enter, lambda record: channel.send(Done(number, record)))
+
+
+def look(backend: str, target: str) -> Adapter:
+    """What an adapter says without its framework: only the adapter's own file is imported. Raises whatever that throws."""
+    names = registry.resolve(target).distributions
+    return Adapter(packages.versions(names), "" if packages.present(names[0]) else registry.remedy(backend, target))
 
 
 def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False) -> "Backend":
@@ -102,7 +146,7 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
 def refusal(error: Exception) -> str:
     """Why a backend could not be loaded, on one line."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:500]
+    return plain(f"{type(error).__name__}: {lines[0]}"[:500])
 
 
 def set_aside(modules: int) -> int:
@@ -126,4 +170,4 @@ def die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -59,10 +59,26 @@ class Engine:
         self.gpu, self.counters, self.sleep, self.room = gpu, counters, sleep, room
         self.clock_cost_ns = clocks.cost_ns(clock)
 
-    def measure(self, step: Step, observe: Observe = lambda progress: None) -> Record:
-        """The record of one step; a failure of any kind is a record too. `observe` is called between blocks."""
+    def measure(
+        self, step: Step, observe: Observe = lambda progress: None, enter: Callable[[str], None] = lambda name: None,
+        deliver: Callable[[Record], None] = lambda record: None,
+    ) -> Record:  # fmt: skip
+        """The record of one step; a failure of any kind is a record too.
+
+        `observe` is called between blocks, `enter` with the name of what begins, and `deliver` with the record as it is before
+        the call is let go of, which may end the process.
+        """
+        ledger = Ledger(self.clock, enter)
+        with ExitStack() as held:
+            record = self._measured(step, observe, ledger, held)
+            deliver(record)
+            trouble = _let_go(held, ledger)
+        settings = {**(record.settings or {}), "close": trouble} if trouble else record.settings
+        return replace(record, settings=settings, spent_ns=dict(ledger.ns))
+
+    def _measured(self, step: Step, observe: Observe, ledger: Ledger, held: ExitStack) -> Record:
+        """The record of one step, whose call is `held`."""
         started, facts = datetime.now(UTC), _Facts()
-        ledger = Ledger(self.clock)
         guard = Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
         try:
@@ -74,7 +90,7 @@ class Engine:
             elif too_large:
                 facts.status, facts.reason = Status.SKIPPED, too_large
             else:
-                self._fill(facts, step.cell, tools)
+                self._fill(facts, step.cell, tools, held)
         except Exception as error:  # a failed cell is data, whatever the framework threw
             facts.status, facts.reason = failure(error)
         finally:
@@ -91,41 +107,40 @@ class Engine:
         """Why the cell cannot fit in memory, with the figures; asked before anything is drawn."""
         return footprint.need(cell, len(os.sched_getaffinity(0))).lacking(self.room()) if self.room else None
 
-    def _fill(self, facts: _Facts, cell: Cell, tools: Tools) -> None:
+    def _fill(self, facts: _Facts, cell: Cell, tools: Tools, held: ExitStack) -> None:
         spending = tools.ledger.spending
         with spending("operands"):
             operands, rng = draw(cell, self.seed)
-        with ExitStack() as stack:
-            with spending("first_call"):
-                prepared = self.backend.prepare(cell, operands)
-                stack.callback(_closed, prepared, facts, tools.ledger)
-                if reason := _cannot(cell, prepared):
-                    facts.status, facts.reason = Status.UNSUPPORTED, reason
-                    return
-                handle = prepared.launch()
-                prepared.wait(handle)
-            facts.op, facts.settings = prepared.op, dict(prepared.settings)
-            if getattr(prepared, "composite", False):
-                facts.flags.append(Flag.COMPOSITE)
-            with spending("check"):
-                facts.check = checked(cell, prepared, operands, handle, rng)
-            del handle
-            if not facts.check.ok:
-                facts.status, facts.reason = Status.INCORRECT, wrong(facts.check)
+        with spending("first_call"):
+            prepared = self.backend.prepare(cell, operands)
+            held.callback(prepared.close)
+            if reason := _cannot(cell, prepared):
+                facts.status, facts.reason = Status.UNSUPPORTED, reason
                 return
-            sampler = Sampler(tools, cell, prepared, facts.flags)
-            warmup_ns, series, totals, troubles = sampled(sampler, tools)
-            facts.settings |= troubles
-            first_call_ns = tools.ledger.ns["first_call"]
-            facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
-            with spending("memory"):
-                facts.memory, facts.flop_framework = _beside(sampler.call, prepared)
-            if self.counters:
-                with spending("energy"):
-                    facts.power = self._power(prepared, self.counters)
-            if tools.guard and tools.guard.flagged:
-                facts.flags.append(Flag.THROTTLED)
-                facts.settings["throttled"] = tools.guard.seen
+            handle = prepared.launch()
+            prepared.wait(handle)
+        facts.op, facts.settings = prepared.op, dict(prepared.settings)
+        if getattr(prepared, "composite", False):
+            facts.flags.append(Flag.COMPOSITE)
+        with spending("check"):
+            facts.check = checked(cell, prepared, operands, handle, rng)
+        del handle
+        if not facts.check.ok:
+            facts.status, facts.reason = Status.INCORRECT, wrong(facts.check)
+            return
+        sampler = Sampler(tools, cell, prepared, facts.flags)
+        warmup_ns, series, totals, troubles = sampled(sampler, tools)
+        facts.settings |= troubles
+        first_call_ns = tools.ledger.ns["first_call"]
+        facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
+        with spending("memory"):
+            facts.memory, facts.flop_framework = _beside(sampler.call, prepared)
+        if self.counters:
+            with spending("energy"):
+                facts.power = self._power(prepared, self.counters)
+        if tools.guard and tools.guard.flagged:
+            facts.flags.append(Flag.THROTTLED)
+            facts.settings["throttled"] = tools.guard.seen
 
     def _power(self, prepared: Prepared, counters: power.Counters) -> Power:
         """The energy of back-to-back calls; what fails here must not cost the samples that are there."""
@@ -137,15 +152,14 @@ class Engine:
             return Power(None, None, None, f"not measured ({failure(error)[1]})")
 
 
-def _closed(prepared: Prepared, facts: _Facts, ledger: Ledger) -> None:
-    """Let go of a call; what fails here must not cost the samples that are there."""
+def _let_go(held: ExitStack, ledger: Ledger) -> str:
+    """Let go of a call; why that failed, which must not cost the record that is there."""
     with ledger.spending("operands"):
         try:
-            prepared.close()
+            held.close()
         except Exception as error:
-            if facts.samples is None:
-                raise
-            facts.settings = {**(facts.settings or {}), "close": failure(error)[1]}
+            return failure(error)[1]
+    return ""
 
 
 def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:

@@ -11,10 +11,10 @@ import platform
 import socket
 from collections import Counter
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 from harness import codec
+from harness.backends.packages import versions
 from harness.measure import machine
 from harness.record import Environment
 
@@ -70,17 +70,6 @@ def _gpus() -> tuple[str, str]:
 
 def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """The versions of those of these packages that are installed."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _hash(data: object) -> str:

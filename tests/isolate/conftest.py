@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.isolate import launcher
+from harness.isolate import launcher, process
 from harness.isolate.wire import Setup
 from harness.spec import Budget, Device
 
@@ -26,21 +26,21 @@ def workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nobody_stays_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test ends with as many child processes as it began with."""
-    monkeypatch.setattr(launcher, "_GRACE_S", 5.0)
+    monkeypatch.setattr(process, "_GRACE_S", 5.0)
     before = set(psutil.Process().children(recursive=True))
     yield
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
 @pytest.fixture
-def make_worker(tmp_path: Path) -> Iterator[Callable[[str], launcher.Worker]]:
+def make_worker(tmp_path: Path) -> Iterator[Callable[[str], process.Worker]]:
     """A worker of one of the test backends; killed at the end where it still runs."""
-    made: list[launcher.Worker] = []
+    made: list[process.Worker] = []
 
-    def make(kind: str) -> launcher.Worker:
+    def make(kind: str) -> process.Worker:
         cores = tuple(launcher.physical_cores_first()[:1])
         setup = Setup(f"tests.isolate.backends:{kind}", kind.lower(), Device("cpu"), cores, TINY, 1, "run")
-        made.append(launcher.Worker(setup, tmp_path / "worker.log"))
+        made.append(process.Worker(setup, tmp_path / "worker.log"))
         return made[-1]
 
     yield make

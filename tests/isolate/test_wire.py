@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from harness.isolate import wire
 from harness.isolate.wire import (
+    Adapter,
     Channel,
+    Closed,
     ClosedError,
     Done,
     GarbledError,
     GoOn,
     Hello,
+    Look,
     Measure,
     Message,
     Refused,
@@ -34,11 +37,15 @@ MESSAGES = [
     SETUP,
     Hello(builders.environment(), (Device("cpu"), Device("gpu", 3))),
     Refused("no such library"),
-    Measure(Step(1, 2, builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM))),
-    Working(Progress(32, 1.5, 1.0, 2.0)),
+    Look("other", "a.b:C"),
+    Adapter({"other": "1.0"}),
+    Measure(Step(1, 2, builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM)), 7),
+    Working(7, "sampling", Progress(32, 1.5, 1.0, 2.0)),
+    Working(7, "check"),
     GoOn(),
-    Done(builders.record([5, 6, 7])),
-    Done(builders.failed(Status.CRASHED, "killed", flags=(Flag.NOT_CONVERGED,))),
+    Done(7, builders.record([5, 6, 7])),
+    Done(8, builders.failed(Status.CRASHED, "killed", flags=(Flag.NOT_CONVERGED,))),
+    Closed(8, {"close": "why"}, {"operands": 5}, leaving=True),
     Stop(),
 ]
 
@@ -189,9 +196,10 @@ def test_what_is_no_message_is_garbled_and_the_next_is_heard(raw: tuple[socket.s
 
 def test_numbers_that_are_no_numbers_survive(pair: tuple[Channel, Channel]) -> None:
     near, far = pair
-    near.send(Working(Progress(3, 1.0, math.nan, math.inf)))
+    near.send(Working(1, "sampling", Progress(3, 1.0, math.nan, math.inf)))
     heard = far.receive()
     assert isinstance(heard, Working)
+    assert heard.progress
     assert math.isnan(heard.progress.low_ns)
     assert heard.progress.high_ns == math.inf
 
@@ -200,7 +208,7 @@ def test_a_message_larger_than_the_sockets_buffer(pair: tuple[Channel, Channel])
     from threading import Thread
 
     near, far = pair
-    message = Done(builders.record(range(1_000_000, 1_200_000)))
+    message = Done(1, builders.record(range(1_000_000, 1_200_000)))
     sender = Thread(target=near.send, args=[message])
     sender.start()
     heard = far.receive()
@@ -215,6 +223,6 @@ def test_any_text_survives(reason: str, workload: str, found: dict[str, str]) ->
     with ends[0], ends[1]:
         near, far = map(Channel, ends)
         record = replace(builders.record(of=builders.cell(workload=workload)), reason=reason, settings=found)
-        for message in (Refused(reason), Done(record)):
+        for message in (Refused(reason), Done(1, record)):
             near.send(message)
             assert far.receive() == message

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.isolate.launcher import Worker, physical_cores_first
-from harness.isolate.wire import ClosedError, Done, GoOn, Hello, Measure
+from harness.isolate.launcher import physical_cores_first
+from harness.isolate.process import Worker
+from harness.isolate.wire import Closed, ClosedError, Done, GoOn, Hello, Measure, Working
 from harness.record import Status
 from harness.spec import Device, Step
 from tests import builders
@@ -22,6 +23,18 @@ PATIENCE_S = 30
 
 def step(workload: str = "conv") -> Step:
     return Step(0, 0, builders.cell(workload=workload, backend="moody"))
+
+
+def ask(worker: Worker, workload: str = "conv") -> tuple[Done, Closed]:
+    """What a worker answers in the end to being asked for a step."""
+    worker.channel.send(Measure(step(workload), 1))
+    while isinstance(answer := worker.channel.receive(), Working):
+        worker.channel.send(GoOn())
+    assert isinstance(answer, Done)
+    while isinstance(closed := worker.channel.receive(), Working):
+        worker.channel.send(GoOn())
+    assert isinstance(closed, Closed)
+    return answer, closed
 
 
 def ended(pid: int) -> bool:
@@ -44,9 +57,8 @@ def test_it_says_hello_answers_and_ends_when_told(make_worker: MakeWorker) -> No
     assert hello.environment.affinity == (physical_cores_first()[0],)
     assert hello.environment.backend == "plain"
     assert "numpy" in hello.environment.packages
-    worker.channel.send(Measure(step()))
-    answer = worker.channel.receive()
-    assert isinstance(answer, Done)
+    answer, closed = ask(worker)
+    assert answer.number == closed.number == 1
     assert answer.record.status is Status.OK
     assert answer.record.run_id == "run"
     assert answer.record.environment_id == hello.environment.id
@@ -58,14 +70,9 @@ def test_it_says_hello_answers_and_ends_when_told(make_worker: MakeWorker) -> No
 def test_it_says_that_its_device_is_broken_and_ends_after_the_record(make_worker: MakeWorker) -> None:
     worker = make_worker("Moody")
     worker.hello()
-    worker.channel.send(Measure(step("conv")))
-    answer = worker.channel.receive()
-    assert isinstance(answer, Done)
-    assert not answer.leaving
-    worker.channel.send(Measure(step("breaks")))
-    answer = worker.channel.receive()
-    assert isinstance(answer, Done)
-    assert answer.leaving
+    assert not ask(worker, "conv")[1].leaving
+    answer, closed = ask(worker, "breaks")
+    assert closed.leaving
     assert answer.record.status is Status.ERROR
     assert worker.process.wait(PATIENCE_S) == 0
 
@@ -102,8 +109,9 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
     parent = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from harness.isolate.launcher import Worker, physical_cores_first
-        from harness.isolate.wire import Measure, Setup
+        from harness.isolate.launcher import physical_cores_first
+        from harness.isolate.process import Worker
+        from harness.isolate.wire import GoOn, Measure, Setup
         from harness.spec import Device
         from tests.isolate.conftest import TINY
         from tests.isolate.test_worker import step
@@ -112,7 +120,10 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
         setup = Setup("tests.isolate.backends:Moody", "moody", Device("cpu"), cores, TINY, 1, "run")
         worker = Worker(setup, Path({str(tmp_path / "log")!r}))
         worker.hello()
-        worker.channel.send(Measure(step("hang")))
+        worker.channel.send(Measure(step("hang"), 1))
+        for _ in range(2):  # the operands, and the first call, in which it hangs
+            worker.channel.receive()
+            worker.channel.send(GoOn())
         print(worker.process.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
@@ -133,7 +144,4 @@ def test_numpy_is_told_to_ask_for_no_huge_pages(make_worker: MakeWorker) -> None
     hello = worker.hello()
     assert isinstance(hello, Hello)
     assert hello.environment.environ["NUMPY_MADVISE_HUGEPAGE"] == "0"
-    worker.channel.send(Measure(step()))
-    answer = worker.channel.receive()
-    assert isinstance(answer, Done)
-    assert answer.record.settings == {"numpy asks for huge pages": "False"}
+    assert ask(worker)[0].record.settings == {"numpy asks for huge pages": "False"}

@@ -1,0 +1,288 @@
+"""One child process with one backend: started, talked with, ended with all that it started."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.isolate import offspring
+from harness.isolate.log import Log
+from harness.isolate.wire import (
+    Adapter,
+    Channel,
+    Closed,
+    ClosedError,
+    Done,
+    GarbledError,
+    GoOn,
+    Hello,
+    Look,
+    Measure,
+    Refused,
+    Setup,
+    SilentError,
+    Stop,
+    Working,
+)
+from harness.plain import plain
+from harness.record import SPENT, Progress, Record, Status
+from harness.spec import Step
+
+START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
+_GRACE_S = 2.0
+_KILL_S = 30.0  # a process that waits in a driver ends when that returns, and may never
+
+Observe = Callable[[Step, Progress], None]
+
+# Where a cell was, in words, by the name of what the engine had begun.
+_WORDS = {
+    "operands": "while its operands were made", "first_call": "in the first call", "check": "in the check",
+    "witness": "before the warm-up", "warmup": "in the warm-up", "sampling": "in sampling", "memory": "in the memory pass",
+    "energy": "in the energy window",
+}  # fmt: skip
+_CLOSING = "while its call was let go of"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a worker cannot serve. `hung`: it did not say so itself, but was waited for in vain."""
+
+    reason: str
+    status: Status = Status.ERROR
+    hung: bool = False
+
+
+class LostError(Exception):
+    """A step was begun and no record came of it: status, reason, and what the time went to."""
+
+    def __init__(self, status: Status, reason: str, spent_ns: dict[str, int]) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.spent_ns = status, reason, spent_ns
+
+
+class _Course:
+    """Where a step is, and what each part of it took, as the worker told: all that is known of one that does not come back."""
+
+    def __init__(self) -> None:
+        self.at = "wire"
+        self._ns: dict[str, int] = defaultdict(int)
+        self.begun = self._since = time.perf_counter_ns()
+
+    def enter(self, name: str) -> None:
+        """The part of that name begins."""
+        now = time.perf_counter_ns()
+        self._ns[self.at] += now - self._since
+        self.at, self._since = name if name in SPENT else "wire", now
+
+    def spent_ns(self) -> dict[str, int]:
+        """What each part took until now."""
+        self.enter(self.at)
+        return dict(self._ns)
+
+
+class Worker:
+    """A child process with one backend, and the conversation with it."""
+
+    def __init__(self, first: Setup | Look, log: Path) -> None:
+        """Start it. Raises OSError where that cannot be done: no interpreter, no process or file left, no log."""
+        self.log = Log(log)
+        self.leaving = self.killed = False
+        self._mark = offspring.new_mark()
+        self._handle = -1
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                # -P: a numpy.py in the user's folder must not shadow anything.
+                self.process = subprocess.Popen(
+                    [sys.executable or "", "-P", "-m", "harness.isolate.worker", str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                    start_new_session=True, env={**os.environ, offspring.MARK: self._mark},
+                )  # fmt: skip
+        except BaseException:
+            ours.close()
+            self.log.close()
+            raise
+        with contextlib.suppress(OSError):  # an old kernel: there a fork of the worker can make its crash look like silence
+            self._handle = os.pidfd_open(self.process.pid)
+        self.channel = Channel(ours, None if self._handle < 0 else self._handle)
+        self._asked = 0
+        self._started = time.monotonic()
+        with contextlib.suppress(ClosedError):  # it has ended already: whoever asks for its first words is told why
+            self.channel.send(first)
+
+    def hello(self) -> Hello | Refusal:
+        """The worker's first words, or the reason why it cannot serve; then it has ended."""
+        answer = self._first_words(START_TIMEOUT_S)
+        if isinstance(answer, Adapter):
+            self.kill()
+            return Refusal(f"unexpected answer {answer}")
+        return answer
+
+    def adapter(self, timeout_s: float) -> Adapter | str:
+        """What an adapter says without its framework, or why it says nothing; the worker has ended."""
+        answer = self._first_words(timeout_s)
+        self.stop()
+        return answer if isinstance(answer, Adapter) else getattr(answer, "reason", f"unexpected answer {answer}")
+
+    def _first_words(self, timeout_s: float) -> Hello | Adapter | Refusal:
+        try:
+            answer = self.channel.receive(self._started + timeout_s)
+        except SilentError:
+            self.kill()
+            return Refusal(f"the worker was not ready within {timeout_s:g} s", hung=True)
+        except ClosedError:
+            return Refusal(self.cause_of_death())
+        except GarbledError as error:
+            self.kill()
+            return Refusal(f"the worker said what cannot be read: {error}")
+        self.log.cut()
+        if isinstance(answer, Hello | Adapter):
+            return answer
+        self.stop()
+        if isinstance(answer, Refused):
+            return Refusal(plain(answer.reason), Status.SKIPPED if answer.absent else Status.ERROR)
+        return Refusal(f"unexpected answer {type(answer).__name__}")
+
+    # One step ---------------------------------------------------------------------------------------------------------------
+
+    def measure(self, step: Step, timeout_s: float, observe: Observe) -> Record:
+        """The record of a step. Raises LostError where none came; then the worker has ended.
+
+        A record that was there when the worker died or fell silent, letting go of the call, is kept: its setting `close`
+        says so.
+        """
+        course, deadline, kills = _Course(), time.monotonic() + timeout_s, _out_of_memory_kills()
+        self._asked += 1
+        self.log.mark()
+        try:
+            self.channel.send(Measure(step, self._asked), deadline)
+            record: Record = self._listen(Done, step, course, deadline, observe).record
+            if (record.trial, record.order, record.cell) != (step.trial, step.order, step.cell):
+                raise GarbledError(f"it is of another cell, {record.cell}")
+        except (SilentError, ClosedError, GarbledError) as error:
+            status, reason = self._lost(error, timeout_s, _WORDS.get(course.at, ""))
+            if "SIGKILL" in reason and _out_of_memory_kills() > kills:
+                status = Status.OOM
+            raise LostError(status, reason, course.spent_ns()) from None
+        done_ns = time.perf_counter_ns()
+        try:
+            closed: Closed = self._listen(Closed, step, course, max(deadline, time.monotonic() + _GRACE_S), observe)
+            record = replace(record, settings=closed.settings, spent_ns=closed.spent_ns)
+            self.leaving = closed.leaving
+        except (SilentError, ClosedError, GarbledError) as error:
+            _, reason = self._lost(error, timeout_s, _CLOSING)
+            told = record.spent_ns or {}
+            operands_ns = told.get("operands", 0) + time.perf_counter_ns() - done_ns
+            settings = {**(record.settings or {}), "close": reason}
+            record = replace(record, settings=settings, spent_ns={**told, "operands": operands_ns})
+            self.leaving = True
+        told = record.spent_ns or {}
+        rest_ns = time.perf_counter_ns() - course.begun - sum(told.values()) + told.get("wire", 0)
+        return replace(record, spent_ns={**told, "wire": rest_ns})
+
+    def _listen(self, kind: type[Any], step: Step, course: _Course, deadline: float, observe: Observe) -> Any:
+        """The answer of that kind to what was asked last. What answers an earlier step came late or twice, and is dropped."""
+        while True:
+            message = self.channel.receive(deadline)
+            self.log.cut()
+            if not isinstance(message, Working | Done | Closed):
+                raise GarbledError(f"unexpected answer {type(message).__name__}")
+            if message.number == self._asked:
+                if isinstance(message, kind):
+                    return message
+                if not isinstance(message, Working):
+                    raise GarbledError(f"unexpected answer {type(message).__name__}")
+                course.enter(message.at)
+                if message.progress:
+                    observe(step, message.progress)
+                self.channel.send(GoOn(), deadline)
+            if time.monotonic() > deadline:  # or one who talks without end would never be late
+                raise SilentError
+
+    def _lost(self, error: Exception, timeout_s: float, where: str) -> tuple[Status, str]:
+        """What became of a worker that gives no answer, which has ended then."""
+        if isinstance(error, ClosedError):
+            return Status.CRASHED, self.cause_of_death(where)
+        self.kill()
+        if isinstance(error, SilentError):
+            return Status.TIMEOUT, f"took longer than {timeout_s:g} s and was ended {where}".strip()
+        return Status.ERROR, f"the record cannot be read: {error}"
+
+    # The end ----------------------------------------------------------------------------------------------------------------
+
+    def ended(self, within_s: float = 0.0) -> bool:
+        """Whether it has ended, or does within that time. It stays a zombie, so that its number is nobody else's yet."""
+        if self.process.returncode is not None:
+            return True
+        if self._handle < 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(within_s)
+            return self.process.returncode is not None
+        waiting = select.poll()
+        waiting.register(self._handle, select.POLLIN)
+        return bool(waiting.poll(within_s * 1000))
+
+    def cause_of_death(self, where: str = "") -> str:
+        """What ended the process, with the last line that it printed since it was asked. Hangs up."""
+        if not self.ended(_GRACE_S):
+            self.kill()
+            return f"the worker stopped talking {where}".strip()
+        line = self.log.last_line()
+        self.kill()
+        cause = f"{_exit(self.process.returncode)} {where}".strip()
+        return f"{cause}; last output: {line}" if line else cause
+
+    def stop(self) -> None:
+        """Ask it to end, wait for that, and end what it has left."""
+        with contextlib.suppress(ClosedError, SilentError):
+            self.channel.send(Stop(), time.monotonic() + _GRACE_S)
+        self.channel.close()
+        self.ended(_GRACE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and whatever it started, now."""
+        if self.killed:
+            return
+        running = self.process.returncode is None
+        offspring.end(self._mark, self.process.pid if running else None)
+        if running:  # what took the mark off is still in its group
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_KILL_S)
+        self.channel.close()
+        self.log.close()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        self.killed = True
+
+
+def _exit(code: int | None) -> str:
+    """How a process ended."""
+    if code is None:
+        return "cannot be ended"
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):  # a number without a name
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes this kernel has killed for memory; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
