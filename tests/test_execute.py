@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from datetime import datetime
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +159,33 @@ def test_a_second_run_on_the_host_is_refused(tiny: Path, alone: Path, tmp_path: 
 def test_a_backend_that_is_not_installed_gives_rows_that_say_how_to_get_it(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery.registry, "installed", lambda name: name == "numpy")
+    absent = 'class Absent:\n    distributions = ("no_such_package_anywhere",)\n'
+    (tmp_path / "absent.py").write_text(absent)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    point = EntryPoint("torch", "absent:Absent", discovery.registry.GROUP)
+    mine = EntryPoint("numpy", "harness.backends.numpy:NumpyBackend", discovery.registry.GROUP)
+    monkeypatch.setattr(discovery.registry.metadata, "entry_points", lambda group: [point, mine])
     harness.run(tiny, out=tmp_path, backend=["numpy", "torch"], trials=1, direction="fprop")
     rows = harness.load(tmp_path).set_index("backend")
     assert set(rows.loc["torch", "status"]) == {"skipped"}
-    assert set(rows.loc["torch", "reason"]) == {"torch is not installed: pip install 'convbench[torch]'"}
+    assert set(rows.loc["torch", "reason"]) == {"torch is not installed: pip install no_such_package_anywhere"}
     assert set(rows.loc["numpy", "status"]) == {"ok"}
+
+
+def test_a_backend_of_another_package_that_crashes_when_it_is_imported_costs_its_own_rows_only(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "crashing.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))  # so that this process would find it too
+    targets = {"numpy": "harness.backends.numpy:NumpyBackend", "other": "crashing:Backend"}
+    points = [EntryPoint(name, target, discovery.registry.GROUP) for name, target in targets.items()]
+    monkeypatch.setattr(discovery.registry.metadata, "entry_points", lambda group: points)
+    harness.run(tiny, out=tmp_path / "results", backend=["numpy", "other"], trials=1, direction="fprop")
+    rows = harness.load(tmp_path / "results").set_index("backend")
+    assert set(rows.loc["numpy", "status"]) == {"ok"}
+    assert set(rows.loc["other", "status"]) == {"error"}
+    assert set(rows.loc["other", "reason"]) == {"other could not be set up: killed by SIGSEGV"}
 
 
 class Interrupting(Watcher):

@@ -196,11 +196,9 @@ class Worker:
             self.log.cut()
             if not isinstance(message, Working | Done | Closed):
                 raise GarbledError(f"unexpected answer {type(message).__name__}")
-            if message.number == self._asked:
-                if isinstance(message, kind):
-                    return message
-                if not isinstance(message, Working):
-                    raise GarbledError(f"unexpected answer {type(message).__name__}")
+            if message.number == self._asked and isinstance(message, kind):
+                return message
+            if message.number == self._asked and isinstance(message, Working):
                 course.enter(message.at)
                 if message.progress:
                     observe(step, message.progress)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from harness.backends import registry
+from harness.backends import packages, registry
 from harness.backends.numpy import NumpyBackend
 from harness.errors import BackendError
 
@@ -55,3 +55,10 @@ def test_an_unknown_name_is_told_with_those_that_are_known():
 def test_a_backend_is_installed_where_its_package_is():
     assert registry.installed("early")
     assert not registry.installed("late")
+
+
+def test_what_is_missing_comes_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch):
+    assert registry.missing("numpy", registry.find("numpy")) is None
+    assert registry.missing("late", f"{__name__}:Absent") == "late is not installed: pip install no_such_framework"
+    monkeypatch.setattr(packages, "present", lambda name: False)
+    assert registry.missing("torch", registry.find("torch")) == "torch is not installed: pip install 'convbench[torch]'"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.backends import registry
+from harness.backends import packages
 from harness.doctor import system
 from harness.measure.machine import Counters
 from tests.doctor.conftest import only, whole
@@ -183,11 +183,20 @@ def test_a_folder_that_cannot_be_written_blocks(tmp_path: Path, monkeypatch: pyt
 
 
 def test_frameworks_are_listed_and_those_that_are_missing_come_with_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "installed", lambda name: name == "numpy")
+    monkeypatch.setattr(packages, "present", lambda name: name == "numpy")
     found = {one.name: one for one in system.frameworks()}
     assert found["frameworks"].found.startswith("numpy ")
     assert found["framework torch"].remedy == "pip install 'convbench[torch]'"
     assert {one.severity for name, one in found.items() if name != "frameworks"} == {"note"}
+
+
+def test_a_framework_whose_adapter_cannot_be_asked_is_a_finding_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"early": Adapter({"early": "1.0"}), "late": "exit code 3"}
+    monkeypatch.setattr(discovery, "adapters", lambda names: told)
+    broken, listed = system.frameworks()
+    whole(broken)
+    assert (broken.name, broken.severity, broken.found) == ("framework late", "warning", "exit code 3")
+    assert (listed.severity, listed.found) == ("fine", "early 1.0")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Backends that worker processes load: the reference, with moods that depend on the workload's name."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from harness.backends.base import Operands
 from harness.backends.numpy import NumpyBackend, NumpyPrepared
+from harness.isolate import wire
 from harness.spec import Cell, Device
 
 
@@ -41,8 +44,25 @@ class Moody(Plain):
     def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
         getattr(self, f"_{cell.workload}", lambda: None)()
         prepared = super().prepare(cell, operands)
-        if cell.workload == "strange":
-            prepared.settings = {"benchmark": False}
+        match cell.workload:
+            case "strange":
+                prepared.settings = {"benchmark": False}
+            case "endless":
+                prepared.settings = {"benchmark": "x" * 2**21}
+            case "wrong":
+                fetch = prepared.fetch
+                prepared.fetch = lambda handle: replace(fetch(handle), y=fetch(handle).y + 1)
+            case "crash_in_check":
+                prepared.fetch = lambda handle: self._crash()
+            case "crash_in_sampling":
+                launch = prepared.launch
+                prepared.launch = lambda: launch() if gc.isenabled() else self._crash()
+            case "crash_in_memory":
+                prepared.flops = self._crash
+            case "crash_in_close":
+                prepared.close = self._crash
+            case "hang_in_close":
+                prepared.close = signal.pause
         return prepared
 
     def _crash(self) -> None:
@@ -65,6 +85,41 @@ class Moody(Plain):
         child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
         os.write(1, f"{child.pid}\n".encode())
         signal.pause()
+
+    def _fork(self) -> None:
+        """A child that does nothing but hold the conversation open, then the end."""
+        if os.fork():
+            os._exit(3)
+        signal.pause()
+
+    def _daemon(self) -> None:
+        """A grandchild whose parent has ended, with a session and no output of its own."""
+        if child := os.fork():
+            os.waitpid(child, 0)
+            return
+        os.setsid()
+        if grandchild := os.fork():
+            os.write(1, f"{grandchild}\n".encode())
+            os._exit(0)
+        signal.pause()
+
+    def _daemon_crash(self) -> None:
+        self._daemon()
+        self._crash()
+
+    def _daemon_hang(self) -> None:
+        """Tells who hangs through a pipe with a name, so that somebody can wait for it."""
+        self._daemon()
+        with open(os.environ["HANGING"], "w") as told:
+            told.write(str(os.getpid()))
+        signal.pause()
+
+    def _babble(self) -> None:
+        """Talks of a step that nobody asked for, without end."""
+        gc.unfreeze()
+        (channel,) = (found for found in gc.get_objects() if isinstance(found, wire.Channel))
+        while True:
+            channel.send(wire.Working(0, "check"))
 
     def _talk(self) -> None:
         print('{"kind": "Done", "body": {}}', flush=True)
@@ -118,6 +173,40 @@ class Talkative(Plain):
         super().__init__(device, threads)
         sampling._PROGRESS_EVERY_NS = sampling._WORK_TO_READING = sampling._COOLED_BELOW_NS = 0
         witness.RunDelay.read = lambda delay: None
+
+
+class Stuttering(Plain):
+    """Answers twice, as a process does that forked in the middle of a cell."""
+
+    name: ClassVar[str] = "stuttering"
+
+    def __init__(self, device: Device, threads: int) -> None:
+        send = wire.Channel.send
+
+        def twice(channel: wire.Channel, message: wire.Message) -> None:
+            for _ in range(2 if isinstance(message, wire.Done | wire.Closed) else 1):
+                send(channel, message)
+
+        wire.Channel.send = twice  # type: ignore[method-assign]
+        super().__init__(device, threads)
+
+
+class Confused(Plain):
+    """Answers for another cell than it was asked for."""
+
+    name: ClassVar[str] = "confused"
+
+    def __init__(self, device: Device, threads: int) -> None:
+        send = wire.Channel.send
+
+        def other(channel: wire.Channel, message: wire.Message) -> None:
+            if isinstance(message, wire.Done) and message.record.cell.workload == "mistaken":
+                cell = replace(message.record.cell, workload="taken")
+                message = replace(message, record=replace(message.record, cell=cell))
+            send(channel, message)
+
+        wire.Channel.send = other  # type: ignore[method-assign]
+        super().__init__(device, threads)
 
 
 class Refusing(Plain):

@@ -1,5 +1,9 @@
 import contextlib
+import errno
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +14,20 @@ import pytest
 
 from harness.backends import registry
 from harness.errors import UserError
-from harness.isolate import launcher, process
+from harness.isolate import launcher, log, process, wire
 from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
 from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Budget, Cell, Device, Plan, Step
 from tests import builders
-from tests.isolate.conftest import TINY
+from tests.isolate.conftest import ROOT, TINY
 from tests.isolate.test_worker import ended
 
 HERE = "tests.isolate.backends"
 TARGETS = {
-    kind: f"{HERE}:{kind.capitalize()}" for kind in ("plain", "moody", "framed", "refusing", "leaving", "stuck", "talkative")
+    kind: f"{HERE}:{kind.capitalize()}" for kind in (
+        "plain", "moody", "framed", "refusing", "leaving", "stuck", "talkative", "stuttering", "confused",
+    )
 }
 TARGETS["broken"] = "tests.isolate.broken:Backend"
 TARGETS["misspelt"] = f"{HERE}:Nobody"
@@ -323,6 +329,115 @@ def test_a_hang_is_a_timeout_and_the_run_goes_on(make: Callable[..., Launcher]) 
     assert ended(started_by_it)
 
 
+@pytest.mark.parametrize(
+    ("workload", "where", "spent"),
+    [
+        ("crash", "in the first call", "first_call"),
+        ("crash_in_check", "in the check", "check"),
+        ("crash_in_sampling", "in sampling", "sampling"),
+        ("crash_in_memory", "in the memory pass", "memory"),
+    ],
+)
+def test_a_cell_that_does_not_come_back_says_where_it_was_and_its_time_is_booked_there(
+    make: Callable[..., Launcher], workload: str, where: str, spent: str
+) -> None:
+    (row,) = records(make(), plan(cell("moody", workload)))
+    assert (row.status, row.reason) == (Status.CRASHED, f"killed by SIGSEGV {where}; last output: about to fall over")
+    assert row.spent_ns is not None
+    names = ["operands", "first_call", "check", "witness", "warmup", "sampling", "memory"]
+    engine = [name for name in row.spent_ns if name in names]
+    assert engine == names[: names.index(spent) + 1]
+    assert row.spent_ns[spent] > 0
+
+
+def test_what_was_printed_before_a_cell_began_is_not_quoted_where_it_crashes(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "talk"), cell("moody", "killed")))
+    assert [row.reason for row in rows] == ["", "killed by SIGKILL in the first call"]
+
+
+def test_a_child_that_holds_the_conversation_open_does_not_make_a_crash_a_timeout(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "fork"), cell("moody", "conv")))
+    assert [row.status for row in rows] == [Status.CRASHED, Status.OK]
+    assert rows[0].reason == "exit code 3 in the first call"
+
+
+def test_a_worker_that_talks_without_end_is_late_all_the_same(make: Callable[..., Launcher]) -> None:
+    asked = plan(cell("moody", "babble"), cell("moody", "conv"), budget=replace(TINY, timeout_s=2))
+    assert [row.status for row in records(make(), asked)] == [Status.TIMEOUT, Status.OK]
+
+
+def test_an_answer_that_comes_twice_is_not_that_of_the_next_cell(make: Callable[..., Launcher]) -> None:
+    asked = plan(cell("stuttering", "a"), cell("stuttering", "b"), cell("stuttering", "c"))
+    rows = records(make(), asked)
+    assert [(row.status, row.order, row.cell) for row in rows] == [(Status.OK, step.order, step.cell) for step in asked]
+    assert len({row.started_at for row in rows}) == 3
+    assert len({pid(row) for row in rows}) == 1
+
+
+def test_an_answer_for_another_cell_is_no_record_of_this_one(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("confused", "mistaken"), cell("confused", "conv")))
+    assert [row.status for row in rows] == [Status.ERROR, Status.OK]
+    assert rows[0].reason.startswith("the record cannot be read: it is of another cell, taken/")
+
+
+def test_a_message_without_end_is_an_error_row_and_the_run_goes_on(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", 2**20)
+    rows = records(make(), plan(cell("moody", "endless"), cell("moody", "conv")))
+    assert [row.status for row in rows] == [Status.ERROR, Status.OK]
+    assert rows[0].reason == "the record cannot be read: a message of more than 1 MiB"
+
+
+def test_a_finished_record_survives_a_crash_in_letting_go_of_its_call(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "a"), cell("moody", "crash_in_close"), cell("moody", "b")))
+    assert [row.status for row in rows] == [Status.OK] * 3
+    kept = rows[1]
+    assert kept.samples
+    assert kept.settings is not None
+    assert kept.settings["close"] == "killed by SIGSEGV while its call was let go of; last output: about to fall over"
+    assert kept.spent_ns is not None
+    assert kept.spent_ns["sampling"] > 0
+    assert pid(rows[0]) == pid(kept) != pid(rows[2])
+
+
+def test_a_finished_record_survives_a_hang_in_letting_go_of_its_call(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_GRACE_S", 0.1)
+    rows = records(make(), plan(cell("moody", "hang_in_close"), cell("moody", "b"), budget=replace(TINY, timeout_s=3)))
+    assert [row.status for row in rows] == [Status.OK] * 2
+    assert rows[0].samples
+    assert rows[0].settings is not None
+    assert rows[0].settings["close"] == "took longer than 3 s and was ended while its call was let go of"
+    assert pid(rows[0]) != pid(rows[1])
+
+
+def test_who_gave_a_wrong_result_measures_nothing_more(make: Callable[..., Launcher]) -> None:
+    rows = records(make(), plan(cell("moody", "a"), cell("moody", "wrong"), cell("moody", "b")))
+    assert [row.status for row in rows] == [Status.OK, Status.INCORRECT, Status.OK]
+    assert pid(rows[0]) == pid(rows[1]) != pid(rows[2])
+
+
+@pytest.mark.parametrize("workload", ["daemon", "daemon_crash"])
+def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(make: Callable[..., Launcher], workload: str) -> None:
+    found = make()
+    (row,) = records(found, plan(cell("moody", workload)))
+    assert row.status is (Status.OK if workload == "daemon" else Status.CRASHED)
+    assert ended(int((found.logs / "moody.log").read_text().split()[0]))
+
+
+def test_a_framework_that_prints_much_does_not_fill_the_disk(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "LIMIT_BYTES", 50)
+    monkeypatch.setattr(log, "_KEPT_BYTES", 20)
+    found = make()
+    rows = records(found, plan(*(cell("moody", "talk") for _ in range(3))))
+    assert [row.status for row in rows] == [Status.OK] * 3
+    assert (found.logs / "moody.log").read_text() == "printed past Python\n"
+
+
 def test_a_failure_inside_the_worker_costs_no_process(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "a"), cell("moody", "fail"), cell("moody", "b")))
     assert [row.status for row in rows] == [Status.OK, Status.ERROR, Status.OK]
@@ -351,6 +466,58 @@ def test_a_backend_that_cannot_be_set_up_is_an_error_in_all_its_rows(
     rows = records(make(), plan(cell(backend, "a"), cell("plain", "a"), cell(backend, "b")))
     assert [row.status for row in rows] == [Status.ERROR, Status.OK, Status.ERROR]
     assert {rows[0].reason, rows[2].reason} == {f"{backend} could not be set up: {reason}"}
+
+
+class Starting:
+    """What becomes of starting the second worker, in place of subprocess.Popen."""
+
+    def __init__(self, outcome: Callable[[list[str]], list[str]]) -> None:
+        self.outcome, self.started, self.popen = outcome, 0, subprocess.Popen
+
+    def __call__(self, command: list[str], **rest: Any) -> Any:
+        self.started += "harness.isolate.worker" in command
+        return self.popen(self.outcome(command) if self.started == 2 else command, **rest)
+
+
+def no_process(command: list[str]) -> list[str]:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (no_process, "no process could be started: [Errno 11] Resource temporarily unavailable"),
+        (lambda command: ["/nowhere/python"], "no process could be started: [Errno 2] No such file or directory: '/nowhere/python'"),
+        (lambda command: ["sh", "-c", "echo 'Unknown option: -P' >&2; exit 2"], "exit code 2; last output: Unknown option: -P"),
+        (lambda command: ["sh", "-c", "kill -9 $$"], "killed by SIGKILL"),
+    ],
+)
+def test_a_worker_that_cannot_be_started_or_dies_before_it_listens_costs_its_own_backend_only(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch, outcome: Callable[[list[str]], list[str]], reason: str
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Starting(outcome))
+    rows = records(make(), plan(cell("plain", "a"), cell("moody", "a"), cell("plain", "b"), cell("moody", "b")))
+    assert [row.status for row in rows] == [Status.OK, Status.ERROR] * 2
+    assert {rows[1].reason, rows[3].reason} == {f"moody could not be set up: {reason}"}
+
+
+def test_a_backend_that_was_waited_for_in_vain_is_not_waited_for_again(
+    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "START_TIMEOUT_S", 1.0)
+    first, second = records(make(), plan(cell("stuck"), trials=2))
+    assert first.reason == "stuck could not be set up: the worker was not ready within 1 s"
+    assert second.reason == f"{first.reason}; it was not tried again"
+    assert second.status is Status.ERROR
+
+
+def test_a_log_that_is_a_link_to_another_file_is_not_followed(make: Callable[..., Launcher], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "moody.log").symlink_to(tmp_path / "precious")
+    rows = records(make(), plan(cell("plain"), cell("moody")))
+    assert [row.status for row in rows] == [Status.OK, Status.ERROR]
+    assert "symbolic link" in rows[1].reason
+    assert not (tmp_path / "precious").exists()
 
 
 def test_a_backend_that_never_gets_ready_is_ended(make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,6 +605,26 @@ def test_the_row_of_a_step_that_nobody_measured(make: Callable[..., Launcher]) -
     (step,) = plan(cell("plain"))
     row = make().row(step, Status.NOT_RUN, "the run ended")
     assert (row.run_id, row.status, row.reason, row.samples) == ("run", Status.NOT_RUN, "the run ended", None)
+
+
+def test_when_this_process_is_killed_nothing_that_its_workers_started_stays(tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging"
+    os.mkfifo(hanging)
+    parent = textwrap.dedent(f"""
+        from pathlib import Path
+        from harness.isolate.launcher import Launcher
+        from tests.isolate.test_launcher import TARGETS, cell, plan
+
+        launcher = Launcher("run", Path({str(tmp_path)!r}), targets=TARGETS)
+        list(launcher.execute(plan(cell("moody", "daemon_hang"))))
+    """)
+    environ = {**os.environ, "HANGING": str(hanging)}
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, env=environ) as process:
+        worker = int(hanging.read_text())
+        process.kill()
+    daemon = int((tmp_path / "moody.log").read_text().split()[0])
+    assert ended(worker)
+    assert ended(daemon)
 
 
 # The probe ----------------------------------------------------------------------------------------------------------------
