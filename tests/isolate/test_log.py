@@ -31,7 +31,7 @@ def say(to: Log, text: str) -> None:
         ("python[1234]: out of luck", "out of luck"),
         ("the cause\nWARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n", "the cause"),
         ("the cause\n2026-11-29 18:04:01.123456: E a.cc:1] \n", "the cause"),
-        ("\x1b[31mred\x1b[0m \x07\udc80", "red \ufffd???"),
+        ("\x1b[31mred\x1b[0m \x07", "red \ufffd"),
         ("x" * 500, "x" * 200),
         ("TypeError: 12: a.cc:12] is part of this", "TypeError: 12: a.cc:12] is part of this"),
     ],
@@ -39,8 +39,8 @@ def say(to: Log, text: str) -> None:
 def test_the_last_line_that_says_something_is_quoted_without_times_pids_and_places(
     found: Log, printed: str, quoted: str
 ) -> None:
-    os.write(found.fileno(), printed.encode(errors="replace"))
-    assert found.last_line() == quoted.replace("???", "?")
+    say(found, printed)
+    assert found.last_line() == quoted
 
 
 def test_nothing_is_quoted_of_what_stood_there_before(found: Log, tmp_path: Path) -> None:

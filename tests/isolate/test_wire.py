@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import codec
 from harness.isolate import wire
 from harness.isolate.wire import (
     Adapter,
@@ -184,7 +187,10 @@ def test_what_was_said_before_hanging_up_is_heard(pair: tuple[Channel, Channel])
     "garbage",
     [b"hello\n", b"\n", b"[]\n", b"3\n", b'{"kind": "Nonsense", "body": {}}\n', b'{"kind": "Refused", "body": {"reason": 3}}\n',
      b'{"kind": "Refused", "body": {}}\n', b'{"kind": "Stop"}\n', b"\xff\xfe\n", b'{"kind": "Stop", "body": {"now": 1}}\n',
-     b"[" * 10_000 + b"\n", b"1" * 5000 + b"\n", b'{"kind": [], "body": {}}\n'],
+     b"[" * 10_000 + b"\n", b"1" * 5000 + b"\n",
+     b'{"kind": "Refused", "body": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", b'{"kind": [], "body": {}}\n',
+     b'{"kind": "Working", "body": {"number": 1, "at": "", "progress": {"samples": 1, "low_ns": 1, "high_ns": 1, "median_ns": 1'
+     + b"0" * 400 + b"}}}\n"],
 )  # fmt: skip
 def test_what_is_no_message_is_garbled_and_the_next_is_heard(raw: tuple[socket.socket, Channel], garbage: bytes) -> None:
     near, channel = raw
@@ -192,6 +198,59 @@ def test_what_is_no_message_is_garbled_and_the_next_is_heard(raw: tuple[socket.s
     with pytest.raises(GarbledError):
         channel.receive()
     assert channel.receive() == Stop()
+
+
+def test_a_message_without_end_is_garbled_before_it_is_all_in_memory(
+    raw: tuple[socket.socket, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, channel = raw
+    monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", 1000)
+    near.sendall(b"x" * 1001)
+    with pytest.raises(GarbledError, match="a message of more than 0 MiB"):
+        channel.receive()
+
+
+def test_a_record_of_a_million_samples_is_within_the_bound() -> None:
+    kinds = tuple(builders.record(range(10**9, 10**9 + 1000)).samples.series for _ in range(1))  # type: ignore[union-attr]
+    (series,) = kinds[0]
+    four = replace(series, run_delay_ns=series.block_ns, others_ns=series.block_ns, yardstick_ns=series.block_ns)
+    record = builders.record([1])
+    full = replace(record, samples=replace(record.samples, series=(four,)))  # type: ignore[type-var]
+    per_sample = len(codec.dumps(full)) / 1000
+    assert per_sample * 10**6 < wire.MAX_MESSAGE_BYTES
+
+
+def test_the_end_of_a_process_is_noticed_though_another_holds_its_socket() -> None:
+    near, far = socket.socketpair()
+    with near, far:  # far stays open, as in a fork of the process
+        gone = subprocess.Popen(["true"])
+        handle = os.pidfd_open(gone.pid)
+        channel = Channel(near, handle)
+        far.sendall(line(Stop()))
+        assert channel.receive() == Stop()
+        with pytest.raises(ClosedError):
+            channel.receive()
+        os.close(handle)
+        gone.wait()
+
+
+def test_what_nobody_takes_is_not_waited_for_beyond_the_deadline(pair: tuple[Channel, Channel]) -> None:
+    near, _ = pair
+    with pytest.raises(SilentError):
+        near.send(Refused("x" * 10**7), already())
+
+
+def test_a_side_that_has_hung_up_hears_nothing_more(pair: tuple[Channel, Channel]) -> None:
+    near, _ = pair
+    near.close()
+    with pytest.raises(ClosedError):
+        near.receive()
+
+
+def test_a_deadline_may_be_farther_than_the_kernel_counts(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    far.send(Stop(), math.inf)
+    assert near.receive(math.inf) == Stop()
 
 
 def test_numbers_that_are_no_numbers_survive(pair: tuple[Channel, Channel]) -> None:

@@ -1,6 +1,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -130,6 +131,23 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, check=False, text=True)
     assert done.returncode == -signal.SIGKILL
     assert ended(int(done.stdout))
+
+
+def test_a_worker_whose_parent_was_gone_before_it_began_ends_at_once() -> None:
+    """The kernel ends it with its parent only from when it has asked for that."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:  # nobody hangs up
+        command = [sys.executable, "-P", "-m", "harness.isolate.worker", str(theirs.fileno()), "1"]
+        assert subprocess.run(command, pass_fds=[theirs.fileno()], check=False, timeout=PATIENCE_S).returncode == 0
+
+
+def test_what_a_framework_starts_does_not_hold_the_conversation(make_worker: MakeWorker) -> None:
+    worker = make_worker("Plain")
+    worker.hello()
+    links = {name: os.readlink(f"/proc/{worker.process.pid}/fd/{name}") for name in os.listdir(f"/proc/{worker.process.pid}/fd")}
+    (socket_of_it,) = (name for name, target in links.items() if target.startswith("socket:"))
+    flags = Path(f"/proc/{worker.process.pid}/fdinfo/{socket_of_it}").read_text().split("flags:")[1].split()[0]
+    assert int(flags, 8) & os.O_CLOEXEC
 
 
 def test_nothing_but_the_standard_library_is_loaded_before_it_is_set_up() -> None:
