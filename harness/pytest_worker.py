@@ -92,6 +92,9 @@ class Process:
 
     def kill(self) -> None:
         """End it and whatever it started, now."""
+        from harness.isolate import offspring
+
+        offspring.end("", self.process.pid if self.process.exitcode is None else None)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
@@ -151,6 +154,7 @@ class Framework:
         A cell that gets no time is skipped, or fails, with the reason; what a framework throws goes through.
         """
         from harness import codec
+        from harness.record import Status
         from harness.store.pytest_json import Row
 
         row = Row.of(test.cell, test.suite.name, datetime.now(UTC))
@@ -249,12 +253,14 @@ class Framework:
 
     def _imported(self) -> str | None:
         """A framework that is there already; numpy counts where it is what is timed, since much imports it."""
+        from harness import discovery
         from harness.ask.axes import REFERENCE
         from harness.backends import registry
+        from harness.isolate.wire import Adapter
 
-        # Another package's adapter may do anything when it is imported: only that of this process is.
-        others = {name for name in registry.names() if registry.ours(registry.find(name))} - {REFERENCE}
-        packages = sorted(registry.resolve(registry.find(name)).distributions[0] for name in others | {self.name})
+        names = {self.name, *registry.names()} - ({REFERENCE} - {self.name})
+        told = discovery.adapters(names).values()
+        packages = sorted(answer.package for answer in told if isinstance(answer, Adapter))
         return next((package for package in packages if package in sys.modules), None)
 
 

@@ -69,7 +69,7 @@ def test_each_adapter_says_what_it_can_or_why_it_cannot(plant: Callable[..., Non
     assert isinstance(good, Adapter)
     assert good.installed
     assert good.packages.keys() == {"numpy"}
-    assert absent == Adapter({}, "pip install no-such-package")
+    assert absent == Adapter("no-such-package", {}, "pip install no-such-package")
     assert not absent.installed
 
 

@@ -280,12 +280,13 @@ def test_what_a_framework_throws_is_told_and_costs_no_process(session: Run) -> N
     session("--convbench", "tiny", "--pdb").assert_outcomes(passed=2, failed=1)
 
 
-def test_a_wrong_result_fails_and_is_not_timed(session: Run) -> None:
-    moods("wrong", "after")
+def test_a_wrong_result_fails_and_is_not_timed_and_the_next_test_gets_a_new_process(session: Run) -> None:
+    moods("before", "wrong", "after")
     result = session("--convbench", "tiny", OUT)
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=2, failed=1)
+    assert len(facts("pid")["plain"]) == 2
     result.stdout.fnmatch_lines(["*incorrect: largest relative error *, allowed *"])
-    assert [benchmark["extra_info"]["workload"] for benchmark in written()["benchmarks"]] == ["after"]
+    assert [benchmark["extra_info"]["workload"] for benchmark in written()["benchmarks"]] == ["before", "after"]
 
 
 def test_what_cannot_be_measured_is_skipped_with_the_reason(session: Run) -> None:
@@ -297,7 +298,7 @@ def test_what_cannot_be_measured_is_skipped_with_the_reason(session: Run) -> Non
     told = [
         "*unsupported: pytest-benchmark cannot overwrite the caches between calls*",
         "*unsupported: numpy has no mode compiled",
-        "*skipped: absent is not installed: pip install 'convbench?absent?'",
+        "*skipped: absent is not installed: pip install no_such_package_anywhere",
     ]
     result.stdout.fnmatch_lines_random(told)
     assert len(written()["convbench"]["unmeasured"]) == 7

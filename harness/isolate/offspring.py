@@ -29,11 +29,11 @@ def new_mark() -> str:
 def end(mark: str, root: int | None) -> None:
     """End every process with that mark, and every descendant of the process `root`, itself included.
 
-    None stands for a root that is gone, whose number may be another's by now.
+    An empty mark stands for nobody, and so does None, for a root that is gone: its number may be another's by now.
     """
     for _ in range(_PASSES):
         family = _family(root)
-        if not _kill(lambda pid: pid in family or _mark(pid) == mark):  # noqa: B023
+        if not _kill(lambda pid: pid in family or (mark != "" and _mark(pid) == mark)):  # noqa: B023
             return
 
 

@@ -47,8 +47,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The answer to `Look`: the versions of the packages that are there, and how to install the one that must be and is not."""
+    """The answer to `Look`: the package that must be there, how to install it where it is not, and the versions that are."""
 
+    package: str
     packages: dict[str, str]
     remedy: str = ""
 

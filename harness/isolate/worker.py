@@ -121,7 +121,7 @@ def _answer(channel: Channel, engine: "Engine", step: Step, number: int) -> Reco
 def look(backend: str, target: str) -> Adapter:
     """What an adapter says without its framework: only the adapter's own file is imported. Raises whatever that throws."""
     names = registry.resolve(target).distributions
-    return Adapter(packages.versions(names), "" if packages.present(names[0]) else registry.remedy(backend, target))
+    return Adapter(names[0], packages.versions(names), "" if packages.present(names[0]) else registry.remedy(backend, target))
 
 
 def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False) -> "Backend":

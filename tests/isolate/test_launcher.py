@@ -25,8 +25,17 @@ from tests.isolate.test_worker import ended
 
 HERE = "tests.isolate.backends"
 TARGETS = {
-    kind: f"{HERE}:{kind.capitalize()}" for kind in (
-        "plain", "moody", "framed", "refusing", "leaving", "stuck", "talkative", "stuttering", "confused",
+    kind: f"{HERE}:{kind.capitalize()}"
+    for kind in (
+        "plain",
+        "moody",
+        "framed",
+        "refusing",
+        "leaving",
+        "stuck",
+        "talkative",
+        "stuttering",
+        "confused",
     )
 }
 TARGETS["broken"] = "tests.isolate.broken:Backend"
@@ -487,7 +496,7 @@ def no_process(command: list[str]) -> list[str]:
     ("outcome", "reason"),
     [
         (no_process, "no process could be started: [Errno 11] Resource temporarily unavailable"),
-        (lambda command: ["/nowhere/python"], "no process could be started: [Errno 2] No such file or directory: '/nowhere/python'"),
+        (lambda command: ["/nowhere/py"], "no process could be started: [Errno 2] No such file or directory: '/nowhere/py'"),
         (lambda command: ["sh", "-c", "echo 'Unknown option: -P' >&2; exit 2"], "exit code 2; last output: Unknown option: -P"),
         (lambda command: ["sh", "-c", "kill -9 $$"], "killed by SIGKILL"),
     ],

@@ -21,7 +21,7 @@ def say(to: Log, text: str) -> None:
     [
         ("", ""),
         ("one\ntwo\n\n  \n", "two"),
-        ("2026-11-29 18:04:01.123456: E external/local_xla/xla/cuda_dnn.cc:123] failed call to cuInit", "failed call to cuInit"),
+        ("2026-11-29 18:04:01.123456: E external/xla/cuda_dnn.cc:123] failed call to cuInit", "failed call to cuInit"),
         ("I0000 00:00:1764439441.123456    1234 cudart_stub.cc:31] Could not find drivers", "Could not find drivers"),
         ("F1129 18:04:01.123456 1234 a.cc:12] Check failed: ok", "Check failed: ok"),
         ("[W1129 18:04:01.123456789 Context.cpp:83] Warning: slow", "Warning: slow"),

@@ -20,9 +20,8 @@ def mark() -> Iterator[str]:
 
 def start(mark: str, code: str = PAUSE) -> subprocess.Popen[str]:
     environ = {**os.environ, offspring.MARK: mark}
-    return subprocess.Popen(
-        [sys.executable, "-c", f"print(flush=True); {code}"], env=environ, start_new_session=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", f"print(flush=True); {code}"]
+    return subprocess.Popen(command, env=environ, start_new_session=True, stdout=subprocess.PIPE, text=True)
 
 
 def listening(process: subprocess.Popen[str]) -> str:
@@ -61,6 +60,16 @@ def test_who_took_the_mark_off_is_ended_with_its_parents(mark: str) -> None:
     offspring.end(mark, parent.pid)
     assert ended(grandchild)
     assert let_go(parent) == -9
+
+
+def test_no_mark_stands_for_nobody(mark: str) -> None:
+    """Most processes of a machine have none."""
+    child = subprocess.Popen([sys.executable, "-c", f"print(flush=True); {PAUSE}"], stdout=subprocess.PIPE, text=True)
+    listening(child)
+    offspring.end("", None)
+    assert child.poll() is None
+    child.kill()
+    let_go(child)
 
 
 def test_what_a_process_left_that_is_gone_is_ended_and_what_a_living_one_started_is_not(mark: str) -> None:

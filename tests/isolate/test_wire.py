@@ -41,7 +41,7 @@ MESSAGES = [
     Hello(builders.environment(), (Device("cpu"), Device("gpu", 3))),
     Refused("no such library"),
     Look("other", "a.b:C"),
-    Adapter({"other": "1.0"}),
+    Adapter("other", {"other": "1.0"}),
     Measure(Step(1, 2, builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM)), 7),
     Working(7, "sampling", Progress(32, 1.5, 1.0, 2.0)),
     Working(7, "check"),

@@ -144,9 +144,9 @@ def test_a_worker_whose_parent_was_gone_before_it_began_ends_at_once() -> None:
 def test_what_a_framework_starts_does_not_hold_the_conversation(make_worker: MakeWorker) -> None:
     worker = make_worker("Plain")
     worker.hello()
-    links = {name: os.readlink(f"/proc/{worker.process.pid}/fd/{name}") for name in os.listdir(f"/proc/{worker.process.pid}/fd")}
-    (socket_of_it,) = (name for name, target in links.items() if target.startswith("socket:"))
-    flags = Path(f"/proc/{worker.process.pid}/fdinfo/{socket_of_it}").read_text().split("flags:")[1].split()[0]
+    of_it = Path(f"/proc/{worker.process.pid}")
+    (descriptor,) = (path.name for path in (of_it / "fd").iterdir() if os.readlink(path).startswith("socket:"))
+    flags = (of_it / "fdinfo" / descriptor).read_text().split("flags:")[1].split()[0]
     assert int(flags, 8) & os.O_CLOEXEC
 
 
