@@ -167,7 +167,7 @@ class Worker:
             self.channel.send(Measure(step, self._asked), deadline)
             record: Record = self._listen(Done, step, course, deadline, observe).record
             if (record.trial, record.order, record.cell) != (step.trial, step.order, step.cell):
-                raise GarbledError(f"it is of another cell, {record.cell}")
+                raise GarbledError(plain(f"it is of another cell, {record.cell}"))
         except (SilentError, ClosedError, GarbledError) as error:
             status, reason = self._lost(error, timeout_s, _WORDS.get(course.at, ""))
             if "SIGKILL" in reason and _out_of_memory_kills() > kills:

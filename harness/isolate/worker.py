@@ -115,7 +115,12 @@ def _answer(channel: Channel, engine: "Engine", step: Step, number: int) -> Reco
             at = name
             working()
 
-    return engine.measure(step, working, enter, lambda record: channel.send(Done(number, record)))
+    def deliver(record: Record) -> None:
+        nonlocal at
+        channel.send(Done(number, record))
+        at = "operands"  # which are let go of next, as the parent knows
+
+    return engine.measure(step, working, enter, deliver)
 
 
 def look(backend: str, target: str) -> Adapter:
