@@ -176,16 +176,20 @@ class Talkative(Plain):
 
 
 class Stuttering(Plain):
-    """Answers twice, as a process does that forked in the middle of a cell."""
+    """Answers twice, and late, as a process does that forked in the middle of a cell."""
 
     name: ClassVar[str] = "stuttering"
 
     def __init__(self, device: Device, threads: int) -> None:
-        send = wire.Channel.send
+        send, said = wire.Channel.send, []
 
         def twice(channel: wire.Channel, message: wire.Message) -> None:
-            for _ in range(2 if isinstance(message, wire.Done | wire.Closed) else 1):
-                send(channel, message)
+            send(channel, message)
+            if isinstance(message, wire.Done):
+                said[:] = [message]
+            if isinstance(message, wire.Closed):
+                for again in (*said, message):
+                    send(channel, again)
 
         wire.Channel.send = twice  # type: ignore[method-assign]
         super().__init__(device, threads)
