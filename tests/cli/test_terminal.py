@@ -19,7 +19,7 @@ from tests.test_cli import convbench
 from tests.test_execute import NO_CEILINGS, SUITE
 
 LATIN = os.fsdecode(b"caf\xe9")  # a path that is no UTF-8
-EVIL = "a [bold]b[/] [/] \x1b[31mred\x1b[0m\x1b]0;title\x1b\\ \x9b2J\r:smile: [link=file:///etc/passwd]x[/link]"
+EVIL = "a [bold]b[/] [/] \x1b[31mred\x1b[0m\x1b]0;title\x1b\\ \x9b2J\r\ud800:smile: [link=file:///etc/passwd]x[/link]"
 SHOWN = "[bold]b[/] [/] red"  # of it, what may be seen
 STORE = "night-15:30"
 
