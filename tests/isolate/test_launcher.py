@@ -522,15 +522,6 @@ def test_a_backend_that_was_waited_for_in_vain_is_not_waited_for_again(
     assert second.status is Status.ERROR
 
 
-def test_a_log_that_is_a_link_to_another_file_is_not_followed(make: Callable[..., Launcher], tmp_path: Path) -> None:
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "moody.log").symlink_to(tmp_path / "precious")
-    rows = records(make(), plan(cell("plain"), cell("moody")))
-    assert [row.status for row in rows] == [Status.OK, Status.ERROR]
-    assert "symbolic link" in rows[1].reason
-    assert not (tmp_path / "precious").exists()
-
-
 def test_a_backend_that_never_gets_ready_is_ended(make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "START_TIMEOUT_S", 1.0)
     (row,) = records(make(), plan(cell("stuck")))
