@@ -75,7 +75,7 @@ def test_what_crosses_a_border_arrives_as_it_left(value):
 
 def test_what_is_empty_arrives_too():
     bare = Record("r", 0, 0, cell(), Status.NOT_RUN, datetime(2026, 1, 1, tzinfo=UTC))
-    for value in (bare, run(), environment(), Plan("s", (), 0, Budget()), Budget(), Measure(Step(0, 1, cell()))):
+    for value in (bare, run(), environment(), Plan("s", (), 0, Budget()), Budget(), Measure(Step(0, 1, cell()), 7)):
         assert through_text(value) == value
 
 
