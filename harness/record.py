@@ -5,7 +5,7 @@ repairs the history too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -137,11 +137,10 @@ class Series:
 def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
     """Whether a block was disturbed: numbers give a bool, arrays an array of them; NaN stands for not measured.
 
-    Without a run delay nothing can be said; without the others, every wait counts.
+    Without either of the two nothing can be said: frameworks wait for themselves.
     """
     limit = CONTENDED_SHARE * block_ns
-    waited, alone = run_delay_ns > limit, others_ns <= limit
-    return waited > alone  # waited and not alone, for bools and arrays of them alike
+    return (run_delay_ns > limit) & (others_ns > limit)
 
 
 @dataclass(frozen=True)
@@ -239,8 +238,11 @@ class Progress:
 class Environment:
     """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
 
-    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating system.
-    `cpu_quota` is the CPUs' worth of time that the control group allows; None: no limit that can be seen.
+    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating
+    system.
+    `machine` is the name that the machine was given, part of `machine_id` too; empty: none. `cpu_quota` is the CPUs' worth of
+    time that the control group allows; None: no limit that can be seen. `nodes` has the CPUs of each memory node, `0-3,8`, by
+    its number. `unseen` says what of other processes' work could not be seen, and why; empty: nothing, or not asked.
     """
 
     id: str
@@ -258,11 +260,15 @@ class Environment:
     packages: dict[str, str]
     environ: dict[str, str]
     cpu_quota: float | None = None
+    machine: str = ""
+    nodes: dict[str, str] = field(default_factory=dict)
+    unseen: str = ""
 
     @property
     def hardware(self) -> str:
-        """The machine in a few words: CPU, cores, and the GPU where there is one."""
-        return ", ".join(filter(None, (self.cpu, f"{self.cores} cores", self.gpu)))
+        """The machine in a few words: its name if it has one, CPU, cores, and the GPU where there is one."""
+        words = ", ".join(filter(None, (self.cpu, f"{self.cores} cores", self.gpu)))
+        return f"{self.machine}: {words}" if self.machine else words
 
 
 @dataclass(frozen=True)
@@ -271,7 +277,9 @@ class Run:
 
     `took_s` is how long it was measured, by a clock that nobody sets; None: an older run, which only has its dates.
     `placed_at` is where it stands among the runs of its store, where its own date would put it before one that was there
-    already: the clock was set back. None: where its date puts it.
+    already: the clock was set back. None: where its date puts it. `planned_on` is the machine as the parent found it before the
+    first cell, without a framework: it is known of a run too in which no worker came up. None: an older run, or another
+    program's.
     """
 
     id: str
@@ -289,11 +297,18 @@ class Run:
     environments: tuple[Environment, ...] = ()
     took_s: float | None = None
     placed_at: datetime | None = None
+    planned_on: Environment | None = None
 
     @property
     def place(self) -> tuple[datetime, str]:
         """What the runs of a store are ordered by, oldest first."""
         return self.placed_at or self.started_at, self.id
+
+    @property
+    def machines(self) -> dict[str, str]:
+        """The machines that it was measured on, or was to be: by `machine_id`, each in words."""
+        told = self.environments or ((self.planned_on,) if self.planned_on else ())
+        return {each.machine_id: each.hardware for each in told}
 
     @property
     def ours(self) -> bool:
@@ -421,7 +436,7 @@ _FACTS = {
     **{f"spent_{step}_ns": Column("float64", "ns", f"Wall time {meaning}") for step, meaning in SPENT.items()},
     "started_at": Column("datetime64[us, UTC]", "UTC", "When the cell was begun."),
     "environment_id": Column("string", "", "The environment in run.json: machine, versions, settings."),
-    "machine_id": Column("string", "", "Hash of the machine's stable part: CPU, cores, memory class, GPUs, operating system."),
+    "machine_id": Column("string", "", "Hash of the machine's stable part: CPU, cores, memory class, GPUs, operating system, and its name where it was given one."),
 }  # fmt: skip
 
 _SAMPLE = {

@@ -73,7 +73,8 @@ class Trial:
 def trials(samples: pd.DataFrame) -> dict[Key, Trial]:
     """The latency samples of a samples frame by run, trial and cell; an empty series has no entry."""
     arrays = [samples[name].to_numpy(dtype=np.int64) for name in ("iterations", "index", "block_ns")]
-    arrays += [samples["contended"].to_numpy(dtype=bool), samples["run_delay_ns"].notna().to_numpy(dtype=bool)]
+    witnessed = samples["run_delay_ns"].notna() & samples["others_ns"].notna()
+    arrays += [samples["contended"].to_numpy(dtype=bool), witnessed.to_numpy(dtype=bool)]
     arrays.append(samples["yardstick_ns"].to_numpy(dtype=float, na_value=np.nan))
     found = _rows(samples, SeriesKind.LATENCY)
     return {key: trial(*(array[rows] for array in arrays)) for key, rows in found.items()}

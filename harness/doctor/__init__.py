@@ -34,7 +34,8 @@ def examine(
     pause()
     after = machine.counters(root)
     return _sorted([
-        *cpu.quota(cpus, root), *cpu.affinity(cpus, root), *cpu.hyperthreads(cpus, root), *cpu.governor(cpus, root),
+        *cpu.quota(cpus, root), *cpu.affinity(cpus, root), *cpu.hyperthreads(cpus, root), *cpu.memory_nodes(cpus, root),
+        *cpu.governor(cpus, root),
         *cpu.boost(root), *cpu.heat(before, after), *cpu.unseen(cpus, root), *cpu.load(root),
         *cpu.others(before, after, len(cpus)), *cpu.steal(before, after, len(machine.online(root))),
         *system.memory(root), *system.memory_limit(root), *system.swap(before, after, root), *system.huge_pages(root),
@@ -44,16 +45,16 @@ def examine(
 
 
 def urgent(out: Path = Path("results"), root: Path = ROOT, threads: int | None = None) -> tuple[Finding, ...]:
-    """What blocks a run on that many threads (None, 0: all) and can be told within milliseconds."""
+    """What blocks a run on that many threads (None, 0: all), or hides others from it, and can be told within milliseconds."""
     cpus = tuple(sorted(os.sched_getaffinity(0)))[: threads or None]
     found = (*cpu.quota(cpus, root), *system.memory(root), *system.disk(out))
-    return _sorted(finding for finding in found if finding.severity is Severity.BLOCKING)
+    return _sorted([*(finding for finding in found if finding.severity is Severity.BLOCKING), *cpu.hidden(root)])
 
 
 def busy(root: Path = ROOT, pause: Callable[[], None] = lambda: time.sleep(LONG_LOOK_S)) -> Finding | None:
     """What of this machine's work would pass if one waited: other processes, or time that the hypervisor takes; None: nothing.
 
-    The load average is asked only where other processes cannot be seen: it forgets slowly, and counts what we did ourselves.
+    The load average is asked only where nothing else tells of other processes: it forgets slowly, and counts what we did.
     """
     cpus = len(os.sched_getaffinity(0))
     before = machine.counters(root)
@@ -61,7 +62,7 @@ def busy(root: Path = ROOT, pause: Callable[[], None] = lambda: time.sleep(LONG_
     after = machine.counters(root)
     found = [*cpu.others(before, after, cpus), *cpu.steal(before, after, len(machine.online(root)))]
     passing = [finding for finding in found if finding.severity is Severity.BLOCKING]
-    if not after.ran_ns:
+    if not after.ran_ns and after.busy_ns is None:
         passing += [finding for finding in cpu.load(root) if finding.severity is Severity.WARNING]
     return passing[0] if passing else None
 

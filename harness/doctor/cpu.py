@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness import units
 from harness.doctor.finding import BLOCKING, FINE, NOTE, WARNING, Finding, Found, count
-from harness.measure import machine
+from harness.measure import machine, witness
 from harness.measure.machine import Counters
 
 # Of one CPU's time, over the look: below the first others are what every system does, from the second on a thread of ours
@@ -101,6 +101,27 @@ def hyperthreads(cpus: Sequence[int], root: Path) -> Found:
         yield Finding("SMT", FINE, "every CPU is a core of its own, by the kernel's topology")
 
 
+def memory_nodes(cpus: Sequence[int], root: Path) -> Found:
+    """Whether the CPUs lie on several memory nodes."""
+    nodes = machine.nodes(root)
+    cores = {node: set(machine.cores(set(members) & set(cpus), root).values()) for node, members in nodes.items()}
+    held = {node: len(found) for node, found in cores.items() if found}
+    if not held:
+        return
+    words = ", ".join(f"node {node} with {count(number, 'core')}" for node, number in held.items())
+    if len(held) == 1:
+        yield Finding("memory nodes", FINE, words)
+        return
+    best = max(held, key=lambda node: held[node])
+    yield Finding(
+        "memory nodes", WARNING, words,
+        "with threads 0 the threads of a call read memory of another node too, which takes longer, and what lies where differs "
+        "from process to process; the settings of such a cell name the nodes",
+        f"--threads {held[best]} (threads fill one node before the next), or numactl --cpunodebind={best} --membind={best} "
+        "before convbench run",
+    )  # fmt: skip
+
+
 def unseen(cpus: Sequence[int], root: Path) -> Found:
     """What decides the CPU's clock and cannot be seen."""
     seen = {
@@ -131,30 +152,52 @@ def load(root: Path) -> Found:
 
 def others(before: Counters, after: Counters, cpus: int) -> Found:
     """Who else ran during the look."""
-    if not after.ran_ns:
-        yield Finding(
-            "other processes", NOTE, "not measured: no other process's schedstat can be read",
-            "whether someone else holds the cores cannot be told", "look with top on the machine itself",
-        )  # fmt: skip
+    took_ns = after.at_ns - before.at_ns
+    look = f"of one CPU in a look of {units.duration(took_ns, 2)}"
+    told = before.busy_ns is not None and after.busy_ns is not None
+    busy = max(0.0, (after.busy_ns - before.busy_ns) / took_ns) if told else None  # type: ignore[operator]
+    if after.unseen or not after.ran_ns:
+        yield _not_told(after.unseen or "no other process can be seen", busy, look)
         return
     shares: dict[Path, float] = defaultdict(float)
     for task, ran in after.ran_ns.items():
-        shares[task.parents[1]] += (ran - before.ran_ns.get(task, 0)) / (after.at_ns - before.at_ns)
+        shares[task.parents[1]] += (ran - before.ran_ns.get(task, 0)) / took_ns
     total = sum(shares.values())
-    words = f"{units.percent(total)} of one CPU in a look of {units.duration(after.at_ns - before.at_ns, 2)}"
-    if total < OTHERS_SHARE:
+    words = f"{units.percent(total)} {look}"
+    more = max(0.0, (busy or 0.0) - total)  # of processes that have ended, or that a container does not show
+    if max(total, more) < OTHERS_SHARE:
         yield Finding("other processes", FINE, words)
         return
     top = sorted(shares, key=lambda process: -shares[process])[:NAMED]
     named = [f"{machine.process_name(process)} (pid {process.name}) {units.percent(shares[process])}"
              for process in top if shares[process] >= OTHERS_SHARE / NAMED]  # fmt: skip
-    left = max(0, cpus - max(1, round(total)))
+    if more >= OTHERS_SHARE:
+        named.append(f"beside them {units.percent(more)} by what has ended since or cannot be seen")
+    left = max(0, cpus - max(1, round(total + more)))
     leave = f"; or leave them a core: --threads {left}" if left else ""
     yield Finding(
         "other processes", BLOCKING if total >= OTHERS_BLOCKING else WARNING, f"{words}: {', '.join(named)}",
         "a call on all cores waits for the thread that has to share its core: on 2 cores beside one busy process over twice as "
         "long, where it is not set aside as contended", f"end them{leave}",
     )  # fmt: skip
+
+
+def _not_told(why: str, busy: float | None, look: str) -> Finding:
+    """That others cannot be seen one by one; `busy` is the share of one CPU that all took together, where it is told."""
+    words = "" if busy is None else f"; all together {units.percent(busy)} {look}"
+    return Finding(
+        "other processes", BLOCKING if busy is not None and busy >= OTHERS_BLOCKING else WARNING,
+        f"not measured: {why}{words}",
+        "whether someone else holds the cores is not told: no block is marked contended, however long it waited",
+        "where /proc hides them: sudo mount -o remount,hidepid=0 /proc, or gid= a group of yours; else see with top, on the "
+        "machine itself, that it is idle",
+    )  # fmt: skip
+
+
+def hidden(root: Path) -> Found:
+    """That others cannot be seen, without a look at how much they run."""
+    if why := witness.unseen(root / "proc"):
+        yield _not_told(why, None, "")
 
 
 def steal(before: Counters, after: Counters, cpus: int) -> Found:

@@ -58,8 +58,9 @@ def swap(before: Counters, after: Counters, root: Path) -> Found:
             "a call whose pages are on disk is timed with the disk", "end what holds the memory, then sudo swapoff -a",
         )  # fmt: skip
     elif used:
+        moves = "whether any moved is not told" if after.swapped_pages is None else "none moved during the look"
         yield Finding(
-            "swap", NOTE, f"{units.size(used)} in use, none moved during the look",
+            "swap", NOTE, f"{units.size(used)} in use, {moves}",
             "a library's page that is on disk makes the first call slower", "sudo swapoff -a, if the memory suffices",
         )  # fmt: skip
     elif told:

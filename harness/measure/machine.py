@@ -3,15 +3,19 @@
 Every function takes the folder under which /proc and /sys stand. What the kernel does not tell is None or empty, no error.
 """
 
+import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.measure.witness import ran_ns, steal_ns
+from harness.measure import witness
+from harness.measure.witness import steal_ns
 
 ROOT = Path("/")
 _CPUS = "sys/devices/system/cpu"
+_NODES = "sys/devices/system/node"
 _NVIDIA = "0x10de"  # the vendor's number on the PCI bus, https://pci-ids.ucw.cz/read/PC/10de
 _FIRST_PIDS = "pid:[4026531836]"  # the kernel's PROC_PID_INIT_INO: the namespace that shows every process
 _UNLIMITED_BYTES = 2**60  # version 1 of the control groups says "no limit" by a number near 2**63
@@ -36,9 +40,12 @@ def _number(path: Path) -> int | None:
 
 
 def _numbers(ranges: str) -> tuple[int, ...]:
-    """`0-3,8` as numbers."""
+    """`0-3,8` as numbers; none for what is no such list."""
     bounds = [part.partition("-") for part in ranges.split(",") if part]
-    return tuple(number for low, _, high in bounds for number in range(int(low), int(high or low) + 1))
+    try:
+        return tuple(number for low, _, high in bounds for number in range(int(low), int(high or low) + 1))
+    except ValueError:
+        return ()
 
 
 def online(root: Path = ROOT) -> tuple[int, ...]:
@@ -50,6 +57,57 @@ def siblings(cpus: Iterable[int], root: Path = ROOT) -> set[tuple[int, ...]]:
     """The cores that these CPUs belong to, each as the CPUs (hardware threads) that share it."""
     lists = (text(root / f"{_CPUS}/cpu{cpu}/topology/thread_siblings_list") for cpu in cpus)
     return {_numbers(each) for each in lists if each}
+
+
+def cores(cpus: Iterable[int], root: Path = ROOT) -> dict[int, tuple[int, ...]]:
+    """The core of each of these CPUs, as the CPUs that share it; one of which nothing is told is a core of its own."""
+    cpus = list(cpus)
+    told = siblings(cpus, root)
+    return {cpu: next((core for core in sorted(told) if cpu in core), (cpu,)) for cpu in cpus}
+
+
+def node_lists(root: Path = ROOT) -> dict[str, str]:
+    """The CPUs of each memory node as the kernel writes them, `0-3,8`; none where it knows of no nodes.
+
+    Nodes that hold memory alone, as behind CXL, are left out.
+    """
+    folders = {folder.name.removeprefix("node"): folder for folder in (root / _NODES).glob("node[0-9]*")}
+    told = {number: text(folders[number] / "cpulist") for number in sorted(filter(str.isdecimal, folders), key=int)}
+    return {number: cpus for number, cpus in told.items() if cpus}
+
+
+def nodes(root: Path = ROOT) -> dict[int, tuple[int, ...]]:
+    """The memory nodes that have CPUs, by number, each with these."""
+    return {int(number): _numbers(cpus) for number, cpus in node_lists(root).items()}
+
+
+def spanned(cpus: Iterable[int], root: Path = ROOT) -> tuple[int, ...]:
+    """The memory nodes that these CPUs lie on."""
+    ours = set(cpus)
+    return tuple(node for node, members in nodes(root).items() if ours & set(members))
+
+
+def in_turn(cpus: Iterable[int], root: Path = ROOT) -> list[int]:
+    """These CPUs in the order in which threads take them: all of the first fill one memory node before the next.
+
+    One CPU of each core comes first, node by node; then the cores' other CPUs, node by node again: a core of another node
+    computes more than the other half of one that is taken. The node with the most of these cores is the first, so that as
+    many threads as fit on one node stay on one.
+    """
+    node_of = {cpu: node for node, members in nodes(root).items() for cpu in members}
+    seen: set[tuple[int, ...]] = set()
+    first, rest = [], []
+    of_core = cores(sorted(cpus), root)
+    for cpu, core in of_core.items():
+        (rest if core in seen else first).append(cpu)
+        seen.add(core)
+    held = Counter(node_of.get(cpu, -1) for cpu in first)
+
+    def place(cpu: int) -> tuple[int, int, int]:
+        node = node_of.get(cpu, -1)
+        return -held[node], node, cpu
+
+    return sorted(first, key=place) + sorted(rest, key=place)
 
 
 def governors(cpus: Iterable[int], root: Path = ROOT) -> dict[int, str]:
@@ -143,11 +201,12 @@ def memory(root: Path = ROOT) -> dict[str, int]:
 
 def load(root: Path = ROOT) -> tuple[float, float, float] | None:
     """The load averages over 1, 5 and 15 minutes."""
+    told = text(root / "proc/loadavg").split()
     try:
-        one, five, fifteen = map(float, text(root / "proc/loadavg").split()[:3])
+        one, five, fifteen = map(float, told[:3])
     except ValueError:
         return None
-    return one, five, fifteen
+    return None if told[3:4] == ["0/0"] else (one, five, fifteen)  # of no thread at all, not even this one: gVisor
 
 
 def huge_pages(root: Path = ROOT) -> str:
@@ -168,6 +227,14 @@ def container(root: Path = ROOT) -> str:
     except OSError:
         return ""
     return "" if str(space) == _FIRST_PIDS else f"the process ids are a namespace of their own ({space})"
+
+
+def unseen(root: Path = ROOT) -> str:
+    """What of other processes' work this process cannot see, and why; "" where it sees all of this machine."""
+    if told := witness.unseen(root / "proc"):
+        return told
+    sign = container(root)
+    return f"processes outside of this container: {sign}" if sign else ""
 
 
 def virtual(root: Path = ROOT) -> str:
@@ -196,7 +263,9 @@ def nvidia_on_bus(root: Path = ROOT) -> int:
 class Counters:
     """Counters since boot; the difference of two readings is what went on between them. None or empty: not told.
 
-    `ran_ns` is by thread, as its folder in /proc; `throttles` by CPU: how often heat held its clock down.
+    `ran_ns` is by thread, as its folder in /proc, and empty where `unseen` says why not all of them are told; `throttles` by
+    CPU: how often heat held its clock down. `busy_ns` is the time that this process's CPUs were busy with whatever it was, less
+    what this process ran.
     """
 
     at_ns: int
@@ -204,16 +273,22 @@ class Counters:
     steal_ns: int | None
     swapped_pages: int | None
     throttles: Mapping[int, int]
+    busy_ns: int | None = None
+    unseen: str = ""
 
 
 def counters(root: Path = ROOT, own: int | None = None) -> Counters:
     """All of them now; the threads of this process, or of process `own`, are left out."""
+    unseen, stat = witness.unseen(root / "proc"), root / "proc/stat"
+    busy = witness.busy_ns(os.sched_getaffinity(0), stat)
     return Counters(
         at_ns=time.monotonic_ns(),
-        ran_ns=dict(ran_ns(root / "proc", own)),
-        steal_ns=steal_ns(root / "proc/stat"),
+        ran_ns={} if unseen else dict(witness.ran_ns(root / "proc", own)),
+        steal_ns=steal_ns(stat),
         swapped_pages=_swapped(root),
         throttles=throttles(root),
+        busy_ns=None if busy is None else busy - time.process_time_ns(),
+        unseen=unseen,
     )
 
 

@@ -10,12 +10,13 @@ https://www.kernel.org/doc/html/latest/scheduler/sched-stats.html.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _RAN, _WAITED = 0, 1
+_IDLE, _IDLE_END, _STOLEN = 3, 5, 7  # of the fields of a line of /proc/stat: idle and iowait, and the last
 _ACTIVE_SHARE = 0.005  # a task that ran for less than this share of the time since the last look is not watched closely
 
 
@@ -30,26 +31,30 @@ class _Watched:
         self._files: dict[Path, int] = {}
         self._last: dict[Path, int] = {}
         self._total = 0
+        self.told = False  # of no thread yet that it has run at all
 
     def add(self, task: Path) -> None:
         """Watch one more thread from now on; one that has ended meanwhile is passed over."""
         with contextlib.suppress(OSError):
             file = os.open(task / "schedstat", os.O_RDONLY)
             try:
-                self._last[task] = self._value(file)
+                fields = self._fields(file)
+                self._last[task] = fields[self._field]
             except (OSError, IndexError, ValueError):
                 os.close(file)
             else:
                 self._files[task] = file
+                self.told |= fields[_RAN] > 0
 
-    def _value(self, file: int) -> int:
-        return int(os.pread(file, 96, 0).split()[self._field])
+    @staticmethod
+    def _fields(file: int) -> list[int]:
+        return [int(field) for field in os.pread(file, 96, 0).split()]
 
     def read(self) -> int:
         """The sum over all threads, those that have ended included."""
         for task, file in list(self._files.items()):
             try:
-                value = self._value(file)
+                value = self._fields(file)[self._field]
             except (OSError, IndexError, ValueError):  # the thread has ended
                 os.close(self._files.pop(task))
                 continue
@@ -86,8 +91,11 @@ class RunDelay:
                     self._threads.add(task)
 
     def read(self) -> int | None:
-        """Nanoseconds since this was made, over all threads; None where this kernel does not tell (gVisor, for one)."""
-        return self._threads.read() if len(self._threads) else None
+        """Nanoseconds since this was made, over all threads; None where this kernel does not tell.
+
+        It has no such file (gVisor, for one), or the file says nothing but 0, of a thread that is running right now.
+        """
+        return self._threads.read() if len(self._threads) and self._threads.told else None
 
     def close(self) -> None:
         """Close the files."""
@@ -112,27 +120,71 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+def unseen(proc: Path = _PROC) -> str:
+    """Why it is not told how long the processes of others ran; "" where it is.
+
+    By what can really be seen: process 1 is there on every machine and in every container, and has run. It proves nothing
+    where it is this user's own; then what the mount says counts.
+    """
+    try:
+        ran = int((proc / "1" / "task" / "1" / "schedstat").read_bytes().split()[_RAN])
+    except (OSError, IndexError, ValueError):
+        hidden = _hidden(proc)
+        if hidden is None and not (proc / "self" / "schedstat").exists():
+            return "this kernel does not tell how long a process ran"
+        return f"/proc hides the processes of other users ({hidden or 'process 1 cannot be looked into'})"
+    if not ran:
+        return "this kernel says of every process that it ran for 0 ns"
+    with contextlib.suppress(OSError):
+        if (hidden := _hidden(proc)) and (proc / "1").stat().st_uid == os.geteuid() != 0:
+            return f"/proc hides the processes of other users ({hidden})"
+    return ""
+
+
+def _hidden(proc: Path) -> str | None:
+    """The option by which /proc is mounted so that processes of other users are hidden from this one; None: by none.
+
+    Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html#mount-options.
+    """
+    try:
+        mounts = [line.split() for line in (proc / "self" / "mounts").read_text(errors="replace").splitlines()]
+    except OSError:
+        return None
+    found = [mount[3].split(",") for mount in mounts if mount[1:3] == ["/proc", "proc"] and len(mount) > 3]
+    options = dict(option.partition("=")[::2] for option in (found[-1] if found else ()))
+    mode, group = options.get("hidepid", "0"), options.get("gid", "0")
+    if mode in ("0", "off"):
+        return None
+    if mode not in ("4", "ptraceable") and group.isdecimal() and int(group) in (os.getegid(), *os.getgroups()):
+        return None
+    return f"mounted with hidepid={mode}"
+
+
 class Others:
     """How long threads of other processes ran. Those that do next to nothing are looked at in `refresh` only.
 
-    Sees what /proc shows: not the neighbours of a container or of a virtual machine, whose time `steal_ns` has in part.
+    Sees what /proc shows: not the neighbours of a container or of a virtual machine, whose time `steal_ns` has in part. Where
+    /proc hides processes nothing is told: those that are left would pass for all.
     """
 
     def __init__(self, proc: Path = _PROC, pid: int | None = None) -> None:
         self._proc, self._own = proc, pid
+        self._unseen = unseen(proc)
         self._ran: dict[Path, int] = {}
         self._active = _Watched(_RAN)
         self.refresh(0)
 
     def refresh(self, since_ns: float) -> None:
         """Look at every thread on the machine and watch those that ran much in the `since_ns` since the last look."""
+        if self._unseen:
+            return
         before, self._ran = self._ran, dict(ran_ns(self._proc, self._own))
         for task, ran in self._ran.items():
             if since_ns and task not in self._active and ran - before.get(task, 0) > _ACTIVE_SHARE * since_ns:
                 self._active.add(task)
 
     def read(self) -> int | None:
-        """Nanoseconds that the watched threads ran since each was found; None where no other process can be seen."""
+        """Nanoseconds that the watched threads ran since each was found; None where others cannot be seen."""
         return self._active.read() if self._ran else None
 
     def close(self) -> None:
@@ -142,7 +194,32 @@ class Others:
 
 def steal_ns(stat: Path = _PROC / "stat") -> int | None:
     """Time stolen from all CPUs since boot, in ns, in steps of a clock tick; None where it is not told."""
-    try:
-        return int(stat.read_text().split("\n", 1)[0].split()[8]) * _TICK_NS
-    except (OSError, IndexError, ValueError):
+    found = cpu_ticks(stat).get("cpu", [])
+    return found[_STOLEN] * _TICK_NS if len(found) > _STOLEN else None
+
+
+def busy_ns(cpus: Iterable[int], stat: Path = _PROC / "stat") -> int | None:
+    """How long these CPUs were busy since boot, in ns, in steps of a clock tick, with whatever it was; None: not told.
+
+    The kernel counts this of all processes, those too that are hidden from this one.
+    """
+    told = cpu_ticks(stat)
+    found = [told.get(f"cpu{cpu}", []) for cpu in cpus]
+    if not all(found):
         return None
+    return sum(sum(ticks[:_STOLEN]) - sum(ticks[_IDLE:_IDLE_END]) for ticks in found) * _TICK_NS
+
+
+def cpu_ticks(stat: Path = _PROC / "stat") -> dict[str, list[int]]:
+    """The times of /proc/stat in clock ticks, of all CPUs (`cpu`) and of each (`cpu0`); none where they are all 0 (gVisor).
+
+    Source: user, nice, system, idle, iowait, irq, softirq, steal in
+    https://www.kernel.org/doc/html/latest/filesystems/proc.html#miscellaneous-kernel-statistics-in-proc-stat.
+    """
+    found = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in stat.read_text().splitlines():
+            name, *fields = line.split() or [""]
+            if name.startswith("cpu"):
+                found[name] = [int(field) for field in fields]
+    return found if any(map(sum, found.values())) else {}

@@ -9,7 +9,9 @@ from tests.tree import Tree
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    return Tree(tmp_path)
+    found = Tree(tmp_path)
+    found.ran(1, 5_000_000, name="init")  # which shows that processes can be seen
+    return found
 
 
 def only(found: Iterable[Finding]) -> Finding:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.doctor import cpu
+from harness.measure import machine
 from harness.measure.machine import Counters
+from tests import machines
 from tests.doctor.conftest import only
 from tests.tree import CPUS, Tree
 
@@ -185,6 +187,37 @@ def test_a_process_may_not_paint_the_terminal(tree: Tree) -> None:
     before, after = look(tree, other=1.0)
     (tree.root / "proc" / "40" / "comm").write_text("\x1b[31mred\n")
     assert "?[31mred (pid 40)" in only(cpu.others(before, after, 2)).found
+
+
+def test_what_ended_or_runs_outside_of_a_container_is_told_by_the_cpus(tree: Tree) -> None:
+    before, after = look(tree, make=0.02)
+    loud, quiet = (replace(after, busy_ns=7 * S + share * S // 100) for share in (62, 6))
+    before = replace(before, busy_ns=7 * S)
+    one = only(cpu.others(before, loud, 4))
+    assert one.severity == "warning"  # who it is cannot be told, so that no night waits for it
+    assert one.found.endswith("make (pid 40) 2.0 %, beside them 60.0 % by what has ended since or cannot be seen")
+    assert only(cpu.others(before, quiet, 4)).severity == "fine"
+
+
+def test_cpus_on_several_memory_nodes_have_a_remedy(tree: Tree) -> None:
+    machines.xeon(tree)
+    one = only(cpu.memory_nodes(machine.online(tree.root), tree.root))
+    assert (one.severity, one.found) == ("warning", "node 0 with 16 cores, node 1 with 16 cores")
+    assert one.remedy.startswith(
+        "--threads 16 (threads fill one node before the next), or numactl --cpunodebind=0 --membind=0 "
+    )
+    other = only(cpu.memory_nodes((0, 1, 32, 16, 17, 18), tree.root))
+    assert other.found == "node 0 with 2 cores, node 1 with 3 cores"
+    assert other.remedy.startswith(
+        "--threads 3 (threads fill one node before the next), or numactl --cpunodebind=1 --membind=1 "
+    )
+
+
+def test_cpus_on_one_memory_node_are_fine(tree: Tree) -> None:
+    assert list(cpu.memory_nodes((0, 1), tree.root)) == []  # of nodes nothing is told
+    machines.grace(tree)
+    one = only(cpu.memory_nodes(machine.online(tree.root), tree.root))
+    assert (one.severity, one.found) == ("fine", "node 0 with 72 cores")
 
 
 def test_where_nobody_can_be_seen_that_is_said(tmp_path: Path) -> None:

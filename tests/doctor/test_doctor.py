@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from harness import doctor
 from harness.doctor import Severity, gpu
+from harness.measure import machine
 from tests.doctor.conftest import whole
 from tests.tree import Tree
 
@@ -99,8 +101,46 @@ def test_a_machine_is_busy_while_somebody_else_runs(tree: Tree) -> None:
     assert "burner (pid 77)" in found.found
 
 
+def ticks(tree: Tree, user: int) -> None:
+    tree.say("proc/stat", "\n".join(f"{cpu} {user} 0 0 900 0 0 0 0 0 0" for cpu in ("cpu", "cpu0", "cpu1", "cpu2", "cpu3")))
+
+
+def hide(tree: Tree) -> None:
+    """What hidepid leaves of /proc: the processes of this user."""
+    shutil.rmtree(tree.root / "proc" / "1")
+    tree.say("proc/self/schedstat", "5 0 1")
+    tree.say("proc/self/mounts", "proc /proc proc rw,hidepid=2,gid=99999 0 0")
+    tree.ran(50, 0, name="shell")
+
+
+def test_hidden_processes_are_said_and_not_taken_for_none(tree: Tree) -> None:
+    tree.cpus(4)
+    hide(tree)
+    found = {one.name: one for one in doctor.examine(tree.root / "results", tree.root, lambda: None)}
+    others = found["other processes"]
+    whole(others)
+    assert others.severity == "warning"
+    assert others.found == "not measured: /proc hides the processes of other users (mounted with hidepid=2)"
+    assert "mount -o remount,hidepid=0 /proc" in others.remedy
+    assert doctor.urgent(tree.root, tree.root) == (others,)  # a run begins with it
+
+
+def test_what_hidden_processes_took_together_keeps_a_night_waiting(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(tree)
+    monkeypatch.setattr(machine.time, "monotonic_ns", iter(range(0, 100 * 10**9, 10**9)).__next__)
+    monkeypatch.setattr(machine.time, "process_time_ns", lambda: 0)
+    a_second = os.sysconf("SC_CLK_TCK")
+    tree.say("proc/loadavg", "7.00 1.00 1.00 1/1 1")  # it forgets slowly, and is not needed
+    ticks(tree, 1000)
+    assert doctor.busy(tree.root, lambda: None) is None
+    found = doctor.busy(tree.root, lambda: ticks(tree, 1000 + a_second // 2))
+    assert found is not None
+    assert found.found.endswith("; all together 200.0 % of one CPU in a look of 1.0 s")
+
+
 def test_where_nobody_can_be_seen_the_load_average_tells(tree: Tree) -> None:
     tree.cpus(4)
+    hide(tree)
     tree.say("proc/loadavg", "0.50 7.00 7.00 1/1 1")
     assert doctor.busy(tree.root, lambda: None) is None
     tree.say("proc/loadavg", "1.50 0.00 0.00 1/1 1")

@@ -1,11 +1,13 @@
 """Facts of /proc and /sys, from a tree of our own making."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.measure import machine
+from tests import machines
 from tests.tree import CPUS, Tree
 
 
@@ -25,6 +27,86 @@ def test_a_machine_that_tells_nothing_gives_nothing(tmp_path: Path) -> None:
     assert machine.nvidia_on_bus(tmp_path) == 0
     told = machine.counters(tmp_path)
     assert (told.ran_ns, told.steal_ns, told.swapped_pages, told.throttles) == ({}, None, None, {})
+
+
+def test_what_gvisor_says_is_not_told(tree: Tree) -> None:
+    tree.say("proc/loadavg", "0.00 0.00 0.00 0/0 0")
+    tree.say("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0")
+    assert machine.load(tree.root) is None
+    told = machine.counters(tree.root)
+    assert (told.ran_ns, told.steal_ns, told.busy_ns) == ({}, None, None)
+    assert told.unseen == machine.unseen(tree.root) == "this kernel does not tell how long a process ran"
+
+
+def test_of_a_container_the_processes_outside_are_not_seen(tree: Tree) -> None:
+    tree.ran(1, 5)
+    space = tree.root / "proc/self/ns/pid"
+    space.parent.mkdir(parents=True)
+    space.symlink_to("pid:[4026531836]")
+    assert machine.unseen(tree.root) == ""
+    space.unlink()
+    space.symlink_to("pid:[4026532001]")
+    assert machine.unseen(tree.root).startswith("processes outside of this container: ")
+
+
+def test_what_our_cpus_did_without_us(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1})
+    monkeypatch.setattr(machine.time, "process_time_ns", lambda: 70)
+    tree.say("proc/stat", "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 9 9 9 9 9 9 9 9 0 0\ncpu1 1 0 2 9 9 0 0 9 0 0")
+    assert machine.counters(tree.root).busy_ns == 3 * 1_000_000_000 // os.sysconf("SC_CLK_TCK") - 70
+
+
+# The order in which threads take CPUs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "cores", "nodes"),
+    [(machines.graviton, 64, 1), (machines.grace, 72, 1), (machines.xeon, 16, 2), (machines.alternating, 4, 2),
+     (machines.epyc, 16, 4)],
+)  # fmt: skip
+def test_threads_fill_the_cores_of_one_memory_node_before_the_next(
+    tree: Tree, made: Callable[[Tree], None], cores: int, nodes: int
+) -> None:
+    made(tree)
+    order = machine.in_turn(machine.online(tree.root), tree.root)
+    assert sorted(order) == list(machine.online(tree.root))
+    for count in range(1, cores * nodes + 1):
+        taken = order[:count]
+        assert len(set(machine.cores(taken, tree.root).values())) == count  # no two threads on a core while one is free
+        assert machine.spanned(taken, tree.root) == tuple(range(-(-count // cores)))  # as few nodes as hold that many
+    rest = order[cores * nodes :]
+    turns = [machine.spanned([cpu], tree.root)[0] for cpu in rest]
+    assert turns == sorted(turns)
+
+
+def test_the_order_on_sockets_whose_cpus_take_turns(tree: Tree) -> None:
+    machines.alternating(tree)
+    assert machine.in_turn(range(16), tree.root) == [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15]
+
+
+def test_the_node_that_has_most_of_an_affinity_comes_first(tree: Tree) -> None:
+    machines.xeon(tree)
+    ours = (0, 1, 32, 16, 17, 18, 48)
+    assert machine.in_turn(ours, tree.root) == [16, 17, 18, 0, 1, 48, 32]
+    assert machine.spanned(ours[:3], tree.root) == (0,)
+
+
+def test_cpus_that_are_offline_or_of_no_node_and_cores_that_are_told_in_part(tree: Tree) -> None:
+    machines.topology(tree, [(0, 4), (1, 5)], {0: "0-1,4-5", 1: ""})
+    (tree.root / f"{CPUS}/cpu4/topology/thread_siblings_list").unlink()  # the list of 0 tells of it all the same
+    assert machine.in_turn((5, 4, 1, 0, 9), tree.root) == [0, 1, 9, 4, 5]
+    assert machine.in_turn((1, 4, 5), tree.root) == [1, 4, 5]
+    assert machine.spanned((0, 9), tree.root) == (0,)
+    assert machine.nodes(tree.root) == {0: (0, 1, 4, 5)}
+
+
+def test_a_kernel_without_nodes_or_topology(tree: Tree) -> None:
+    assert machine.in_turn((3, 1, 2), tree.root) == [1, 2, 3]
+    assert (machine.nodes(tree.root), machine.node_lists(tree.root), machine.spanned((1,), tree.root)) == ({}, {}, ())
+    tree.say("sys/devices/system/node/node0/cpulist", "what is no list")
+    tree.say("sys/devices/system/node/nodes/cpulist", "0-3")
+    assert machine.nodes(tree.root) == {0: ()}
+    assert machine.in_turn((3, 1), tree.root) == [1, 3]
 
 
 def test_ranges_of_cpus(tree: Tree) -> None:
@@ -101,6 +183,7 @@ def test_memory_left_by_version_1_of_the_groups(tree: Tree) -> None:
 
 def test_counters_of_others(tree: Tree) -> None:
     tree.cpus(2)
+    tree.ran(1, 5)
     tree.ran(40, 500)
     tree.ran(40, 700, thread=41)
     tree.ran(os.getpid(), 900)
@@ -110,11 +193,12 @@ def test_counters_of_others(tree: Tree) -> None:
     tree.say(f"{CPUS}/cpu0/thermal_throttle/package_throttle_count", 4)
     told = machine.counters(tree.root)
     tasks = tree.root / "proc" / "40" / "task"
-    assert told.ran_ns == {tasks / "40": 500, tasks / "41": 700}
+    init = tree.root / "proc/1/task/1"
+    assert told.ran_ns == {init: 5, tasks / "40": 500, tasks / "41": 700}
     assert told.swapped_pages == 42
     assert told.throttles == {0: 7}
     assert told.steal_ns == 8 * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    assert machine.counters(tree.root, own=40).ran_ns == {tree.root / f"proc/{os.getpid()}/task/{os.getpid()}": 900}
+    assert machine.counters(tree.root, own=40).ran_ns == {init: 5, tree.root / f"proc/{os.getpid()}/task/{os.getpid()}": 900}
 
 
 def test_the_real_machine_is_read() -> None:

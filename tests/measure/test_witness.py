@@ -1,12 +1,14 @@
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.measure import witness
-from harness.measure.witness import Others, RunDelay, steal_ns
+from harness.measure.witness import Others, RunDelay, busy_ns, ran_ns, steal_ns, unseen
 
 OWN = 100
 
@@ -21,7 +23,7 @@ class Proc:
     def task(self, thread: int, process: int | str = "self") -> Path:
         return self.root / str(process) / "task" / str(thread)
 
-    def say(self, thread: int, *, ran: int = 0, waited: int = 0, process: int | str = "self") -> None:
+    def say(self, thread: int, *, ran: int = 1, waited: int = 0, process: int | str = "self") -> None:
         self.write(thread, f"{ran} {waited} 17\n", process)
 
     def write(self, thread: int, text: str, process: int | str = "self") -> None:
@@ -36,7 +38,9 @@ class Proc:
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Proc:
-    return Proc(tmp_path / "proc")
+    found = Proc(tmp_path / "proc")
+    found.say(1, ran=5_000_000, process=1)
+    return found
 
 
 def open_files() -> int:
@@ -229,7 +233,96 @@ def test_what_others_ran_stays_when_they_end(proc: Proc) -> None:
 
 def test_where_no_other_process_can_be_seen_nothing_is_told(proc: Proc) -> None:
     proc.say(1, process=OWN)
+    proc.end(1, process=1)
     assert Others(proc.root, OWN).read() is None
+
+
+def mounted(proc: Proc, options: str) -> None:
+    """The mounts of this process, its /proc the second of them to be mounted there."""
+    mounts = f"proc /proc proc rw,hidepid=1 0 0\nproc /proc proc rw,nosuid,relatime{options} 0 0\ntmpfs /tmp tmpfs rw 0 0\n"
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "mounts").write_text(mounts)
+
+
+@pytest.mark.parametrize("mode", ["1", "2", "4", "noaccess", "invisible", "ptraceable"])
+def test_of_hidden_processes_nothing_is_told_and_not_that_they_ran_for_0_ns(
+    proc: Proc, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", lambda: [1000])
+    proc.say(7, ran=0, process=7)  # another one of this user, which can be seen
+    proc.say(9, process="self")
+    shutil.rmtree(proc.root / "1" / "task" / "1") if mode in ("1", "noaccess") else shutil.rmtree(proc.root / "1")
+    mounted(proc, f",hidepid={mode}")
+    others = Others(proc.root, OWN)
+    proc.say(7, ran=900_000, process=7)
+    others.refresh(since_ns=1_000_000)
+    assert others.read() is None
+    assert unseen(proc.root) == f"/proc hides the processes of other users (mounted with hidepid={mode})"
+    others.close()
+
+
+def test_a_process_1_of_this_user_does_not_prove_that_others_can_be_seen(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", lambda: [1000, 27])
+    owner = (proc.root / "1").stat().st_uid
+    for user, options, hides in (
+        (owner or 1000, ",hidepid=2", owner != 0),
+        (0, ",hidepid=2", False),  # to root nothing is hidden
+        (owner or 1000, ",hidepid=2,gid=27", False),  # nor to the group
+        (owner or 1000, ",hidepid=4,gid=27", owner != 0),  # but by this mode
+        (owner or 1000, ",hidepid=0", False),
+        (owner or 1000, ",hidepid=off", False),
+        (owner or 1000, "", False),
+    ):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        mounted(proc, options)
+        assert bool(unseen(proc.root)) == hides, (user, options)
+
+
+def test_hidden_by_the_mount_alone(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = os.stat_result((0, 0, 0, 0, 1000, 1000, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda path: found)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", lambda: [1000])
+    mounted(proc, ",hidepid=invisible")
+    assert unseen(proc.root).endswith("(mounted with hidepid=invisible)")
+
+
+def test_a_kernel_that_tells_no_times_is_not_one_on_which_nobody_ran(proc: Proc) -> None:
+    proc.say(7, ran=0, process=7)
+    proc.say(1, ran=0, process=1)  # CONFIG_TASK_DELAY_ACCT, switched off
+    assert unseen(proc.root) == "this kernel says of every process that it ran for 0 ns"
+    assert Others(proc.root, OWN).read() is None
+    shutil.rmtree(proc.root / "1" / "task")
+    assert unseen(proc.root) == "this kernel does not tell how long a process ran"
+    (proc.root / "self").mkdir()
+    (proc.root / "self" / "schedstat").write_text("5 0 1\n")
+    assert "process 1 cannot be looked into" in unseen(proc.root)
+
+
+def test_a_run_delay_of_threads_that_never_ran_is_none(proc: Proc) -> None:
+    proc.say(1, ran=0)
+    delay = RunDelay(proc.root)
+    assert delay.read() is None
+    delay.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="takes root, to mount")
+def test_a_real_proc_that_hides_processes_is_found_out_and_root_sees_through_it() -> None:
+    ask = "print(repr(witness.unseen()), witness.Others().read())"
+    leave = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    code = f"import os; from harness.measure import witness; {ask}; {leave}; {ask}"
+    shell = f"mount -t proc -o hidepid=2 proc /proc && {sys.executable} -P -c '{code}'; exit $?"
+    command = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", shell]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    if said.returncode and ("mount:" in said.stderr or "unshare:" in said.stderr):
+        pytest.skip(f"this sandbox lets nobody mount /proc: {said.stderr.strip()}")
+    root, other = said.stdout.splitlines()
+    assert root == "'' 0"
+    assert "mounted with hidepid=" in other
+    assert other.endswith(" None")
 
 
 def test_what_is_no_process_is_passed_over(proc: Proc) -> None:
@@ -237,7 +330,7 @@ def test_what_is_no_process_is_passed_over(proc: Proc) -> None:
     (proc.root / "cpuinfo").write_text("model name: some\n")
     (proc.root / "9").write_text("no folder")
     proc.write(8, "garbage", process=8)
-    assert Others(proc.root, OWN).read() is None
+    assert list(ran_ns(proc.root, OWN)) == [(proc.task(1, 1), 5_000_000)]
 
 
 # Stolen time --------------------------------------------------------------------------------------------------------------
@@ -258,6 +351,20 @@ def test_steal_is_the_eighth_number_of_all_cpus_in_ticks(stat: Path, monkeypatch
 def test_a_kernel_that_does_not_tell_steal(stat: Path, text: str) -> None:
     stat.write_text(text)
     assert steal_ns(stat) is None
+
+
+def test_how_long_cpus_were_busy_is_all_but_idle_iowait_and_stolen_time(stat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "_TICK_NS", 10_000_000)
+    stat.write_text("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 400 500 6 7 800 0 0\ncpu2 10 0 0 0 0 0 0 0 0 0\nintr 5\n")
+    assert busy_ns([0], stat) == 190_000_000
+    assert busy_ns([0, 2], stat) == 290_000_000
+    assert busy_ns([0, 1], stat) is None
+
+
+def test_times_that_are_all_0_are_no_times(stat: Path) -> None:
+    stat.write_text("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\n")  # gVisor
+    assert steal_ns(stat) is None
+    assert busy_ns([0], stat) is None
 
 
 def test_no_stat_file(stat: Path) -> None:

@@ -130,13 +130,13 @@ def test_the_samples_of_every_series_stand_in_order_with_their_delay(tmp_path):
     assert frame["contended"].tolist() == [False, True, False, False, False, False]
 
 
-def test_a_block_that_waited_is_contended_only_where_others_ran_or_cannot_be_seen(tmp_path):
+def test_a_block_that_waited_is_contended_only_where_others_are_known_to_have_run(tmp_path):
     waited = [20, 20, 20]
     seen = record(samples=samples(series([1000, 1000, 1000], waited, others_ns=[0, 10, 11])))
     unseen = record(samples=samples(series([1000, 1000, 1000], waited, others_ns=[])), order=1, trial=1)
     make_run(tmp_path, FIRST, seen, unseen)
     frame = table.samples(tmp_path)
-    assert frame["contended"].tolist() == [False, False, True, True, True, True]
+    assert frame["contended"].tolist() == [False, False, True, False, False, False]
     assert frame["others_ns"].tolist() == [0, 10, 11, pd.NA, pd.NA, pd.NA]
 
 
