@@ -21,6 +21,10 @@ class BackendError(UserError):
     """A backend that nobody registered."""
 
 
+class MachineError(UserError):
+    """A name for this machine that is not allowed, or a run that was begun on another one."""
+
+
 class RunNotFoundError(UserError):
     """A run that the store does not hold, or a folder that is no run."""
 

@@ -21,6 +21,7 @@ from harness.errors import UserError
 from harness.isolate import offspring
 from harness.isolate.process import LostError, Observe, Refusal, Worker
 from harness.isolate.wire import Adapter, Hello, Look, Setup
+from harness.measure import machine
 from harness.plain import plain
 from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Budget, Device, Plan, Step
@@ -51,7 +52,8 @@ def start(first: Setup | Look, logs: Path, name: str) -> Worker | Refusal:
 class Launcher:
     """Executes plans on this host. `logs` is where the workers' own output goes, one file per backend.
 
-    `doubts` tells the flags that bar a record: such a cell is measured once more, and its second record says why.
+    `doubts` tells the flags that bar a record: such a cell is measured once more, and its second record says why. `machine` is
+    the name that this one was given.
     """
 
     run_id: str
@@ -60,6 +62,7 @@ class Launcher:
     targets: Mapping[str, str] = field(default_factory=dict)  # backend -> module:Class, for those not registered
     doubts: Doubts = _none
     hung: dict[tuple[str, Device], str] = field(default_factory=dict)  # those that were waited for in vain, and are not again
+    machine: str = ""
 
     def execute(self, plan: Plan) -> Iterator[Record | Environment]:
         """Round after round the records in the order of the plan, then those of cells measured once more, with the old `order`.
@@ -151,7 +154,10 @@ class _Bench:
 
     def _start(self, backend: str) -> None:
         plan, launcher = self.plan, self.launcher
-        setup = Setup(launcher.target(backend), backend, self.device, self.cores, plan.budget, plan.seed, launcher.run_id)
+        setup = Setup(
+            launcher.target(backend), backend, self.device, self.cores, plan.budget, plan.seed, launcher.run_id,
+            machine=launcher.machine,
+        )  # fmt: skip
         worker = start(setup, launcher.logs, backend)
         if isinstance(worker, Worker):
             self.workers[backend] = worker
@@ -219,16 +225,8 @@ def _log(logs: Path, backend: str) -> Path:
 
 
 def physical_cores_first() -> list[int]:
-    """The CPUs of this process's affinity, one of each physical core first, then their siblings."""
-    cpus = sorted(os.sched_getaffinity(0))
-    seen: set[str] = set()
-    first, rest = [], []
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        core = siblings.read_text().strip() if siblings.exists() else str(cpu)
-        (rest if core in seen else first).append(cpu)
-        seen.add(core)
-    return first + rest
+    """The CPUs of this process's affinity in the order in which threads take them: see `machine.in_turn`."""
+    return machine.in_turn(os.sched_getaffinity(0))
 
 
 def probe(backends: Mapping[str, str], logs: Path) -> dict[str, Hello | str]:

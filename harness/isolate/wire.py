@@ -35,6 +35,7 @@ class Setup:
     seed: int
     run_id: str
     probe: bool = False
+    machine: str = ""  # its name, where it was given one
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def _serve(channel: Channel) -> None:
     from harness.measure.yardstick import Yardstick
 
     modules = set_aside(0)
-    here = environment.describe(setup.backend, backend.distributions)
+    here = environment.describe(setup.backend, backend.distributions, setup.machine)
     channel.send(Hello(here, devices))
     if setup.device.kind == "cpu":
         beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl(), "room": footprint.Look()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.backends.base import Backend, Operands, Prepared, on_stack_of
 from harness.measure import clock as clocks
-from harness.measure import footprint, memory, oracle, power
+from harness.measure import footprint, machine, memory, oracle, power
 from harness.measure.gpu import Gpu
 from harness.measure.ledger import Ledger
 from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
@@ -58,6 +58,7 @@ class Engine:
         self.run_id, self.environment_id, self.clock, self.yardstick = run_id, environment_id, clock, yardstick
         self.gpu, self.counters, self.sleep, self.room = gpu, counters, sleep, room
         self.clock_cost_ns = clocks.cost_ns(clock)
+        self.nodes = machine.spanned(os.sched_getaffinity(0))
 
     def measure(
         self, step: Step, observe: Observe = lambda progress: None, enter: Callable[[str], None] = lambda name: None,
@@ -120,6 +121,8 @@ class Engine:
             handle = prepared.launch()
             prepared.wait(handle)
         facts.op, facts.settings = prepared.op, dict(prepared.settings)
+        if cell.device.kind == "cpu" and len(self.nodes) > 1:
+            facts.settings["memory_nodes"] = "+".join(map(str, self.nodes))
         if getattr(prepared, "composite", False):
             facts.flags.append(Flag.COMPOSITE)
         with spending("check"):

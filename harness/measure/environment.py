@@ -8,15 +8,20 @@ import hashlib
 import json
 import os
 import platform
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from harness import codec
 from harness.backends.packages import versions
+from harness.errors import MachineError
 from harness.measure import machine
+from harness.measure.processors import processor
+from harness.plain import plain
 from harness.record import Environment
+
+MACHINE = "CONVBENCH_MACHINE"  # the environment variable that names this machine
 
 # Variables that change how fast or how precisely a framework computes; nothing else of the environment is stored.
 _PREFIXES = (
@@ -26,26 +31,6 @@ _PREFIXES = (
     "TF_AUTOTUNE_", "TF_CPP_", "TF_CPU_", "TF_CUBLAS_", "TF_CUDA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_",
     "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SYNC_", "TF_USE_", "TF_XLA_",
 )  # fmt: skip
-
-
-def _cpu() -> tuple[str, int]:
-    """The model's name and the number of physical cores, of all CPUs that the kernel shows."""
-    model, packages = platform.processor() or platform.machine(), set()
-    physical = core = ""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = (part.strip() for part in line.partition(":"))
-            if key == "model name":
-                model = value
-            elif key == "physical id":
-                physical = value
-            elif key == "core id":
-                core = value
-            elif not line and (physical or core):
-                packages.add((physical, core))
-    except OSError:
-        pass
-    return model, len(packages) or os.cpu_count() or 1
 
 
 def _gpus() -> tuple[str, str]:
@@ -76,21 +61,33 @@ def _hash(data: object) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def describe(backend: str, distributions: Iterable[str]) -> Environment:
-    """The environment of this process; `distributions` are the packages whose versions identify the framework."""
-    cpu, cores = _cpu()
+def machine_name(given: str | None = None) -> str:
+    """The name of this machine: the one that is given, else that of the environment; "" for none. Raises MachineError."""
+    found, whence = (given, "--machine") if given is not None else (os.environ.get(MACHINE, ""), MACHINE)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", found) and (found or given is not None):
+        raise MachineError(f"{whence}: found {plain(repr(found))}; allowed: 1 to 64 of the letters A-Z a-z 0-9 . _ -")
+    return found
+
+
+def describe(backend: str, distributions: Iterable[str], name: str = "") -> Environment:
+    """The environment of this process; `distributions` are the packages whose versions identify the framework.
+
+    `name` is what the machine is called; it is part of what tells machines apart.
+    """
+    cpu, cores = processor()
     gpu, driver = _gpus()
     memory = _memory_bytes()
+    affinity = tuple(sorted(os.sched_getaffinity(0)))
     facts = Environment(
         id="",
         # The class of memory, in steps of 4 GiB: kernels reserve a little more or less from version to version.
-        machine_id=_hash([cpu, cores, round(memory / 2**32), gpu, platform.system()]),
+        machine_id=_hash([cpu, cores, round(memory / 2**32), gpu, platform.system(), *([name] if name else [])]),
         backend=backend,
         host=socket.gethostname(),
         os=platform.platform(),
         cpu=cpu,
         cores=cores,
-        affinity=tuple(sorted(os.sched_getaffinity(0))),
+        affinity=affinity,
         memory_bytes=memory,
         gpu=gpu,
         driver=driver,
@@ -98,5 +95,8 @@ def describe(backend: str, distributions: Iterable[str]) -> Environment:
         packages=versions([*distributions, "numpy"]),
         environ={name: value for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)},
         cpu_quota=machine.cpu_quota(),
+        machine=name,
+        nodes=machine.node_lists(),
+        unseen=machine.unseen(),
     )
     return dataclasses.replace(facts, id=_hash(codec.encode(facts)))

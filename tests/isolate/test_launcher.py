@@ -17,11 +17,13 @@ from harness.errors import UserError
 from harness.isolate import launcher, log, process, wire
 from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
+from harness.measure import machine
 from harness.record import Environment, Flag, Progress, Record, Status
 from harness.spec import Budget, Cell, Device, Plan, Step
-from tests import builders
+from tests import builders, machines
 from tests.isolate.conftest import ROOT, TINY
 from tests.isolate.test_worker import ended
+from tests.tree import Tree
 
 HERE = "tests.isolate.backends"
 TARGETS = {
@@ -234,16 +236,12 @@ def test_more_threads_than_cores_are_unsupported_and_nobody_is_started(
     assert rows[0].reason == "asks for 2 threads; this process may use 1 cores"
 
 
-def test_physical_cores_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for cpu, siblings in {0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5"}.items():
-        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
-        folder.mkdir(parents=True)
-        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
-    monkeypatch.setattr(launcher, "Path", lambda text: tmp_path / text.lstrip("/"))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5, 4, 1, 0, 9})  # of 9 nothing is known
-    assert launcher.physical_cores_first() == [0, 1, 9, 4, 5]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 5})
-    assert launcher.physical_cores_first() == [1, 4, 5]
+def test_physical_cores_come_first_and_node_by_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tree, in_turn = Tree(tmp_path), machine.in_turn
+    machines.alternating(tree)
+    monkeypatch.setattr(machine, "in_turn", lambda cpus: in_turn(cpus, tree.root))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3, 8, 10})
+    assert launcher.physical_cores_first() == [0, 2, 1, 3, 8, 10]
 
 
 def test_a_file_of_the_users_folder_shadows_no_package(

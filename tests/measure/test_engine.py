@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.backends.base import Operands, Results
-from harness.measure import oracle
+from harness.measure import machine, oracle
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
 from harness.measure.gpu import State
@@ -31,6 +31,24 @@ from tests.measure.scripted import (
     step,
     then_always,
 )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "told"),
+    [
+        ((0, 1, 3), Device("cpu"), "0+1+3"),
+        ((1,), Device("cpu"), None),
+        ((), Device("cpu"), None),
+        ((0, 1), Device("gpu"), None),
+    ],
+)
+def test_a_cell_that_spans_several_memory_nodes_names_them(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, nodes: tuple[int, ...], device: Device, told: str | None
+) -> None:
+    monkeypatch.setattr(machine, "spanned", lambda cpus: nodes)
+    record = measure(backend, device=device)
+    assert record.status is Status.OK
+    assert record.settings.get("memory_nodes") == told
 
 
 def test_preparing_and_the_first_call_are_the_first_call(clock: Clock) -> None:

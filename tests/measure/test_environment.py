@@ -1,10 +1,9 @@
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness import codec
+from harness.errors import MachineError
 from harness.measure import environment
 from harness.record import Environment
 
@@ -55,7 +54,7 @@ def test_a_quota_is_told_and_makes_another_environment_of_the_same_machine(monke
 
 @pytest.mark.parametrize(
     ("part", "value"),
-    [("_cpu", lambda: ("Other CPU", 64)), ("_gpus", lambda: ("1 x Some GPU", "1.0")), ("_memory_bytes", lambda: 2**45)],
+    [("processor", lambda: ("Other CPU", 64)), ("_gpus", lambda: ("1 x Some GPU", "1.0")), ("_memory_bytes", lambda: 2**45)],
 )
 def test_the_machine_changes_with_its_parts(monkeypatch: pytest.MonkeyPatch, part: str, value: Any) -> None:
     before = environment.describe("some", [])
@@ -98,33 +97,47 @@ def test_it_survives_the_journal() -> None:
     assert codec.loads(Environment, codec.dumps(found)) == found
 
 
-CPUINFO = """\
-processor\t: 0
-model name\t: Some CPU @ 2.00GHz
-physical id\t: 0
-core id\t\t: 0
-
-processor\t: 1
-model name\t: Some CPU @ 2.00GHz
-physical id\t: 0
-core id\t\t: 0
-
-processor\t: 2
-model name\t: Some CPU @ 2.00GHz
-physical id\t: 1
-core id\t\t: 0
-
-"""
+# The machine's name -------------------------------------------------------------------------------------------------------
 
 
-def test_cores_are_physical_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "Path", lambda name: SimpleNamespace(read_text=lambda: CPUINFO))
-    assert environment._cpu() == ("Some CPU @ 2.00GHz", 2)
+def test_a_name_tells_equal_hosts_apart_and_without_one_the_id_is_as_before() -> None:
+    plain, first, second = (environment.describe("some", [], name) for name in ("", "alpha", "beta"))
+    assert len({plain.machine_id, first.machine_id, second.machine_id}) == 3
+    assert (plain.machine, first.machine) == ("", "alpha")
+    assert first.hardware == f"alpha: {plain.hardware}"
 
 
-def test_a_kernel_that_names_no_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / "nowhere")
-    monkeypatch.setattr(environment.os, "cpu_count", lambda: 12)
-    model, cores = environment._cpu()
-    assert model
-    assert cores == 12
+def test_the_option_wins_over_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.machine_name() == ""
+    monkeypatch.setattr(environment.os, "environ", {environment.MACHINE: "of-variable.1"})
+    assert environment.machine_name() == "of-variable.1"
+    assert environment.machine_name("of_option") == "of_option"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "../x", "\x1b[31mred", "a" * 65, "\u00e4", "a\n"])
+def test_a_name_that_is_none_is_refused_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MachineError, match=r"^--machine: found ") as refused:
+        environment.machine_name(name)
+    assert str(refused.value).isprintable()
+    monkeypatch.setattr(environment.os, "environ", {environment.MACHINE: name})
+    if name:
+        with pytest.raises(MachineError, match=rf"^{environment.MACHINE}: found "):
+            environment.machine_name()
+
+
+def test_nodes_and_what_cannot_be_seen_are_told_and_leave_the_machine_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = environment.describe("some", [])
+    monkeypatch.setattr(environment.machine, "node_lists", lambda: {"0": "0-15", "1": "16-31"})
+    monkeypatch.setattr(environment.machine, "unseen", lambda: "/proc hides them")
+    after = environment.describe("some", [])
+    assert (after.nodes, after.unseen) == ({"0": "0-15", "1": "16-31"}, "/proc hides them")
+    assert after.machine_id == before.machine_id
+    assert codec.loads(Environment, codec.dumps(after)) == after
+
+
+def test_an_environment_of_an_older_version_loads() -> None:
+    data = codec.encode(environment.describe("some", []))
+    for name in ("machine", "nodes", "unseen"):
+        del data[name]
+    found = codec.decode(Environment, data)
+    assert (found.machine, found.nodes, found.unseen) == ("", {}, "")
