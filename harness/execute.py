@@ -22,8 +22,9 @@ from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, show
 from harness.discovery import concerned, discover
-from harness.errors import BusyError, SelectionError, UserError
+from harness.errors import BusyError, MachineError, SelectionError, UserError
 from harness.isolate import launcher
+from harness.measure import environment
 from harness.record import AA, METHOD_VERSION, Environment, Flag, Progress, Record, Run, Status
 from harness.spec import Budget, ConvSpec, Device, Plan, Step
 from harness.store import frames, journal, table
@@ -55,7 +56,7 @@ class Watcher:
 
 def run(
     suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, aa: bool = False,
-    ceilings: bool = True,
+    ceilings: bool = True, machine: str | None = None,
     **overrides: Any,
 ) -> Run:  # fmt: skip
     """Measure a suite and return the sealed Run; its rows are `harness.load(out)`'s.
@@ -65,11 +66,12 @@ def run(
 
     `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
     `set` (`{"n": 1}`: keys replaced in every convolution), and fields of the budget (`trials=1`). `ceilings` says whether
-    what the machine can do at best is measured beside.
+    what the machine can do at best is measured beside. `machine` is a name for this one, by default that of the environment
+    variable CONVBENCH_MACHINE, if any: it becomes part of what tells machines apart.
     Raises UserError, SuiteError above all, before anything is measured.
     """
     chosen = select(overrides)
-    return execute(suites.load(suite), chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings)
+    return execute(suites.load(suite), chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings, machine=machine)
 
 
 def select(overrides: Mapping[str, Any]) -> Selection:
@@ -109,11 +111,13 @@ def prepare(
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
     watcher: Watcher | None = None, command: str = "", aa: bool = False, ceilings: bool = True, refusal: str = "",
+    machine: str | None = None,
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch.
 
     With a `refusal` nothing is measured: every cell gets a row with status not_run that gives it as its reason.
     """
+    here = environment.describe("", (), environment.machine_name(machine))
     with contextlib.nullcontext() if refusal else _alone():
         watcher = watcher or Watcher()
         plan, seconds = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
@@ -122,7 +126,7 @@ def execute(
             id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
             description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
             method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
-            tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)),
+            tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)), planned_on=here,
         )  # fmt: skip
         run = table.placed(out, run)
         folder = journal.create(out, run)
@@ -141,6 +145,7 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
         if run.method_version != METHOD_VERSION:
             told = f"measured by method version {run.method_version}, and this is {METHOD_VERSION}"
             raise UserError(f"{folder}: cannot be gone on with: {told}; run the suite anew")
+        _stay(folder, run)
         records, _ = journal.read(folder)
         done = {record.order for record in records if record.status is not Status.NOT_RUN}
         if len(done) == len(plan):
@@ -151,11 +156,23 @@ def resume(folder: Path, watcher: Watcher | None = None) -> Run:
         return _measure(folder, run, left, planning.estimate(left, len(os.sched_getaffinity(0))), watcher or Watcher())
 
 
+def _stay(folder: Path, run: Run) -> None:
+    """Raises MachineError where a run was begun on another machine: its figures would be those of two."""
+    begun = run.planned_on
+    if begun is None:  # by a version that did not note it
+        return
+    here = environment.describe("", (), environment.machine_name() or begun.machine)
+    if here.machine_id != begun.machine_id:
+        told = f"begun on {begun.hardware} ({begun.machine_id}), and this is {here.hardware} ({here.machine_id})"
+        raise MachineError(f"{folder}: cannot be gone on with: {told}; run the suite anew")
+
+
 def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher, refusal: str = "") -> Run:
     """Measure, journal and seal. An interruption leaves rows that say so, and a run that can be resumed."""
     began_s = time.monotonic()
     watcher.planned(plan, seconds)
-    executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts)
+    name = run.planned_on.machine if run.planned_on else ""
+    executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts, machine=name)
     missing = {step.order: step for step in plan.steps}
     interrupted: BaseException | None = None
     with journal.Journal(folder) as book:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ class Night:
     def before(self) -> Run | None:
         """The last run before it that says what it was measured with, on one of the same machines; None: there is none."""
         here = _machines(self.run)
-        earlier = [run for run in self.history.runs if run.id != self.run.id and _machines(run)]
+        earlier = [run for run in self.history.runs if run.id != self.run.id and run.environments]
         return next((run for run in reversed(earlier) if not here or _machines(run) & here), None)
 
     def baseline(self, judgement: Judgement) -> str:
@@ -114,13 +115,13 @@ def _unmeasured(folder: Path) -> list[str]:
 def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), report_bytes: int | None = None) -> Digest:
     """What summary.json holds of a night that was judged."""
     run, before = of.run, of.before
-    environments = run.environments or (before.environments if before else ())
-    machine = environments[0] if environments else None
+    told = run.machines or (before.machines if before else {})
+    machine_id, machine = next(iter(told.items()), ("", ""))
     cells = of.history.cells[of.history.cells["run_id"] == run.id]
     states = judgement.cases["state"].value_counts()
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.place[0].astimezone(UTC), duration_s=run.wall_s or 0.0,
-        machine_id=machine.machine_id if machine else "", machine=machine.hardware if machine else "", commit=run.commit,
+        machine_id=machine_id, machine=machine, commit=run.commit,
         baseline_id=before.id if before and (judgement.cases["nights"] > 0).any() else "",
         level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
         verdicts={str(name): int(count) for name, count in states.items() if count},
@@ -133,7 +134,7 @@ def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), rep
 
 
 def _machines(run: Run) -> set[str]:
-    return {environment.machine_id for environment in run.environments}
+    return set(run.machines)
 
 
 def _over(frame: pd.DataFrame) -> tuple[Ratio, ...]:
@@ -172,30 +173,39 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     acknowledged from here on).
 
     `name` is the id of a cell or the start of one alone; `suite` is that of the newest night by default. `attrs` holds the
-    `cell`, and `now`, lines on what the gate says of it. Raises HistoryError.
+    `cell`, `now`, lines on what the gate says of it, and `machines`, by id in words. Raises HistoryError.
     """
     known = of_suite(store, suite or _newest_suite(store))
     if not known.runs:
         raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
     cell = find_cell(known, name)
     said = acknowledgements.read(store)
-    frames = [_of_grid(known, grid, cell, said) for grid in grids(known) if cell in set(grid.axes["cell"])]
+    frames = [_of_grid(known, grid, cell, said) for grid in grids(known, every=True) if cell in set(grid.axes["cell"])]
     found = pd.concat(frames, ignore_index=True).sort_values("machine_id", kind="stable", ignore_index=True)
-    found.attrs = {"cell": cell, "now": _now(gate.judge(known, said).cases, cell)}
+    names = {machine_id: words for run in known.runs for machine_id, words in run.machines.items()}
+    here = {str(machine_id): names.get(machine_id, "") for machine_id in found["machine_id"].unique()}
+    found.attrs = {"cell": cell, "now": _now(known, said, cell, found), "machines": here}
     return found
 
 
-def _now(cases: pd.DataFrame, cell: str) -> list[str]:
-    """What the gate says of a cell on the newest night, a line per machine."""
-    lines = []
-    for row in cases[cases["cell"] == cell].itertuples():
-        told = f"{cell}: {row.state.replace('_', ' ')}"
-        told += f", {units.percent(row.change)} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
-        told += f", since {row.since}" if row.since else ""
-        told += f", before {row.dated}" if row.dated and row.dated != row.since else ""
-        told += f", with {row.cause}" if row.cause else ""
-        lines.append(f"{told} (machine {row.machine_id})")
-    return lines
+def _now(known: History, said: Sequence[Acknowledgement], cell: str, found: pd.DataFrame) -> list[str]:
+    """What the gate says of a cell, a line per machine: on the newest night, or on the machine's own newest."""
+    newest = gate.judge(known, said).cases
+    told = [newest]
+    for machine_id, mine in found.groupby("machine_id", sort=True):
+        if machine_id not in set(newest["machine_id"]):
+            earlier = gate.judge(known.until(mine["run_id"].iloc[-1]), said).cases
+            told.append(earlier[earlier["machine_id"] == machine_id])
+    return [_line(row) for cases in told for row in cases[cases["cell"] == cell].itertuples()]
+
+
+def _line(row: Any) -> str:
+    told = f"{row.cell}: {row.state.replace('_', ' ')}"
+    told += f", {units.percent(row.change)} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
+    told += f", since {row.since}" if row.since else ""
+    told += f", before {row.dated}" if row.dated and row.dated != row.since else ""
+    told += f", with {row.cause}" if row.cause else ""
+    return f"{told} (machine {row.machine_id})"
 
 
 def _newest_suite(store: Path) -> str:

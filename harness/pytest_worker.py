@@ -249,7 +249,7 @@ class Framework:
             raise _Refused(Status.ERROR, f"{self.name} could not be set up: {worker.refusal(error)}") from None
         from harness.measure import environment
 
-        return backend, environment.describe(self.name, backend.distributions)
+        return backend, environment.describe(self.name, backend.distributions, environment.machine_name())
 
     def _imported(self) -> str | None:
         """A framework that is there already; numpy counts where it is what is timed, since much imports it."""

@@ -70,12 +70,16 @@ def compare(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Time of `new` over `base`, a row per cell with COMPARISON_COLUMNS: records of `load`, each of one run, whole or filtered.
 
     The noise of the machine is taken from the latest A/A run in the store of `new`; its id is in `attrs["noise"]`, which is
-    empty where there is none. Raises RunNotFoundError where a frame holds no run, or more than one.
+    empty where there is none; `attrs["machines"]` names the machines where they differ, and is empty where they do not.
+    Raises RunNotFoundError where a frame holds no run, or more than one.
     """
     before, after = (side(roofline.asked_for(records)) for records in (base, new))
     known = aa_noise(_store(new), after.run)
     found = _for_people(comparing.compare(before, after, known[1].cells if known else None))
-    found.attrs = {"base": before.run.id, "new": after.run.id, "noise": known[0].id if known else ""}
+    found.attrs = {
+        "base": before.run.id, "new": after.run.id, "noise": known[0].id if known else "",
+        "machines": validity.machines_differ(before.run, after.run),
+    }  # fmt: skip
     return found
 
 
@@ -96,9 +100,8 @@ def junit_of(comparison: pd.DataFrame) -> str:
 
 def aa_noise(store: Path, run: Run) -> tuple[Run, Noise] | None:
     """The latest A/A run of a store by the method of `run` on its machine, and the noise by it; None where there is none."""
-    machines = {environment.machine_id for environment in run.environments}
     for folder, other in reversed(table.stored(store)):
-        here = machines & {environment.machine_id for environment in other.environments}
+        here = run.machines.keys() & other.machines.keys()
         if AA in other.tags and here and other.method_version == run.method_version:
             found = noise.measure(side(load(folder)))
             if len(found.cells):
@@ -306,11 +309,12 @@ def _judged(
     before, base = load(baseline), journal.read_run(baseline)
     after = load(folder)
     compared = compare(before, after[after["cell"].isin(ranked["cell"])])
-    cases = judging.against(compared, base.id).cases
+    incomparable = validity.incomparable(base, run)
+    cases = judging.against(compared, base.id, incomparable=incomparable).cases
     checks = validity.checks(ranked, blocks, run, noise=known, base=base, cases=cases)
     return {
         "checks": checks,
-        "judged": judging.against(compared, base.id, validity.blocking(checks)),
+        "judged": judging.against(compared, base.id, validity.blocking(checks), incomparable),
         "differences": validity.differences(base, run),
     }
 
@@ -339,13 +343,12 @@ def _digest(given: "Given") -> Digest:
     counts = {str(status): int(count) for status, count in asked["status"].value_counts(sort=False).items()}
     ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()) if status != Status.OK)
     failed = any(Status(status).failed for status in counts)
-    first = run.environments[0] if run.environments else None
+    machine_id, machine = next(iter(run.machines.items()), ("", ""))
     verdicts = {} if judged is None else {str(name): int(n) for name, n in judged.cases["verdict"].value_counts().items()}
     plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.place[0], duration_s=run.wall_s or 0.0,
-        machine_id=first.machine_id if first else "",
-        machine=first.hardware if first else "",
+        machine_id=machine_id, machine=machine,
         commit=run.commit, baseline_id=judged.baseline if judged else "", level=str(judged.level) if judged else "",
         code=judged.level.code if judged else 5 if failed or not counts.get(Status.OK) else 0,
         sentence=judged.sentence if judged else plain,

@@ -25,6 +25,7 @@ from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
+from harness.plain import plain
 from harness.record import Environment, Progress, Record, Status
 from harness.spec import Cell, ConvSpec, Device, Direction, Plan, Step
 from harness.store.published import Imported
@@ -388,6 +389,17 @@ def nights(found: pd.DataFrame) -> Table:
         ends = after is not None and (after.machine_id, after.segment) != (row.machine_id, row.segment)
         table.add_row(*map(Text, cells), end_section=ends)
     return table
+
+
+def machines(told: Mapping[str, str], consequence: str) -> list[str]:
+    """A line that names the machines, by id in words, where there are several; none for one."""
+    named = "; ".join(f"{words} ({machine_id})" for machine_id, words in told.items())
+    return [f"{len(told)} machines: {plain(named)}: {consequence}"] if len(told) > 1 else []
+
+
+def machines_differ(told: str) -> str:
+    """That the machines of a comparison differ, as `validity.machines_differ` tells it."""
+    return f"{plain(told)}: times of two machines tell of no change"
 
 
 def listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

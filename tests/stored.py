@@ -19,20 +19,24 @@ WANDER = (1.0, 1.004, 0.997, 1.002, 0.995, 1.006, 0.999, 1.001, 0.996, 1.003)
 
 def night(
     store: Path, day: int, slower: Mapping[str, float] | None = None, *, cells: int = 6, tags: tuple[str, ...] = (NIGHTLY,),
-    torch: str = "2.13", refusal: str = "",
+    torch: str = "2.13", refusal: str = "", machine: str = "",
 ) -> Path:  # fmt: skip
     """The folder of a sealed night, day 0 being the first: 1 ms a call times WANDER and what `slower` says of a cell.
+
+    With `machine` it is of the machine of that name and tells so before the first cell.
 
     Only the first `cells` of six are measured, the rest is not_run. With a `refusal` none is, and no worker ever came up.
     """
     began = builders.START + timedelta(days=day)
+    named_so = {"machine": machine, "machine_id": f"id-of-{machine}"} if machine else {}
     environments = tuple(
-        builders.environment(id=f"env-{backend}-{version}", backend=backend, packages={backend: version})
+        builders.environment(id=f"env-{backend}-{version}", backend=backend, packages={backend: version}, **named_so)
         for backend, version in (("jax", "0.10"), ("torch", torch))
     )
     run = builders.run(
         f"{began:%Y%m%dT%H%M%S}-{SUITE}-{day:04x}", suite=SUITE, started_at=began, tags=tags,
         environments=() if refusal else environments,
+        planned_on=builders.environment(backend="", packages={}, **named_so) if machine else None,
     )  # fmt: skip
     folder = journal.create(store, run)
     named = {environment.backend: environment.id for environment in environments}

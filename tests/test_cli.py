@@ -443,6 +443,8 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
         (("run",), ["name a suite", "first"]),
         (("run", "--resume", "latest", "--threads", "1"), ["--resume", "as it was planned"]),
         (("run", "--resume", "latest", "--no-ceilings"), ["--resume", "as it was planned"]),
+        (("run", "--resume", "latest", "--machine", "other"), ["--resume", "as it was planned"]),
+        (("run", "tiny", "--machine", "a/b"), ["--machine: found 'a/b'", "allowed: 1 to 64 of"]),
         (("run", "--resume", "latest"), ["complete", "nothing is left"]),
         (("show", "latest~7"), ["latest~7"]),
         (("show", "tag:tset"), ["tset", "holds runs with test"]),

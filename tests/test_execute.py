@@ -16,7 +16,7 @@ import harness
 from harness import codec, discovery, execute, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
-from harness.errors import BusyError, RunNotFoundError, SelectionError, SuiteError, UserError
+from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, SuiteError, UserError
 from harness.execute import Watcher
 from harness.record import Flag, Record, Run, Status
 from harness.store import digests, journal, table
@@ -227,6 +227,48 @@ def test_a_refused_run_has_a_row_for_every_cell_that_says_why(tiny: Path, alone:
     assert set(records["reason"]) == {"the machine was busy"}
     assert run.finished_at is not None  # it is over: there is nothing to resume
     assert run.environments == ()
+
+
+def test_a_run_carries_the_machine_that_it_was_planned_on_and_its_name(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    plain = harness.run(tiny, out=out, keyword="plain and fprop", trials=1)
+    named = harness.run(tiny, out=out, keyword="plain and fprop", trials=1, machine="alpha")
+    for run, name in ((plain, ""), (named, "alpha")):
+        (worker,) = run.environments
+        assert run.planned_on is not None
+        assert (run.planned_on.machine, worker.machine) == (name, name)
+        assert run.planned_on.machine_id == worker.machine_id
+    assert plain.machines.keys() != named.machines.keys()
+    assert harness.load(out)["machine_id"].nunique() == 2
+
+
+def test_a_refused_run_is_of_its_machine(tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVBENCH_MACHINE", "beta")
+    run = execute.execute(suites.load(tiny), Selection(), out=tmp_path / "results", refusal="busy")
+    assert run.environments == ()
+    assert [words.partition(":")[0] for words in run.machines.values()] == ["beta"]
+    assert set(harness.load(tmp_path / "results")["machine_id"]) == set(run.machines)
+
+
+def test_a_name_that_is_not_allowed_measures_nothing(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="--machine: found 'a b'"):
+        harness.run(tiny, out=tmp_path / "results", machine="a b")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_is_gone_on_with_on_its_own_machine_only(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute(suites.load(tiny), Selection(), out=tmp_path, watcher=Interrupting(2), machine="alpha")
+    (folder,) = (tmp_path / "runs").iterdir()
+    monkeypatch.setenv("CONVBENCH_MACHINE", "beta")
+    with pytest.raises(MachineError, match="begun on alpha: "):
+        execute.resume(folder)
+    monkeypatch.delenv("CONVBENCH_MACHINE")
+    run = execute.resume(folder)  # whoever says nothing means the machine that it was begun on
+    assert len(run.machines) == 1
+    assert {each.machine for each in run.environments} == {"alpha"}
 
 
 def test_ceilings_join_a_run_and_its_convolutions_are_held_against_them(

@@ -88,8 +88,10 @@ class Grid:
         object.__setattr__(self, "started_s", np.array([run.place[0].timestamp() for run in self.runs]))
 
 
-def grids(history: History) -> list[Grid]:
+def grids(history: History, *, every: bool = False) -> list[Grid]:
     """The machines that the newest run is about, each with its nights: those that it was measured on, and those missing.
+
+    With `every` those of all nights.
 
     A machine is missing where the run before had it beside one that reports. A run on which nothing was measured is about the
     machines of the run before. Each has the newest run as its last night, whether it reports there or not.
@@ -103,7 +105,7 @@ def grids(history: History) -> list[Grid]:
     there[machine_of, night_of] = True
     return [
         _grid(history, machines[machine], np.flatnonzero(machine_of == machine), night_of, facts)
-        for machine in _expected(there)
+        for machine in (range(len(machines)) if every else _expected(there))
     ]
 
 
@@ -119,7 +121,7 @@ def _machines(history: History, night_of: np.ndarray) -> tuple[np.ndarray, list[
         return codes, names
     fallback, last = [], names.index("")
     for run in history.runs:
-        told = next((each.machine_id for each in run.environments if each.machine_id in names and each.machine_id), None)
+        told = next((machine_id for machine_id in run.machines if machine_id in names and machine_id), None)
         last = names.index(told) if told else last
         fallback.append(last)
     return np.where(codes == names.index(""), np.array(fallback)[night_of], codes), names

@@ -1,7 +1,7 @@
 """Can the numbers of a run be trusted? Every check with what was measured, its limit, and what follows for the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import pandas as pd
@@ -67,7 +67,7 @@ def checks(
     found = [_correct(cells, ok), _complete(cells, run)]
     if base is not None:
         found.append(_same_machine(base, run))
-    found += [*_clocks(ok), _throttling(ok), _foreign(ok), _equals(noise), _plateau(ok)]
+    found += [*_clocks(ok), _throttling(ok), _foreign(ok, run), _equals(noise), _plateau(ok)]
     if cases is not None and base is not None:
         found.append(_sides(cases, differences(base, run)))
     return (*found, _timer(samples), _sample_count(ok), _energy(ok))
@@ -124,20 +124,30 @@ def _complete(cells: pd.DataFrame, run: Run) -> Check:
     return Check(name, Result.PASS, said, limit)
 
 
+def machines_differ(base: Run, new: Run) -> str:
+    """The machines of two runs, both named, in one line; "" where they are the same, or one is not told."""
+    before, after = base.machines, new.machines
+    if not before or not after or before.keys() == after.keys():
+        return ""
+    alike = bool(set(before.values()) & set(after.values()))  # their words alone would not tell them apart
+    told = ["; ".join(f"{words} ({id})" if alike else words for id, words in each.items()) for each in (before, after)]
+    return f"the baseline was measured on {told[0]}, this run on {told[1]}"
+
+
+def incomparable(base: Run, new: Run) -> str:
+    """Why nothing of a run can be held against a baseline, that of two machines; "" where they have one in common."""
+    return "" if base.machines.keys() & new.machines.keys() else machines_differ(base, new)
+
+
 def _same_machine(base: Run, run: Run) -> Check:
     name, limit = "Same machine as the baseline", "one fingerprint"
-    before, after = ({one.machine_id for one in each.environments} for each in (base, run))
-    if not before or not after:
+    if not base.machines or not run.machines:
         return Check(
             name, Result.WARNING, "one of the runs names no machine", limit, "Differences may be those of two machines."
         )
-    said = ", ".join(sorted(after))
-    if before == after:
-        return Check(name, Result.PASS, said, limit)
-    said += f"; the baseline {', '.join(sorted(before))}"
-    return Check(
-        name, Result.FAILED, said, limit, "Times of two machines say nothing of a change: no verdict holds.", not before & after
-    )
+    if differ := machines_differ(base, run):
+        return Check(name, Result.FAILED, differ, limit, "Times of two machines say nothing of a change: no verdict holds.")
+    return Check(name, Result.PASS, "; ".join(f"{words} ({id})" for id, words in run.machines.items()), limit)
 
 
 def _flagged(ok: pd.DataFrame, flag: Flag) -> int:
@@ -191,14 +201,20 @@ def _throttling(ok: pd.DataFrame) -> Check:
     return Check(name, Result.WARNING, said, limit, effect) if count else Check(name, Result.PASS, said, limit)
 
 
-def _foreign(ok: pd.DataFrame) -> Check:
+def _foreign(ok: pd.DataFrame, run: Run) -> Check:
     name = "Nobody else on the cores"
     known = ok["contended_share"].dropna()
+    unseen = "; ".join(dict.fromkeys(each.unseen for each in run.environments if each.unseen))
     if len(ok) and known.empty:
-        limit = f"{100 * MOST_FLAGGED:.0f} % of the cells"
-        return Check(name, Result.UNKNOWN, "the kernel does not tell", limit, "Other programs may be part of any time.")
+        limit, remedy = f"{100 * MOST_FLAGGED:.0f} % of the cells", " convbench doctor tells the remedy." if unseen else ""
+        said = unseen or "the kernel does not tell"
+        return Check(name, Result.UNKNOWN, said, limit, f"Other programs may be part of any time.{remedy}")
     more = f"; {units.percent(float(known.mean()))} of the samples set aside" if len(known) else ""
-    return _by_flag(name, ok, Flag.CONTENDED, "Flagged cells are never called slower or faster.", more)
+    seen = _by_flag(name, ok, Flag.CONTENDED, "Flagged cells are never called slower or faster.", more)
+    if unseen and seen.result is Result.PASS:
+        effect = "What others did is seen in part: the rest may be part of any time. convbench doctor tells the remedy."
+        return replace(seen, result=Result.UNKNOWN, measured=f"{seen.measured}; not seen: {unseen}", effect=effect)
+    return seen
 
 
 def _equals(noise: Noise | None) -> Check:
@@ -314,6 +330,7 @@ def _of_environment(one: Environment) -> dict[str, str]:
     return {
         "machine": one.machine_id, "host": one.host, "operating system": one.os, "CPU": one.cpu, "cores": str(one.cores),
         "affinity": ",".join(map(str, one.affinity)), "CPU quota": "" if one.cpu_quota is None else f"{one.cpu_quota:.3g}",
+        "memory nodes": "; ".join(f"{node}: CPU {cpus}" for node, cpus in one.nodes.items()),
         "memory": units.size(one.memory_bytes), "GPU": one.gpu, "driver": one.driver, "Python": one.python,
         **one.packages, **one.environ,
     }  # fmt: skip

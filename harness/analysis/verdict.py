@@ -81,7 +81,8 @@ class Group:
 class Judged:
     """A run beside its baseline. `cases` has one row per case with CASES, `baseline` is the id of the run or says what it is.
 
-    `invalid` are the blocking checks that failed: where there is any, nothing else is said of the run.
+    `invalid` are the blocking checks that failed: where there is any, nothing else is said of the run. `incomparable` says why
+    nothing of it can be held against the baseline, which is no fault of the run.
     """
 
     level: Level
@@ -90,19 +91,26 @@ class Judged:
     cases: pd.DataFrame
     groups: tuple[Group, ...]
     invalid: tuple[str, ...]
+    incomparable: str = ""
 
     def count(self, outcome: str) -> int:
         """How many cases came to this outcome."""
         return int((self.cases["verdict"] == outcome).sum())
 
 
-def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()) -> Judged:
+def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = (), incomparable: str = "") -> Judged:
     """The verdict on a frame with COMPARISON_COLUMNS; `invalid` names the blocking checks of `validity` that failed.
 
+    Where the two are `incomparable`, and why, no case has a verdict.
     One comparison is one look: what is slower makes the run suspect, and another run must confirm it.
     """
     rows = [_compared(row) for row in comparison.to_dict("records")]
     cases = _frame(rows)
+    if incomparable:
+        told = cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])
+        cases.loc[told, ["verdict", "word", "why"]] = str(Outcome.UNCERTAIN), str(Outcome.UNCERTAIN), incomparable
+        said = f"Not comparable: {incomparable}."
+        return Judged(Level.INVALID, said, baseline, cases, (), tuple(invalid), incomparable)
     counts = cases["verdict"].value_counts()
     return Judged(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
 

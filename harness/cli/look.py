@@ -121,13 +121,15 @@ def show(
 ) -> None:
     """Print the summary of a run."""
     from harness import review, screen
-    from harness.store import exchange
+    from harness.store import exchange, journal
 
     for option, asked in (("--spent", spent), ("--networks", networks)):
         if asked and (sort or by or format is not TableFormat.TABLE or (spent and networks)):
             raise SelectionError(f"{option}: found beside --sort, --by, --format or another table; allowed: alone")
     if by and format is not TableFormat.TABLE:
         raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
+    for line in screen.machines(journal.read_run(folder_of(out, run)).machines, "times of one say nothing of another"):
+        stderr().print(line, markup=False, soft_wrap=True)
     if spent:
         stdout().print(screen.spent_table(review.spent(folder_of(out, run))))
         return
@@ -170,6 +172,8 @@ def compare(
     from harness.store import exchange
 
     compared = review.compare(*(review.load(folder_of(out, run)) for run in (base, new)))
+    if compared.attrs["machines"]:
+        stderr().print(screen.machines_differ(compared.attrs["machines"]), markup=False, soft_wrap=True)
     if format is CompareFormat.TABLE:
         stdout().print(screen.comparison(compared))
     elif format is CompareFormat.JUNIT:

@@ -104,7 +104,7 @@ def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "
     else:
         loaded, selection = load(suite or _missing_suite()), narrowing(options)
         asked = {"out": out, "tags": (NIGHTLY, *(options["tag"] or ())), "seed": options["seed"], "command": command(),
-                 "aa": options["aa"], "ceilings": options["ceilings"]}  # fmt: skip
+                 "aa": options["aa"], "ceilings": options["ceilings"], "machine": options["machine"]}  # fmt: skip
 
         def measure(refusal: str) -> Run:
             if refusal:
@@ -155,6 +155,8 @@ def history(
     from harness.store import exchange
 
     found = past.of_cell(out, cell, suite)
+    for line in screen.machines(found.attrs["machines"], "each is judged by its own nights"):
+        stderr().print(line, markup=False, soft_wrap=True)
     if format is TableFormat.TABLE:
         stdout().print(screen.nights(found))
     else:

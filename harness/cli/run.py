@@ -58,6 +58,9 @@ def run(
     ceilings: Annotated[
         bool, typer.Option(help="Measure beside it what the machine can do at best: suites/ceilings.toml.")
     ] = True,
+    machine: Annotated[
+        str | None, typer.Option(help="A name for this machine, to tell it from its equals; by default CONVBENCH_MACHINE's.")
+    ] = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     from harness import doctor, execute
@@ -81,6 +84,7 @@ def run(
     for one in loaded:
         measured = watched(lambda watcher, one=one: execute.execute(
             one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command(), aa=aa, ceilings=ceilings,
+            machine=machine,
         ), findings)  # fmt: skip
         findings = None  # said once is enough
         failed |= _finish(out / "runs" / measured.id, reports, report)
@@ -104,7 +108,7 @@ def to_resume(run: str, out: Path, options: Mapping[str, Any]) -> Path:
     """The folder of the run to go on with. Raises SelectionError where options of `run` would change its plan."""
     changing = (
         "suite", "tag", "seed", "dry_run", "aa", "backend", "device", "direction", "axis", "keyword", "set_", "quick", "trials",
-        "threads", "timeout",
+        "threads", "timeout", "machine",
     )  # fmt: skip
     if any(options[name] for name in changing) or not options["ceilings"]:
         raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")

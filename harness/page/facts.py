@@ -59,10 +59,12 @@ def machines(run: Run, view: View) -> Comparison:
     packages = list(dict.fromkeys(name for each in environments for name in each.packages))
     columns = [
         {
-            "Machine": f"{each.host or units.MISSING} ({each.machine_id or units.MISSING})",
+            "Machine": f"{each.machine or each.host or units.MISSING} ({each.machine_id or units.MISSING})",
             "CPU": each.cpu,
             "Cores": f"{each.cores} physical; may run on CPU {_ranges(each.affinity)}{_quota(each)}",
             "Memory": units.size(each.memory_bytes),
+            "Memory nodes": "; ".join(f"{node}: CPU {cpus}" for node, cpus in each.nodes.items()),
+            "Not seen of others' work": each.unseen,
             "GPU": f"{each.gpu}, driver {each.driver}" if each.gpu else "none",
             "Operating system": each.os,
             "Python": each.python,

@@ -298,7 +298,9 @@ class _Content:
         if others := {record.run_id for record in found.records} - {self.run.id}:
             path = self.folder / journal.JOURNAL
             raise UserError(f"{path} is of run {min(others)!r:.60}, and {journal.RUN} of {self.run.id}")
-        self.environments, self.damaged = found.environments, found.damaged
+        self.environments, self.damaged = list(found.environments), found.damaged
+        if self.run.planned_on:  # the machine of what no worker answered: such a record names no environment
+            self.environments.append(replace(self.run.planned_on, id=""))
         self.read = latest(found.records)
         self.records = sorted([*self.read, *self._lost()], key=lambda record: record.order)
 

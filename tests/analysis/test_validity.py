@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis import validity
 from harness.analysis.noise import Noise
-from harness.analysis.validity import Result, blocking, checks, differences
+from harness.analysis.validity import Result, blocking, checks, differences, incomparable, machines_differ
 from harness.record import SUMMARY_COLUMNS
 from tests.builders import START, environment, run
 
@@ -79,12 +79,55 @@ def test_no_cell_at_all_is_an_incomplete_run() -> None:
     assert found(summary(0))["Run complete"].blocks
 
 
-def test_another_machine_blocks() -> None:
-    other = run(environments=(environment(machine_id="machine-2"),))
+def test_another_machine_is_named_and_is_no_fault_of_the_run() -> None:
+    other = run(environments=(environment(machine_id="machine-2", cpu="Intel Xeon", cores=8),))
     check = found(summary(), base=other)["Same machine as the baseline"]
-    assert (check.result, check.blocks) == (Result.FAILED, True)
-    assert blocking((check,)) == ("same machine as the baseline: machine-1; the baseline machine-2",)
+    assert (check.result, check.blocks) == (Result.FAILED, False)
+    assert check.measured == "the baseline was measured on Intel Xeon, 8 cores, this run on Some CPU, 2 cores"
+    assert incomparable(other, RUN) == machines_differ(other, RUN) == check.measured
     assert found(summary(), base=RUN)["Same machine as the baseline"].result is Result.PASS
+    assert incomparable(RUN, RUN) == machines_differ(RUN, RUN) == ""
+
+
+def test_machines_whose_words_are_the_same_are_told_apart_by_their_ids() -> None:
+    other = run(environments=(environment(machine_id="machine-2"),))
+    told = machines_differ(other, RUN)
+    assert "Some CPU, 2 cores (machine-2), this run on Some CPU, 2 cores (machine-1)" in told
+    named = run(environments=(environment(machine_id="machine-3", machine="beta"),))
+    assert machines_differ(named, RUN).startswith("the baseline was measured on beta: Some CPU, 2 cores, this run on Some CPU")
+
+
+def test_a_run_that_has_a_machine_in_common_with_the_baseline_is_comparable_and_the_rest_is_said() -> None:
+    both = run(environments=(environment(), environment(machine_id="machine-2")))
+    assert incomparable(both, RUN) == ""
+    assert found(summary(), base=both)["Same machine as the baseline"].result is Result.FAILED
+
+
+def test_a_machine_that_is_not_told_is_said() -> None:
+    assert found(summary(), base=run())["Same machine as the baseline"].result is Result.WARNING
+    assert machines_differ(run(), RUN) == ""
+    refused = run(planned_on=environment(machine_id="machine-2", cpu="Intel Xeon"))
+    assert "Intel Xeon" in incomparable(refused, RUN)
+
+
+HIDDEN = "/proc hides the processes of other users (mounted with hidepid=2)"
+
+
+@pytest.mark.parametrize(
+    ("frame", "result", "words"),
+    [
+        (summary(contended_share=[math.nan] * 20), Result.UNKNOWN, HIDDEN),
+        (summary(), Result.UNKNOWN, f"0.0 % of the samples set aside; not seen: {HIDDEN}"),
+        (summary(flags=["contended"] * 2 + [""] * 18), Result.WARNING, "2 of 20 cells under contended"),
+    ],
+)
+def test_others_that_could_not_be_seen_are_not_nobody(frame: pd.DataFrame, result: Result, words: str) -> None:
+    blind = run(finished_at=RUN.finished_at, environments=(environment(unseen=HIDDEN), environment(id="2", unseen=HIDDEN)))
+    check = found(frame, blind)["Nobody else on the cores"]
+    assert check.result is result
+    assert words in check.measured
+    assert check.measured.count("/proc hides") <= 1
+    assert result is Result.WARNING or "convbench doctor" in check.effect
 
 
 @pytest.mark.parametrize(

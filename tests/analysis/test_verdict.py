@@ -86,6 +86,16 @@ def test_parts_that_are_zero_are_not_in_the_sentence() -> None:
     assert said.startswith("This run is invalid: same machine: no.")
 
 
+def test_nothing_is_said_of_cases_that_were_measured_on_another_machine() -> None:
+    why = "the baseline was measured on AMD EPYC, this run on Intel Xeon"
+    found = against(compared({"verdict": "slower"}, {"verdict": "no_change"}, {"new_status": "oom"}), "base", (), why)
+    assert found.sentence == f"Not comparable: {why}."
+    assert found.level.code == 5
+    assert found.cases["verdict"].tolist() == ["uncertain", "uncertain", "failed"]
+    assert found.cases["why"].tolist()[:2] == [why, why]
+    assert found.groups == ()
+
+
 def grid(slow) -> pd.DataFrame:
     """Cases of 3 backends, 2 directions and 4 families of 2 workloads; `slow` says which are slower."""
     rows = [

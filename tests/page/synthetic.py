@@ -207,6 +207,7 @@ class Judged:
     cases: pd.DataFrame
     groups: tuple[Group, ...] = ()
     invalid: tuple[str, ...] = ()
+    incomparable: str = ""
 
     def count(self, outcome: str) -> int:
         return int((self.cases["verdict"] == outcome).sum())
