@@ -138,7 +138,7 @@ def test_a_page_beside_a_baseline_of_another_machine_calls_nothing_slower_and_th
     assert "not comparable" in text
     assert "run is invalid" not in text
     digest = digests.read(tmp_path / "reports")[new.name]
-    assert (digest.sentence, digest.code, digest.verdicts) == (words, 5, {"uncertain": 1})
+    assert (digest.sentence, digest.code, digest.verdicts) == (words, 4, {"uncertain": 1})
 
 
 def test_show_of_a_run_that_two_machines_made_says_so_first(tmp_path: Path) -> None:

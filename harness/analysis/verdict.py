@@ -107,10 +107,11 @@ def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()
     rows = [_compared(row) for row in comparison.to_dict("records")]
     cases = _frame(rows)
     if incomparable:
-        told = cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])
-        cases.loc[told, ["verdict", "word", "why"]] = str(Outcome.UNCERTAIN), str(Outcome.UNCERTAIN), incomparable
-        said = f"Not comparable: {incomparable}."
-        return Judged(Level.INVALID, said, baseline, cases, (), tuple(invalid), incomparable)
+        both = cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])
+        cases.loc[both, ["verdict", "word", "why"]] = str(Outcome.UNCERTAIN), str(Outcome.UNCERTAIN), incomparable
+        level, said = (Level.INVALID, _invalid(invalid)) if invalid else (Level.INCONCLUSIVE, [])
+        told = " ".join([*said, f"Not comparable: {incomparable}."])
+        return Judged(level, told, baseline, cases, (), tuple(invalid), incomparable)
     counts = cases["verdict"].value_counts()
     return Judged(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
 
@@ -215,7 +216,7 @@ def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
     """What changed, in sentences; parts that are zero are left out, and a run that is invalid says why first."""
     count = {outcome: int((cases["verdict"] == outcome).sum()) for outcome in Outcome}
     comparable = sum(count[outcome] for outcome in COMPARABLE)
-    said = [f"This run is invalid: {'; '.join(invalid)}."] if invalid else []
+    said = _invalid(invalid)
     failed, lost, slower, faster = (count[each] for each in (Outcome.FAILED, Outcome.LOST, Outcome.SLOWER, Outcome.FASTER))
     if failed:
         said.append(f"{failed} {'case fails' if failed == 1 else 'cases fail'} that did not fail before.")
@@ -241,6 +242,10 @@ def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
     else:
         said.append("No case can be compared with the baseline.")
     return " ".join(said)
+
+
+def _invalid(invalid: Sequence[str]) -> list[str]:
+    return [f"This run is invalid: {'; '.join(invalid)}."] if invalid else []
 
 
 def _doubt(count: int) -> str:

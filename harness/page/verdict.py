@@ -131,7 +131,7 @@ def beside_baseline(
     view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None
 ) -> Verdict:
     """What the first section says of a run and its baseline; the arguments are what `analysis.verdict` and `.validity` give."""
-    tone, tag = ("warn", "! not comparable") if judged.incomparable else LEVELS[str(judged.level)]
+    tone, tag = ("warn", "? not comparable") if judged.incomparable and not judged.invalid else LEVELS[str(judged.level)]
     changes, more = _changes(view, judged.cases, nights)
     return Verdict(
         tone=tone,

@@ -90,10 +90,15 @@ def test_nothing_is_said_of_cases_that_were_measured_on_another_machine() -> Non
     why = "the baseline was measured on AMD EPYC, this run on Intel Xeon"
     found = against(compared({"verdict": "slower"}, {"verdict": "no_change"}, {"new_status": "oom"}), "base", (), why)
     assert found.sentence == f"Not comparable: {why}."
-    assert found.level.code == 5
+    assert found.level is Level.INCONCLUSIVE
     assert found.cases["verdict"].tolist() == ["uncertain", "uncertain", "failed"]
     assert found.cases["why"].tolist()[:2] == [why, why]
     assert found.groups == ()
+    broken = against(compared({"verdict": "slower"}), "base", ("cut off",), why)
+    assert (broken.level, broken.sentence) == (
+        Level.INVALID,
+        f"This run is invalid: run complete: 0 of 9. Not comparable: {why}.",
+    )
 
 
 def grid(slow) -> pd.DataFrame:
