@@ -10,6 +10,7 @@ from harness import units
 from harness.analysis.noise import DIFFERENT, Noise
 from harness.analysis.trials import FEW_SAMPLES
 from harness.analysis.verdict import Outcome
+from harness.plain import plain
 from harness.record import Environment, Flag, Run, Status
 from harness.spec import Direction
 
@@ -131,7 +132,7 @@ def machines_differ(base: Run, new: Run) -> str:
         return ""
     alike = bool(set(before.values()) & set(after.values()))  # their words alone would not tell them apart
     told = ["; ".join(f"{words} ({id})" if alike else words for id, words in each.items()) for each in (before, after)]
-    return f"the baseline was measured on {told[0]}, this run on {told[1]}"
+    return plain(f"the baseline was measured on {told[0]}, this run on {told[1]}")
 
 
 def incomparable(base: Run, new: Run) -> str:
