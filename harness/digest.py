@@ -38,6 +38,7 @@ class Digest:
     `baseline_id` is the newest run of the baseline, empty where there is none. `over_baseline` holds time over the baseline's,
     `over_first` over that of the first night of this suite and machine. `changes` are the facts of the environment that differ
     from the night before, a line each. `report_bytes` is the size of the page beside it; None: no page was written.
+    `unfinished` says how far a run came that has not ended, `cut off: 43 of 99 cells`; "" for one that has.
     """
 
     schema: int
@@ -60,6 +61,7 @@ class Digest:
     validity: tuple[Validity, ...] = ()
     changes: tuple[str, ...] = ()
     report_bytes: int | None = None
+    unfinished: str = ""
 
     @property
     def measured(self) -> int:

@@ -20,6 +20,7 @@ from harness.analysis.gate import Judgement, State, correction
 from harness.digest import Digest
 from harness.errors import UserError
 from harness.plain import plain
+from harness.record import Status
 from harness.store import junit
 
 URL, FORMAT, TOKEN = "CONVBENCH_WEBHOOK_URL", "CONVBENCH_WEBHOOK_FORMAT", "CONVBENCH_WEBHOOK_TOKEN"
@@ -81,7 +82,7 @@ def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> 
     speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
     cases = tuple(
         Case(
-            row.cell, row.state, _known(row.change), _known(row.night_ns), _known(row.baseline_ns), row.since, row.cause,
+            row.cell, _said(row.state, row.status), _known(row.change), _known(row.night_ns), _known(row.baseline_ns), row.since, row.cause,
             correction(row.estimator),
         )
         for row in speaking.head(LISTED).itertuples()
@@ -184,8 +185,8 @@ def junit_xml(judgement: Judgement, digest: Digest) -> str:
     cases = [
         junit.Case(
             name=row.cell,
-            outcome=_outcome(State(row.state)),
-            message=_one_line(f"{_words(row.state)}: {_moved(row)} {row.cause} {row.note}"),
+            outcome=_outcome(State(row.state), row.status),
+            message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {row.cause} {row.note}"),
             time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
         )
         for row in judgement.cases.itertuples()
@@ -200,7 +201,14 @@ def _moved(row: Any) -> str:
     return told if None in (night_ns, baseline_ns) else f"{told} (measured {_time(night_ns)}, baseline {_time(baseline_ns)})"
 
 
-def _outcome(state: State) -> junit.Outcome:
+def _said(state: str, status: str) -> str:
+    """What became of a case: a cell that was not run is neither lost nor failed."""
+    return status if status == Status.NOT_RUN and state == State.LOST else state
+
+
+def _outcome(state: State, status: str) -> junit.Outcome:
+    if _said(state, status) == Status.NOT_RUN:
+        return junit.Outcome.SKIPPED
     if state in _FAILURES:
         return junit.Outcome.FAILURE
     return junit.Outcome.PASSED if state in _PASSES else junit.Outcome.SKIPPED

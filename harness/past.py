@@ -21,7 +21,7 @@ from harness.analysis.summary import summarize
 from harness.ask.wording import not_one_of, show
 from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.errors import HistoryError
-from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Run, Status
+from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Flag, Run, Status
 from harness.store import acknowledgements, journal, nights, table
 
 
@@ -35,8 +35,12 @@ def of_suite(store: str | Path, suite: str) -> History:
 
 
 def night(folder: Path) -> pd.DataFrame:
-    """What is kept of one run for its history, with NIGHT_COLUMNS."""
-    return analysis.night(summarize(table.load(folder), table.samples(folder)))
+    """What is kept of one run for its history, with NIGHT_COLUMNS; a cell that lacks a trial has too few samples for it."""
+    records = table.load(folder)
+    summary = summarize(records, table.samples(folder))
+    lacking = set(records.loc[records["status"] == str(Status.NOT_RUN), "cell"])
+    short = (summary["status"] == str(Status.OK)) & summary["cell"].isin(lacking)
+    return analysis.night(summary.assign(barred_by=summary["barred_by"].mask(short, str(Flag.FEW_SAMPLES))))
 
 
 # One night ----------------------------------------------------------------------------------------------------------------

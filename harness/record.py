@@ -47,8 +47,8 @@ class Status(StrEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether it counts as a failure of the run; unsupported and skipped do not."""
-        return self not in (Status.OK, Status.UNSUPPORTED, Status.SKIPPED)
+        """Whether it ran, or tried to, and came to nothing; what was not run, is unsupported or was skipped did not fail."""
+        return self not in (Status.OK, Status.UNSUPPORTED, Status.SKIPPED, Status.NOT_RUN)
 
 
 class Flag(StrEnum):
@@ -452,7 +452,7 @@ _SAMPLE = {
 _FIGURES = {
     "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
     "trials": Column("int64", "", "Trials with status ok."),
-    "samples": Column("int64", "", "Clean samples over all trials."),
+    "samples": Column("Int64", "", "Clean samples over all trials; missing: they were removed."),
     "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians over clean samples."),
     "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
     "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),
@@ -485,6 +485,8 @@ _COMPARED = {
     "estimator": Column("string", "", "What was compared: the median, or what this machine's A/A noise says is quieter for the cell."),
     "aa_noise": Column("float64", "", "What equals differ by on this machine, as a log-ratio of one trial; missing: no A/A run knows this cell."),
     "pairs": Column("int64", "", "Trials that both runs have."),
+    "base_ns": Column("float64", "ns", "Time of one call in base as it was compared: the geometric mean over the pairs, by the estimator, uncorrected; without pairs the median."),
+    "new_ns": Column("float64", "ns", "The same in new. new_ns over base_ns is ratio, but where the estimator is corrected by the yardstick."),
     "base_median_ns": Column("float64", "ns", "median_ns of base."),
     "new_median_ns": Column("float64", "ns", "median_ns of new."),
     "base_status": Column("string", "", "Status of the cell in base; empty where base lacks it."),

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import codec, drafts, past, units
+from harness import codec, drafts, execute, past, units
 from harness.analysis import compare as comparing
+from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
 from harness.analysis import noise, ranking, roofline, validity
 from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
 from harness.analysis import verdict as judging
 from harness.analysis.compare import Side, Verdict
+from harness.analysis.extent import Extent
 from harness.analysis.gate import Judgement
 from harness.analysis.noise import Noise
-from harness.analysis.summary import summarize
+from harness.analysis.summary import summarize, with_kept
 from harness.analysis.trials import medians, trials
 from harness.ask.wording import hint, show
 from harness.digest import SCHEMA, Digest, Validity
@@ -27,7 +29,7 @@ from harness.past import night
 from harness.past import of_suite as history
 from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
 from harness.spec import Direction
-from harness.store import digests, journal, junit, published, table
+from harness.store import digests, journal, junit, nights, published, table
 from harness.store.table import load, samples
 
 if TYPE_CHECKING:
@@ -35,16 +37,34 @@ if TYPE_CHECKING:
     from harness.page.sections import Given
 
 __all__ = [
-    "aa_noise", "beside_published", "checks", "compare", "history", "judge", "junit_of", "load", "night", "overview",
-    "page", "publish", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
+    "aa_noise", "beside_published", "checks", "compare", "extent", "history", "judge", "junit_of", "load", "night", "overview",
+    "page", "publish", "remark", "report", "samples", "side", "spent", "summary", "write_index", "write_page",
 ]  # fmt: skip
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
     """One row per run and cell with its figures: the records of `load`, whole or filtered, joined with their samples."""
-    store = records.attrs.get("store", "results")
-    blocks = samples(store)
-    return summarize(records, blocks[blocks["run_id"].isin(records["run_id"].unique())])
+    store = Path(records.attrs.get("store", "results"))
+    blocks, ids = samples(store), records["run_id"].unique()
+    folders = [store] if (store / journal.RUN).is_file() else [store / "runs" / run_id for run_id in ids]
+    return _summarized(records, blocks[blocks["run_id"].isin(ids)], folders)
+
+
+def _summarized(records: pd.DataFrame, blocks: pd.DataFrame, folders: Sequence[Path]) -> pd.DataFrame:
+    """The summary of these runs; of those whose samples were removed with what was kept of their figures."""
+    found = summarize(records, blocks)
+    for folder in filter(table.pruned, folders):
+        if (kept := nights.kept(folder)) is not None:
+            found = with_kept(found, kept)
+    return found
+
+
+PRUNED = "samples removed (convbench prune): medians are kept; intervals, spread and so who is fastest beyond doubt are not"
+
+
+def remark(folder: Path) -> str:
+    """What is not kept of a run, in a sentence; empty where all of it is."""
+    return PRUNED if table.pruned(folder) else ""
 
 
 def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,11 +73,35 @@ def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.Data
     The run's own order is shuffled; this one is by workload, direction, backend and mode.
     """
     records, blocks = load(folder), samples(folder)
-    summary = summarize(records, blocks)
+    summary = _summarized(records, blocks, [folder])
     if cells is not None:  # the ceilings stay, since the cells are held against them
         kept = summary["cell"].isin(cells) | (summary["direction"] == str(Direction.NONE))
         summary, blocks = summary[kept], blocks[blocks["cell"].isin(cells)]
-    return _for_people(ranking.rank(summary, medians(blocks, SeriesKind.LATENCY))), blocks
+    ranked = ranking.rank(summary, medians(blocks, SeriesKind.LATENCY))
+    if journal.read_run(folder).finished_at is None:
+        ranked = ranking.unfinished(ranked)
+    return _for_people(ranked), blocks
+
+
+def extent(folder: Path) -> Extent | None:
+    """How far a run came that has not ended; None for one that has."""
+    run = journal.read_run(folder)
+    return None if run.finished_at else _extent(folder, run, load(folder))
+
+
+def _extent(folder: Path, run: Run, records: pd.DataFrame) -> Extent | None:
+    # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the host's lock may tell.
+    going = run.finished_at is None and not table.sealed(folder) and execute.measuring()
+    return extents.extent(records, run, planned=_planned(folder), going=going)
+
+
+def _planned(folder: Path) -> bool:
+    """Whether what the run was to measure can be read."""
+    try:
+        journal.read_plan(folder)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _for_people(frame: pd.DataFrame) -> pd.DataFrame:
@@ -126,7 +170,7 @@ def side(records: pd.DataFrame) -> Side:
     asked = blocks["cell"].isin(records["cell"].unique())
     if not asked.all():  # a copy of a long run's samples is 50 MB
         blocks = blocks[asked]
-    return Side(summarize(records, blocks), trials(blocks), journal.read_run(folder))
+    return Side(_summarized(records, blocks, [folder]), trials(blocks), journal.read_run(folder))
 
 
 def beside_published(folder: Path, wanted: str) -> pd.DataFrame:
@@ -194,16 +238,40 @@ def spent(folder: Path) -> pd.DataFrame:
     return time_spent.spent(load(folder), journal.read_run(folder).wall_s)
 
 
-def overview(out: str | Path = "results") -> list[tuple[Run, int, int]]:
-    """The runs of a store, newest first, each with its number of cells that are ok in every trial and of those that failed."""
+@dataclass(frozen=True)
+class Listed:
+    """A run in the list of all: how many of its cells are ok in every trial made, how many failed, how many were not run.
+
+    `extent` is None for a run that has ended.
+    """
+
+    run: Run
+    ok: int
+    failed: int
+    not_run: int
+    extent: Extent | None
+
+    @property
+    def state(self) -> str:
+        """Whether it is all there, in words."""
+        return self.extent.words if self.extent else "ended"
+
+
+def overview(out: str | Path = "results") -> list[Listed]:
+    """The runs of a store, newest first."""
     records = load(out)
-    bad = records["status"] != str(Status.OK)
-    failed = records["status"].map(lambda status: Status(status).failed).astype(bool)
-    cells = [frame.groupby("run_id")["cell"].nunique() for frame in (records, records[bad], records[failed])]
+    made = records[records["status"] != str(Status.NOT_RUN)]
+    bad = made["status"] != str(Status.OK)
+    failed = made["status"].map(lambda status: Status(status).failed).astype(bool)
+    cells = [part.groupby("run_id")["cell"].nunique() for part in (records, made, made[bad], made[failed])]
     found = []
     for run in reversed(table.runs(out)):
-        every, not_ok, failures = (int(of_run.get(run.id, 0)) for of_run in cells)
-        found.append((run, every - not_ok, failures))
+        every, reached, not_ok, failures = (int(of_run.get(run.id, 0)) for of_run in cells)
+        unfinished = None
+        if run.finished_at is None:
+            folder = table.find(out, run.id)
+            unfinished = _extent(folder, run, records[records["run_id"] == run.id])
+        found.append(Listed(run, reached - not_ok, failures, every - reached, unfinished))
     return found
 
 
@@ -236,14 +304,15 @@ def judge(folder: Path) -> tuple[Judgement, Digest]:
     Raises HistoryError for a run that is no night.
     """
     night, found = past.find_night(folder), checks(folder)
-    judgement = night.judge(validity.blocking(found))
-    return judgement, past.digest(night, judgement, _validities(found))
+    judgement, unfinished = night.judge(validity.blocking(found)), extent(folder)
+    digest = past.digest(night, judgement, _validities(found))
+    return judgement, replace(digest, unfinished=unfinished.words if unfinished else "")
 
 
 def checks(folder: Path) -> tuple[validity.Check, ...]:
     """Whether the figures of a run can be trusted."""
     run, (ranked, blocks) = journal.read_run(folder), figures(folder)
-    return validity.checks(ranked, blocks, run, noise=_noise(folder, run))
+    return validity.checks(ranked, blocks, run, noise=_noise(folder, run), extent=extent(folder), pruned=table.pruned(folder))
 
 
 def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
@@ -253,14 +322,15 @@ def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
 def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None, judgement: Judgement | None = None) -> "Given":
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
-    judged = _judged(folder, ranked, blocks, run, baseline, judgement)
+    unfinished = extent(folder)
+    judged = _judged(folder, ranked, blocks, run, baseline, judgement, unfinished)
     from harness.page.sections import Given  # the drawing libraries' 90 MB come after the most that judging needs
 
     return Given(
         ranked, blocks, run, duration_s=run.wall_s, command=run.command, ceilings=roofline.ceilings(ranked),
         networks=rolling.by_pass(rolling.networks(ranked)),
-        beside=publishing.beside(ranked, published.load(_store_of(folder))),
-        **judged,
+        beside=publishing.beside(ranked, published.load(_store_of(folder))), extent=unfinished,
+        pruned=table.pruned(folder), **judged,
     )  # fmt: skip
 
 
@@ -286,17 +356,21 @@ def publish(
     drafts.write(beside / "results.csv", made.rows)
     drafts.write(beside / "environment.json", json.dumps(codec.encode(run), indent=1) + "\n")
     digest = past.digest(night, judgement, _validities(given.checks)) if night and judgement else _digest(given)
-    digests.write(reports, replace(digest, report_bytes=len(made.text.encode())))
+    unfinished = given.extent.words if given.extent else ""
+    digests.write(reports, replace(digest, report_bytes=len(made.text.encode()), unfinished=unfinished))
     return Published(path, (*made.broken, *write_index(reports).broken))
 
 
 def _judged(
-    folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None, judgement: Judgement | None
-) -> dict[str, Any]:
+    folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None, judgement: Judgement | None,
+    unfinished: Extent | None,
+) -> dict[str, Any]:  # fmt: skip
     """The checks of a run, and what changed since its baseline where there is one, by the names of the page's fields."""
     known = _noise(folder, run)
     if baseline is None:
-        found: dict[str, Any] = {"checks": validity.checks(ranked, blocks, run, noise=known)}
+        found: dict[str, Any] = {
+            "checks": validity.checks(ranked, blocks, run, noise=known, extent=unfinished, pruned=table.pruned(folder))
+        }
         if night := _night(folder, baseline):
             judgement = judgement or night.judge(validity.blocking(found["checks"]))
             network = ranked.drop_duplicates("cell").set_index("cell")["network"]
@@ -311,7 +385,9 @@ def _judged(
     compared = compare(before, after[after["cell"].isin(ranked["cell"])])
     incomparable = validity.incomparable(base, run)
     cases = judging.against(compared, base.id, incomparable=incomparable).cases
-    checks = validity.checks(ranked, blocks, run, noise=known, base=base, cases=cases)
+    checks = validity.checks(
+        ranked, blocks, run, noise=known, base=base, cases=cases, extent=unfinished, pruned=table.pruned(folder)
+    )
     return {
         "checks": checks,
         "judged": judging.against(compared, base.id, validity.blocking(checks), incomparable),
@@ -346,6 +422,8 @@ def _digest(given: "Given") -> Digest:
     machine_id, machine = next(iter(run.machines.items()), ("", ""))
     verdicts = {} if judged is None else {str(name): int(n) for name, n in judged.cases["verdict"].value_counts().items()}
     plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
+    if given.extent:
+        failed, plain = True, f"{given.extent.words.capitalize()}. {plain}"
     return Digest(
         schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.place[0], duration_s=run.wall_s or 0.0,
         machine_id=machine_id, machine=machine,

@@ -23,6 +23,7 @@ from harness.analysis.compare import REMEDY, Verdict
 from harness.analysis.noise import Noise
 from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
+from harness.analysis.trials import Estimator
 from harness.doctor import Finding, Severity, unseen_gpu
 from harness.execute import Watcher
 from harness.plain import plain
@@ -31,7 +32,7 @@ from harness.spec import Cell, ConvSpec, Device, Direction, Plan, Step
 from harness.store.published import Imported
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
-_STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim"}
+_STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.NOT_RUN: "yellow"}
 
 
 class Screen(Watcher):
@@ -95,7 +96,7 @@ class Screen(Watcher):
         else:
             told = record.reason or ", ".join(record.flags)
             again = f" once more for {', '.join(record.repeated_for)}" if record.repeated_for else ""
-            line = f"[{self.done}/{self.total}] {record.cell}{again} {record.status}{': ' if told else ''}{told}"
+            line = f"[{self.done}/{self.total}] {record.cell}{again} {words(record.status)}{': ' if told else ''}{told}"
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def left_s(self) -> float:
@@ -107,11 +108,11 @@ class Screen(Watcher):
     def _draw(self, cell: Cell, progress: Progress | None) -> None:
         line = Text.assemble(f"{self.done}/{self.total}  ", f"{units.wall(self.left_s())} left  ")
         for status, count in self.counts.items():
-            line.append(f"{count} {status}  ", _STYLES.get(status, "bold red"))
+            line.append(f"{count} {words(status)}  ", _STYLES.get(status, "bold red"))
         doing = Text(str(cell), "cyan")
         if progress:
-            interval = units.interval(progress.median_ns, progress.low_ns, progress.high_ns)
-            doing.append(f"  {progress.samples} samples, {units.duration(progress.median_ns)} {interval}", "default")
+            told = units.timed(progress.median_ns, progress.low_ns, progress.high_ns)
+            doing.append(f"  {progress.samples} samples, {told}", "default")
         if self.live:
             self.live.update(Group(ProgressBar(self.total, self.done, width=40), line, doing), refresh=True)
 
@@ -121,7 +122,9 @@ class Screen(Watcher):
 
 def key(summary: pd.DataFrame) -> list[str]:
     """What the marks of `closing` mean, and what its intervals do not hold where they are of single processes."""
-    marks = "● lowest time   ○ not to be told from it by its trials   * under a flag that bars a verdict: see convbench show"
+    marked = "best" not in summary or summary["best"].any()
+    marks = "● lowest time   ○ not to be told from it by its trials   " if marked else ""
+    marks += "* under a flag that bars a verdict: see convbench show"
     within = (roofline.asked_for(summary)["ci_method"] == "within").any()
     warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"
     return [marks, warning] if within else [marks]
@@ -151,6 +154,28 @@ def closing(summary: pd.DataFrame) -> Table:
     return table
 
 
+def shapes(summary: pd.DataFrame) -> list[str]:
+    """A line per workload with its shape, under the table of `closing`, whose columns leave no room for it."""
+    of_name = roofline.asked_for(summary).drop_duplicates(["workload", "shape"])
+    width = of_name["workload"].str.len().max() if len(of_name) else 0
+    return [f"shape of {row.workload:{width}}  {row.shape}" for row in of_name.itertuples()]
+
+
+class _Cells:
+    """The ids of cells for the first column of a table, one by one: under the first of each workload stands its shape."""
+
+    def __init__(self) -> None:
+        self.before = ("", "")
+
+    def __call__(self, row: Any) -> Text:
+        here = (row.workload, row.shape)
+        told = Text(row.cell)
+        if here != self.before:
+            told.append(f"\n  {row.shape}", "dim")
+        self.before = here
+        return told
+
+
 def ceilings(best: pd.DataFrame) -> list[str]:
     """One line per device, precision and number of threads for the frame of `analysis.roofline.ceilings`."""
     lines = []
@@ -173,20 +198,25 @@ def _figure(row: object) -> Text:
         return Text("")
     status = Status(row.status)  # type: ignore[attr-defined]
     if status is not Status.OK:
-        return Text(status.value, _STYLES.get(status, "bold red"))
+        return Text(words(status), _STYLES.get(status, "bold red"))
     best, tie = getattr(row, "best", False), getattr(row, "tie", False)
     mark = "● " if best else "○ " if tie else ""
-    interval = units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns)  # type: ignore[attr-defined]
-    flagged = "*" if row.barred_by else ""  # type: ignore[attr-defined]
-    text = f"{mark}{units.duration(row.median_ns)} {interval}{flagged}"  # type: ignore[attr-defined]
+    told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns)  # type: ignore[attr-defined]
+    text = f"{mark}{told}{'*' if row.barred_by else ''}"  # type: ignore[attr-defined]
     return Text(text, "bold green" if best else "")
 
 
+def words(name: str) -> str:
+    """A status, a verdict or an estimator as people read it: `not run`."""
+    return name.replace("_", " ")
+
+
 def failures(summary: pd.DataFrame) -> list[str]:
-    """One line per status, backend and reason of what is not ok, with how many cells it concerns."""
+    """One line per status, backend and reason of what is not ok, with how many cells it concerns; what was not run last."""
     bad = summary[summary["status"] != str(Status.OK)]
+    bad = bad.assign(last=bad["status"] == str(Status.NOT_RUN)).sort_values("last", kind="stable")
     groups = bad.groupby(["status", "backend", "reason"], sort=False)["cell"]
-    return [f"{status}: {backend}, {len(cells)} {'cell' if len(cells) == 1 else 'cells'}: {reason}"
+    return [f"{words(status)}: {backend}, {len(cells)} {'cell' if len(cells) == 1 else 'cells'}: {reason}"
             for (status, backend, reason), cells in groups]  # fmt: skip
 
 
@@ -198,12 +228,13 @@ def cells_table(summary: pd.DataFrame) -> Table:
     for title in ("median", "interval", "rate", "of ceiling", "vs best", "cores"):
         table.add_column(title, justify="right")
     table.add_column("flags", overflow="fold")
+    named = _Cells()
     for row in summary.itertuples():
         status = Status(row.status)
         told = row.flags.replace(",", ", ") or row.reason
         cores = units.MISSING if pd.isna(row.effective_cores) else f"{row.effective_cores:.2f}"
         table.add_row(
-            row.cell, Text(row.status, _STYLES.get(status, "bold red")), units.duration(row.median_ns),
+            named(row), Text(words(status), _STYLES.get(status, "bold red")), units.duration(row.median_ns),
             units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), _rate(row), units.percent(row.ceiling_share),
             _factor(row), cores, Text(told),
         )  # fmt: skip
@@ -221,22 +252,30 @@ _VERDICT_STYLES = {Verdict.SLOWER: "bold red", Verdict.FASTER: "bold green", Ver
 
 
 def comparison(compared: pd.DataFrame) -> Table:
-    """A line per cell: both medians, what new takes over base, the verdict, and why there is none."""
+    """A line per cell: the two times that the ratio is of, what new takes over base, the verdict, and why there is none.
+
+    A ratio that was corrected by the yardstick is named so, and the one of the times stands under it.
+    """
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("cell", overflow="fold")
     for title in ("base", "new", "ratio"):
         table.add_column(title, justify="right")
     table.add_column("verdict")
     table.add_column("by, or why", overflow="fold")
+    named = _Cells()
     for row in compared.itertuples():
         verdict = Verdict(row.verdict)
-        by = row.estimator.replace("_", " ")
+        ratio = units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)
+        if row.estimator and Estimator(row.estimator).corrected:
+            ratio = f"{ratio} corrected\n{units.ratio(row.new_ns / row.base_ns)} of the times"
         table.add_row(
-            row.cell, units.duration(row.base_median_ns), units.duration(row.new_median_ns),
-            units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high),
-            Text(verdict.replace("_", " "), _VERDICT_STYLES.get(verdict, "dim")), Text(row.why or by),
+            named(row), units.duration(row.base_ns), units.duration(row.new_ns), ratio,
+            Text(words(verdict), _VERDICT_STYLES.get(verdict, "dim")), Text(row.why or words(row.estimator)),
         )  # fmt: skip
     return table
+
+
+TIMES = "base, new: geometric means over the trials that both runs have, by the estimator named; ratio is new over base"
 
 
 def verdicts(compared: pd.DataFrame) -> str:
@@ -253,6 +292,7 @@ def beside(found: pd.DataFrame) -> Table:
     for title in ("n", "n published", "published", "this run", "time over published"):
         table.add_column(title, justify="right")
     table.add_column("remark", overflow="fold")
+    named = _Cells()
     for row in found.itertuples():
         if row.basis == Basis.TIMES:
             figures = [units.duration(ns) for ns in (row.published_ns, row.median_ns)]
@@ -260,7 +300,7 @@ def beside(found: pd.DataFrame) -> Table:
             figures = [units.flop_rate(rate) for rate in (row.published_flop_per_s, row.flop_per_s)]
         over = units.ratio_interval(row.time_over_published, row.time_over_published_low, row.time_over_published_high)
         table.add_row(
-            row.cell, Text(f"{row.hardware}, {row.math}"), str(ConvSpec.parse(row.shape).n), str(row.published_n), *figures,
+            named(row), Text(f"{row.hardware}, {row.math}"), str(ConvSpec.parse(row.shape).n), str(row.published_n), *figures,
             over, Text(row.remark),
         )  # fmt: skip
     return table
@@ -383,8 +423,8 @@ def nights(found: pd.DataFrame) -> Table:
         step = "" if pd.isna(row.step) else f"{100 * row.step:+.1f} %".replace("-", "−")
         ratio = units.MISSING if pd.isna(row.yardstick_ratio) else f"{row.yardstick_ratio:.4g}"
         cells = [
-            f"{row.started_at:%Y-%m-%d %H:%M}", row.run_id, row.status, units.duration(row.median_ns), ratio, str(row.segment),
-            step, told, *([row.machine_id] if several else []),
+            f"{row.started_at:%Y-%m-%d %H:%M}", row.run_id, words(row.status), units.duration(row.median_ns), ratio,
+            str(row.segment), step, told, *([row.machine_id] if several else []),
         ]  # fmt: skip
         ends = after is not None and (after.machine_id, after.segment) != (row.machine_id, row.segment)
         table.add_row(*map(Text, cells), end_section=ends)

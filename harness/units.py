@@ -120,8 +120,20 @@ def percent(share: float | None) -> str:
     return MISSING if share is None or math.isnan(share) else f"{100 * share:.1f} %".replace("-", "−")
 
 
+WIDE = 30  # % to either side: beyond, an interval is far from symmetric, and its ends are told instead
+
+
 def interval(median: float | None, low: float | None, high: float | None) -> str:
-    """The half-width of an interval as a share of its centre: `± 1.2 %`."""
+    """The half-width of an interval of times as a share of its centre, `± 1.2 %`; a wide one low to high."""
     if not median or low is None or high is None or any(map(math.isnan, (median, low, high))):
         return MISSING
-    return f"± {50 * (high - low) / median:.1f} %"
+    half = 50 * (high - low) / median
+    return f"± {half:.1f} %" if half <= WIDE else f"{duration(low)} to {duration(high)}"
+
+
+def timed(median: float | None, low: float | None, high: float | None) -> str:
+    """A time and its interval, where there is one: `1.234 ms ± 1.2 %`, `1.234 ms (812.0 µs to 2.104 ms)`."""
+    told = interval(median, low, high)
+    if told == MISSING:
+        return duration(median)
+    return f"{duration(median)} {told}" if told.startswith("±") else f"{duration(median)} ({told})"

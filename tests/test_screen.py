@@ -8,9 +8,10 @@ from rich.console import Console
 
 from harness import screen
 from harness.analysis.compare import compare
+from harness.analysis.ranking import rank
 from harness.record import Flag, Status
 from harness.spec import Budget, Plan, Step
-from tests.analysis.test_compare import QUIET, base, new, noise, side
+from tests.analysis.test_compare import BOTH, CALM, LOADED, QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
 from tests.builders import cell, failed, record
 
@@ -55,9 +56,40 @@ def test_a_comparison_shows_ratio_interval_verdict_and_reason():
     )
     lines = shown(screen.comparison(found)).splitlines()
     assert [part in lines[2] for part in ("1.000 µs", "1.200 µs", "1.20× (1.18× to 1.23×)", "slower", "median")] == [True] * 5
-    assert "is possible: more trials narrow that" in lines[3]
+    assert lines[3].startswith("  n1 c1 k2 4x4 f3x3 p1x1 ")
+    assert "is possible: more trials narrow that" in lines[4]
     assert screen.verdicts(found) == "1 slower, 1 uncertain"
     assert screen.verdicts(found.head(0)) == "no cells"
+
+
+def test_a_corrected_ratio_is_named_and_the_ratio_of_the_times_stands_under_it():
+    lines = shown(screen.comparison(compare(side(*CALM), side(*LOADED), BOTH))).splitlines()
+    assert "1.00× (0.999× to 1.00×) corrected" in lines[2]
+    assert "1.001 µs │ 1.201 µs" in lines[2]
+    assert "1.20× of the times" in lines[3]
+
+
+def test_every_workload_shows_its_shape_once():
+    cells = [cell(workload=name, backend=backend) for name in ("one", "two") for backend in ("jax", "torch")]
+    summary = side(*(record(of=each, order=place) for place, each in enumerate(cells))).summary
+    for table in (
+        screen.cells_table(rank(summary)),
+        screen.comparison(compare(side(*(record(of=each) for each in cells)), side())),
+    ):
+        printed = shown(table)
+        assert printed.count("n1 c1 k2 4x4 f3x3 p1x1") == 2
+        assert [line.split("/")[0] for line in printed.splitlines()[2:] if "/" in line] == ["one", "one", "two", "two"]
+    assert screen.shapes(summary) == ["shape of one  n1 c1 k2 4x4 f3x3 p1x1", "shape of two  n1 c1 k2 4x4 f3x3 p1x1"]
+
+
+def test_what_was_not_run_stands_after_what_failed_and_in_words():
+    records = [
+        failed(Status.NOT_RUN, "the run ended", of=cell(), order=0),
+        failed(Status.CRASHED, "signal 11", of=cell(workload="other"), order=1),
+    ]
+    assert screen.failures(side(*records).summary) == [
+        "crashed: torch, 1 cell: signal 11", "not run: torch, 1 cell: the run ended",
+    ]  # fmt: skip
 
 
 def test_a_cell_of_one_run_has_a_dash_for_the_other():

@@ -121,6 +121,19 @@ def test_an_interval_is_half_its_width_over_its_centre():
     assert units.interval(100.0, 100.0, 100.0) == "± 0.0 %"
 
 
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ((1e6, 0.7e6, 1.3e6), "1.000 ms ± 30.0 %"),
+        ((1e6, 0.6e6, 1.3e6), "1.000 ms (600.0 µs to 1.300 ms)"),
+        ((1e6, None, None), "1.000 ms"),
+        ((None, None, None), MISSING),
+    ],
+)
+def test_over_30_percent_an_interval_is_told_low_to_high(times: tuple[float | None, ...], said: str):
+    assert units.timed(*times) == said
+
+
 @pytest.mark.parametrize("bounds", [(None, 1, 2), (1, None, 2), (1, 1, None), (math.nan, 1, 2), (1, math.nan, 2), (0, 0, 0)])
 def test_an_interval_without_bounds_or_centre_is_missing(bounds: tuple[float | None, ...]):
     assert units.interval(*bounds) == MISSING

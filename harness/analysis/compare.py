@@ -70,6 +70,11 @@ class CellSide:
         return bool(self.row["status"] == Status.OK and self.estimates)
 
     @property
+    def pruned(self) -> bool:
+        """Whether its median is all that is left of its samples."""
+        return bool(self.row["status"] == Status.OK and not self.estimates and self.row["median_ns"] > 0)
+
+    @property
     def barred(self) -> list[str]:
         """Its flags that bar a verdict."""
         return [flag for flag in self.row["barred_by"].split(",") if flag]
@@ -104,7 +109,8 @@ def _text(name: str, value: Any) -> Any:
 
 def _facts(side: str, run_id: str, cell: CellSide | None) -> dict[str, Any]:
     names = ("median_ns", "status", "flags")
-    return {f"{side}_run_id": run_id, **{f"{side}_{name}": cell.row[name] for name in names if cell}}
+    time = {f"{side}_ns": cell.row["median_ns"]} if cell else {}
+    return {f"{side}_run_id": run_id, **time, **{f"{side}_{name}": cell.row[name] for name in names if cell}}
 
 
 def _methods(base: Run, new: Run) -> str:
@@ -122,8 +128,14 @@ def _compared(before: CellSide, after: CellSide, known: "_Noise", method: str) -
     pairs = [(before.estimates[trial], after.estimates[trial]) for trial in trials]
     noises = known.of(before.row["machine_id"], before.row["cell"]) if same_machine else {}
     estimator, noise = quietest(noises, usable(pairs, corrected=comparable))
-    ratios = [other[estimator] / one[estimator] for one, other in pairs if one[estimator] > 0 and other[estimator] > 0]
+    pairs = [(one, other) for one, other in pairs if one[estimator] > 0 and other[estimator] > 0]
+    ratios = [other[estimator] / one[estimator] for one, other in pairs]
     row = {"pairs": len(ratios), "estimator": str(estimator) if ratios else "", "aa_noise": noise, **_ratio(ratios)}
+    if ratios:
+        row["base_ns"] = stats.geometric_mean([one[estimator.raw] for one, _ in pairs])
+        row["new_ns"] = stats.geometric_mean([other[estimator.raw] for _, other in pairs])
+    elif (before.pruned or after.pruned) and before.row["median_ns"] > 0 and after.row["median_ns"] > 0:
+        row |= {"ratio": after.row["median_ns"] / before.row["median_ns"], "estimator": str(Estimator.MEDIAN)}
     verdict, why = judge(ratios, noise, unknown=known.lacks(before.row["machine_id"] if same_machine else None))
     if shortcoming := method or _shortcoming(before, after):
         verdict, why = Verdict.UNCERTAIN, shortcoming
@@ -142,9 +154,13 @@ def _shortcoming(before: CellSide, after: CellSide) -> str:
     if before.row["shape"] != after.row["shape"]:
         return f"another shape: {before.row['shape']} in base, {after.row['shape']} in new"
     sides = {"base": before, "new": after}
+    if gone := [name for name, side in sides.items() if side.pruned]:
+        return f"samples of {' and '.join(gone)} removed: no interval is kept, the ratio is that of the medians"
     missing = {name: side.row for name, side in sides.items() if not side.ok}
     if missing:
-        return "; ".join(f"{row['status']} in {name}: {row['reason'] or 'no samples'}" for name, row in missing.items())
+        return "; ".join(
+            f"{row['status'].replace('_', ' ')} in {name}: {row['reason'] or 'no samples'}" for name, row in missing.items()
+        )
     flagged = [f"{', '.join(side.barred)} in {name}" for name, side in sides.items() if side.barred]
     return f"flagged {'; '.join(flagged)}" if flagged else ""
 

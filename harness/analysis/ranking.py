@@ -69,3 +69,12 @@ def _ratios(cells: pd.DataFrame, lowest: np.ndarray, medians_ns: Mapping[Key, fl
         own, best = by_cell.get(key, {}), by_cell.get(keys[place], {})
         found.append([own[trial] / best[trial] for trial in sorted(own.keys() & best.keys())] if key != keys[place] else [])
     return found
+
+
+def unfinished(ranked: pd.DataFrame) -> pd.DataFrame:
+    """The ranked summary of a run that has not ended: no cell is the best or a tie, nothing is decided, since what is missing might be faster.
+
+    `vs_best` stays where every cell of a comparison was run, and is missing elsewhere.
+    """
+    waiting = (ranked["status"] == str(Status.NOT_RUN)).groupby([ranked[name] for name in SAME], sort=False).transform("any")
+    return ranked.assign(best=False, tie=False, decided=False, vs_best=ranked["vs_best"].mask(waiting))

@@ -1,7 +1,7 @@
 """Records and samples to the summary: one row per run and cell, with its figure, its interval and its flags.
 
 Pure: frame in, frame out. A cell with a trial that is not ok has a status, a reason and no figure: a wrong number is
-worse than none.
+worse than none. A trial that was not run counts for nothing where another was.
 """
 
 import functools
@@ -66,6 +66,38 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
+def with_kept(summary: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """The summary with the figures of runs whose samples were removed, as `kept` has them, a frame with NIGHT_COLUMNS.
+
+    Kept are the median, the yardstick beside it and the flags that bar a verdict; what follows from them is made anew. The
+    interval, the spread and the other flags of the samples are not known, and so is their number.
+    """
+    known = {(row["run_id"], row["cell"]): row for row in kept.astype(object).to_dict("records")}
+    rows = []
+    for row in summary.to_dict("records"):
+        night = known.get((row["run_id"], row["cell"]))
+        if night is not None and row["status"] == Status.OK:
+            row |= _of_night(row, night)
+        rows.append(row)
+    columns = {name: pd.Series([row[name] for row in rows], dtype=object) for name in SUMMARY_COLUMNS}
+    filled = pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
+    filled = roofline.held_against(filled)
+    filled.attrs = dict(summary.attrs)
+    return filled
+
+
+def _of_night(row: Row, night: Row) -> Row:
+    """What a cell has its figure from where its samples are gone."""
+    median, ratio = (float(night[name]) for name in ("median_ns", "yardstick_ratio"))
+    stored = {*_names([row["flags"]])} - {str(Flag.FEW_SAMPLES)}  # raised for want of the samples that were removed
+    return {
+        "median_ns": median, "yardstick_ratio": ratio, "corrected_ns": ratio * float(night["reference_ns"]), "samples": None,
+        "barred_by": night["barred_by"], "flags": _joined({*stored, *_names([night["barred_by"]])}),
+        "flop_per_s": row["flop_nominal"] / median * 1e9 if median and row["flop_nominal"] else None,
+        "bytes_per_s": row["bytes_min"] / median * 1e9 if median else None,
+    }  # fmt: skip
+
+
 class _Clocked(NamedTuple):
     """What the samples say: of calls by run, trial and cell, of the yardstick by run and number of threads."""
 
@@ -93,7 +125,7 @@ def _key(row: Row) -> Key:
 
 def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
     """The summary of one cell from its records, in the order of measuring; a column that it does not name is missing."""
-    worst = min(rows, key=lambda row: SERIOUSNESS.index(row["status"]))
+    worst = _worst(rows)
     clocked = [row for row in rows if row["status"] == Status.OK]
     timed = [found.trials[key] for key in map(_key, clocked) if key in found.trials]
     summary = {
@@ -119,6 +151,12 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
         flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], summary["direction"], shape)
     barring = _barring([set(_names([row["flags"]])) | _of_trial(found.trials.get(_key(row))) for row in clocked])
     return summary | {"flags": _joined(flags), "barred_by": _joined(barring & flags)}
+
+
+def _worst(rows: Sequence[Row]) -> Row:
+    """The record that a cell has its status from. A trial that was not run says nothing where another has a result."""
+    reached = [row for row in rows if row["status"] != Status.NOT_RUN]
+    return min(reached or rows, key=lambda row: SERIOUSNESS.index(row["status"]))
 
 
 def _of_trial(trial: Trial | None) -> set[str]:

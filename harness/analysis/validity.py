@@ -7,6 +7,7 @@ from enum import StrEnum
 import pandas as pd
 
 from harness import units
+from harness.analysis.extent import Extent
 from harness.analysis.noise import DIFFERENT, Noise
 from harness.analysis.trials import FEW_SAMPLES
 from harness.analysis.verdict import Outcome
@@ -21,6 +22,10 @@ MOST_FLAGGED = 0.05  # of the measured cells may be under a flag of one kind
 ONE_SIDED_FROM, ONE_SIDED_FACTOR = 10, 3
 # A block lasts as long as this many readings of the clock, by construction (measure.clock): a fifth of a percent.
 CLOCK_LIMIT = 0.01
+NOT_KEPT = "not kept"
+_TIMER = ("Blocks dwarf the clock", f"a reading under {100 * CLOCK_LIMIT:.0f} % of the shortest block")
+_ENOUGH = ("Enough samples", f"{FEW_SAMPLES} clean ones per trial")
+_DRIFT = "No drift of the clocks within a trial"
 LOCKED_CLOCKS = 0.02  # of the mean clock: cells of a run on locked clocks differ by less
 
 
@@ -56,21 +61,26 @@ class Difference:
 
 def checks(
     summary: pd.DataFrame, samples: pd.DataFrame, run: Run, *, noise: Noise | None = None, base: Run | None = None,
-    cases: pd.DataFrame | None = None,
+    cases: pd.DataFrame | None = None, extent: Extent | None = None, pruned: bool = False,
 ) -> tuple[Check, ...]:  # fmt: skip
-    """The checks of a run, in the order of the page. `noise` is that of the machine by an A/A run, else by the
+    """The checks of a run, in the order of the page. `extent` is that of a run that has not ended, `pruned` says that
+    its samples were removed: what only they tell is not kept. `noise` is that of the machine by an A/A run, else by the
     equals of the run itself, None where there are none.
 
     `base` and `cases` (with `verdict.CASES`) are those of the comparison, None where there is none.
     """
     cells = summary[summary["direction"] != str(Direction.NONE)]
     ok = cells[cells["status"] == str(Status.OK)]
-    found = [_correct(cells, ok), _complete(cells, run)]
+    found = [_correct(cells, ok), _complete(cells, run, extent)]
     if base is not None:
         found.append(_same_machine(base, run))
-    found += [*_clocks(ok), _throttling(ok), _foreign(ok, run), _equals(noise), _plateau(ok)]
+    found += [*_clocks(ok, pruned), _throttling(ok), _foreign(ok, run, pruned), _equals(noise), _plateau(ok)]
     if cases is not None and base is not None:
         found.append(_sides(cases, differences(base, run)))
+    if pruned:
+        gone = "The samples that would tell were removed."
+        lost = [Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone) for name, limit in (_TIMER, _ENOUGH)]
+        return (*found, *lost, _energy(ok))
     return (*found, _timer(samples), _sample_count(ok), _energy(ok))
 
 
@@ -110,16 +120,15 @@ def _correct(cells: pd.DataFrame, ok: pd.DataFrame) -> Check:
     return Check(name, Result.PASS, said, limit)
 
 
-def _complete(cells: pd.DataFrame, run: Run) -> Check:
+def _complete(cells: pd.DataFrame, run: Run, extent: Extent | None) -> Check:
     name, limit = "Run complete", f"{LEAST_COMPLETE:.0%} of the cells, and ended".replace("%", " %")
     reached = int((cells["status"] != str(Status.NOT_RUN)).sum())
     said = f"{_of(reached, len(cells))} reached"
+    if run.finished_at is None:
+        told = extent.words if extent else f"{said}; the run has not ended"
+        return Check(name, Result.FAILED, told, limit, "What is missing might change any verdict on the run.", True)
     if not len(cells) or reached < LEAST_COMPLETE * len(cells):
         return Check(name, Result.FAILED, said, limit, "Too little was measured for any verdict on the run.", True)
-    if run.finished_at is None:
-        return Check(
-            name, Result.WARNING, f"{said}; the run never ended", limit, "Cells that were never begun are not among them."
-        )
     if reached < len(cells):
         return Check(name, Result.WARNING, said, limit, "The rest is listed under Failures as not run.")
     return Check(name, Result.PASS, said, limit)
@@ -167,10 +176,12 @@ def _by_flag(name: str, ok: pd.DataFrame, flag: Flag, effect: str, more: str = "
     return Check(name, Result.PASS, said, limit, effect if count else units.MISSING)
 
 
-def _clocks(ok: pd.DataFrame) -> list[Check]:
-    found = [
-        _by_flag("No drift of the clocks within a trial", ok, Flag.DRIFT, "Flagged cells are never called slower or faster."),
-    ]
+def _clocks(ok: pd.DataFrame, pruned: bool) -> list[Check]:
+    found = [_by_flag(_DRIFT, ok, Flag.DRIFT, "Flagged cells are never called slower or faster.")]
+    if pruned:
+        found = [
+            replace(found[0], result=Result.UNKNOWN, measured=f"{found[0].measured} in most trials; of single ones {NOT_KEPT}")
+        ]
     for device, rows in ok[ok["device"] != "cpu"].groupby("device", sort=True):
         clocks = rows["gpu_clock_mhz"].dropna()
         name, limit = f"Clock of {device} locked", f"range under {100 * LOCKED_CLOCKS:.0f} % of the mean"
@@ -202,10 +213,13 @@ def _throttling(ok: pd.DataFrame) -> Check:
     return Check(name, Result.WARNING, said, limit, effect) if count else Check(name, Result.PASS, said, limit)
 
 
-def _foreign(ok: pd.DataFrame, run: Run) -> Check:
+def _foreign(ok: pd.DataFrame, run: Run, pruned: bool) -> Check:
     name = "Nobody else on the cores"
     known = ok["contended_share"].dropna()
     unseen = "; ".join(dict.fromkeys(each.unseen for each in run.environments if each.unseen))
+    if pruned:
+        more = f"; the share of samples set aside is {NOT_KEPT}"
+        return _by_flag(name, ok, Flag.CONTENDED, "Flagged cells are never called slower or faster.", more)
     if len(ok) and known.empty:
         limit, remedy = f"{100 * MOST_FLAGGED:.0f} % of the cells", " convbench doctor tells the remedy." if unseen else ""
         said = unseen or "the kernel does not tell"
@@ -259,7 +273,7 @@ def _sides(cases: pd.DataFrame, changed: Sequence[Difference]) -> Check:
 
 def _timer(samples: pd.DataFrame) -> Check:
     """By what engine and suite ask for: the run stores no cost of the clock, but the blocks that were sized by it."""
-    name, limit = "Blocks dwarf the clock", f"a reading under {100 * CLOCK_LIMIT:.0f} % of the shortest block"
+    name, limit = _TIMER
     if samples.empty:
         return Check(name, Result.UNKNOWN, "no samples", limit, "There is nothing to hold against it.")
     shortest = float(samples["block_ns"].min())
@@ -275,7 +289,7 @@ def _timer(samples: pd.DataFrame) -> Check:
 
 
 def _sample_count(ok: pd.DataFrame) -> Check:
-    name, limit = "Enough samples", f"{FEW_SAMPLES} clean ones per trial"
+    name, limit = _ENOUGH
     if not len(ok):
         return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to count.")
     few, trials = _flagged(ok, Flag.FEW_SAMPLES), int(ok["trials"].min())

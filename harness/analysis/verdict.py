@@ -5,7 +5,7 @@ Made once, here, from a comparison of two runs or from the gate's judgement of a
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,6 +45,7 @@ class Outcome(StrEnum):
     KNOWN = "failed (known)"  # a failure before and now
     LOST = "lost"  # measured before, not now
     SKIPPED = "skipped"  # measured in neither
+    NOT_RUN = "not run"  # this run has not come to it
 
 
 COMPARABLE = (Outcome.SLOWER, Outcome.FASTER, Outcome.NO_CHANGE, Outcome.UNCERTAIN)
@@ -130,7 +131,7 @@ def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = N
             {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device")}
             | {
                 "family": family(row["workload"], network.get(row["cell"], "")),
-                "verdict": str(_OF_STATE[State(row["state"])]),
+                "verdict": str(_of_state(row)),
                 "word": row["state"].replace("_", " "),
                 "baseline_ns": row["baseline_ns"],
                 "now_ns": row["night_ns"],
@@ -143,6 +144,11 @@ def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = N
         )
     cases = _frame(rows)
     return Judged(judgement.level, judgement.sentence, baseline, cases, groups(cases), judgement.invalid)
+
+
+def _of_state(row: Mapping[str, Any]) -> Outcome:
+    lost = row["state"] == State.LOST
+    return Outcome.NOT_RUN if lost and row["status"] == Status.NOT_RUN else _OF_STATE[State(row["state"])]
 
 
 def severity(ratio: float, threshold: float) -> float:
@@ -166,8 +172,8 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
         "family": family(row["workload"], row["network"]),
         "verdict": str(outcome),
         "word": str(outcome),
-        "baseline_ns": row["base_median_ns"],
-        "now_ns": row["new_median_ns"],
+        "baseline_ns": row["base_ns"],
+        "now_ns": row["new_ns"],
         "ratio": ratio,
         "ratio_low": row["ratio_low"],
         "ratio_high": row["ratio_high"],
@@ -181,6 +187,10 @@ def _outcome(row: dict[str, Any]) -> Outcome:
     if row["verdict"] == Verdict.ONLY_NEW:
         return Outcome.NEW
     before, after = Status(row["base_status"]), Status(row["new_status"]) if row["new_status"] else None
+    if after is Status.NOT_RUN:
+        return Outcome.NOT_RUN
+    if before is Status.NOT_RUN:
+        return Outcome.NEW if after else Outcome.SKIPPED
     if after is None:
         return Outcome.LOST if before is Status.OK else Outcome.SKIPPED
     if after is Status.OK:
@@ -224,6 +234,8 @@ def sentence(cases: pd.DataFrame, invalid: Sequence[str] = ()) -> str:
         said.append(
             f"{lost} {'case that was measured before is' if lost == 1 else 'cases that were measured before are'} missing."
         )
+    if not_run := count[Outcome.NOT_RUN]:
+        said.append(f"{not_run} {'case was' if not_run == 1 else 'cases were'} not run.")
     compared = f"{comparable} comparable {'case' if comparable == 1 else 'cases'}"
     if slower:
         others = f", {faster} {'is' if faster == 1 else 'are'} faster" if faster else ""

@@ -13,6 +13,7 @@ from harness.cli.options import (
     BLOCKED,
     INTERNAL,
     SLOWER,
+    UNFINISHED,
     Out,
     Reports,
     TableFormat,
@@ -20,6 +21,7 @@ from harness.cli.options import (
     known_suites,
     load,
     print_plan,
+    say_how_far,
     stderr,
     stdout,
 )
@@ -74,7 +76,8 @@ def list_(
 
     match what:
         case What.RUNS:
-            stdout().print(listing(("run", "suite", "tags", "started (UTC)", "ok", "failed", "wall time"), _runs(out)))
+            headings = ("run", "suite", "tags", "started (UTC)", "ok", "failed", "not run", "wall time", "state")
+            stdout().print(listing(headings, _runs(out)))
         case What.SUITES:
             rows = [(name, load(str(path)).description) for name, path in sorted(suites.available().items())]
             stdout().print(listing(("suite", "what it is for"), rows))
@@ -119,35 +122,47 @@ def show(
         bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
     ] = False,
 ) -> None:
-    """Print the summary of a run."""
+    """Print the summary of a run. Exit code 5 if the run has not ended."""
     from harness import review, screen
-    from harness.store import exchange, journal
+    from harness.store import journal
 
     for option, asked in (("--spent", spent), ("--networks", networks)):
         if asked and (sort or by or format is not TableFormat.TABLE or (spent and networks)):
             raise SelectionError(f"{option}: found beside --sort, --by, --format or another table; allowed: alone")
     if by and format is not TableFormat.TABLE:
         raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
-    for line in screen.machines(journal.read_run(folder_of(out, run)).machines, "times of one say nothing of another"):
+    if by not in (None, "backend"):
+        raise SelectionError(f"--by: found {by!r}; allowed: backend")
+    folder = folder_of(out, run)
+    for line in screen.machines(journal.read_run(folder).machines, "times of one say nothing of another"):
         stderr().print(line, markup=False, soft_wrap=True)
+    unfinished = say_how_far(folder, out, on_stdout=format is TableFormat.TABLE)
     if spent:
-        stdout().print(screen.spent_table(review.spent(folder_of(out, run))))
-        return
-    if networks:
-        rolled = review.networks(folder_of(out, run))
+        stdout().print(screen.spent_table(review.spent(folder)))
+    elif networks:
+        rolled = review.networks(folder)
         if rolled.empty:
             raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
         stdout().print(screen.networks(rolled))
-        return
-    summary, _ = review.figures(folder_of(out, run))
+    else:
+        _print_summary(folder, sort, by, format)
+    if unfinished:
+        raise typer.Exit(UNFINISHED)
+
+
+def _print_summary(folder: Path, sort: str | None, by: str | None, format: TableFormat) -> None:
+    from harness import review, screen
+    from harness.store import exchange
+
+    summary, _ = review.figures(folder)
     if sort:
         if sort not in summary:
             raise SelectionError(f"--sort: found {sort!r}; allowed: {', '.join(summary.columns)}")
         summary = summary.sort_values(sort, kind="stable")
-    if by not in (None, "backend"):
-        raise SelectionError(f"--by: found {by!r}; allowed: backend")
     if format is TableFormat.TABLE:
         stdout().print(screen.closing(summary) if by else screen.cells_table(summary))
+        for line in screen.shapes(summary) if by else ():
+            stdout().print(line, markup=False, soft_wrap=True)
     else:
         sys.stdout.write(exchange.render(summary, format.value))
 
@@ -163,7 +178,7 @@ def compare(
         CompareFormat, typer.Option(help="table for people; md, csv and json carry every column; junit is for CI.")
     ] = CompareFormat.TABLE,
 ) -> None:
-    """Compare two runs cell by cell. Exit code 4 if any cell is slower, 0 if none, or if one side is published."""
+    """Compare two runs cell by cell. Exit code 4 if any cell is slower, 5 if a run has not ended, else 0."""
     if base.startswith(PUBLISHED) or new.startswith(PUBLISHED):
         _compare_published(*((new, base) if base.startswith(PUBLISHED) else (base, new)), out, format)
         return
@@ -171,11 +186,15 @@ def compare(
     from harness.analysis.compare import Verdict
     from harness.store import exchange
 
-    compared = review.compare(*(review.load(folder_of(out, run)) for run in (base, new)))
+    folders = [folder_of(out, run) for run in (base, new)]
+    compared = review.compare(*map(review.load, folders))
     if compared.attrs["machines"]:
         stderr().print(screen.machines_differ(compared.attrs["machines"]), markup=False, soft_wrap=True)
+    aloud = format is CompareFormat.TABLE
+    unfinished = [say_how_far(each, out, aloud, f"{side}: ") for side, each in zip(("base", "new"), folders, strict=True)]
     if format is CompareFormat.TABLE:
         stdout().print(screen.comparison(compared))
+        stdout().print(screen.TIMES, markup=False, soft_wrap=True)
     elif format is CompareFormat.JUNIT:
         sys.stdout.write(review.junit_of(compared))
     else:
@@ -186,6 +205,8 @@ def compare(
     messages.print(f"A/A noise of run {noise}" if noise else screen.NO_NOISE, markup=False, soft_wrap=True)
     if (compared["verdict"] == Verdict.SLOWER).any():
         raise typer.Exit(SLOWER)
+    if any(unfinished):
+        raise typer.Exit(UNFINISHED)
 
 
 @app.command(epilog="Example: convbench report latest --open")
@@ -196,10 +217,12 @@ def report(
     baseline: Annotated[str | None, typer.Option(help="The run to hold it against, named the same way.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Build the HTML report of a run from what is stored, and the index of all runs."""
+    """Build the HTML report of a run from what is stored, and the index of all runs. Exit code 5 if the run has not ended."""
     from harness import review
 
-    made = review.publish(folder_of(out, run), reports, None if baseline is None else folder_of(out, baseline))
+    folder = folder_of(out, run)
+    unfinished = say_how_far(folder, out, on_stdout=False)
+    made = review.publish(folder, reports, None if baseline is None else folder_of(out, baseline))
     typer.echo(made.path)
     for part in made.broken:
         typer.echo(f"convbench: the report lacks a part: {part}", err=True)
@@ -207,6 +230,8 @@ def report(
         typer.launch(made.path.resolve().as_uri())
     if made.broken:
         raise typer.Exit(INTERNAL)
+    if unfinished:
+        raise typer.Exit(UNFINISHED)
 
 
 @app.command(epilog="Example: convbench doctor --format md")
@@ -267,7 +292,7 @@ def _runs(out: Path) -> list[tuple[str, ...]]:
     for message in dict.fromkeys(str(warning.message) for warning in left_out):
         typer.echo(f"convbench: {message}", err=True)
     return [
-        (run.id, run.suite, ", ".join(run.tags), f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}", str(ok), str(failed),
-         units.wall(run.wall_s))
-        for run, ok, failed in found
+        (one.run.id, one.run.suite, ", ".join(one.run.tags), f"{one.run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
+         str(one.ok), str(one.failed), str(one.not_run), units.wall(one.run.wall_s), one.state)
+        for one in found
     ]  # fmt: skip

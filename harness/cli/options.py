@@ -14,7 +14,7 @@ from harness.errors import SelectionError
 if TYPE_CHECKING:
     from harness.cli.console import Console
 
-INTERNAL, FAILED_CELLS, BLOCKED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 4, 2, 130
+INTERNAL, FAILED_CELLS, BLOCKED, UNFINISHED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 5, 4, 2, 130
 
 C = TypeVar("C", bound=Callable[..., None])
 
@@ -75,6 +75,23 @@ def folder_of(out: Path, run: str) -> Path:
     from harness.store import table
 
     return table.find(out, run)
+
+
+def say_how_far(folder: Path, out: Path, on_stdout: bool = True, side: str = "") -> bool:
+    """Whether a run has not ended; says so, how to go on with it, and what of it is not kept.
+
+    `side` stands before each line, where several runs are told of.
+    """
+    from harness import review
+
+    console = stdout() if on_stdout else stderr()
+    if remark := review.remark(folder):
+        console.print(f"{side}{folder.name}: {remark}", markup=False, soft_wrap=True)
+    if (extent := review.extent(folder)) is None:
+        return False
+    elsewhere = "" if out == Path("results") else str(out)
+    console.print(f"{side}{extent.sentence(elsewhere)}", markup=False, soft_wrap=True)
+    return True
 
 
 def stdout() -> "Console":

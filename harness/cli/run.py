@@ -18,6 +18,7 @@ from harness.cli.options import (
     known_suites,
     load,
     print_plan,
+    say_how_far,
     stderr,
     stdout,
 )
@@ -174,9 +175,12 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     run = journal.read_run(folder)
     summary, _ = review.figures(folder)
     console, messages = stdout(), stderr()
+    unfinished = say_how_far(folder, folder.parent.parent)
     console.print(screen.closing(summary))
     for line in screen.key(summary):
         console.print(line, markup=False)
+    for line in screen.shapes(summary):
+        console.print(line, markup=False, soft_wrap=True)
     for line in screen.ceilings(roofline.ceilings(summary)):
         console.print(line, markup=False)
     for line in screen.failures(summary):
@@ -197,4 +201,6 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
         for part in made.broken:
             messages.print(f"the report lacks a part: {part}", markup=False, soft_wrap=True)
     typer.echo(run.id)
-    return not measured or bool(made and made.broken) or any(Status(status).failed for status in summary["status"])
+    return (
+        unfinished or not measured or bool(made and made.broken) or any(Status(status).failed for status in summary["status"])
+    )

@@ -12,12 +12,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import matplotlib as mpl
+import pandas as pd
 import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from harness.page import svg
 from harness.page.palette import Look, fill_of, sentinel
@@ -28,6 +29,7 @@ _PER_INCH = 72  # matplotlib's SVG counts in points, which the page takes as pix
 # Markers of one area number differ in how large they look.
 _AREA = {"^": 1.45, "v": 1.45, "D": 0.8, "X": 1.35, "p": 1.3, "h": 1.25}
 _LEAST_SPAN = 1 / 24  # days: nights may follow one another within minutes, where somebody tries a suite
+_NARROW = 4.0  # an axis of ratios that spans less has too few powers of ten, twos and fives
 _CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than measured
 
 
@@ -180,6 +182,15 @@ def log_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[fl
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
 
 
+def ratio_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:
+    """A logarithmic x axis of ratios: marks evenly spaced where it spans less than a factor of 4, else as in `log_axis`."""
+    if high / low >= _NARROW:
+        log_axis(axes, low, high, most, label)
+        return
+    axes.set_xscale("log")
+    linear_axis(axes, low, high, most, label)
+
+
 def night_axis(axes: Axes, first: float, last: float) -> None:
     """An x axis from one night to another, in matplotlib's days: with the time of day where they lie within two days."""
     span = max(last - first, _LEAST_SPAN)
@@ -189,6 +200,20 @@ def night_axis(axes: Axes, first: float, last: float) -> None:
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=fewest, maxticks=6 if by_clock else 9, interval_multiples=by_clock))
     form = "%m-%d %H:%M" if by_clock else "%m-%d" if span <= 300 else "%Y-%m-%d"
     axes.xaxis.set_major_formatter(DateFormatter(form))
+
+
+def nightly_ratios(axes: Axes, values: pd.Series, least: float, label: Callable[[float], str]) -> None:
+    """A logarithmic y axis of ratios to the first night, that shows at least from 1 - `least` to 1 + `least`."""
+    low, high = min(float(values.min()), 1 - least), max(float(values.max()), 1 + least)
+    room = (high / low) ** 0.08
+    axes.set_yscale("log")
+    axes.set_ylim(low / room, high * room)
+    if high / low >= _NARROW:
+        axes.yaxis.set_major_locator(FixedLocator(decades(low, high, (1, 2, 5))))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
 
 
 def linear_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:

@@ -16,8 +16,10 @@ EMPTY_RUN = "This run holds no case."
 
 def _verdict(view: View, given: Given) -> Content:
     if given.judged is None:
-        return Content({"verdict": verdict.verdict(view, given.duration_s), "strip": None})
-    head = verdict.beside_baseline(view, given.judged, given.checks, given.differences, given.nights)
+        return Content({"verdict": verdict.verdict(view, given.duration_s, given.extent, given.pruned), "strip": None})
+    head = verdict.beside_baseline(
+        view, given.judged, given.checks, given.differences, given.nights, given.extent, given.pruned
+    )
     comparable = (given.judged.cases["ratio"] > 0).any() and len(view.cells)
     strip = change.strip(view, given.judged) if comparable else None
     slower = given.judged.count("slower")
@@ -48,6 +50,8 @@ def _validity(view: View, given: Given) -> Content:
 
 
 def _compare(view: View, given: Given) -> Content:
+    if given.extent:
+        return Content(empty=f"Not compared: {given.extent.words}. What is there stands in the table of all results.")
     found = standings(view)
     if not found:
         return Content(
@@ -100,7 +104,7 @@ def _stability(view: View, given: Given) -> Content:
     drawn = None if worst.empty else stability.stability(view, worst, given.run.seed)
     flagged = int((view.ok["flags"] != "").sum())
     return Content(
-        {"stability": drawn, "flags": tables.flags(view)},
+        {"stability": drawn, "flags": tables.flags(view), "pruned": given.pruned},
         figures=(drawn,) if drawn else (),
         count=f"{flagged} flagged" if flagged else "",
         empty="" if len(view.ok) else "No case has a figure: there is no spread to show.",

@@ -63,6 +63,7 @@ def columns(view: View) -> list[Column]:
     axes += [Column("device", "Device"), *(Column(axis, axis.capitalize()) for axis in varying)]
     return [
         *axes,
+        Column("shape", "Shape", table=False, case=True),
         Column("status", "Status", kind="tag"),
         Column("median", "Median", "ms", "4"),
         Column("ci", "95 % interval", "± %", "1"),
@@ -108,6 +109,7 @@ def frame(view: View, given: Given) -> pd.DataFrame:
         "backend": cells["backend"].map(clean),
         "device": cells["device"].map(clean),
         **{axis: cells[axis].map(str).map(clean) for axis in ("mode", *AXES, "optimizer")},
+        "shape": cells["shape"].map(clean),
         "status": cells["status"],
         "median": median / 1e6,
         "ci": 50 * (cells["ci_high_ns"] - cells["ci_low_ns"]) / median.where(median > 0),

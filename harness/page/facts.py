@@ -102,10 +102,10 @@ def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> li
         what = f"Best copy on {row.device}" if copies else f"Best matrix product on {row.device} in {row.precision}"
         rate = units.byte_rate(row.bytes_per_s) if copies else units.flop_rate(row.flop_per_s)
         found.append((what + threads, cut(f"{rate}, {row.workload} by {who(view.looks, row.backend)}: {row.op}")))
-    lost = [str(status) for status in Status if status.failed]
+    lost = [str(status) for status in Status if status.failed or status is Status.NOT_RUN]
     rows = summary[(summary["direction"] == str(Direction.NONE)) & summary["status"].isin(lost)]
     return found + [
-        (f"Not measured: {row.workload}", cut(f"{who(view.looks, row.backend)}, {row.status}: {row.reason}"))
+        (f"Not measured: {row.workload}", cut(f"{who(view.looks, row.backend)}, {row.status.replace('_', ' ')}: {row.reason}"))
         for row in rows.itertuples()
     ]
 

@@ -3,6 +3,7 @@
 Runs of different machines, or of different suites, are never compared and never joined by a line.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,18 +14,18 @@ import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness import units
 from harness.digest import Digest
 from harness.page import html, palette
-from harness.page.canvas import Canvas, Drawn, draw, fitted, night_axis
+from harness.page.canvas import Canvas, Drawn, draw, fitted, night_axis, nightly_ratios
 from harness.page.palette import Look, sentinel
 from harness.page.svg import clean
 
 MOST_PANELS = 8
 MOST_REMARK = 160  # characters
 NOT_JUDGED, NO_SUMMARY = "not judged", "no summary"
+UNFINISHED = "unfinished"  # in a link, in the place of a level
 _SLOWER = ("slower", "confirmed", "open", "suspect")
 _FASTER = ("faster", "improved", "improving")
 # A tone and an icon for each level of the gate; words come with both.
@@ -80,7 +81,7 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
     broken = tuple(f"{chart.name}: {chart.failure}" for chart in charts if chart.failure)
     context = {
         "latest": known[-1] if known else None,
-        "latest_level": _level(known[-1].level) if known else None,
+        "latest_level": _level(known[-1]) if known else None,
         "latest_page": bool(known) and known[-1].run_id in pages,
         "quiet": _last(known, ("quiet", "improved")),
         "invalid": _last(known, ("invalid",)),
@@ -109,7 +110,10 @@ def _last(known: Sequence[Digest], levels: Collection[str]) -> Digest | None:
     return next((digest for digest in reversed(known) if digest.level in levels), None)
 
 
-def _level(level: str) -> Tag:
+def _level(digest: Digest) -> Tag:
+    level = digest.level
+    if digest.unfinished:
+        return Tag("warn", f"! {clean(digest.unfinished).partition(':')[0]}")
     if not level:
         return Tag("", NOT_JUDGED)
     tone, icon = _TONES.get(level, ("", ""))
@@ -127,8 +131,8 @@ def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Ro
         suite=clean(digest.suite),
         machine=clean(digest.machine_id) or units.MISSING,
         commit=clean(digest.commit)[:7] or units.MISSING,
-        level=_level(digest.level),
-        state=clean(digest.level) or "none",
+        level=_level(digest),
+        state=UNFINISHED if digest.unfinished else clean(digest.level) or "none",
         faster=str(faster) if judged else units.MISSING,
         slower=str(slower) if judged else units.MISSING,
         bars=_bars(faster, slower, most),
@@ -136,7 +140,7 @@ def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Ro
         means=[_change(means.get(name)) for name in looks],
         validity=_validity(digest),
         measured=f"{digest.measured} / {digest.cells}",
-        remarks=_cut("; ".join(clean(part) for part in (why, *digest.changes) if part)),
+        remarks=_cut("; ".join(clean(part) for part in (digest.unfinished, why, *digest.changes) if part)),
         page=page,
     )
 
@@ -185,7 +189,7 @@ def _trends(known: Sequence[Digest]) -> list[tuple[str, list[Digest]]]:
     """The runs of each machine and suite that have a ratio to their first night, the latest machine first."""
     found: dict[tuple[str, str], list[Digest]] = {}
     for digest in known:
-        if digest.over_first:
+        if digest.over_first and not digest.unfinished:  # of a part of the cells the mean is another
             found.setdefault((digest.machine_id, digest.suite), []).append(digest)
     several = [(f"{clean(suite)} on {clean(machine)}", same) for (machine, suite), same in found.items() if len(same) > 1]
     return sorted(several, key=lambda pair: pair[1][-1].started_at, reverse=True)
@@ -220,9 +224,7 @@ def _trend(name: str, same: Sequence[Digest], looks: Mapping[str, Look], figure:
 def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Mapping[str, Look]) -> Canvas:
     canvas = Canvas(_HEAD + _PANEL + _FOOT)
     axes = canvas.axes(_LEFT, _HEAD, canvas.width - _LEFT - _RIGHT, _PANEL)
-    low, high = min(points["ratio"].min(), 0.98), max(points["ratio"].max(), 1.02)
-    room = (high - low) * 0.06
-    axes.set_ylim(low - room, high + room)
+    nightly_ratios(axes, points["ratio"], 0.02, lambda value: f"{value:.3g}×")
     night_axis(axes, points["at"].min(), points["at"].max())
     axes.axhline(1, color=sentinel("soft"), lw=1)
     for at, words in changes:
@@ -247,9 +249,7 @@ def _lines(points: pd.DataFrame, changes: Sequence[tuple[float, str]], looks: Ma
     _end_labels(canvas, axes, ends)
     axes.grid(axis="x", visible=False)
     axes.grid(axis="y", visible=True)
-    axes.set(xlabel="night", ylabel="")
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}×"))
+    axes.set(xlabel="night", ylabel="ratio, log")
     return canvas
 
 
@@ -258,5 +258,5 @@ def _end_labels(canvas: Canvas, axes: Axes, ends: Sequence[tuple[float, str]]) -
     low, high = axes.get_ylim()
     taken = _HEAD - 20.0
     for value, words in sorted(ends, reverse=True):
-        taken = max(_HEAD + (high - value) / (high - low) * _PANEL, taken + 16)
+        taken = max(_HEAD + math.log(high / value) / math.log(high / low) * _PANEL, taken + 16)
         canvas.text(canvas.width - _RIGHT + 10, taken, fitted(words, _RIGHT - 10))

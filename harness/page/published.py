@@ -50,6 +50,7 @@ class Line:
     """A row of a table: workload, direction and device, both batches, the lowest time of the run, a figure per source."""
 
     name: str
+    shape: str
     words: str
     device: str
     n: int
@@ -142,6 +143,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
         lines.append(
             Line(
                 name=first["row"],
+                shape=clean(first["shape"]),
                 words=first["words"],
                 device=first["device"] if len(view.devices) > 1 else "",
                 n=ConvSpec.parse(first["shape"]).n,

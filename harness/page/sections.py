@@ -25,6 +25,9 @@ class Given:
     `nights` are earlier figures and this one, a row per night and cell, as `analysis.history.nights` has them: `run_id`,
     `started_at`, `cell`, `backend`, `device`, `status`, `median_ns` and `night_ns`. `breaks` are ids of runs and what changed
     before each; `steps` the change points, with the columns of `analysis.gate`'s cases.
+
+    `extent` is the `analysis.extent.Extent` of a run that has not ended: such a page names no winner.
+    `pruned`: its samples were removed, and `summary` has what was kept of the figures.
     """
 
     summary: pd.DataFrame
@@ -42,6 +45,8 @@ class Given:
     breaks: Sequence[tuple[str, str]] = ()
     steps: pd.DataFrame | None = None
     index: str = ""
+    extent: Any | None = None
+    pruned: bool = False
 
     @property
     def changes(self) -> pd.DataFrame | None:

@@ -60,6 +60,7 @@ class Heat:
     rows: list[tuple[str, list[tuple[str, list[Cell]]]]]
     total: int
     legend: list[tuple[str, str]]  # backend and mode; the mode is left open where there are several
+    shapes: list[str]  # of each row
     mode_of: Mapping[str, str]
 
 
@@ -115,7 +116,8 @@ def heat(view: View, device: str) -> Heat:
         ]
         rows.append((of_key[key]["row"].iloc[0], lines))
     legend = [(name, mode_of.get(name, "")) for name in view.looks if name in known]
-    return Heat(device, heads, rows, len(worst), legend, mode_of)
+    shapes = [clean(of_key[key]["shape"].iloc[0]) for key in keys]
+    return Heat(device, heads, rows, len(worst), legend, shapes, mode_of)
 
 
 def _of_case(row: Any) -> Cell:
@@ -131,6 +133,8 @@ def _heat_cell(row: Any) -> Cell:
         return Cell(
             SHORT[status], kind="none" if status is Status.SKIPPED else "failed", title=first_line(row.reason) or status
         )
+    if pd.isna(row.median_ns):
+        return Cell("n/k", kind="none", title="its figure is not kept")
     time, doubt = units.duration(row.median_ns), " !" if row.barred_by else ""
     if pd.isna(row.vs_best):
         return Cell(f"{time}{doubt}", kind="unranked", title="not ranked")
@@ -259,6 +263,7 @@ class Step:
     """A change point of a case: when it began, what changed then, and from what to what."""
 
     case: str
+    shape: str
     slug: str
     backend: Cell
     device: str
@@ -296,6 +301,7 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
                 case=" · ".join((here["row"], here["words"]))
                 if here is not None
                 else clean(f"{row.workload} · {direction_words(row.direction)}"),
+                shape=clean(here["shape"]) if here is not None else "",
                 slug=here["slug"] if here is not None else "",
                 backend=Cell(backend, icon=icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
                 device=clean(row.device),

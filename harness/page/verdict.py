@@ -26,7 +26,7 @@ FAILURE_WORDS = {
     Status.ERROR: "ended in an error",
     Status.OOM: "ran out of memory",
     Status.TIMEOUT: "ran out of time",
-    Status.NOT_RUN: "came too late to be run",
+    Status.NOT_RUN: "not run",
     Status.UNSUPPORTED: "unsupported",
     Status.SKIPPED: "left out, as not installed here or too large for the memory",
 }
@@ -80,6 +80,7 @@ class Change:
     """
 
     case: str
+    shape: str
     slug: str
     backend: tables.Cell
     device: str
@@ -111,33 +112,54 @@ _MEDIAN = "median"  # the estimator whose change is that of the times shown
 TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", "▲"), "faster": ("fast", "▼")}
 
 
-def verdict(view: View, duration_s: float | None) -> Verdict:
-    """What the first section says of a run without a baseline."""
+PRUNED = (
+    "The samples of this run were removed: its medians are kept, and intervals, spread and the flags that bar no verdict are "
+    "not. Without intervals no time is marked as the fastest."
+)
+
+
+def verdict(view: View, duration_s: float | None, extent: Any | None = None, pruned: bool = False) -> Verdict:
+    """What the first section says of a run without a baseline; `extent` and `pruned` as in `sections.Given`."""
     found = standings(view)
     ok, failed = view.count(Status.OK), len(view.failed)
     tone = "slow" if view.count(*_BAD) else "warn" if failed or not ok else "fast"
     tag = f"✕ {failed} failed" if tone == "slow" else f"! {failed} failed" if failed else "✓ complete" if ok else "! no figures"
+    if extent:
+        tone, tag = ("slow" if tone == "slow" else "warn"), f"! {extent.tag}"
     return Verdict(
         tone=tone,
         tag=tag,
-        lead=_lead(view, ok),
-        sentences=[*_winners(view, found), "No baseline: nothing to compare this run with."],
-        tiles=_tiles(view, ok, failed, duration_s),
+        lead=_lead(view, ok, whole=extent is None),
+        sentences=[
+            *([_unfinished(extent)] if extent else [*_winners(view, found), *filter(None, [view.swept])]),
+            *([PRUNED] if pruned else []),
+            "No baseline: nothing to compare this run with.",
+        ],
+        tiles=_tiles(view, ok, failed, duration_s, whole=extent is None),
         standings=found,
     )
 
 
+def _unfinished(extent: Any) -> str:
+    """How far the run came, how to go on, and what is not said before it is whole."""
+    told = extent.sentence().replace("`", "")
+    return f"{told[0].upper()}{told[1:]}. No backend is called the fastest before all of it is measured."
+
+
 def beside_baseline(
-    view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None
-) -> Verdict:
-    """What the first section says of a run and its baseline; the arguments are what `analysis.verdict` and `.validity` give."""
+    view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None,
+    extent: Any | None = None, pruned: bool = False,
+) -> Verdict:  # fmt: skip
+    """What the first section says of a run and its baseline; the arguments are what `analysis` gives of them."""
     tone, tag = ("warn", "? not comparable") if judged.incomparable and not judged.invalid else LEVELS[str(judged.level)]
+    if extent:
+        tone, tag = "warn", f"! {extent.tag}"
     changes, more = _changes(view, judged.cases, nights)
     return Verdict(
         tone=tone,
         tag=tag,
         lead=judged.sentence.removeprefix(f"{str(judged.level).capitalize()}: "),  # the tag before it says that word
-        sentences=[],
+        sentences=[*([_unfinished(extent)] if extent else []), *([PRUNED] if pruned else [])],
         tiles=_compared_tiles(view, judged),
         standings=standings(view),
         groups=_groups(view, judged),
@@ -200,6 +222,7 @@ def trust(checks: Sequence[Any]) -> str:
 def _compared_tiles(view: View, judged: Any) -> list[Tile]:
     count = {name: judged.count(name) for name in ("slower", "faster", "no change", "uncertain", "failed", "lost")}
     failures, measured = len(view.failed), view.count(Status.OK)
+    not_run = view.count(Status.NOT_RUN)
     new = (f", {count['failed']} new" if count["failed"] else "") + (f", {count['lost']} lost" if count["lost"] else "")
     return [
         Tile(f"▲ {count['slower']}", "slower", "results?verdict=slower", "slow" if count["slower"] else ""),
@@ -207,6 +230,7 @@ def _compared_tiles(view: View, judged: Any) -> list[Tile]:
         Tile(str(count["no change"]), "no change", "results?verdict=no+change"),
         Tile(str(count["uncertain"]), "uncertain", "results?verdict=uncertain", "warn" if count["uncertain"] else ""),
         Tile(str(failures), f"{'failure' if failures == 1 else 'failures'}{new}", "failures", "slow" if failures else ""),
+        *([Tile(str(not_run), "not run", "failures", "warn")] if not_run else []),
         Tile(f"{measured} / {len(view.cells)}", "cells measured", "results"),
     ]
 
@@ -244,6 +268,7 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         case=" · ".join((here["row"], here["words"]))
         if here is not None
         else clean(f"{row.workload} · {direction_words(row.direction)}"),
+        shape=clean(here["shape"]) if here is not None else "",
         slug=here["slug"] if here is not None else "",
         backend=tables.Cell(backend, icon=tables.icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
         device=clean(row.device),
@@ -278,7 +303,7 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
 
 
-def _lead(view: View, ok: int) -> str:
+def _lead(view: View, ok: int, whole: bool) -> str:
     total = len(view.cells)
     if not total:
         return "This run holds no cell."
@@ -286,7 +311,7 @@ def _lead(view: View, ok: int) -> str:
         f"{count} {_verb(status, count)}{words}" for status, words in FAILURE_WORDS.items() if (count := view.count(status))
     ]
     cells = "cell has" if total == 1 else "cells have"
-    head = f"All {total} {cells} a checked figure" if ok == total else f"{ok} of {total} {cells} a checked figure"
+    head = f"All {total} {cells} a checked figure" if whole and ok == total else f"{ok} of {total} {cells} a checked figure"
     return f"{head}; {listed(parts)}." if parts else f"{head}."
 
 
@@ -294,7 +319,7 @@ def _verb(status: Status, count: int) -> str:
     """What a status of FAILURE_WORDS needs before it to be a sentence."""
     if status is Status.UNSUPPORTED:
         return "is " if count == 1 else "are "
-    return ("was " if count == 1 else "were ") if status is Status.SKIPPED else ""
+    return ("was " if count == 1 else "were ") if status in (Status.SKIPPED, Status.NOT_RUN) else ""
 
 
 def _winners(view: View, found: Sequence[Standing]) -> list[str]:
@@ -334,15 +359,18 @@ def _left_out(here: Sequence[Standing]) -> list[str]:
     return [f"Left out, since a flag bars a verdict there, are these workloads: {told}."] if told else []
 
 
-def _tiles(view: View, ok: int, failed: int, duration_s: float | None) -> list[Tile]:
+def _tiles(view: View, ok: int, failed: int, duration_s: float | None, whole: bool) -> list[Tile]:
     flagged = view.ok[view.ok["flags"] != ""]
     unsure = int((flagged["barred_by"] != "").sum())
     doubt = f", {unsure} too unsure for a verdict" if unsure else ""
     unsupported = view.count(Status.UNSUPPORTED)
+    not_run = view.count(Status.NOT_RUN)
+    green = whole and ok and ok == len(view.cells)
     return [
-        Tile(f"{ok} / {len(view.cells)}", "cells measured", "results", "fast" if ok and ok == len(view.cells) else ""),
+        Tile(f"{ok} / {len(view.cells)}", "cells measured", "results", "fast" if green else ""),
         Tile(str(unsupported), "unsupported", "failures"),
         Tile(str(failed), "failed", "failures", "slow" if failed else ""),
+        *([Tile(str(not_run), "not run", "failures", "warn")] if not_run else []),
         Tile(str(len(flagged)), "under a flag" + doubt, "stability", "warn" if len(flagged) else ""),
         Tile(units.MISSING if duration_s is None else units.wall(duration_s), "wall time", "validity"),
     ]

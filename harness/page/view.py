@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness import stats
-from harness.page import palette
+from harness.page import palette, sweeps
 from harness.page.svg import clean
 from harness.record import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, Flag, Status
 from harness.spec import Direction, Mode
@@ -68,7 +68,7 @@ class View:
     `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by, with the axes
     that vary), `name` and `row` (the workload to be read, without and with them), `varies` (those axes alone), `words`
     (the direction), `who` (backend and mode in words), `case` (all of that), `order_in_group` (backends and modes in
-    their fixed order).
+    their fixed order), `counted` (whether it counts in means over workloads: see `sweeps`).
     """
 
     cells: pd.DataFrame
@@ -89,6 +89,11 @@ class View:
         """The cells that charts show: those that are ranked; all that have a figure where none is."""
         ranked = self.ok["vs_best"].notna()
         return self.ok[ranked] if ranked.any() else self.ok
+
+    @property
+    def swept(self) -> str:
+        """How sweeps count in what is said of all workloads, in a sentence; empty where there is none."""
+        return "" if self.cells["counted"].all() else sweeps.TOLD
 
     @property
     def undrawn(self) -> str:
@@ -140,6 +145,7 @@ def prepare(summary: pd.DataFrame) -> View:
         direction_words(row.direction) + (f" ({_short(row.optimizer)})" if optimizers and row.optimizer else "")
         for row in cells.itertuples()
     ]
+    cells["counted"] = sweeps.counted(cells)
     modes = tuple(sorted(set(cells["mode"]), key=lambda mode: (_place(MODES, mode), mode)))
     several = len(modes) > 1
     cells["who"] = [who(looks, row.backend, row.mode if several else "") for row in cells.itertuples()]
@@ -205,7 +211,7 @@ def standings(view: View) -> list[Standing]:
     ranked = view.cells[view.cells["vs_best"].notna()]
     found = []
     for device in view.devices:
-        here = view.cells[view.cells["device"] == device]
+        here = view.cells[(view.cells["device"] == device) & view.cells["counted"]]
         compared = set(ranked.loc[ranked["device"] == device, "backend"])
         for direction in view.directions:
             asked = here[(here["words"] == direction) & here["backend"].isin(compared)]

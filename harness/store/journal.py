@@ -23,8 +23,8 @@ from harness.record import Environment, Record, Run
 from harness.spec import Plan
 
 RUN = "run.json"
-PLAN = "plan.json"
 JOURNAL = "journal.jsonl"
+PLAN = "plan.json"  # beside run.json: every measurement that was to be made
 
 # A run's id becomes the name of folders: of its own, of its report's, and a part of links.
 _ID = re.compile(r"[A-Za-z0-9._-]{1,200}")

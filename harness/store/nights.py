@@ -63,6 +63,15 @@ def keep(folder: str | Path, make: Callable[[Path], pd.DataFrame], figures: int)
         write(folder, make(folder), figures)
 
 
+def kept(folder: str | Path) -> pd.DataFrame | None:
+    """The table of a run whose samples were removed, with NIGHT_COLUMNS: what is left of its figures; None where none is."""
+    folder = Path(folder)
+    if (folder / journal.JOURNAL).exists():
+        return None
+    table = _read(folder, journal.read_run(folder), 0)
+    return None if table is None else _frame([table])
+
+
 def _kept_or_made(folder: Path, run: Run, make: Callable[[Path], pd.DataFrame], figures: int) -> pa.Table:
     try:
         kept = _read(folder, run, figures)

@@ -302,7 +302,7 @@ class _Content:
         if self.run.planned_on:  # the machine of what no worker answered: such a record names no environment
             self.environments.append(replace(self.run.planned_on, id=""))
         self.read = latest(found.records)
-        self.records = sorted([*self.read, *self._lost()], key=lambda record: record.order)
+        self.records = sorted([*self.read, *self._unmade()], key=lambda record: record.order)
 
     def frame(self, kind: _Table) -> pd.DataFrame:
         """That table, with its columns and dtypes. Raises UserError where the records contradict themselves."""
@@ -313,25 +313,29 @@ class _Content:
             raise UserError(f"{self.folder / journal.JOURNAL} is damaged: {error}") from None
         return self._with_kept(made, kind) if self.damaged else made
 
-    def _lost(self) -> list[Record]:
-        """A row for each step whose record stood in a damaged line, as far as the plan tells which they were.
+    def _unmade(self) -> list[Record]:
+        """A row for each step that has no record, as far as a plan tells: its line is damaged, or the run was killed before.
 
         Records come in the order of the plan: in a run that was cut off, what lies behind the last of them was never measured.
         """
-        if not self.damaged:
+        if not self.damaged and self.run.finished_at is not None:
             return []
         try:
             plan = journal.read_plan(self.folder)
         except (OSError, ValueError):
             return []
         there = {record.order for record in self.read}
-        last = max(there, default=-1) if self.run.finished_at is None else len(plan)
-        why = f"lost: {journal.JOURNAL}, {journal.lines_damaged(self.damaged)}; convbench run --resume measures it anew"
+        ended = self.run.finished_at is not None
+        last = len(plan) if ended else max(there, default=-1) if self.damaged else -1
+        lost = f"lost: {journal.JOURNAL}, {journal.lines_damaged(self.damaged)}; convbench run --resume measures it anew"
         return [
-            Record(self.run.id, step.trial, step.order, step.cell, Status.NOT_RUN, self.run.started_at, why)
+            Record(
+                self.run.id, step.trial, step.order, step.cell, Status.NOT_RUN, self.run.started_at,
+                lost if step.order < last else "the run has not come to this cell",
+            )
             for step in plan.steps
-            if step.order not in there and step.order < last
-        ]
+            if step.order not in there
+        ]  # fmt: skip
 
     def _with_kept(self, made: pd.DataFrame, kind: _Table) -> pd.DataFrame:
         """The table with the rows of damaged lines that the one on disk was made from when they were whole."""
@@ -356,6 +360,21 @@ class _Content:
 def _keys(frame: pd.DataFrame) -> list[tuple[int, str]]:
     """Trial and cell of each row."""
     return list(zip(frame["trial"], frame["cell"], strict=True))
+
+
+def sealed(folder: str | Path) -> bool:
+    """Whether the tables of a run are a true copy of its journal: nothing was appended since they were made."""
+    size = _journal_size(Path(folder))
+    try:
+        with parquet.reading(Path(folder) / _RECORDS.file) as file:
+            return file is not None and (size is None or _made_from(file) == str(size))
+    except parquet.DamagedError:
+        return False
+
+
+def pruned(folder: str | Path) -> bool:
+    """Whether the samples of a run were removed: neither they nor its journal are there."""
+    return not (Path(folder) / SAMPLES).exists() and _journal_size(Path(folder)) is None
 
 
 def _journal_size(folder: Path) -> int | None:

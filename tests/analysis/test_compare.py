@@ -210,6 +210,26 @@ def test_a_loaded_machine_is_corrected_for_where_that_is_quieter():
     assert row(CALM, LOADED, noise(median=0.01, corrected_median=0.01))["estimator"] == "median"
 
 
+@pytest.mark.parametrize("known", [noise(median=0.01, lower_quartile=0.03), noise(median=0.03, lower_quartile=0.01), None])
+def test_the_two_times_of_a_ratio_are_those_that_it_is_of(known):
+    # Medians of 1000 and 1100 are of other trials than those that both runs have.
+    found = row(base(1000, 1010, 990), new(1200, 1180, 1250, 10, 20), known)
+    assert found["new_ns"] / found["base_ns"] == pytest.approx(found["ratio"], rel=1e-12)
+    assert found["new_median_ns"] / found["base_median_ns"] != pytest.approx(found["ratio"], rel=1e-3)
+
+
+def test_beside_a_corrected_ratio_stand_the_times_as_they_were_measured():
+    found = row(CALM, LOADED, BOTH)
+    assert found["ratio"] == pytest.approx(1, abs=0.001)
+    assert found["new_ns"] / found["base_ns"] == pytest.approx(1.2, abs=0.001)
+
+
+def test_a_cell_of_one_run_has_its_median_for_a_time():
+    found = row(base(1000), ())
+    assert found["base_ns"] == 1000
+    assert math.isnan(found["new_ns"])
+
+
 def test_corrected_times_of_another_numpy_are_not_compared():
     newer = (environment(packages={"torch": "2.13", "numpy": "2.5"}),)
     found = row(CALM, LOADED, BOTH, environments=newer)

@@ -156,7 +156,7 @@ def test_a_trial_without_a_clean_sample_keeps_its_figure():
     assert found["flags"] == "contended,few_samples"
 
 
-@pytest.mark.parametrize("place", range(len(SERIOUSNESS) - 1))
+@pytest.mark.parametrize("place", [place for place, each in enumerate(SERIOUSNESS[:-1]) if each is not Status.NOT_RUN])
 def test_a_cell_has_the_status_of_its_worst_trial_and_no_figure(place):
     worse, better = SERIOUSNESS[place], SERIOUSNESS[place + 1]
     other = record(trial=1, order=1) if better is Status.OK else failed(better, "the lesser", trial=1, order=1)
@@ -167,6 +167,15 @@ def test_a_cell_has_the_status_of_its_worst_trial_and_no_figure(place):
     assert found["ci_method"] == ""
     assert found["trials"] == (2 if better is Status.OK else 1)
     assert found[["op", "flop_nominal", "shape"]].tolist() == ["torch.conv2d", 576, "n1 c1 k2 4x4 f3x3 p1x1"]
+
+
+def test_a_trial_that_was_not_run_says_nothing_where_another_was():
+    cut = failed(Status.NOT_RUN, "the run ended", trial=2, order=2)
+    found = row(record(), record(trial=1, order=1), cut)
+    assert (found["status"], found["reason"], found["trials"], found["median_ns"]) == ("ok", "", 2, 1000)
+    assert row(failed(Status.UNSUPPORTED, "no"), cut)["status"] == "unsupported"
+    assert row(failed(Status.CRASHED, "signal 11"), cut)["status"] == "crashed"
+    assert row(cut)["status"] == "not_run"
 
 
 def test_every_status_has_its_place():

@@ -14,6 +14,7 @@ import pytest
 from harness import review
 from harness.page import html, index
 from harness.page.sections import Given
+from harness.spec import Cell, ConvSpec, Device, Direction
 from tests.page import synthetic
 from tests.page.test_index import nights
 
@@ -438,3 +439,26 @@ def test_the_history_of_a_case_is_drawn(opened, made, tmp_path_factory):
     assert "The last 6 nights" in page.text_content("#case-b")
     assert page.locator("#case-b svg.long path").count() == 1
     assert page.locator("#table svg.spark").count() == 50
+
+
+@pytest.mark.parametrize(("asked", "found"), [("c=1024", {"rn50_res4_1x1"}), ("f5x5", {"example"}), ("depthwise", {"dw"})])
+def test_a_workload_is_found_by_its_shape(opened, tmp_path_factory, asked, found):
+    spec = ConvSpec(1, 32, 32, (28, 28), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), groups=32)
+    made = synthetic.make([*synthetic.cells(), Cell("dw", spec, Direction.FPROP, backend="torch", device=Device("cpu"))])
+    page = opened(
+        written(tmp_path_factory, html.build(Given(made.summary, made.samples, made.run)).text), f"#results?q={asked}"
+    )
+    until(page, "document.querySelectorAll('#table tbody tr').length > 0")
+    assert set(page.eval_on_selector_all("#table tbody th a", "links => links.map(link => link.textContent)")) == found
+
+
+def test_a_wide_interval_is_told_low_to_high_in_table_and_dialog(opened, tmp_path_factory):
+    made = synthetic.make(synthetic.cells(("torch",))[-1:], {})
+    wide = made.summary.assign(median_ns=1e6, ci_low_ns=0.5e6, ci_high_ns=1.8e6)
+    page = opened(written(tmp_path_factory, html.build(Given(wide, made.samples, made.run)).text))
+    assert column(page, "95 %") == ["0.5000 to 1.800 ms"]
+    page.evaluate("document.querySelector('#table tbody a').click()")
+    until(page, "document.getElementById('case').open")
+    shown = page.inner_text("#case-b")
+    assert "95 % interval 0.5000 to 1.800 ms" in shown
+    assert "n1 c512 k512 7x7 f3x3 p1x1" in shown

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.dates import date2num
 
 from harness import units
-from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, night_axis
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, night_axis, nightly_ratios
 from harness.page.charts.layout import FOOT, HEAD
 from harness.page.palette import sentinel
 from harness.page.view import View
@@ -65,18 +65,20 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
     width = canvas.width - left - right
     days = date2num(rows["started_at"])
     rows = rows.assign(day=days)
-    low, high = min(rows["value"].min(), 1 - _LEAST), max(rows["value"].max(), 1 + _LEAST)
-    room = (high - low) * 0.08
+    narrow = rows["value"].max() - rows["value"].min() < 0.1
+
+    def label(value: float) -> str:
+        return f"{value:.3f}×" if narrow else f"{value:.2f}×"
+
     for place, device in enumerate(devices):
         top = place * (labels + height + FOOT)
         canvas.text(left, top + HEAD / 2, device, fontweight="bold")
         axes = canvas.axes(left, top + labels, width, height)
         here = rows[rows["device"] == device]
         night_axis(axes, days.min(), days.max())
-        axes.set_ylim(low - room, high + room)
+        nightly_ratios(axes, rows["value"], _LEAST, label)
         axes.grid(visible=True, axis="y")
         axes.axhline(1, color=sentinel("soft"), lw=1)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3f}×" if high - low < 0.1 else f"{value:.2f}×")
         ends = []
         for backend, look in view.looks.items():
             line = here[here["backend"] == backend].sort_values("day")
@@ -96,7 +98,7 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
             side = {"ha": "left"} if x < left + width * 0.6 else {"ha": "right"}
             canvas.text(x, top + HEAD + 14.0 * (number % 3), fitted(words, 380), color=sentinel("mut"), fontsize=11, **side)
         _end_labels(canvas, ends, (left + width + 12, top + labels, height), axes.get_ylim())
-        axes.set(xlabel="night, UTC", ylabel="time ÷ first night")
+        axes.set(xlabel="night, UTC", ylabel="time ÷ first night, log")
     return canvas
 
 
@@ -114,6 +116,6 @@ def _end_labels(
     x, top, height = place
     taken = -100.0
     for value, words in sorted(ends, reverse=True):
-        y = max(top + height * (limits[1] - value) / (limits[1] - limits[0]), taken + 14)
+        y = max(top + height * np.log(limits[1] / value) / np.log(limits[1] / limits[0]), taken + 14)
         canvas.text(x, y, f"{words} {units.ratio(value, 4)}", color=sentinel("ink"), fontsize=11)
         taken = y

@@ -7,13 +7,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from harness import units
-from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis, ratio_axis
 from harness.page.charts.layout import FOOT, legend, strips, strips_height
 from harness.page.palette import sentinel
 from harness.page.view import View
 
 LARGEST = 10
-_LOG_FROM = 8.0
 _MIB, _GIB = 2.0**20, 2.0**30
 _MJ_PER_GFLOP = 1e12  # J per FLOP to mJ per GFLOP
 
@@ -29,19 +28,15 @@ def memory(view: View, device: str, name: str) -> Drawn:
     rows = with_memory(view)
     rows = rows[rows["device"] == device]
     high = rows["memory_factor"].max()
-    logarithmic = high > _LOG_FROM
 
     def scale(axes: Axes) -> None:
-        if logarithmic:
-            log_axis(axes, 0.9, high * 1.3, 10, lambda value: f"{value:.4g}×")
-        else:
-            linear_axis(axes, 0.8, max(high * 1.06, 1.5), 10, lambda value: f"{value:.4g}×")
+        ratio_axis(axes, 0.9, max(high * 1.15, 1.5), 10, lambda value: f"{value:.4g}×")
         axes.axvline(1, color=sentinel("soft"), lw=1)
 
     note = "1×: no memory beside the tensors themselves. Black bar: median." + view.undrawn
     caption = f"Peak memory of a call ÷ its tensors, {device}"
     desc = "A row per direction and backend, a mark per cell at its peak memory over that of its tensors, a bar at the median."
-    label = f"peak ÷ tensors{', log' if logarithmic else ''}"
+    label = "peak ÷ tensors, log"
     return draw(name, caption, desc, lambda: _strips(view, rows, "memory_factor", scale, label), note=note, legend=legend(rows))
 
 

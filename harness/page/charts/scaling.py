@@ -1,7 +1,7 @@
 """How the rate of images grows with the batch or falls with the size, and where a backend stops."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,11 +10,11 @@ from harness import units
 from harness.page.canvas import Canvas, Drawn, decades, draw, fitted
 from harness.page.charts.layout import FOOT, HEAD, legend, points
 from harness.page.palette import sentinel
+from harness.page.sweeps import FEWEST, SHAPES, shapes
 from harness.page.view import View
 from harness.record import Status
 from harness.spec import ConvSpec
 
-FEWEST = 3  # values of a sweep
 MOST = 8  # facets of a figure
 _COLUMNS = 3
 _LEFT_OUT = (str(Status.SKIPPED), str(Status.UNSUPPORTED))
@@ -32,25 +32,15 @@ class Sweep:
 def sweeps(view: View) -> list[Sweep]:
     """The sweeps of a run: shapes that differ in the batch alone, or in the size alone, with three values or more."""
     cells = view.cells[~view.cells["status"].isin(_LEFT_OUT)]
-    specs = {shape: ConvSpec.parse(shape) for shape in cells["shape"].drop_duplicates()}
     found = []
-    for axis in ("batch", "size"):
-        rest = {
-            shape: str(replace(spec, n=1) if axis == "batch" else replace(spec, spatial=_ones(spec)))
-            for shape, spec in specs.items()
-        }
-        value = {shape: spec.n if axis == "batch" else spec.spatial[0] for shape, spec in specs.items()}
-        rows = cells.assign(rest=cells["shape"].map(rest), at=cells["shape"].map(value))
+    for axis in SHAPES:
+        rows = cells.join(shapes(cells, axis))
         for _, same in rows.groupby(["rest", "words", "device", "varies"], sort=False):
             same = same.drop_duplicates(["at", "backend", "mode"])
             if same["at"].nunique() >= FEWEST:
                 label = " · ".join(filter(None, (_stem(same["name"].to_list()), same["words"].iloc[0], same["varies"].iloc[0])))
                 found.append(Sweep(label, axis, same))
     return found
-
-
-def _ones(spec: ConvSpec) -> tuple[int, ...]:
-    return tuple(max(extent, 1) * 64 for extent in spec.kernel)  # any size that the filter fits into
 
 
 def _stem(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 
 from harness import units
-from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, ratio_axis
 from harness.page.palette import sentinel
 from harness.page.view import View
 
@@ -65,10 +65,10 @@ def _stability(view: View, cells: pd.DataFrame, worst: pd.DataFrame, seed: int) 
         y = place + jitter.uniform(-0.28, 0.28, len(ratio))
         sns.scatterplot(x=ratio, y=y, color=colours[cell], s=9, linewidth=0, ax=axes, zorder=3)
         axes.collections[-1].set_clip_on(False)
-    axes.set(ylabel="", xlabel="time of one call over the cell's median")
+    axes.set(ylabel="", xlabel="time of one call over the cell's median, log")
     axes.set_yticks([])
     axes.set_ylim(len(order) - 0.5, -0.5)
-    linear_axis(axes, low - 0.01, high + 0.01, 9, lambda value: f"{value:.4g}×")
+    ratio_axis(axes, low / 1.01, high * 1.01, 9, lambda value: f"{value:.4g}×")
     canvas.text(canvas.width - right + 14, top / 2, "p95 − p5", color=sentinel("mut"))
     widths = worst.drop_duplicates("cell").set_index("cell")["spread"]
     for place, cell in enumerate(order):

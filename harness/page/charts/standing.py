@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from harness import stats, units
-from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis
+from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis, ratio_axis
 from harness.page.charts.layout import FOOT, HEAD
 from harness.page.palette import Look, sentinel
 from harness.page.view import FEWEST_FOR_INTERVAL, Standing, View, who
@@ -58,8 +58,8 @@ def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn
     note = (
         "Further left is faster; 1× would be the lowest time in every workload. Line: 95 % bootstrap interval over workloads, "
         f"from {FEWEST_FOR_INTERVAL} workloads on. Only workloads count in which all backends of the row have a "
-        f"time, and no flag bars a verdict on it: {common}."
-    )
+        f"time, and no flag bars a verdict on it: {common}. {view.swept}"
+    ).strip()
     caption = "Geometric mean of time ÷ lowest, with 95 % intervals over workloads"
     desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time over the lowest."
     backends = dict.fromkeys(line.backend for blocks in panels.values() for block in blocks for line in block.lines)
@@ -118,7 +118,7 @@ def _forest(view: View, panels: Mapping[str, Sequence[Block]], label: str, least
         for end in (line.value, *(line.interval or ()))
     ]
     low, high = min([*ends, 1.0]), max([*ends, 1.05])
-    room = (high - low) * 0.06
+    room = (high / low) ** 0.06
     top = 0.0
     for row, height in zip(rows, heights, strict=True):
         for place, device in enumerate(row):
@@ -127,10 +127,10 @@ def _forest(view: View, panels: Mapping[str, Sequence[Block]], label: str, least
             axes = canvas.axes(x, top + HEAD, width, height)
             axes.set_ylim(height, 0)
             axes.set_yticks([])
-            linear_axis(axes, low - room, high + room, max(3, int(width / 60)), lambda value: f"{value:.4g}×")
+            ratio_axis(axes, low / room, high * room, max(3, int(width / 60)), lambda value: f"{value:.4g}×")
             axes.axvline(1, color=sentinel("soft"), lw=1)
             _blocks(canvas, axes, panels[device], view.looks, (x, top + HEAD, width))
-            axes.set(xlabel=label, ylabel="")
+            axes.set(xlabel=f"{label}, log", ylabel="")
         top += HEAD + height + FOOT
     return canvas
 
@@ -162,7 +162,7 @@ def profiles(view: View) -> pd.DataFrame:
     """
     left_out = [str(Status.SKIPPED), str(Status.UNSUPPORTED)]
     ranked = set(view.cells.loc[view.cells["vs_best"].notna(), "backend"])
-    rows = view.cells[view.cells["backend"].isin(ranked) & ~view.cells["status"].isin(left_out)]
+    rows = view.cells[view.cells["backend"].isin(ranked) & ~view.cells["status"].isin(left_out) & view.cells["counted"]]
     rows = rows.assign(factor=rows["vs_best"].where(rows["status"] == str(Status.OK)).fillna(np.inf))
     return rows.groupby(["device", "backend", "key", "words"], sort=False)["factor"].min().reset_index()
 
@@ -174,8 +174,8 @@ def profile(view: View, name: str = "profile") -> Drawn:
     note = (
         "Read it as how often a backend is within a factor of the lowest time: at 1× how often it has that time itself. It is "
         "no ranking among the others: with three or more, two of them can swap when another joins. "
-        f"Failures count as never ({failed} here); what is not supported is left out."
-    )
+        f"Failures count as never ({failed} here); what is not supported is left out. {view.swept}"
+    ).strip()
     caption = "Share of cases within a factor of the lowest time"
     desc = "A panel per device, a rising line per backend: the share of its cases within a factor of the lowest time."
     backends = [backend for backend in view.looks if backend in set(rows["backend"])]

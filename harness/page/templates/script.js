@@ -43,9 +43,11 @@
     4: (x) => significant(x, 4), 3: (x) => significant(x, 3), 2: (x) => (x < 1e4 ? x.toFixed(2) : x.toPrecision(3)), 1: (x) => x.toFixed(1), "%": (x) => x.toFixed(1),
     "+": (x) => (x.toFixed(1) > 0 ? "+" : "") + x.toFixed(1).replace(/^-0\.0$/, "0.0"), e: (x) => x.toExponential(1),
   };
+  const WIDE = 30; // % to either side: beyond, the ends of an interval are told instead
   const written = (column, i) => {
     if (!column.numeric) return said(column.key, i) || "–";
     const value = V[column.key][i];
+    if (column.key === "ci" && value > WIDE) return `${number("low", i)} to ${number("high", i)} ms`;
     return value === null ? "–" : (column.key === "factor" ? ["", "○ ~", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value));
   };
   const number = (key, i) => written(COLUMNS.find((column) => column.key === key), i);
@@ -96,8 +98,9 @@
   const by = (i) => (raw("estimator", i) && raw("estimator", i) !== "median" ? ` by the ${raw("estimator", i)}` : "");
   function facts(i) {
     const found = [], add = (label, key, unit = "", more = "") => { if (V[key][i] !== null) found.push([label, number(key, i) + unit + more]); };
-    if (status(i) !== "ok") return [["status", plain(status(i))], ["reason", raw("message", i) || "–"]];
-    add("median", "median", " ms", V.ci[i] === null ? "" : ` ± ${number("ci", i)} %`);
+    found.push(["shape", raw("shape", i)]);
+    if (status(i) !== "ok") return [...found, ["status", plain(status(i))], ["reason", raw("message", i) || "–"]];
+    add("median", "median", " ms", V.ci[i] === null ? "" : V.ci[i] > WIDE ? ` (${number("ci", i)})` : ` ± ${number("ci", i)} %`);
     add("change", "change", " %", `${by(i)}, ${raw("verdict", i)}`);
     add("÷ lowest", "factor", "×");
     add("rate", "rate", " TFLOP/s", V.ceiling[i] === null ? "" : `, ${number("ceiling", i)} % of ceiling`);
@@ -150,7 +153,9 @@
   const shown = COLUMNS.filter((column) => column.shown & 1 && (column.numeric ? V[column.key].some((value) => value !== null) : column.key === "workload" || V[column.key].k.some(Boolean)));
   if (H) shown.push({ key: "nights", label: `${H.nights.length} nights` });
   const state = Object.fromEntries(KEYS.map((key) => [key, ""])), table = $("table"), body = table.tBodies[0];
-  const texts = rows.map((i) => [slug(i), said("direction", i), said("backend", i), status(i), raw("flags", i)].join(" ").toLowerCase());
+  // A shape is found as it is written, by n=1, and by what kind it is.
+  const sought = (shape) => `${shape} ${shape.replace(/\b([nckfspdg])(?=\d)/g, "$1=")} ${/ c(\d+) .* g\1$/.test(shape) && !/ c1 /.test(shape) ? "depthwise" : ""}`;
+  const texts = rows.map((i) => [slug(i), said("direction", i), said("backend", i), status(i), raw("flags", i), sought(raw("shape", i))].join(" ").toLowerCase());
   const weight = (i) => (["slower", "faster"].includes(raw("verdict", i)) ? -V.severity[i] : 0);
   let page = 0, found = rows;
   const heads = shown.map((column) => {
@@ -187,7 +192,7 @@
   function line(i) {
     return el("tr", {}, ...shown.map((column, at) => {
       const made = el(at ? "td" : "th", column.numeric ? { class: "r" } : {});
-      if (!at) { made.scope = "row"; made.append(el("a", { href: link(i) }, raw("workload", i))); }
+      if (!at) { made.scope = "row"; made.append(el("a", { href: link(i) }, raw("workload", i)), el("span", { class: "shape" }, raw("shape", i))); }
       else if (column.kind === "backend") made.append(backend(i));
       else if (column.kind === "tag") made.append(raw(column.key, i) ? tag(raw(column.key, i)) : "–");
       else if (column.key === "nights") made.append(curve(nights(i), 96, 20, "s-mut"));

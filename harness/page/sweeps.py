@@ -1,0 +1,41 @@
+"""Ordered axes: cells that differ in threads, batch or size alone are points of one sweep, not workloads of their own."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from harness.spec import ConvSpec
+
+FEWEST = 3  # values of a sweep over shapes
+SHAPES = ("batch", "size")
+TOLD = "A sweep over threads, batch or size counts once, at its largest value."
+
+
+def shapes(cells: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """`rest`, the shape without its batch or its size, and `at`, the value of that, a row per cell."""
+    rest: dict[str, str] = {}
+    at: dict[str, int] = {}
+    for shape in cells["shape"].drop_duplicates():
+        try:
+            spec = ConvSpec.parse(shape)
+        except ValueError:  # a foreign run may hold anything
+            rest[shape], at[shape] = shape, 0
+            continue
+        rest[shape] = str(replace(spec, n=1) if axis == "batch" else replace(spec, spatial=_ones(spec)))
+        at[shape] = spec.n if axis == "batch" else spec.spatial[0]
+    return pd.DataFrame({"rest": cells["shape"].map(rest), "at": cells["shape"].map(at)}, index=cells.index)
+
+
+def _ones(spec: ConvSpec) -> tuple[int, ...]:
+    return tuple(max(extent, 1) * 64 for extent in spec.kernel)  # any size that the filter fits into
+
+
+def counted(cells: pd.DataFrame) -> pd.Series:
+    """Whether a cell counts in a mean over workloads: of a sweep only the points at its largest value do. A bool per row."""
+    every = cells["threads"].where(cells["threads"] != 0, float("inf"))  # 0 is every core
+    keep = every == every.groupby([cells["workload"], cells["device"]], sort=False).transform("max")
+    for axis in SHAPES:
+        points = shapes(cells, axis)
+        groups = points["at"].groupby([points["rest"], cells["device"]], sort=False)
+        keep &= (groups.transform("nunique") < FEWEST) | (points["at"] == groups.transform("max"))
+    return keep

@@ -1,0 +1,91 @@
+"""A run whose samples were removed shows what was kept of it, says once what was not, and nothing that is not so."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from harness import retention, review
+from harness.cli import app
+from harness.store import nights, table
+from tests import builders, stored
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Two nights, the first without its samples and its journal."""
+    first, second = stored.night(tmp_path, 0), stored.night(tmp_path, 1, {stored.SLOW: 1.5})
+    (old,) = retention.plan(tmp_path, builders.START + timedelta(hours=1)).old
+    retention.prune(old)
+    return first, second
+
+
+def section(text: str, name: str) -> str:
+    start = text.index(f'<section id="{name}"')
+    return text[start : text.index("</section>", start)]
+
+
+def test_its_medians_are_those_that_it_had(tmp_path: Path) -> None:
+    folder = stored.night(tmp_path, 0)
+    before, _ = review.figures(folder)
+    (old,) = retention.plan(tmp_path, builders.START + timedelta(hours=1)).old
+    retention.prune(old)
+    after, _ = review.figures(folder)
+    same = ["cell", "status", "median_ns", "trials", "flop_per_s", "bytes_per_s", "workspace_bytes", "vs_best", "flags"]
+    pd.testing.assert_frame_equal(after[[*same, "barred_by"]], before[[*same, "barred_by"]])
+    assert after[["samples", "ci_low_ns", "p95_ns", "contended_share"]].isna().all(axis=None)
+    assert not after[["best", "tie"]].any(axis=None)
+    whole = review.summary(review.load(tmp_path))
+    assert whole["median_ns"].tolist() == review.summary(review.load(folder))["median_ns"].tolist()
+
+
+def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, Path]) -> None:
+    text = review.page(pair[0], baseline=pair[1]).text
+    assert text.count("The samples of this run were removed") == 1
+    assert "Peak memory of a call" in section(text, "memory")
+    assert "No case has a figure" not in text
+    assert "fewer;" not in section(text, "validity")
+    checks = {check.name: check for check in review.checks(pair[0])}
+    for name in ("Blocks dwarf the clock", "Enough samples"):
+        assert (str(checks[name].result), checks[name].measured) == ("not measured", "not kept")
+    assert "the kernel does not tell" not in checks["Nobody else on the cores"].measured
+    assert "The spread is not kept" in section(text, "stability")
+    assert not re.search(r'<td class="[^"]*"[^>]*>–</td>', section(text, "workloads").split("<table", 2)[1])
+    assert "●" not in section(text, "workloads").split("Median latency")[0]
+
+
+def test_a_run_of_which_no_figure_was_kept_says_so(pair: tuple[Path, Path]) -> None:
+    (pair[0] / nights.NIGHT).unlink()
+    text = review.page(pair[0]).text
+    assert section(text, "workloads").count(">n/k</td>") == 6
+    assert "n/k its figure is not kept" in text
+
+
+def test_show_says_it_first_and_prints_the_medians(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["show", pair[0].name, "--out", str(tmp_path)])
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[0].startswith(f"{pair[0].name}: samples removed (convbench prune): medians are kept; intervals")
+    assert sum("1.0" in line and " ms" in line for line in lines[3:]) >= 4
+    assert "few_samples" not in done.output
+    by_backend = CliRunner().invoke(app, ["show", pair[0].name, "--by", "backend", "--out", str(tmp_path)]).output
+    assert "ms –" not in by_backend
+
+
+def test_compare_gives_the_ratio_of_the_medians_and_no_verdict(pair: tuple[Path, Path]) -> None:
+    found = review.compare(*map(review.load, pair)).set_index("cell")
+    row = found.loc[stored.SLOW]
+    assert row["verdict"] == "uncertain"
+    assert row["why"] == "samples of base removed: no interval is kept, the ratio is that of the medians"
+    assert row["ratio"] == row["new_ns"] / row["base_ns"] == pytest.approx(1.5, rel=0.02)
+    assert pd.isna(row["ratio_low"])
+
+
+def test_a_run_with_its_journal_is_not_pruned(tmp_path: Path) -> None:
+    folder = stored.night(tmp_path, 0)
+    (folder / table.SAMPLES).unlink()
+    assert not table.pruned(folder)
+    assert review.remark(folder) == ""
