@@ -82,8 +82,8 @@ def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> 
     speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
     cases = tuple(
         Case(
-            row.cell, _said(row.state, row.status), _known(row.change), _known(row.night_ns), _known(row.baseline_ns), row.since, row.cause,
-            correction(row.estimator),
+            row.cell, _said(row.state, row.status), _known(row.change), _known(row.night_ns), _known(row.baseline_ns),
+            row.since, row.cause, correction(row.estimator),
         )
         for row in speaking.head(LISTED).itertuples()
     )  # fmt: skip

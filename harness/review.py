@@ -59,7 +59,7 @@ def _summarized(records: pd.DataFrame, blocks: pd.DataFrame, folders: Sequence[P
     return found
 
 
-PRUNED = "samples removed (convbench prune): medians are kept; intervals, spread and so who is fastest beyond doubt are not"
+PRUNED = "samples removed (convbench prune): medians are kept; intervals, spread and what they would decide are not"
 
 
 def remark(folder: Path) -> str:

@@ -37,7 +37,8 @@ def test_its_medians_are_those_that_it_had(tmp_path: Path) -> None:
     same = ["cell", "status", "median_ns", "trials", "flop_per_s", "bytes_per_s", "workspace_bytes", "vs_best", "flags"]
     pd.testing.assert_frame_equal(after[[*same, "barred_by"]], before[[*same, "barred_by"]])
     assert after[["samples", "ci_low_ns", "p95_ns", "contended_share"]].isna().all(axis=None)
-    assert not after[["best", "tie"]].any(axis=None)
+    assert not after[["tie", "decided"]].any(axis=None)
+    assert after["best"].equals(after["vs_best"] == 1)
     whole = review.summary(review.load(tmp_path))
     assert whole["median_ns"].tolist() == review.summary(review.load(folder))["median_ns"].tolist()
 
@@ -54,7 +55,9 @@ def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, 
     assert "the kernel does not tell" not in checks["Nobody else on the cores"].measured
     assert "The spread is not kept" in section(text, "stability")
     assert not re.search(r'<td class="[^"]*"[^>]*>–</td>', section(text, "workloads").split("<table", 2)[1])
-    assert "●" not in section(text, "workloads").split("Median latency")[0]
+    factors = re.findall(r'<td class="h[^"]*"[^>]*>([^<]*)</td>', section(text, "workloads"))
+    assert factors
+    assert all(factor.startswith("~") for factor in factors)
 
 
 def test_a_run_of_which_no_figure_was_kept_says_so(pair: tuple[Path, Path]) -> None:

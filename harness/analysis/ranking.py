@@ -72,7 +72,7 @@ def _ratios(cells: pd.DataFrame, lowest: np.ndarray, medians_ns: Mapping[Key, fl
 
 
 def unfinished(ranked: pd.DataFrame) -> pd.DataFrame:
-    """The ranked summary of a run that has not ended: no cell is the best or a tie, nothing is decided, since what is missing might be faster.
+    """The ranked summary of a run that has not ended: nothing is decided, since what is missing might be faster.
 
     `vs_best` stays where every cell of a comparison was run, and is missing elsewhere.
     """

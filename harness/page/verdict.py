@@ -4,7 +4,7 @@ In sentences made from frames and nothing else. Verdict, severity and groups com
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", 
 
 PRUNED = (
     "The samples of this run were removed: its medians are kept, and intervals, spread and the flags that bar no verdict are "
-    "not. Without intervals no time is marked as the fastest."
+    "not. Without the medians of its trials nothing is decided."
 )
 
 
@@ -160,7 +160,7 @@ def beside_baseline(
         tag=tag,
         lead=judged.sentence.removeprefix(f"{str(judged.level).capitalize()}: "),  # the tag before it says that word
         sentences=[*([_unfinished(extent)] if extent else []), *([PRUNED] if pruned else [])],
-        tiles=_compared_tiles(view, judged),
+        tiles=[replace(tile, tone="") if extent and tile.tone == "fast" else tile for tile in _compared_tiles(view, judged)],
         standings=standings(view),
         groups=_groups(view, judged),
         differ=f"Held against {clean(judged.baseline)}. {_differ(differences)}",
