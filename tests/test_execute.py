@@ -481,7 +481,7 @@ def test_two_runs_are_compared_cell_by_cell_with_the_noise_of_the_latest_aa_run(
     second = harness.run(tiny, out=tmp_path, keyword="plain and fprop")
     base, new = (harness.load(tmp_path / "runs" / each.id) for each in (first, second))
     alone_together = harness.compare(base, new)
-    assert alone_together.attrs == {"base": first.id, "new": second.id, "noise": ""}
+    assert alone_together.attrs == {"base": first.id, "new": second.id, "noise": "", "machines": ""}
     assert alone_together["aa_noise"].isna().all()
     assert dict(zip(alone_together["workload"], alone_together["pairs"], strict=True)) == {"line": 0, "plain": 3}
     assert alone_together.set_index("workload").loc["line", "verdict"] == "only_base"
