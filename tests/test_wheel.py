@@ -44,26 +44,31 @@ def files(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist() if name.startswith("harness/")}
 
 
+def listed() -> list[str]:
+    """The files of the repository, those that are not committed yet included."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if said.returncode:
+        pytest.skip("not a git repository")
+    return [name for name in said.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the repository's files: a build writes into the tree that it builds."""
+    for name in listed():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def tracked() -> list[str]:
-    """The files of the repository, those that are not committed yet included."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if listed.returncode:
-        pytest.skip("not a git repository")
-    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return listed()
 
 
 @pytest.fixture(scope="module")
-def tree(tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository: a build writes into the tree that it builds."""
-    copy = tmp_path_factory.mktemp("tree")
-    for name in tracked:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy / name)
-    return copy
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture(scope="module")

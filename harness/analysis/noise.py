@@ -134,7 +134,7 @@ def _row(cell: CellSide, twin: CellSide) -> dict[str, Any]:
 def _correction(rows: Sequence[dict[str, Any]], corrected: Estimator) -> Correction:
     names = f"own_{corrected}", f"own_{corrected.raw}"
     both = [tuple(row[name] for name in names) for row in rows if row.keys() >= set(names)]
-    return Correction(sum(one < other for one, other in both), len(both))
+    return Correction(sum(bool(one < other) for one, other in both), len(both))
 
 
 def _medians(rows: Sequence[dict[str, Any]], estimators: Iterable[Estimator]) -> dict[Estimator, float]:
