@@ -65,6 +65,7 @@ INSTEAD: dict[str, list[str]] = {
     ],
     "convbench history CELL": [f"convbench history {CELL} {NIGHTS}"],
     "convbench ack CELL --reason TEXT": [f"convbench ack {CELL} --reason TEXT {NIGHTS}"],
+    "convbench --version": ["convbench --version"],
     "convbench doctor": ["convbench doctor"],
     "pytest --convbench first --benchmark-json=out.json": [
         "pytest --convbench smoke --convbench-backend numpy -k tiny_1x1 --benchmark-max-time=0.01 --benchmark-json=out.json",
@@ -106,7 +107,7 @@ class Place:
         (root / "constraints.txt").write_text("\n".join(constraints) + "\n")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         # No browser is opened, and no home directory is written to.
-        self.environ = {**kept, "PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(root), "BROWSER": "true"}
+        self.environ = {**kept, "PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(root), "TMPDIR": str(root), "BROWSER": "true"}
         said = self.run(
             "pip", "install", "--quiet", "--constraint", str(root / "constraints.txt"), f"convbench[pytest] @ {wheel.as_uri()}"
         )

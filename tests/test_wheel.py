@@ -1,6 +1,5 @@
 """What is installed: the wheel has what the tree has, an sdist makes the same wheel, and it works where no repository is."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -18,13 +17,13 @@ LEFT_OUT = {".gitignore"}  # of an sdist: what says something to git alone
 TIMEOUT_S = 120
 
 
-def run(*words: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A command in a folder that knows nothing of this repository."""
-    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR") if name in os.environ}
-    environment = {"PATH": "/usr/bin:/bin", **kept, **variables}
+    # The real home has the list of fonts that matplotlib makes; with the lock beside the folder no other run is in the way.
+    places = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "TMPDIR": str(cwd.parent)}
     return subprocess.run(
         [str(word) for word in words],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        cwd=cwd, env=places, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
 
 
