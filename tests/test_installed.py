@@ -33,7 +33,7 @@ INSTEAD: dict[str, list[str]] = {
         'convbench run smoke --backend numpy --quick --no-ceilings -k "tiny and wgrad"',
     ],
     "convbench run mine.toml --threads 1 -a mode=eager": [
-        "convbench run mine.toml --threads 1 -a mode=eager --backend numpy --quick --set n=1",
+        "convbench run mine.toml --threads 1 -a mode=eager --backend numpy --quick --no-ceilings --set n=1 -k fprop",
     ],
     "convbench run --resume latest": ["convbench run --resume latest"],
     "convbench run deepbench-train --set n=1": [
@@ -48,9 +48,12 @@ INSTEAD: dict[str, list[str]] = {
         "convbench list cells first",
     ],
     "convbench show latest --by backend": ["convbench show latest --by backend"],
-    "convbench show latest --networks": ["convbench show latest --networks"],
+    "convbench show latest --networks": [
+        'convbench run resnet50 --set n=1 --backend numpy --quick --no-ceilings -k "res5b_branch2a and fprop"',
+        "convbench show latest --networks",
+    ],
     "convbench run first --aa": [f"convbench run smoke {QUICK} --aa"],
-    "convbench compare latest~1 latest": ["convbench compare latest~1 latest"],
+    "convbench compare latest~1 latest": [f"convbench run smoke {QUICK}", "convbench compare latest~1 latest"],
     "convbench compare latest published:V100": ["convbench compare latest published:V100"],
     "convbench export latest --to first.parquet": ["convbench export latest --to first.parquet"],
     "convbench report latest --open": ["convbench report latest --open"],
