@@ -54,6 +54,12 @@ def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
     return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in found.items()}
 
 
+def needs_no_process(backends: Iterable[str]) -> bool:
+    """Whether `discover` finds these without starting any."""
+    targets = [registry.find(name.partition("@")[0]) for name in backends]
+    return not nvidia_driver() and all(map(registry.ours, targets))
+
+
 def probe(backends: Iterable[str]) -> dict[str, Hello | str]:
     """What each backend says of its versions and devices, or why it cannot be loaded."""
     with tempfile.TemporaryDirectory() as logs:

@@ -33,6 +33,10 @@ class BusyError(UserError):
     """Another run is measuring on this host, and two at once would measure each other."""
 
 
+class StoreError(UserError):
+    """The folder of a run was removed, moved or cannot be written while the run goes on."""
+
+
 class PublishedError(UserError):
     """A table of published timings that cannot be read, says something that is not allowed, or lacks what is asked for."""
 

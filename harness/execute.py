@@ -4,35 +4,40 @@ import contextlib
 import importlib.metadata
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness import discovery, drafts, host
 from harness.analysis.trials import trials
 from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, show
-from harness.discovery import concerned, discover
-from harness.errors import BusyError, MachineError, SelectionError, UserError
+from harness.errors import MachineError, SelectionError, StoreError, UserError
+from harness.interrupts import Interrupts
 from harness.isolate import launcher
 from harness.measure import environment
-from harness.record import AA, METHOD_VERSION, Environment, Flag, Progress, Record, Run, Status
+from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Flag, Progress, Record, Run, Status
 from harness.spec import Budget, ConvSpec, Device, Plan, Step
 from harness.store import frames, journal, table
 
 PLAN = journal.PLAN
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
-LOCK = "convbench.lock"  # in the folder for temporary files: one for all users of the host
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was interrupted; what was measured is kept. Says how to go on with it."""
 
 
 class Watcher:
@@ -97,30 +102,49 @@ def prepare(
     The selection concerns the suite alone: ceilings join for whatever cells it leaves. A suite without a convolution has
     nothing to be held against them, and is not joined; nor is an A/A run, which asks for noise alone.
     """
-    narrowed = narrow(suite, selection)
-    joined = ceilings and not aa and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
-    beside = suites.load(CEILINGS) if joined else None
+    narrowed, beside, backends = _asked(suite, selection, aa, ceilings)
     planning.refuse_too_many(narrowed, {})  # before anything is looked for
-    devices = discover(concerned(narrowed))
+    devices = discovery.discover(backends)
     if watcher:
         watcher.discovered(devices)
     plan = planning.plan(narrowed, devices, seed, beside, AA if aa else "")
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
+def check(suite: Suite, selection: Selection, *, aa: bool = False, ceilings: bool = True, machine: str | None = None) -> None:
+    """Raises UserError for what cannot be asked for, as `prepare` does, and starts no process: another run may be measuring.
+
+    Which cells there are is known only where neither a framework nor another package's adapter has to be asked for its devices.
+    """
+    environment.machine_name(machine)
+    narrowed, _, backends = _asked(suite, selection, aa, ceilings)
+    planning.refuse_too_many(narrowed, {})
+    if discovery.needs_no_process(backends):
+        prepare(suite, selection, 0, aa=aa, ceilings=ceilings)
+
+
+def _asked(suite: Suite, selection: Selection, aa: bool, ceilings: bool) -> tuple[Suite, Suite | None, tuple[str, ...]]:
+    """What is left of the suite, the ceilings that join it, and the backends that are concerned."""
+    narrowed = narrow(suite, selection)
+    joined = ceilings and not aa and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
+    return narrowed, suites.load(CEILINGS) if joined else None, discovery.concerned(narrowed)
+
+
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
     watcher: Watcher | None = None, command: str = "", aa: bool = False, ceilings: bool = True, refusal: str = "",
-    machine: str | None = None,
+    machine: str | None = None, lock: host.Lock | None = None,
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch.
 
-    With a `refusal` nothing is measured: every cell gets a row with status not_run that gives it as its reason.
+    `lock` is the host's where the caller holds it, for longer than this run; else it is taken here. With a `refusal` nothing is
+    measured: every cell gets a row with status not_run that gives it as its reason. What was measured is kept where this raises
+    Interrupted, or StoreError because the run's folder is gone or full.
     """
     here = environment.describe("", (), environment.machine_name(machine))
-    with contextlib.nullcontext() if refusal else _alone():
-        watcher = watcher or Watcher()
-        plan, seconds = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
+    watcher = _Tolerant(watcher)
+    with contextlib.nullcontext(lock) if lock or refusal else host.alone() as held:
+        plan, _ = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
         started = datetime.now(UTC)
         run = Run(
             id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
@@ -129,74 +153,180 @@ def execute(
             tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)), planned_on=here,
         )  # fmt: skip
         run = table.placed(out, run)
-        folder = journal.create(out, run)
-        journal.write_plan(folder, plan)
-        return _measure(folder, run, plan, seconds, watcher, refusal)
+        if held:
+            held.tell(run.id)
+        folder = journal.create(out, run, plan)
+        return _Measurement(folder, run, plan, watcher).run(refusal)
 
 
-def resume(folder: Path, watcher: Watcher | None = None) -> Run:
-    """Go on with a run that was cut off: what it has is kept, what is missing is measured."""
-    with _alone():
+def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | None = None) -> Run:
+    """Go on with a run that was cut off: what it has is kept, what is missing is measured, and it is sealed.
+
+    So is one that lacks nothing but that. Where it cannot be gone on with (its plan is gone, it was measured by another method)
+    it is sealed with what it has, and UserError says why. All else as `execute` does.
+    """
+    with contextlib.nullcontext(lock) if lock else host.alone() as held:
         run = journal.read_run(folder)
+        if held:
+            held.tell(run.id)
+        drafts.sweep(folder)
+        if run.finished_at and not (folder / journal.JOURNAL).exists():
+            return run  # trimmed to its tables: there is nothing to seal them from
         try:
             plan = journal.read_plan(folder)
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder / PLAN}: cannot be gone on with: {error}") from None
-        if run.method_version != METHOD_VERSION:
-            told = f"measured by method version {run.method_version}, and this is {METHOD_VERSION}"
-            raise UserError(f"{folder}: cannot be gone on with: {told}; run the suite anew")
-        _stay(folder, run)
+            told = f"{PLAN} is damaged: {error}" if (folder / PLAN).exists() else f"it holds no {PLAN}"
+            return _sealed_as_it_is(folder, run, UserError(told))
         records, _ = journal.read(folder)
-        done = {record.order for record in records if record.status is not Status.NOT_RUN}
-        if len(done) == len(plan):
-            raise UserError(f"{folder} is complete: nothing is left to measure")
-        if run.took_s is None:  # it was killed: what its records say of their time is what is known
+        before = [record for record in records if record.status is not Status.NOT_RUN]
+        if run.took_s is None and not run.finished_at:  # it was killed: what its records say of their time is what is known
             run = replace(run, took_s=sum(sum((record.spent_ns or {}).values()) for record in records) / 1e9)
-        left = replace(plan, steps=tuple(step for step in plan.steps if step.order not in done))
-        return _measure(folder, run, left, planning.estimate(left, len(os.sched_getaffinity(0))), watcher or Watcher())
+        other = _other(run)
+        if other and {step.order for step in plan} - {record.order for record in before}:
+            return _sealed_as_it_is(folder, run, other)
+        return _Measurement(folder, run, plan, _Tolerant(watcher), before).run(str(other or ""))
 
 
-def _stay(folder: Path, run: Run) -> None:
-    """Raises MachineError where a run was begun on another machine: its figures would be those of two."""
+def _other(run: Run) -> UserError | None:
+    """Why nothing may be measured here for a run: its figures would be those of two methods, or of two machines."""
+    if run.method_version != METHOD_VERSION:
+        return UserError(f"measured by method version {run.method_version}, and this is {METHOD_VERSION}")
     begun = run.planned_on
     if begun is None:  # by a version that did not note it
-        return
+        return None
     here = environment.describe("", (), environment.machine_name() or begun.machine)
-    if here.machine_id != begun.machine_id:
-        told = f"begun on {begun.hardware} ({begun.machine_id}), and this is {here.hardware} ({here.machine_id})"
-        raise MachineError(f"{folder}: cannot be gone on with: {told}; run the suite anew")
+    if here.machine_id == begun.machine_id:
+        return None
+    told = f"begun on {begun.hardware} ({begun.machine_id}), and this is {here.hardware} ({here.machine_id})"
+    return MachineError(told)
 
 
-def _measure(folder: Path, run: Run, plan: Plan, seconds: float, watcher: Watcher, refusal: str = "") -> Run:
-    """Measure, journal and seal. An interruption leaves rows that say so, and a run that can be resumed."""
-    began_s = time.monotonic()
-    watcher.planned(plan, seconds)
-    name = run.planned_on.machine if run.planned_on else ""
-    executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts, machine=name)
-    missing = {step.order: step for step in plan.steps}
-    interrupted: BaseException | None = None
-    with journal.Journal(folder) as book:
-        try:
-            for answer in () if refusal else executor.execute(plan):
+def _sealed_as_it_is(folder: Path, run: Run, why: UserError) -> Run:
+    """The run, where it had ended, sealed. Raises that error where it had not: the run is sealed then with what it has."""
+    with journal.Journal(folder):
+        pass  # which makes it end at the end of a line
+    table.seal(folder)
+    if run.finished_at:
+        return run
+    count, anew = len(journal.read(folder)[0]), f": {run.command}" if run.command else ""
+    told = f"it is sealed with the {count} records that it has; measure the rest by a run of its own{anew}"
+    raise type(why)(f"{folder}: cannot be gone on with: {why}; {told}")
+
+
+class _Measurement:
+    """A run between its first record and its seal. `before` are the records that it has when this begins."""
+
+    def __init__(self, folder: Path, run: Run, plan: Plan, watcher: Watcher, before: Sequence[Record] = ()) -> None:
+        self.folder, self.started, self.plan, self.watcher, self.before = folder, run, plan, watcher, before
+        name = run.planned_on.machine if run.planned_on else ""
+        self.executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts, machine=name)
+        done = {record.order for record in before}
+        self.missing = {step.order: step for step in plan if step.order not in done}
+        self.began_s: float | None = None  # none while nothing had to be measured
+
+    def run(self, refusal: str) -> Run:
+        """Measure, journal and seal. Whatever ends it early leaves rows that say so, and a run that can be resumed."""
+        cause: BaseException | None = None
+        with Interrupts() as interrupts, journal.Journal(self.folder) as book:
+            try:
+                if not refusal:
+                    self._measure(book, interrupts)
+            except BaseException as error:  # Ctrl-C above all: what was measured must be sealed whatever ended it
+                cause = error
+            interrupts.shut()
+            try:
+                if isinstance(cause, StoreError):
+                    raise cause
+                finished = self._seal(book, refusal)
+            except (OSError, StoreError) as error:
+                raise self._kept(book, error) from error
+            cause = cause or interrupts.waiting
+        if isinstance(cause, KeyboardInterrupt):
+            told = f"{cause or 'interrupted'}; what was measured is kept"
+            raise Interrupted(f"{told}: {self._resume()} goes on with it") from cause
+        if cause:
+            raise cause
+        return finished
+
+    def _measure(self, book: journal.Journal, interrupts: Interrupts) -> None:
+        left = replace(self.plan, steps=tuple(self.missing.values()))
+        if left.steps:
+            self.began_s = time.monotonic()
+            self.watcher.planned(left, planning.estimate(left, len(os.sched_getaffinity(0))))
+        for answer in self.executor.execute(self.plan, self.before):
+            self.began_s = self.began_s or time.monotonic()
+            with interrupts.put_off():  # a record that is kept must not be called missing
                 book.append(answer)
                 if isinstance(answer, Record):
-                    missing.pop(answer.order, None)  # a cell that is measured once more has been there
-                    watcher.recorded(answer)
-                else:
-                    watcher.environment(answer)
-        except BaseException as error:  # Ctrl-C above all: what was measured must be sealed whatever ended it
-            interrupted = error
-        for step in missing.values():
-            book.append(executor.row(step, Status.NOT_RUN, refusal or "the run ended before this cell"))
-    ended = refusal or not missing
-    took_s = (run.took_s or 0.0) + time.monotonic() - began_s
-    environments = tuple(journal.read(folder)[1])
-    finished = replace(run, finished_at=datetime.now(UTC) if ended else None, environments=environments, took_s=took_s)
-    journal.finish(folder, finished)
-    table.seal(folder)
-    if interrupted is not None:
-        raise interrupted
-    return finished
+                    self.missing.pop(answer.order, None)  # a cell that is measured once more has been there
+            if isinstance(answer, Record):
+                self.watcher.recorded(answer)
+            else:
+                self.watcher.environment(answer)
+
+    def _seal(self, book: journal.Journal, refusal: str) -> Run:
+        for step in self.missing.values():
+            book.append(self.executor.row(step, Status.NOT_RUN, refusal or "the run ended before this cell"))
+        book.sync()
+        ended = (self.started.finished_at or datetime.now(UTC)) if refusal or not self.missing else None
+        took_s = self.started.took_s if self.began_s is None else (self.started.took_s or 0.0) + time.monotonic() - self.began_s
+        environments = tuple(journal.read(self.folder)[1])
+        finished = replace(self.started, finished_at=ended, environments=environments, took_s=took_s)
+        journal.finish(self.folder, finished)
+        table.seal(self.folder)
+        return finished
+
+    def _resume(self, folder: Path | None = None) -> str:
+        command = "nightly" if NIGHTLY in self.started.tags else "run"
+        return shlex.join(["convbench", command, "--resume", str(folder or self.folder)])
+
+    def _kept(self, book: journal.Journal, error: Exception) -> StoreError:
+        """What there is to say where the folder of the run is gone or full, once its records are as safe as they can be."""
+        if (there := book.stands_at()) == self.folder.absolute():
+            return StoreError(f"{error}; the records that stand in {self.folder} are kept: mend that (is there room?), then "
+                              f"{self._resume()}")  # fmt: skip
+        if there:
+            return StoreError(f"{self.folder} was moved to {there} while the run went on: {self._resume(there)}")
+        told = f"{self.folder} was removed while the run went on"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            journal.write_plan(self.folder, self.plan)
+            with drafts.replacing(self.folder / journal.JOURNAL) as file:
+                file.write(book.content())
+            journal.finish(self.folder, self.started)
+        except OSError as again:
+            return StoreError(f"{told}, and cannot be written again: {again}; its records are lost")
+        return StoreError(f"{told}; what was measured is written there again: {self._resume()} goes on with it")
+
+
+class _Tolerant(Watcher):
+    """Tells a watcher until that fails: neither a terminal that is gone nor a mistake of who watches may end a run."""
+
+    def __init__(self, watcher: Watcher | None) -> None:
+        self._told = watcher or Watcher()
+
+    def planned(self, plan: Plan, seconds: float) -> None:
+        self._tell(self._told.planned, plan, seconds)
+
+    def progress(self, step: Step, progress: Progress) -> None:
+        self._tell(self._told.progress, step, progress)
+
+    def recorded(self, record: Record) -> None:
+        self._tell(self._told.recorded, record)
+
+    def environment(self, environment: Environment) -> None:
+        self._tell(self._told.environment, environment)
+
+    def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
+        self._tell(self._told.discovered, devices)
+
+    def _tell(self, what: Callable[..., None], *news: object) -> None:
+        try:
+            what(*news)
+        except Exception as error:
+            self._told = Watcher()
+            with contextlib.suppress(Exception):  # where the warning is shown may be what failed
+                warnings.warn(f"the run goes on unwatched, since its watcher failed: {error!r}", stacklevel=2)
 
 
 def doubts(record: Record) -> tuple[Flag, ...]:
@@ -210,32 +340,6 @@ def doubts(record: Record) -> tuple[Flag, ...]:
     raised = {*record.flags, *chain.from_iterable(trial.flags for trial in of_samples)}
     barring = tuple(flag for flag in Flag if flag in raised and flag.bars_verdict)
     return barring if set(barring) - {Flag.FEW_SAMPLES, Flag.NOT_CONVERGED} else ()
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the host's lock: two runs at once would measure each other. Raises BusyError where another holds it."""
-    from filelock import FileLock, Timeout
-
-    path = Path(tempfile.gettempdir()) / LOCK
-    lock = FileLock(path, mode=0o666)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BusyError(f"another run is measuring on this host (it holds {path}); wait for it to end") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def measuring() -> bool:
-    """Whether a run holds the host's lock right now."""
-    try:
-        with _alone():
-            return False
-    except BusyError:
-        return True
 
 
 def _commit(folder: Path) -> str:

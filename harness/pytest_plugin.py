@@ -22,6 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.ask.suite import Suite
+    from harness.host import Lock
     from harness.pytest_worker import Process
     from harness.record import Environment
     from harness.spec import Cell
@@ -148,6 +149,7 @@ class Frameworks:
     """The processes of a session, by backend, device and number of threads, and what they told."""
 
     session: pytest.Session
+    lock: Lock  # the host's: no run measures while this session does
     running: dict[tuple[Any, ...], Process] = field(default_factory=dict)
     suites: dict[str, str] = field(default_factory=dict)
     environments: dict[str, Environment] = field(default_factory=dict)
@@ -207,6 +209,22 @@ class Frameworks:
         for process in self.running.values():
             process.close()
         self.running.clear()
+        self.lock.release()
+
+
+def _lock() -> Lock:
+    """The host's lock, held. Ends the session where another run holds it."""
+    from harness import host
+    from harness.errors import UserError
+
+    lock = host.Lock()
+    try:
+        why = "" if lock.take() else lock.holder()
+    except UserError as error:
+        why = str(error)
+    if why:
+        pytest.exit(f"convbench: {why}", returncode=pytest.ExitCode.USAGE_ERROR)
+    return lock
 
 
 _FRAMEWORKS = pytest.StashKey[Frameworks]()
@@ -217,7 +235,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     """Have the test of a cell run in the process of its framework, and hand on its reports."""
     if not isinstance(item, CellTest):
         return None
-    frameworks = item.config.stash.setdefault(_FRAMEWORKS, Frameworks(item.session))
+    frameworks = item.config.stash.get(_FRAMEWORKS, None)
+    if not frameworks:
+        frameworks = item.config.stash[_FRAMEWORKS] = Frameworks(item.session, _lock())
     # The test is set up and torn down elsewhere, whole: nothing of the tests before it may be up meanwhile.
     item.session._setupstate.teardown_exact(None)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)

@@ -4,6 +4,7 @@ Progress is drawn only when told to, between blocks, while the worker waits: the
 terminal it is one plain line per cell.
 """
 
+import contextlib
 import math
 import time
 from collections import Counter
@@ -50,10 +51,11 @@ class Screen(Watcher):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the terminal as it was."""
-        if self.live:
-            self.live.update(Text(""), refresh=True)
-            self.live.stop()
+        """Leave the terminal as it was, if it is still there."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.live:
+                self.live.update(Text(""), refresh=True)
+                self.live.stop()
 
     def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
         """A GPU that none of the frameworks sees is worth a line too."""

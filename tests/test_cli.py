@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import doctor, execute, screen
+from harness import doctor, host, screen
 from harness.cli import app
 from harness.doctor import Finding, Severity
 from harness.record import BESIDE_COLUMNS, COMPARISON_COLUMNS
@@ -39,7 +40,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 
 def convbench(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    places = {"TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": ROOT}
+    places = {host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
     environment = {"PATH": "/usr/bin:/bin", "NO_COLOR": "1", **places, **variables}
     return subprocess.run(
         [sys.executable, "-P", "-m", "harness", *arguments],
@@ -100,10 +101,24 @@ def test_any_axis_can_be_narrowed(measured) -> None:
     assert convbench(measured[0], "run", "tiny", "--dry-run", "--direction", "wgrad").stdout.count("wgrad") == 2
 
 
-def test_an_interrupted_run_says_how_to_go_on_with_it(measured) -> None:
+def test_a_run_that_nobody_reads_to_the_end_is_measured_and_reported(measured) -> None:
+    folder, _ = measured
+    command = "run tiny --trials 1 -k fprop --out unread --reports unread/reports"
+    shell = f"{sys.executable} -P -m harness {command} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"
+    environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
+    said = subprocess.run(["bash", "-c", shell], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert len(said.stdout.splitlines()) == 1
+    (run,) = table.runs(folder / "unread")
+    assert run.finished_at
+    assert (folder / "unread" / "reports" / run.id / "report.html").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on_with_it(measured, number: signal.Signals) -> None:
     folder, _ = measured
     command = [sys.executable, "-P", "-m", "harness", "run", "tiny", "--out", "cut", "--no-report"]
-    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": ROOT}
+    environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
     # A shell that puts the tests into the background leaves them deaf to SIGINT, and what they start inherits that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -116,11 +131,11 @@ def test_an_interrupted_run_says_how_to_go_on_with_it(measured) -> None:
         assert running.stderr is not None
         while not (line := running.stderr.readline()).startswith("[1/"):
             assert line, "it ended before its first cell"
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         rest = running.stderr.read()
     assert running.returncode == 130
-    assert "convbench run --resume latest" in rest
-    assert convbench(folder, "run", "--resume", "latest", "--out", "cut", "--no-report").returncode == 0
+    (resume,) = re.findall(r"convbench (run --resume cut/runs/\S+) goes on", rest)
+    assert convbench(folder, *resume.split(), "--no-report").returncode == 0
 
 
 def test_a_run_in_which_nothing_was_measured_fails(measured) -> None:
@@ -417,7 +432,6 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
     blocked = (Finding("CPU quota", Severity.BLOCKING, "1.5 [CPUs]", "why", "remedy"),)
     monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: asked.append(threads) or blocked)
     monkeypatch.setattr(screen, "unseen_gpu", lambda devices: seen_by_none if set(devices) == {"numpy"} else None)
-    monkeypatch.setattr(execute.tempfile, "gettempdir", lambda: str(tmp_path))
     suite = str(measured[0] / "suites" / "tiny.toml")
     options = ["--trials", "1", "-k", "plain and fprop", "--threads", "1", "--no-report", "--out", str(tmp_path)]
     said = CliRunner().invoke(app, ["run", suite, suite, *options])
@@ -445,7 +459,6 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
         (("run", "--resume", "latest", "--no-ceilings"), ["--resume", "as it was planned"]),
         (("run", "--resume", "latest", "--machine", "other"), ["--resume", "as it was planned"]),
         (("run", "tiny", "--machine", "a/b"), ["--machine: found 'a/b'", "allowed: 1 to 64 of"]),
-        (("run", "--resume", "latest"), ["complete", "nothing is left"]),
         (("show", "latest~7"), ["latest~7"]),
         (("show", "tag:tset"), ["tset", "holds runs with test"]),
         (("show", "--sort", "speed"), ["speed", "median_ns"]),

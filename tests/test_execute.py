@@ -1,8 +1,13 @@
 """A whole run, from a suite to sealed files, on the numpy reference in real worker processes."""
 
 import dataclasses
+import errno
 import json
 import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -10,15 +15,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 import harness
-from harness import codec, discovery, execute, review
+from harness import codec, discovery, execute, host, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
-from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, SuiteError, UserError
+from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, StoreError, SuiteError, UserError
 from harness.execute import Watcher
-from harness.record import Flag, Record, Run, Status
+from harness.isolate import launcher
+from harness.record import Environment, Flag, Record, Run, Status
+from harness.spec import Plan
 from harness.store import digests, journal, table
 from tests import builders
 
@@ -91,8 +97,8 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A lock of this test's own, so that a run elsewhere on the machine is not in the way."""
-    monkeypatch.setattr(execute.tempfile, "gettempdir", lambda: str(tmp_path))
+    """A lock of this test's own."""
+    monkeypatch.setenv(host.VARIABLE, str(tmp_path / "convbench.lock"))
     return tmp_path / "convbench.lock"
 
 
@@ -152,7 +158,7 @@ def test_a_suite_that_is_not_there_is_named(alone: Path) -> None:
 
 
 def test_a_second_run_on_the_host_is_refused(tiny: Path, alone: Path, tmp_path: Path) -> None:
-    with FileLock(alone), pytest.raises(BusyError, match="another run"):
+    with host.alone(), pytest.raises(BusyError, match="another run"):
         harness.run(tiny, out=tmp_path / "results")
 
 
@@ -200,7 +206,10 @@ class Interrupting(Watcher):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(tiny: Path, alone: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "doubts", lambda record: ())  # nothing is measured once more
     with pytest.raises(KeyboardInterrupt):
         execute.execute(suites.load(tiny), Selection(), out=tmp_path, watcher=Interrupting(5))
     folder = table.find(tmp_path, "latest")
@@ -217,10 +226,8 @@ def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(tiny: Path
 
 
 def test_a_refused_run_has_a_row_for_every_cell_that_says_why(tiny: Path, alone: Path, tmp_path: Path) -> None:
-    with FileLock(alone):  # whoever measures there: nothing is measured here
-        assert execute.measuring()
+    with host.alone():  # whoever measures there: nothing is measured here
         run = execute.execute(suites.load(tiny), Selection(), out=tmp_path, tags=["nightly"], refusal="the machine was busy")
-    assert not execute.measuring()
     records = harness.load(tmp_path)
     assert len(records) == 18
     assert set(records["status"]) == {"not_run"}
@@ -507,6 +514,245 @@ def test_run_json_says_what_was_asked(tiny: Path, alone: Path, tmp_path: Path) -
     assert pd.Timestamp(stored["started_at"]).tzinfo is not None
 
 
+# What ends a run from outside -----------------------------------------------------------------------------------------------
+
+
+FINISH = journal.finish
+
+
+@pytest.fixture
+def scripted(tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs six cells of `tiny` without a worker; `at` is called with the order of a cell before its record comes."""
+
+    def run(at: Callable[[int], object] = lambda order: None, **more: Any) -> Run:
+        def cells(of: launcher.Launcher, plan: Plan, before: Sequence[Record] = ()) -> Iterator[Record | Environment]:
+            left = [step for step in plan if step.order not in {record.order for record in before}]
+            yield from [builders.environment()][: len(left)]
+            for step in left:
+                at(step.order)
+                yield builders.record(trial=step.trial, order=step.order, of=step.cell, run_id=of.run_id)
+
+        monkeypatch.setattr(launcher.Launcher, "execute", cells)
+        if "resume" in more:
+            return execute.resume(more["resume"])
+        return execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path / "results", **more)
+
+    return run
+
+
+def statuses(folder: Path) -> dict[str, int]:
+    return table.load(folder)["status"].value_counts().to_dict()
+
+
+def on(order: int, do: Callable[[], object]) -> Callable[[int], object]:
+    return lambda asked: do() if asked == order else None
+
+
+def folder_of(tmp_path: Path) -> Path:
+    return table.find(tmp_path / "results", "latest")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_processes_leaves_a_sealed_run_with_a_row_for_every_cell(
+    scripted, tmp_path: Path, number: signal.Signals
+) -> None:
+    with pytest.raises(execute.Interrupted) as said:
+        scripted(on(2, lambda: os.kill(os.getpid(), number)))
+    folder = folder_of(tmp_path)
+    assert str(said.value) == (
+        f"interrupted by {number.name}; what was measured is kept: convbench run --resume {folder} goes on with it"
+    )
+    assert statuses(folder) == {"ok": 2, "not_run": 4}
+    assert (folder / "records.parquet").is_file()
+    assert scripted(resume=folder).finished_at
+    assert statuses(folder) == {"ok": 6}
+
+
+def test_a_second_interruption_while_the_run_is_sealed_costs_nothing(
+    scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal = table.seal
+
+    def sealing(folder: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        seal(folder)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(table, "seal", sealing)
+    with pytest.raises(execute.Interrupted, match="interrupted"):
+        scripted(on(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert statuses(folder_of(tmp_path)) == {"ok": 2, "not_run": 4}
+
+
+def test_an_interruption_while_a_whole_run_is_sealed_comes_after_it(
+    scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "finish", lambda *what: os.kill(os.getpid(), signal.SIGTERM) or FINISH(*what))
+    with pytest.raises(execute.Interrupted, match="SIGTERM"):
+        scripted()
+    assert journal.read_run(folder_of(tmp_path)).finished_at
+    assert (folder_of(tmp_path) / "samples.parquet").is_file()
+    assert statuses(folder_of(tmp_path)) == {"ok": 6}
+
+
+def test_a_record_that_is_being_kept_when_the_interruption_comes_is_kept_and_counted(
+    scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = journal.Journal.append
+
+    def appending(book: journal.Journal, event: Record | Environment) -> None:
+        append(book, event)
+        if isinstance(event, Record) and event.order == 2 and event.status is Status.OK:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(journal.Journal, "append", appending)
+    with pytest.raises(execute.Interrupted):
+        scripted()
+    assert [record.order for record in journal.read(folder_of(tmp_path))[0]] == [0, 1, 2, 3, 4, 5]
+    assert statuses(folder_of(tmp_path)) == {"ok": 3, "not_run": 3}
+
+
+def test_a_run_that_lacks_nothing_but_its_seal_is_sealed(scripted, tmp_path: Path) -> None:
+    id = scripted().id
+    folder = folder_of(tmp_path)
+    whole, run = table.load(folder), journal.read_run(folder)
+    journal.finish(folder, dataclasses.replace(run, finished_at=None, environments=()))
+    for file in folder.glob("*.parquet"):
+        file.unlink()
+    resumed = scripted(lambda order: 1 / 0, resume=folder)
+    assert (resumed.id, resumed.environments) == (id, run.environments)
+    assert resumed.finished_at
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "records.parquet"), whole, check_dtype=False)
+    assert scripted(lambda order: 1 / 0, resume=folder) == resumed  # and once more, which changes nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(None, "it holds no plan.json"), ("[" * 9999, "plan.json is damaged"), ("{}", "damaged")]
+)
+def test_a_run_without_its_plan_is_sealed_with_what_it_has_and_says_what_can_be_done(
+    scripted, tmp_path: Path, text: str | None, why: str
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        scripted(on(2, lambda: 1 / 0), command="convbench run tiny")
+    folder = folder_of(tmp_path)
+    for file in (folder / execute.PLAN, folder / "records.parquet"):
+        file.unlink()
+    if text:
+        (folder / execute.PLAN).write_text(text)
+    with pytest.raises(UserError, match=f"{why}.*sealed with the 6 records .* a run of its own: convbench run tiny$") as said:
+        scripted(resume=folder)
+    assert len(str(said.value).splitlines()) == 1
+    assert statuses(folder) == {"ok": 2, "not_run": 4}
+    assert (folder / "records.parquet").is_file()
+
+
+def test_a_run_by_another_method_is_sealed_with_what_it_has(scripted, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        scripted(on(2, lambda: 1 / 0))
+    folder = folder_of(tmp_path)
+    journal.finish(folder, dataclasses.replace(journal.read_run(folder), method_version=1))
+    (folder / "records.parquet").unlink()
+    with pytest.raises(UserError, match="measured by method version 1, and this is"):
+        scripted(resume=folder)
+    assert (folder / "records.parquet").is_file()
+
+
+def test_a_run_that_was_trimmed_to_its_tables_is_left_alone(scripted, tmp_path: Path) -> None:
+    scripted()
+    folder = folder_of(tmp_path)
+    (folder / journal.JOURNAL).unlink()
+    files = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert scripted(lambda order: 1 / 0, resume=folder).finished_at
+    assert {file: file.read_bytes() for file in folder.iterdir() if file.is_file()} == files
+
+
+# Where a run is kept ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_removed_is_noticed_and_what_was_measured_is_written_again(scripted, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as said:
+        scripted(on(3, lambda: shutil.rmtree(tmp_path / "results")))
+    folder = folder_of(tmp_path)
+    assert str(said.value) == (
+        f"{folder} was removed while the run went on; what was measured is written there again: "
+        f"convbench run --resume {folder} goes on with it"
+    )
+    assert statuses(folder) == {"ok": 4}
+    assert scripted(resume=folder).finished_at
+    assert statuses(folder) == {"ok": 6}
+
+
+def test_a_folder_that_is_moved_is_noticed_and_its_new_place_named(scripted, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="was moved to") as said:
+        scripted(on(3, lambda: (tmp_path / "results").rename(tmp_path / "else where")))
+    folder = table.find(tmp_path / "else where", "latest")
+    assert str(said.value).endswith(f"convbench run --resume '{folder}'")
+    assert not (tmp_path / "results").exists()
+    assert statuses(folder) == {"ok": 4}
+    assert scripted(resume=folder).finished_at
+
+
+def test_a_disk_that_fills_up_is_noticed_and_the_run_gone_on_with_when_there_is_room(scripted, tmp_path: Path) -> None:
+    """By a limit on the size of files: a part of the line is written, then none."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full() -> None:
+        size = (folder_of(tmp_path) / journal.JOURNAL).stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+
+    try:
+        with pytest.raises(StoreError) as said:
+            scripted(on(3, full))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder = folder_of(tmp_path)
+    assert [word for word in (f"{folder / journal.JOURNAL} cannot be written: File too large", "are kept", f"--resume {folder}")
+            if word not in str(said.value)] == []  # fmt: skip
+    assert statuses(folder) == {"ok": 3}
+    assert scripted(resume=folder).finished_at
+    assert statuses(folder) == {"ok": 6}
+
+
+def test_a_seal_that_finds_no_room_is_made_up_for(scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "samples.parquet"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "seal", full)
+        with pytest.raises(StoreError, match=r"No space left on device.*are kept.*--resume"):
+            scripted()
+    assert scripted(lambda order: 1 / 0, resume=folder_of(tmp_path)).finished_at
+    assert (folder_of(tmp_path) / "samples.parquet").is_file()
+
+
+# Watchers -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["planned", "progress", "recorded", "environment", "discovered"])
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file."), ZeroDivisionError()])
+def test_a_watcher_that_fails_is_asked_no_more_and_the_run_goes_on(scripted, tmp_path: Path, method: str, error) -> None:
+    asked = []
+
+    class Failing(Watcher):
+        pass
+
+    def fails(self: Watcher, *news: object) -> None:
+        asked.append(news)
+        raise error
+
+    setattr(Failing, method, fails)
+    if method == "progress":
+        tolerant = execute._Tolerant(Failing())
+        with pytest.warns(UserWarning, match="goes on unwatched"):
+            tolerant.progress(None, None)
+        tolerant.progress(None, None)
+    else:
+        with pytest.warns(UserWarning, match="goes on unwatched"):
+            assert scripted(watcher=Failing()).finished_at
+        assert statuses(folder_of(tmp_path)) == {"ok": 6}
+    assert len(asked) == 1
+
+
 # Measured once more -------------------------------------------------------------------------------------------------------
 
 
@@ -532,7 +778,7 @@ def test_a_cell_that_a_flag_bars_is_measured_once_more_and_has_one_row_which_say
     assert run.finished_at is not None
 
 
-def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole(
+def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole_and_can_be_gone_on_with(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "doubts", lambda record: (Flag.DRIFT,))
@@ -542,6 +788,10 @@ def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole(
     assert journal.read_run(folder).finished_at is not None
     assert table.load(folder)["status"].tolist() == ["ok"] * 6
     assert (table.load(folder)["repeated_for"] != "").sum() == 1
+    first = table.load(folder)["started_at"].tolist()
+    execute.resume(folder)
+    assert [record.order for record in journal.read(folder)[0] if record.repeated_for] == [0, 1]  # a quarter of six
+    assert [old == new for old, new in zip(first, table.load(folder)["started_at"], strict=True)] == [True, False, *[True] * 4]
 
 
 @pytest.mark.parametrize(
@@ -622,5 +872,5 @@ def test_a_killed_run_that_is_gone_on_with_took_what_its_records_say_and_the_res
 def test_a_plan_that_is_damaged_is_named(tiny: Path, alone: Path, tmp_path: Path, text: str) -> None:
     folder = journal.create(tmp_path, builders.run())
     (folder / execute.PLAN).write_text(text)
-    with pytest.raises(UserError, match=r"plan\.json: cannot be gone on with: \S"):
+    with pytest.raises(UserError, match=r"plan\.json is damaged: \S"):
         execute.resume(folder)

@@ -4,14 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from harness import doctor, execute, nightly, past, review
+from harness import doctor, host, nightly, past, review
 from harness.analysis.gate import Level
 from harness.doctor import Finding, Severity
-from harness.errors import BusyError
-from harness.nightly import Patience
-from harness.record import Run
+from harness.host import Patience
 from harness.store import digests
 from tests import builders, stored
 
@@ -71,47 +68,23 @@ def test_who_will_not_wait_is_refused_at_once() -> None:
     assert clock.slept == []
 
 
-def test_a_run_that_was_quicker_is_waited_for_too() -> None:
-    clock, asked = Clock(), []
-
-    def run(refusal: str) -> Run:
-        asked.append(refusal)
-        if len(asked) == 1:
-            raise BusyError("another run is measuring")
-        return builders.run()
-
-    nightly.measure(run, patience([""], 60, clock))
-    assert (asked, clock.slept) == (["", ""], [30])
-
-
-@pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Locks of this test's own, and a machine on which nothing else runs."""
-    for module in (execute, nightly):
-        monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+def test_a_look_sees_a_run_and_what_the_doctor_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is held where nothing is in the way, and only then."""
+    monkeypatch.setenv(host.VARIABLE, str(tmp_path / "lock"))
     monkeypatch.setattr(doctor, "busy", lambda: None)
-    return tmp_path
-
-
-def test_two_nights_never_overlap(alone: Path) -> None:
-    with nightly.locked() as first, nightly.locked() as second:
-        assert nightly.look(first) == ""
-        assert nightly.look(first) == ""  # still its own
-        assert nightly.look(second) == "another night is going on"
-        first.release()
-        assert nightly.look(second) == ""
-    assert not FileLock(alone / nightly.LOCK).is_locked
-
-
-def test_a_look_sees_a_run_and_what_the_doctor_finds(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with nightly.locked() as lock:
-        with FileLock(alone / execute.LOCK):
-            assert nightly.look(lock) == "another run is measuring"
+    with host.locked() as lock, host.locked() as other:
+        assert other.take()
+        assert nightly.look(lock).startswith("another run is measuring on this host")
+        other.release()
         assert nightly.look(lock) == ""
+        assert nightly.look(lock) == ""  # still its own
+        assert not other.take()
+        lock.release()
         monkeypatch.setattr(
             doctor, "busy", lambda: Finding("other processes", Severity.BLOCKING, "97 % of one CPU: cc (pid 7)")
         )
         assert nightly.look(lock) == "other processes: 97 % of one CPU: cc (pid 7)"
+        assert other.take()
 
 
 # What a night leaves behind -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness import pytest_worker
+from harness import host, pytest_worker
 from harness.backends import registry
 from harness.spec import Device, Direction, Optimizer
 from tests import builders
@@ -185,6 +185,20 @@ def test_threads_have_processes_and_cores_of_their_own(session: Run) -> None:
     assert len(facts("pid")["plain"]) == 2
     assert facts("threads")["plain"] == {"1", str(len(os.sched_getaffinity(0)))}
     assert "1" in {str(len(cores.split(","))) for cores in facts("cores")["plain"]}
+
+
+def test_a_session_is_refused_while_a_run_measures_and_holds_the_lock_itself(session: Run, tmp_path: Path) -> None:
+    with host.alone() as lock:
+        lock.tell("the-first")
+        assert "6 tests collected" in str(session("--convbench", "tiny", "--collect-only", "-q").outlines)
+        refused = session("--convbench", "tiny", "-k", "fprop")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stdout.fnmatch_lines(["*convbench: another run is measuring on this host*: run the-first, pid *"])
+    held = "from harness import host\ndef test_it():\n    assert not host.Lock().take()\n"
+    Path("test_held.py").write_text(held)
+    session("--convbench", "tiny", "-k", "fprop or test_it", "suites/tiny.toml", "test_held.py").assert_outcomes(passed=3)
+    with host.alone():
+        pass
 
 
 def test_ids_are_listed_and_chosen_from_as_those_of_any_tests(session: Run) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import (
     INTERNAL,
+    INTERRUPTED,
     USAGE,
     Out,
     TableFormat,
@@ -21,7 +22,7 @@ from harness.cli.options import (
     stdout,
     taking,
 )
-from harness.cli.run import check_tags, command, narrowing, run, to_resume, watched
+from harness.cli.run import check_tags, command, interruptible, narrowing, run, to_resume, watched
 from harness.errors import SelectionError, UserError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ Suite = Annotated[str | None, typer.Option("--suite", help="The suite; by defaul
 @taking(run)
 def nightly(
     suite: Annotated[str | None, typer.Argument(help="A name from suites/, or a path.")] = None,
-    wait: Annotated[str, typer.Option(help="How long a busy machine is waited for: 90s, 30m, 2h.")] = "30m",
+    wait: Annotated[
+        str, typer.Option(help="How long a busy machine, or another run on it, is waited for: 90s, 30m, 2h.")
+    ] = "30m",
     junit: Annotated[Path | None, typer.Option(help="A file for the night as JUnit XML.")] = None,
     **options: Any,
 ) -> None:
@@ -46,10 +49,20 @@ def nightly(
 
     Exit code 0 quiet or improved, 3 a regression, 4 a suspicion or a machine that moved, 5 not or not wholly measured.
     """
-    from harness import execute, notify
+    from harness import notify
 
     webhook = notify.take_webhook(os.environ)  # first of all: no process that is started later has it
     check_tags(options["tag"] or ())
+    with interruptible():
+        _attended(suite, wait, junit, webhook, options)
+
+
+def _attended(
+    suite: str | None, wait: str, junit: Path | None, webhook: "Webhook | None", options: "Mapping[str, Any]"
+) -> None:
+    """The night, and whatever comes of it told to people."""
+    from harness import execute, notify
+
     if options["dry_run"]:
         one = load(suite or _missing_suite())
         plan = execute.prepare(one, narrowing(options), options["seed"], aa=options["aa"], ceilings=options["ceilings"])
@@ -57,7 +70,8 @@ def nightly(
         return
     try:
         night = _night(suite, seconds("--wait", wait), options)
-    except typer.Exit:  # interrupted, by whoever sits there
+    except KeyboardInterrupt as error:
+        _tell(notify.failed(suite or options["resume"] or "", error, INTERRUPTED), webhook)
         raise
     except Exception as error:
         code = USAGE if isinstance(error, UserError | OSError) else INTERNAL
@@ -85,38 +99,37 @@ def _missing_suite() -> str:
 
 
 def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "Night":
-    """Wait, measure and judge, under the host's lock of nights."""
-    from harness import doctor, execute, nightly
+    """Wait, measure and judge, under the host's lock from the first cell to the page."""
+    from harness import doctor, execute, host, nightly
     from harness.errors import BusyError
     from harness.record import NIGHTLY, Run
 
     def told(why: str) -> None:
         stderr().print(f"waiting for a quiet machine: {why}", markup=False, soft_wrap=True)
 
-    out, findings = options["out"], doctor.urgent(options["out"], threads=options["threads"])
+    out, half, how = options["out"], None, {name: options[name] for name in ("aa", "ceilings", "machine")}
     if options["resume"]:
         half = to_resume(options["resume"], out, {**options, "suite": suite})
-
-        def measure(refusal: str) -> Run:
-            if refusal:
-                raise BusyError(f"{half.name} is not gone on with: {refusal}")
-            return watched(lambda watcher: execute.resume(half, watcher), findings)
     else:
         loaded, selection = load(suite or _missing_suite()), narrowing(options)
-        asked = {"out": out, "tags": (NIGHTLY, *(options["tag"] or ())), "seed": options["seed"], "command": command(),
-                 "aa": options["aa"], "ceilings": options["ceilings"], "machine": options["machine"]}  # fmt: skip
+        execute.check(loaded, selection, **how)
 
-        def measure(refusal: str) -> Run:
+    def measure(refusal: str) -> Run:
+        if half:
             if refusal:
-                stderr().print(f"not measured: {refusal}", markup=False, soft_wrap=True)
-                return execute.execute(loaded, selection, refusal=refusal, **asked)
-            return watched(lambda watcher: execute.execute(loaded, selection, watcher=watcher, **asked), findings)
+                raise BusyError(f"{half.name} is not gone on with: {refusal}")
+            return watched(lambda watcher: execute.resume(half, watcher, lock=lock), doctor.urgent(out))
+        asked = {**how, "out": out, "tags": (NIGHTLY, *(options["tag"] or ())), "seed": options["seed"], "command": command()}
+        if refusal:
+            stderr().print(f"not measured: {refusal}", markup=False, soft_wrap=True)
+            return execute.execute(loaded, selection, refusal=refusal, **asked)
+        findings = doctor.urgent(out, threads=options["threads"])
+        return watched(lambda watcher: execute.execute(loaded, selection, watcher=watcher, lock=lock, **asked), findings)
 
-    with nightly.locked() as lock:
-        patience = nightly.Patience(limit_s, partial(nightly.look, lock), told)
-        measured = nightly.measure(measure, patience)
-        folder = half if options["resume"] else out / "runs" / measured.id
-        return nightly.conclude(folder, options["reports"], options["report"])
+    with host.locked() as lock:
+        patience = host.Patience(limit_s, partial(nightly.look, lock), told)
+        run = nightly.measure(measure, patience)
+        return nightly.conclude(half or out / "runs" / run.id, options["reports"], options["report"])
 
 
 def _tell(said: "Notice", webhook: "Webhook | None") -> None:

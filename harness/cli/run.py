@@ -1,9 +1,10 @@
 """`convbench run`: measure suites, keep the results, write the reports."""
 
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from harness.cli.options import (
     load,
     print_plan,
     say_how_far,
+    seconds,
     stderr,
     stdout,
 )
@@ -56,6 +58,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")] = False,
     aa: Annotated[bool, typer.Option("--aa", help="Every cell twice: what this machine's noise makes of equals.")] = False,
     resume: Annotated[str | None, typer.Option(help="Go on with a run that was cut off.")] = None,
+    wait: Annotated[str, typer.Option(help="How long another run on this host is waited for: 90s, 30m, 2h.")] = "0",
     ceilings: Annotated[
         bool, typer.Option(help="Measure beside it what the machine can do at best: suites/ceilings.toml.")
     ] = True,
@@ -64,33 +67,72 @@ def run(
     ] = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
-    from harness import doctor, execute
+    from harness import execute
 
+    limit_s, options = seconds("--wait", wait), locals()
     if resume:
-        folder = to_resume(resume, out, locals())
-        watched(lambda watcher: execute.resume(folder, watcher), doctor.urgent(out))
-        if _finish(folder, reports, report):
-            raise typer.Exit(FAILED_CELLS)
-        return
-    if not suite:
-        raise SelectionError(f"name a suite: {known_suites()}")
-    check_tags(tag or ())
-    loaded, selection = [load(name) for name in suite], narrowing(locals())
-    if dry_run:
-        for one in loaded:
-            print_plan(*execute.prepare(one, selection, seed, aa=aa, ceilings=ceilings))
-        return
-    failed = False
-    findings: Sequence[Finding] | None = doctor.urgent(out, threads=threads)
-    for one in loaded:
-        measured = watched(lambda watcher, one=one: execute.execute(
-            one, selection, out=out, tags=tag or (), seed=seed, watcher=watcher, command=command(), aa=aa, ceilings=ceilings,
-            machine=machine,
-        ), findings)  # fmt: skip
-        findings = None  # said once is enough
-        failed |= _finish(out / "runs" / measured.id, reports, report)
+        folder = to_resume(resume, out, options)
+        with interruptible():
+            failed = _resumed(folder, limit_s, options)
+    else:
+        if not suite:
+            raise SelectionError(f"name a suite: {known_suites()}")
+        check_tags(tag or ())
+        loaded, selection = [load(name) for name in suite], narrowing(options)
+        if dry_run:
+            for one in loaded:
+                print_plan(*execute.prepare(one, selection, seed, aa=aa, ceilings=ceilings))
+            return
+        for one in loaded:  # before the host's lock is asked for, so that a mistake is told at once
+            execute.check(one, selection, aa=aa, ceilings=ceilings, machine=machine)
+        with interruptible():
+            failed = _measured(loaded, selection, limit_s, options)
     if failed:
         raise typer.Exit(FAILED_CELLS)
+
+
+def _resumed(folder: Path, limit_s: float, options: "Mapping[str, Any]") -> bool:
+    """Go on with a run and report it; whether it failed."""
+    from harness import doctor, execute, host
+
+    with host.alone(limit_s, _waiting) as lock:
+        watched(lambda watcher: execute.resume(folder, watcher, lock=lock), doctor.urgent(options["out"]))
+        return _finish(folder, options["reports"], options["report"])
+
+
+def _measured(loaded: "Sequence[Any]", selection: "Selection", limit_s: float, options: "Mapping[str, Any]") -> bool:
+    """Measure each suite and report it, all under one hold of the host's lock; whether any failed."""
+    from harness import doctor, execute, host
+
+    out, failed = options["out"], False
+    asked = {"out": out, "tags": options["tag"] or (), "command": command()}
+    asked |= {name: options[name] for name in ("seed", "aa", "ceilings", "machine")}
+    with host.alone(limit_s, _waiting) as lock:
+        findings: Sequence[Finding] | None = doctor.urgent(out, threads=options["threads"])
+        for one in loaded:
+            run = watched(
+                lambda watcher, one=one: execute.execute(one, selection, watcher=watcher, lock=lock, **asked), findings
+            )
+            findings = None  # said once is enough
+            failed |= _finish(out / "runs" / run.id, options["reports"], options["report"])
+    return failed
+
+
+def _waiting(why: str) -> None:
+    stderr().print(f"waiting: {why}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """In this block Ctrl-C, SIGTERM and SIGHUP end the command with one line and their exit code."""
+    from harness import interrupts
+
+    with interrupts.heard():
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            typer.echo(f"convbench: {str(error) or 'interrupted'}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def command() -> str:
@@ -157,12 +199,8 @@ def watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
     """What `measure` returns, drawn on standard error. `findings` are what is wrong with the machine; None: said before."""
     from harness.screen import Screen
 
-    try:
-        with Screen(stderr(), findings) as watcher:
-            return measure(watcher)
-    except KeyboardInterrupt:
-        typer.echo("convbench: interrupted; what was measured is kept: convbench run --resume latest goes on with it", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with Screen(stderr(), findings) as watcher:
+        return measure(watcher)
 
 
 def _finish(folder: Path, reports: Path, report: bool) -> bool:

@@ -10,7 +10,7 @@ import math
 import os
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,17 +64,19 @@ class Launcher:
     hung: dict[tuple[str, Device], str] = field(default_factory=dict)  # those that were waited for in vain, and are not again
     machine: str = ""
 
-    def execute(self, plan: Plan) -> Iterator[Record | Environment]:
+    def execute(self, plan: Plan, before: Sequence[Record] = ()) -> Iterator[Record | Environment]:
         """Round after round the records in the order of the plan, then those of cells measured once more, with the old `order`.
 
-        Each environment comes before the first record made in it.
+        Each environment comes before the first record made in it. `before` are records that are there already: their steps are
+        not measured anew, but once more as if they had been measured now, where that was not done yet.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         if self.logs.is_symlink():
             raise UserError(f"{self.logs} is a link, and is not written through")
         known: set[str] = set()
+        done = {record.order: record for record in before}  # of a cell that was measured once more, that record
         parent_ns = 0  # what the caller took for the records before this one
-        with offspring.guarded(), contextlib.closing(self._rounds(plan)) as answers:
+        with offspring.guarded(), contextlib.closing(self._rounds(plan, done)) as answers:
             for answer, barred in answers:
                 if isinstance(answer, Record):
                     answer, parent_ns = _spent(answer, parent=parent_ns), 0
@@ -88,32 +90,45 @@ class Launcher:
                     barred[answer.order] = flags
                 parent_ns += time.perf_counter_ns() - begun
 
-    def _rounds(self, plan: Plan) -> Iterator[tuple[Record | Environment, dict[int, tuple[Flag, ...]]]]:
+    def _rounds(
+        self, plan: Plan, done: Mapping[int, Record]
+    ) -> Iterator[tuple[Record | Environment, dict[int, tuple[Flag, ...]]]]:
         """Every answer, with what is barred of its round, by order; the round reads that when all else of it is measured."""
         for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
-            barred: dict[int, tuple[Flag, ...]] = {}
-            with contextlib.closing(self._round(plan, list(steps), barred)) as answers:
+            together = list(steps)
+            there = [done[step.order] for step in together if step.order in done]
+            barred = {record.order: flags for record in there if (flags := record.repeated_for or self.doubts(record))}
+            with contextlib.closing(self._round(plan, together, barred, done)) as answers:
                 for answer in answers:
                     yield answer, barred
 
-    def _round(self, plan: Plan, steps: list[Step], barred: Mapping[int, tuple[Flag, ...]]) -> Iterator[Record | Environment]:
+    def _round(
+        self, plan: Plan, steps: list[Step], barred: Mapping[int, tuple[Flag, ...]], done: Mapping[int, Record]
+    ) -> Iterator[Record | Environment]:
         """Steps that can share workers: one trial, one device, one number of threads; then those that are `barred` by then."""
+
+        def again() -> list[Step]:
+            some = [step for step in steps if step.order in barred][: math.ceil(plan.budget.repeat_share * len(steps))]
+            return [step for step in some if not (step.order in done and done[step.order].repeated_for)]
+
+        left = [step for step in steps if step.order not in done]
+        if not left and not again():
+            return
         device, threads = steps[0].cell.device, steps[0].cell.threads
         available = physical_cores_first()
         if threads > len(available):
             reason = f"asks for {threads} threads; this process may use {len(available)} cores"
-            yield from (self.row(step, Status.UNSUPPORTED, reason) for step in steps)
+            yield from (self.row(step, Status.UNSUPPORTED, reason) for step in left)
             return
         cores = tuple(available[: threads or len(available)])
         bench = _Bench(self, plan, device, cores)
         try:
-            bench.open(dict.fromkeys(step.cell.backend for step in steps))
+            bench.open(dict.fromkeys(step.cell.backend for step in left or again()))
             yield from bench.greetings()
-            for step in steps:
+            for step in left:
                 yield from bench.measure(step)
             # At the end of the round, when what disturbed a cell may have passed, and by the same processes.
-            again = [step for step in steps if step.order in barred]
-            for step in again[: math.ceil(plan.budget.repeat_share * len(steps))]:
+            for step in again():
                 for answer in bench.measure(step):
                     yield replace(answer, repeated_for=barred[step.order]) if isinstance(answer, Record) else answer
         finally:

@@ -48,6 +48,7 @@ _NO_HUGE_PAGES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 def main(descriptor: int, parent: int) -> None:
     """Serve the conversation on an inherited socket until Stop, or until the parent, a process id, is gone."""
     die_with_parent()
+    leave_ending_to_parent()
     if os.getppid() != parent:  # it was gone before the kernel was told to end this process with it
         return
     connection = socket.socket(fileno=descriptor)
@@ -164,6 +165,15 @@ def set_aside(modules: int) -> int:
         gc.collect()
         gc.freeze()
     return len(sys.modules)
+
+
+def leave_ending_to_parent() -> None:
+    """Overhear what asks a group of processes to end: the parent hears it too, and a cell that was cut off has not crashed.
+
+    By a function, since being ignored would be inherited by whatever program the framework starts.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
 
 
 def die_with_parent() -> None:

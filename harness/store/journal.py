@@ -3,21 +3,26 @@
 Here belongs writing and reading these files. Frames belong to `table`, which also finds the runs of a store.
 """
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
+import shutil
 import sys
+import time
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from harness import codec, drafts
-from harness.errors import RunNotFoundError, UserError
+from harness.errors import RunNotFoundError, StoreError, UserError
 from harness.plain import plain
 from harness.record import Environment, Record, Run
 from harness.spec import Plan
@@ -25,6 +30,9 @@ from harness.spec import Plan
 RUN = "run.json"
 JOURNAL = "journal.jsonl"
 PLAN = "plan.json"  # beside run.json: every measurement that was to be made
+
+_HALF = ".new-"  # before the name of a folder that is not yet a run; hidden, so that nobody takes it for one
+_HALF_FOR_S = 3600.0
 
 # A run's id becomes the name of folders: of its own, of its report's, and a part of links.
 _ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -35,8 +43,8 @@ _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 _CHECKED, _LENGTH = re.compile(rb',"crc32":"([0-9a-f]{8})"}'), 20
 
 
-def create(root: str | Path, run: Run) -> Path:
-    """The new folder `root/runs/<run.id>`, holding run.json.
+def create(root: str | Path, run: Run, plan: Plan | None = None) -> Path:
+    """The new folder `root/runs/<run.id>`, holding run.json and the plan; it appears with both.
 
     Raises FileExistsError where that run is there already, UserError where what is asked for could not be read again.
     """
@@ -45,9 +53,28 @@ def create(root: str | Path, run: Run) -> Path:
     except ValueError as error:
         raise UserError(f"the run cannot be kept: {error}") from None
     folder = Path(root) / "runs" / run.id
-    folder.mkdir(parents=True)
-    _write_run(folder, run)
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+    draft = folder.with_name(f"{_HALF}{run.id}")
+    draft.mkdir(parents=True)
+    try:
+        if plan:
+            write_plan(draft, plan)
+        _write_run(draft, run)
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _sweep(folder.parent)
     return folder
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what processes left that were killed in `create`, once nobody can be writing there any more."""
+    for draft in runs.glob(f"{_HALF}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.lstat().st_mtime > _HALF_FOR_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def finish(folder: str | Path, run: Run) -> None:
@@ -104,7 +131,9 @@ class Journal:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._file = drafts.appending(Path(folder) / JOURNAL)
+        self._path = Path(folder) / JOURNAL
+        self._file: FileIO = drafts.appending(self._path).detach()  # unbuffered: what is written is the kernel's
+        self._status = os.fstat(self._file.fileno())
         self._mend()
 
     def _mend(self) -> None:
@@ -117,25 +146,63 @@ class Journal:
                 self._file.write(b"\n")
             except ValueError:
                 self._file.truncate(self._file.tell() - len(tail))
-            self._file.flush()
 
     def append(self, event: Record | Environment) -> None:
-        """Write one line and hand it to the kernel."""
+        """Write one line and hand it to the kernel, whole or not at all.
+
+        Raises StoreError where that cannot be, and where the file is no longer where readers will look for it.
+        """
         line = json.dumps({_TAGS[type(event)]: codec.encode(event)}, separators=(",", ":")).encode()[:-1]
-        self._file.write(b'%s,"crc32":"%08x"}\n' % (line, zlib.crc32(line)))
-        self._file.flush()
+        line = b'%s,"crc32":"%08x"}\n' % (line, zlib.crc32(line))
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:  # a disk that fills up takes a part
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)
+            raise StoreError(f"{self._path} cannot be written: {error.strerror}") from error
+        if self.stands_at() != self._path.parent.absolute():
+            raise StoreError(f"{self._path} was moved or removed")
+
+    def stands_at(self) -> Path | None:
+        """The folder in which the file stands by now, wherever it was moved; None where it was removed."""
+        for path in (self._path.absolute(), _name_of(self._file.fileno())):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.stat(), self._status):
+                    return path.parent
+        return None
+
+    def content(self) -> bytes:
+        """All lines so far, also of a file that was removed."""
+        self._file.seek(0)
+        return self._file.readall()
+
+    def sync(self) -> None:
+        """Have what was appended on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Sync to disk and close."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        with contextlib.suppress(*([OSError] if error else [])):  # what went wrong before says more
+            self.close()
+
+
+def _name_of(descriptor: int) -> Path:
+    """The path of an open file, as far as the kernel tells."""
+    with contextlib.suppress(OSError):
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return Path()
 
 
 @dataclass(frozen=True)

@@ -189,9 +189,9 @@ def _is_run(path: Path) -> bool:
 
 
 def _folders(path: Path) -> list[Path]:
-    """What stands under `runs`."""
+    """What stands under `runs`; what is hidden is no run yet."""
     found = path / "runs"
-    return sorted(entry for entry in found.iterdir() if entry.is_dir()) if found.is_dir() else []
+    return sorted(entry for entry in found.iterdir() if entry.is_dir() and entry.name[0] != ".") if found.is_dir() else []
 
 
 def _each(path: str | Path, reader: Callable[[Stored], T]) -> list[T]:
@@ -274,7 +274,10 @@ def latest(records: Iterable[Record]) -> list[Record]:
     for record in records:
         key = record.trial, str(record.cell)
         counts, other = record, found.get(key)
-        if other and record.repeated_for and record.status not in (Status.OK, Status.INCORRECT):
+        if other and (
+            (record.repeated_for and record.status not in (Status.OK, Status.INCORRECT))
+            or (record.status is Status.NOT_RUN and other.status is not Status.NOT_RUN)
+        ):
             counts, other = other, record
         if other and other.spent_ns:
             counts = replace(counts, spent_ns=_with(counts.spent_ns or {}, other.spent_ns))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import execute, nightly, notify
+from harness import execute, host, nightly, notify
 from harness.cli import app, main
 from harness.errors import UserError
 from harness.store import acknowledgements, digests, journal, table
@@ -30,8 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "suites" / "small.toml").write_text(SMALL)
     for name in (notify.URL, notify.FORMAT, notify.TOKEN, notify.JOB_SUMMARY):
         monkeypatch.delenv(name, raising=False)
-    for module in (execute, nightly):
-        monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv(host.VARIABLE, str(tmp_path / "lock"))
     monkeypatch.setattr(nightly, "look", lambda lock: "")
     return tmp_path
 
@@ -166,6 +166,25 @@ def test_a_night_that_fails_tells_that(
     assert (body["level"], body["code"]) == ("error", 2)
     assert "smal" in body["sentence"]
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_night_that_is_interrupted_tells_that(
+    scripted: Callable[..., Any], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits for a quiet machine; what was measured would be sealed before."""
+    monkeypatch.setenv(notify.URL, server.url)
+    monkeypatch.setattr(nightly, "look", lambda lock: os.kill(os.getpid(), signal.SIGTERM))
+    said = scripted(0)
+    assert said.exit_code == 130
+    assert said.stderr.splitlines()[-1] == "convbench: interrupted by SIGTERM"
+    ((_, body),) = server.got
+    assert (body["level"], body["code"], body["suite"]) == ("error", 130, "small")
+    assert "interrupted by SIGTERM" in body["sentence"]
+
+
+def test_a_mistake_is_told_before_anybody_waits(scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightly, "look", lambda lock: 1 / 0)
+    assert "fits none" in str(scripted(0, None, "-k", "nothing_like_it").exception)
 
 
 def test_a_page_that_breaks_ends_with_1_after_everybody_was_told(

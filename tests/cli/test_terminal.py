@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ LATIN = os.fsdecode(b"caf\xe9")  # a path that is no UTF-8
 EVIL = "a [bold]b[/] [/] \x1b[31mred\x1b[0m\x1b]0;title\x1b\\ \x9b2J\r\ud800:smile: [link=file:///etc/passwd]x[/link]"
 SHOWN = "[bold]b[/] [/] red"  # of it, what may be seen
 STORE = "night-15:30"
+ROOT = Path(__file__).parents[2]
 
 Command = Callable[..., tuple[int, bytes, bytes]]
 
@@ -171,6 +173,56 @@ def test_a_reader_that_goes_ends_a_listing_quietly(tmp_path: Path, command: Comm
     where = () if arguments[0] == "--help" else ("--out", str(tmp_path))
     code, _, err = command(*arguments, *where)
     assert (code, b"Traceback" in err, b"Broken" in err) == (0, False, False)
+
+
+SAYING = """
+import sys, typer
+from harness.cli import terminal
+terminal.take_over()
+for number in range(50):
+    print("x" * 1000)
+    print("y" * 1000, file=sys.stderr)
+    typer.echo("echo", err=True)
+    sys.stdout.flush()
+open("end", "w").write(f"{number}")
+"""
+
+
+def ran(folder: Path, shell: str, code: str = SAYING) -> subprocess.CompletedProcess[str]:
+    (folder / "saying.py").write_text(code)
+    return subprocess.run(
+        ["bash", "-c", shell, "bash", sys.executable, "saying.py"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        '"$@" | head -1; exit ${PIPESTATUS[0]}',
+        '"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}',
+        '"$@" 2> >(head -1 >&2) >/dev/null',
+        '"$@" >&-',
+        '"$@" 2>&- >/dev/null',
+        '"$@" <&- >&- 2>&-',
+    ],
+)
+def test_a_reader_that_is_gone_ends_nothing_and_nothing_is_said_of_it(tmp_path: Path, shell: str) -> None:
+    said = ran(tmp_path, shell)
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "end").read_text() == "49"
+    assert [word for word in ("Error", "Traceback", "Exception") if word in said.stderr] == []
+
+
+def test_one_stream_that_is_gone_does_not_silence_the_other(tmp_path: Path) -> None:
+    said = ran(tmp_path, '"$@" 2> >(head -1 >/dev/null)')
+    assert said.stdout.count("x" * 1000) == 50
+
+
+def test_no_file_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> None:
+    code = "from harness.cli import terminal\nterminal.take_over()\nopen('end', 'w').write(str(open('saying.py').fileno()))"
+    assert ran(tmp_path, '"$@" <&- >&- 2>&-', code).returncode == 0
+    assert int((tmp_path / "end").read_text()) > 2
 
 
 def test_a_full_disk_is_told_once(tmp_path: Path, command: Command) -> None:

@@ -72,6 +72,7 @@ def test_the_service_says_exactly_the_command_and_where() -> None:
     assert lines["WorkingDirectory"] == "/srv/conv bench"
     assert lines["EnvironmentFile"] == "-/home/me/.config/convbench/nightly.env"
     assert lines["SuccessExitStatus"] == "4"
+    assert lines["KillMode"] == "mixed"  # the workers hear nothing of it: a cell that was stopped did not crash
 
 
 # cron ---------------------------------------------------------------------------------------------------------------------

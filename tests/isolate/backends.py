@@ -75,6 +75,10 @@ class Moody(Plain):
             self._crash()
         self.seen = True
 
+    def _asked_to_end(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
     def _killed(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -164,6 +164,21 @@ def test_no_more_than_a_share_of_a_round_is_measured_once_more(
     assert [row.order for row in found] == [0, 1, 2, 3, *again]
 
 
+def test_a_plan_of_which_records_are_there_is_gone_on_with_and_what_a_flag_bars_made_up_for(
+    make: Callable[..., Launcher],
+) -> None:
+    """As many cells of a round are measured once more as if it had never been cut off."""
+    asked = plan(*(cell("plain", name) for name in "abcd"), trials=2, budget=replace(TINY, repeat_share=0.5))
+    whole = records(make(doubts=doubting(*"acd")), asked)
+    orders = [row.order for row in whole]
+    assert orders == [0, 1, 2, 3, 0, 2, 4, 5, 6, 7, 4, 6]
+    for cut in (2, 4, 5, 6, 11):
+        more = [each for each in make(doubts=doubting(*"acd")).execute(asked, whole[:cut]) if isinstance(each, Record)]
+        assert orders[:cut] + [row.order for row in more] == orders
+        assert [bool(row.repeated_for) for row in more] == [bool(row.repeated_for) for row in whole[cut:]]
+    assert list(make(doubts=doubting(*"acd")).execute(asked, whole)) == []
+
+
 def test_a_record_is_out_before_anything_is_asked_of_it(make: Callable[..., Launcher]) -> None:
     def fails(record: Record) -> tuple[Flag, ...]:
         raise ZeroDivisionError
@@ -277,6 +292,11 @@ def test_a_crash_costs_one_cell_and_a_new_process_goes_on(make: Callable[..., La
     assert (crashed.order, crashed.cell.workload, crashed.samples) == (2, "crash", None)
     assert pid(rows[4]) != pid(rows[0])
     assert pid(rows[3]) == pid(rows[1])
+
+
+def test_a_signal_to_a_whole_group_is_left_to_the_parent_and_is_no_crash(make: Callable[..., Launcher]) -> None:
+    (row,) = records(make(), plan(cell("moody", "asked_to_end")))
+    assert row.status is Status.OK, row.reason
 
 
 def test_a_worker_that_leaves_says_its_exit_code(make: Callable[..., Launcher]) -> None:

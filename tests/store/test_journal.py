@@ -1,13 +1,15 @@
 import json
 import math
 import os
+import resource
+import time
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from harness import codec
-from harness.errors import RunNotFoundError, UserError
+from harness.errors import RunNotFoundError, StoreError, UserError
 from harness.record import Check, Status
 from harness.spec import Budget, Plan, Step
 from harness.store import journal
@@ -66,6 +68,58 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_written_over(folder, cut):
     assert [each.order for each in journal.read(folder)[0]] == kept
     write(folder, record(order=2))
     assert [each.order for each in journal.read(folder)[0]] == [*kept, 2]
+
+
+def test_a_run_appears_with_all_that_stands_beside_it_or_not_at_all(tmp_path, monkeypatch):
+    plan, seen = Plan("small", (Step(0, 0, cell()),), 7, Budget()), []
+    monkeypatch.setattr(journal, "_write_run", lambda folder, run: seen.append(folder) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        journal.create(tmp_path, run(), plan)
+    assert seen[0].name.startswith(".")
+    assert list((tmp_path / "runs").iterdir()) == []
+    monkeypatch.undo()
+    assert journal.read_plan(journal.create(tmp_path, run(), plan)) == plan
+
+
+def test_what_a_killed_process_left_before_its_run_appeared_is_removed_an_hour_later(tmp_path):
+    runs = tmp_path / "runs"
+    for name, age_s in (("old", 4000), ("young", 10)):
+        (runs / f".new-{name}").mkdir(parents=True)
+        os.utime(runs / f".new-{name}", (time.time() - age_s,) * 2)
+    folder = journal.create(tmp_path, run())
+    assert sorted(runs.iterdir()) == [runs / ".new-young", folder]
+
+
+def test_a_line_that_cannot_be_written_whole_is_taken_back_and_said(folder):
+    """By a limit on the size of files, which lets a part of the line through, as a disk that fills up does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with journal.Journal(folder) as log:
+        log.append(record())
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / journal.JOURNAL).stat().st_size + 50, limits[1]))
+        try:
+            with pytest.raises(StoreError, match=r"journal\.jsonl cannot be written: File too large"):
+                log.append(record(order=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (folder / journal.JOURNAL).read_bytes().count(b"\n") == 1
+        log.append(record(order=2))
+    assert [each.order for each in journal.read(folder)[0]] == [0, 2]
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_journal_that_is_no_longer_in_its_place_is_noticed_at_the_next_record(folder, how):
+    with journal.Journal(folder) as log:
+        log.append(record())
+        if how == "moved":
+            folder.rename(folder.with_name("elsewhere"))
+        else:
+            (folder / journal.JOURNAL).unlink()
+        if how == "replaced":
+            (folder / journal.JOURNAL).touch()
+        with pytest.raises(StoreError, match=r"journal\.jsonl was moved or removed"):
+            log.append(record(order=1))
+        assert log.stands_at() == (folder.with_name("elsewhere") if how == "moved" else None)
+        assert log.content().count(b"\n") == 2
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,18 @@ def test_a_second_measurement_that_failed_leaves_the_first_one_standing(tmp_path
     assert rows.loc[0, ["spent_start_ns", "spent_sampling_ns", "spent_set_aside_ns"]].tolist() == [950, 30, 7]
 
 
+def test_a_row_that_says_not_run_never_hides_a_record(tmp_path):
+    folder = make_run(tmp_path, FIRST, record([20, 20]), failed(Status.NOT_RUN, "the run ended before this cell"))
+    assert table.load(folder)["status"].tolist() == ["ok"]
+
+
+def test_a_folder_that_is_not_yet_a_run_is_not_seen(tmp_path, recwarn):
+    half = make_run(tmp_path, FIRST, record())
+    half.rename(half.with_name(f".new-{FIRST}"))
+    assert table.runs(tmp_path) == []
+    assert not recwarn.list
+
+
 def test_a_wrong_result_of_the_second_measurement_counts(tmp_path):
     wrong = failed(Status.INCORRECT, "largest relative error 3, allowed 1", repeated_for=(Flag.DRIFT,))
     rows = table.load(make_run(tmp_path, FIRST, record([10, 90], flags=(Flag.DRIFT,)), wrong))

@@ -1,0 +1,18 @@
+"""For every test: a lock of its own session, so that neither a run on this host nor another session of tests is in the way."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import host
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_lock() -> Iterator[None]:
+    """Each worker of pytest-xdist is a session; the commands that a test starts inherit it."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(host.VARIABLE, os.fspath(Path(folder) / "convbench.lock"))
+        yield

@@ -1,0 +1,164 @@
+"""A run of the reference whose process kills itself at a chosen place, as SIGKILL from outside would: nothing is cleaned up."""
+
+import functools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import drafts, execute, host, review
+from harness.record import Environment, Flag, Record, Status
+from harness.store import journal, table
+
+MARK = "CONVBENCH_TEST_OF_KILLS"  # in the environment of whatever such a run starts
+
+SUITE = """
+[suite]
+name = "tiny"
+[axes]
+direction = ["fprop", "wgrad"]
+backend = ["numpy"]
+[budget]
+trials = 2
+warmup_cpu_s = 0.0
+warmup_calls = 1
+min_samples = 6
+min_time_s = 0.0
+max_samples = 8
+[[workload]]
+name = "plain"
+n = 1
+c = 2
+k = 3
+spatial = [5, 5]
+kernel = [3, 3]
+padding = "same"
+"""
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner: Any, name: str, *, when: Callable[..., bool] = lambda *what, **more: True, then: Any = die) -> None:
+    """Have it die on being called, where `when` says so of the arguments."""
+    really = getattr(owner, name)
+
+    @functools.wraps(really)
+    def dying(*what: Any, **more: Any) -> Any:
+        if when(*what, **more):
+            then()
+        return really(*what, **more)
+
+    setattr(owner, name, dying)
+
+
+def after(owner: Any, name: str, *, when: Callable[..., bool] = lambda *what, **more: True) -> None:
+    """Have it die when it is about to return."""
+    really = getattr(owner, name)
+
+    @functools.wraps(really)
+    def dying(*what: Any, **more: Any) -> Any:
+        result = really(*what, **more)
+        if when(*what, **more):
+            die()
+        return result
+
+    setattr(owner, name, dying)
+
+
+def named(name: str, nth: int = 1) -> Callable[..., bool]:
+    """Whether the last of the arguments is a path of that name, for the nth time."""
+    seen = []
+
+    def asked(*what: Any, **more: Any) -> bool:
+        if Path(what[-1]).name == name:
+            seen.append(name)
+        return len(seen) == nth and Path(what[-1]).name == name
+
+    return asked
+
+
+def event(order: int, status: Status = Status.OK, again: bool = False) -> Callable[..., bool]:
+    return lambda book, of: isinstance(of, Record) and (of.order, of.status, bool(of.repeated_for)) == (order, status, again)
+
+
+def part_of_a_line(keep: Callable[[bytes], bytes]) -> None:
+    """Write so much of the third record, and die."""
+
+    class Dying:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def write(self, line: bytes) -> int:
+            if b'"record":' in line and b'"order":2,' in line:
+                os.write(self.file.fileno(), keep(line))
+                die()
+            return self.file.write(line)
+
+    opened = journal.Journal.__init__
+
+    def init(book: Any, folder: Any) -> None:
+        opened(book, folder)
+        book._file = Dying(book._file)
+
+    journal.Journal.__init__ = init  # type: ignore[method-assign]
+
+
+def ended_by_ctrl_c() -> None:
+    """An interruption after the second record; then death in the middle of the rows that say what was not run."""
+    before(journal.Journal, "append", when=event(2), then=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    after(journal.Journal, "append", when=event(3, Status.NOT_RUN))
+
+
+PLACES: dict[str, Callable[[], None]] = {
+    "the folder is made, and nothing is in it": lambda: after(
+        Path, "mkdir", when=lambda path, *_, **__: path.name.startswith(".new-")
+    ),
+    "the plan is written, run.json is not": lambda: after(
+        drafts, "write", when=lambda path, *_, **__: path.name == execute.PLAN
+    ),
+    "all is written, and the folder has not its name": lambda: after(journal, "_write_run"),
+    "the run is there, without a journal": lambda: after(journal, "create"),
+    "the journal is there, and empty": lambda: after(journal.Journal, "__init__"),
+    "an environment is kept, no record": lambda: after(
+        journal.Journal, "append", when=lambda book, of: isinstance(of, Environment)
+    ),
+    "half a line is written": lambda: part_of_a_line(lambda line: line[: len(line) // 2]),
+    "a line is written without its end": lambda: part_of_a_line(lambda line: line[:-1]),
+    "a line is written, and nobody told": lambda: after(journal.Journal, "append", when=event(1)),
+    "all cells of a round are kept, and none is measured once more": lambda: after(journal.Journal, "append", when=event(3)),
+    "a cell was measured once more": lambda: after(journal.Journal, "append", when=event(0, again=True)),
+    "some rows of what was not run are kept": ended_by_ctrl_c,
+    "the last record is kept": lambda: before(execute._Measurement, "_seal"),
+    "the journal is whole, run.json is not": lambda: before(journal, "finish"),
+    "run.json has its last form under another name": lambda: before(Path, "replace", when=named(journal.RUN, 2)),
+    "run.json is whole, and there is no table": lambda: before(table, "seal"),
+    "a table is written under another name": lambda: before(Path, "replace", when=named("records.parquet")),
+    "one of two tables is there": lambda: after(Path, "replace", when=named("records.parquet")),
+    "the last table is written under another name": lambda: before(Path, "replace", when=named("samples.parquet")),
+    "the run is sealed, and there is no page": lambda: before(review, "publish"),
+}
+
+
+def convbench(folder: Path, arguments: list[str], place: str = "") -> None:
+    """The command in this process, which was forked for it; what it prints is in `said`. Every other cell is barred once."""
+    os.chdir(folder)
+    os.environ |= {MARK: str(folder), host.VARIABLE: str(folder / "lock")}
+    said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(said, number)
+    os.write(said, f"$ {shlex.join(arguments)}\n".encode())
+    execute.doubts = lambda record: (Flag.DRIFT,) if record.order % 2 == 0 else ()
+    if place:
+        PLACES[place]()
+    from harness.cli import main
+
+    sys.argv = ["convbench", *arguments]
+    main()
