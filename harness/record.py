@@ -188,12 +188,18 @@ class Power:
 
 @dataclass(frozen=True)
 class Check:
-    """Whether the result was right. `max_rel_err` is the largest error over the tolerance's own scale (see measure.oracle)."""
+    """Whether the result was right. `max_rel_err` is the largest error over the tolerance's own scale (see measure.oracle).
+
+    `compared_calls` are the numbers of the later calls whose results were held against the first one's, `results_vary` the
+    largest difference to it on the same scale; None: none was.
+    """
 
     ok: bool
     method: str
     max_rel_err: float
     tolerance: float
+    results_vary: float | None = None
+    compared_calls: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -412,6 +418,8 @@ _FACTS = {
     "check_method": Column("string", "", "How the result was checked."),
     "max_rel_err": Column("float64", "", "Largest error of the elements checked in floating point, relative to the size of their sums."),
     "tolerance": Column("float64", "", "What max_rel_err must stay under."),
+    "results_vary": Column("float64", "", "Largest difference between the results of the first and of later calls, on the scale of max_rel_err; 0: none; missing: not compared."),
+    "compared_calls": Column("string", "", "Numbers of these later calls, from the first call as 1, joined by commas: one before the warm-up's end, by lot, and one after the last sample."),
     "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included."),
     "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured."),
     "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of those between them that do not count."),
@@ -575,7 +583,7 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes", "workspace_bytes", "memory_method",
     "energy_per_call_j", "energy_method", "gpu_clock_mhz", "gpu_temperature_c", "gpu_throttle_reasons",
     "threads_used", "effective_cores", "yardstick_ratio", "corrected_ns", "contended_share", "steal_ns",
-    "check_method", "max_rel_err", "tolerance", "started_at", "environment_id", "machine_id",
+    "check_method", "max_rel_err", "tolerance", "results_vary", "started_at", "environment_id", "machine_id",
 )  # fmt: skip
 COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)

@@ -76,6 +76,9 @@ class Plain(NumpyBackend):
         if cell.workload == "wrong":
             fetch = prepared.fetch
             prepared.fetch = lambda handle: type(fetch(handle))(y=fetch(handle).y + 1)
+        if cell.workload == "later":
+            launch, calls = prepared.launch, iter(range(1000000))
+            prepared.launch = lambda: (next(calls) == 5 and prepared.x.__imul__(2), launch())[1]
         return prepared
 
     def crash(self):
@@ -299,8 +302,21 @@ def test_a_wrong_result_fails_and_is_not_timed_and_the_next_test_gets_a_new_proc
     result = session("--convbench", "tiny", OUT)
     result.assert_outcomes(passed=2, failed=1)
     assert len(facts("pid")["plain"]) == 2
-    result.stdout.fnmatch_lines(["*incorrect: largest relative error *, allowed *"])
+    result.stdout.fnmatch_lines(["*incorrect: spot check: y is wrong in 75 of 75 elements compared, the first at *"])
     assert [benchmark["extra_info"]["workload"] for benchmark in written()["benchmarks"]] == ["before", "after"]
+
+
+def test_a_result_that_goes_wrong_while_it_is_timed_fails_and_has_no_time(session: Run) -> None:
+    moods("later", "after")
+    result = session("--convbench", "tiny", OUT)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*incorrect: right in the first call, wrong in one made after the clock had stopped: y is wrong*"]
+    )
+    assert [benchmark["extra_info"]["workload"] for benchmark in written()["benchmarks"]] == ["after"]
+    (row,) = written()["convbench"]["unmeasured"]
+    assert (row["workload"], row["status"]) == ("later", "incorrect")
+    assert written()["benchmarks"][0]["extra_info"]["results_vary"] == 0
 
 
 def test_what_cannot_be_measured_is_skipped_with_the_reason(session: Run) -> None:

@@ -41,7 +41,7 @@ _MEDIANS = (
     "gpu_clock_mhz", "gpu_temperature_c",
 )  # fmt: skip
 _JOINED = ("flags", "gpu_throttle_reasons", "device_method")  # names joined by commas: what one trial names counts
-_MERGED = {"status", "reason", "max_rel_err", "started_at", "steal_ns", *_MEDIANS, *_JOINED}
+_MERGED = {"status", "reason", "max_rel_err", "results_vary", "started_at", "steal_ns", *_MEDIANS, *_JOINED}
 _FACTS = tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and name not in _MERGED)
 
 Row = dict[str, Any]  # a row of a frame in the making, by the names of columns
@@ -132,7 +132,7 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
         **{name: _first_known(row[name] for row in rows) for name in _FACTS},
         "status": worst["status"],
         "reason": worst["reason"],
-        "max_rel_err": max(_known(row["max_rel_err"] for row in rows), default=None),
+        **{name: max(_known(row[name] for row in rows), default=None) for name in ("max_rel_err", "results_vary")},
         "started_at": rows[0]["started_at"],
         "trials": len(clocked),
         "samples": sum(trial.clean for trial in timed),

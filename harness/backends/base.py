@@ -133,6 +133,13 @@ def on_stack_of(prepared: Prepared) -> Callable[..., Any]:
     return getattr(prepared, "on_own_stack", lambda run, *arguments: run(*arguments))
 
 
+class PadsBeforehand(Protocol):
+    """Optional for a Backend: a call may not take every padding, and x is padded before the clock starts."""
+
+    def pads_beforehand(self, cell: Cell) -> bool:
+        """Whether this cell's x is: the padded one is then in the memory forecast."""
+
+
 class HasEviction(Protocol):
     """Optional for a Prepared on a GPU: needed for cells with cold caches."""
 

@@ -115,6 +115,10 @@ class TensorFlowBackend:
                 self.tried[cell] = _plain(getattr(error, "message", None) or str(error))[:200]
         return self.tried[cell]
 
+    def pads_beforehand(self, cell: Cell) -> bool:
+        """Where Conv3D is asked for anything but SAME and VALID."""
+        return isinstance(cell.spec, ConvSpec) and _pads_beforehand(cell.spec)
+
     def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
         """Operands on the device, precision set and read back."""
         config = self.tf.config.experimental
@@ -152,15 +156,18 @@ def _plain(message: str) -> str:
 
 
 def _smallest(spec: ConvSpec) -> ConvSpec:
-    """A convolution of the same kind on as few positions as show it; sizes keep their remainder by the stride.
+    """A convolution of the same kind on as few positions as show it; sizes and paddings keep their remainder by the stride.
 
-    SAME padding depends on that remainder alone, so the small one is padded by the same rule as the large one.
+    SAME padding depends on that remainder alone, so the small one is padded by the same rule as the large one. Padding wider
+    than the filter stays so, and with it explicit.
     """
-    sizes = []
-    for size, r, s, d in zip(spec.spatial, spec.kernel, spec.stride, spec.dilation, strict=True):
+    sizes, sides = [], []
+    for size, (low, high), r, s, d in zip(spec.spatial, spec.padding, spec.kernel, spec.stride, spec.dilation, strict=True):
         least = d * (r - 1) + 1
-        sizes.append(size - max(0, (size - least) // s) * s)
-    return replace(spec, n=1, spatial=tuple(sizes))
+        size, low, high = (length - max(0, (length - least) // s) * s for length in (size, low, high))
+        sizes.append(size)
+        sides.append((low, high))
+    return replace(spec, n=1, spatial=tuple(sizes), padding=tuple(sides))
 
 
 def _padding(spec: ConvSpec) -> str:
@@ -168,6 +175,10 @@ def _padding(spec: ConvSpec) -> str:
     if not any(map(any, spec.padding)):
         return "VALID"
     return "SAME" if spec.padding == spec.same_padding() else "EXPLICIT"
+
+
+def _pads_beforehand(spec: ConvSpec) -> bool:
+    return spec.ndim == 3 and _padding(spec) == "EXPLICIT"
 
 
 def _depthwise(spec: ConvSpec) -> bool:
@@ -213,7 +224,7 @@ class TensorFlowPrepared:
         self.last = cell.layout is Layout.CHANNELS_LAST
         self.depthwise = _depthwise(self.spec)
         # Conv3D takes SAME and VALID only; any other padding is applied to x before the clock starts.
-        self.prepadded = self.spec.ndim == 3 and _padding(self.spec) == "EXPLICIT"
+        self.prepadded = _pads_beforehand(self.spec)
         self.padding = "VALID" if self.prepadded else _padding(self.spec)
         self.mutable = cell.direction is Direction.TRAIN
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
@@ -252,11 +263,12 @@ class TensorFlowPrepared:
 
     def load(self, operands: Operands) -> None:
         """Tensors on the device; w is a variable where an optimizer updates it."""
-        x = self._activations(operands.x)
+        x = self._tensor(self._activations(operands.x))
         if self.prepadded:
             pads = [(0, 0), (0, 0), *self.spec.padding]
-            x = self.tf.pad(x, [pads[0], *pads[2:], pads[1]] if self.last else pads).numpy()
-        self.x, self.dy = self._tensor(x), self._tensor(self._activations(operands.dy))
+            with self.tf.device(self.device):
+                x = self.tf.pad(x, [pads[0], *pads[2:], pads[1]] if self.last else pads)
+        self.x, self.dy = x, self._tensor(self._activations(operands.dy))
         self.initial_w = self._tensor(self._filter(operands.w))
         if not self.mutable:
             self.w = self.initial_w

@@ -66,6 +66,10 @@ class TorchBackend:
             return f"torch.compile on the CPU needs {compiler}, which is not on the PATH; CXX names another compiler"
         return None
 
+    def pads_beforehand(self, cell: Cell) -> bool:
+        """Where the padding is asymmetric."""
+        return _pads_beforehand(cell)
+
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
         kind = TorchCeiling if cell.direction is Direction.NONE else TorchPrepared
@@ -109,7 +113,7 @@ class TorchPrepared:
         self.dtype = getattr(torch, _DTYPES[cell.precision])
         self.format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
-        self.prepadded = not cell.conv.symmetric
+        self.prepadded = _pads_beforehand(cell)
         self.pads = (0,) * cell.conv.ndim if self.prepadded else tuple(lo for lo, _ in cell.conv.padding)
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
         self.composite = self.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
@@ -376,6 +380,10 @@ _DTYPES = {
     Precision.BF16: "bfloat16",
     Precision.FP16: "float16",
 }
+
+
+def _pads_beforehand(cell: Cell) -> bool:
+    return isinstance(cell.spec, ConvSpec) and not cell.spec.symmetric
 
 
 def _memory_format(torch: Any, cell: Cell) -> Any:

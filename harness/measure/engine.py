@@ -14,10 +14,12 @@ import numpy as np
 
 from harness.backends.base import Backend, Operands, Prepared, on_stack_of
 from harness.measure import clock as clocks
-from harness.measure import footprint, machine, memory, oracle, power
+from harness.measure import footprint, later, machine, memory, oracle, power
 from harness.measure.gpu import Gpu
+from harness.measure.later import First
 from harness.measure.ledger import Ledger
 from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
+from harness.measure.wrong import WrongResultError, fetched, verdict
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
 from harness.spec import Budget, Cache, Cell, Step
 
@@ -106,7 +108,10 @@ class Engine:
 
     def _too_large(self, cell: Cell) -> str | None:
         """Why the cell cannot fit in memory, with the figures; asked before anything is drawn."""
-        return footprint.need(cell, len(os.sched_getaffinity(0))).lacking(self.room()) if self.room else None
+        if not self.room:
+            return None
+        prepadded = getattr(self.backend, "pads_beforehand", lambda cell: False)(cell)
+        return footprint.need(cell, len(os.sched_getaffinity(0)), prepadded).lacking(self.room())
 
     def _fill(self, facts: _Facts, cell: Cell, tools: Tools, held: ExitStack) -> None:
         spending = tools.ledger.spending
@@ -125,14 +130,18 @@ class Engine:
             facts.settings["memory_nodes"] = "+".join(map(str, self.nodes))
         if getattr(prepared, "composite", False):
             facts.flags.append(Flag.COMPOSITE)
-        with spending("check"):
-            facts.check = checked(cell, prepared, operands, handle, rng)
-        del handle
-        if not facts.check.ok:
-            facts.status, facts.reason = Status.INCORRECT, wrong(facts.check)
+        try:
+            with spending("check"):
+                facts.check, first = checked(cell, prepared, operands, handle, rng)
+            del handle
+            sampler = Sampler(tools, cell, prepared, facts.flags, first)
+            warmup_ns, series, totals, troubles = sampled(sampler, tools)
+            sampler.look()
+        except WrongResultError as wrong:
+            facts.status, facts.reason, facts.check = Status.INCORRECT, str(wrong), wrong.check
             return
-        sampler = Sampler(tools, cell, prepared, facts.flags)
-        warmup_ns, series, totals, troubles = sampled(sampler, tools)
+        facts.check = first.told(facts.check)
+        first.let_go()  # or it would be in the memory that is measured next
         facts.settings |= troubles
         first_call_ns = tools.ledger.ns["first_call"]
         facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
@@ -229,21 +238,23 @@ def failure(error: Exception) -> tuple[Status, str]:
     return (Status.OOM if starved else Status.ERROR), text
 
 
-def checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> Check:
-    """The first call's result on the timed operands, then the exact check with the same call on integers."""
-    check = oracle.spot(cell, operands, prepared.fetch(handle), rng)
-    if check.ok and oracle.asks_exact(cell):
+def checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> tuple[Check, First]:
+    """The first call's result on the timed operands, then the exact check with the same call on integers.
+
+    With the result itself, which later calls are held against. Raises WrongResultError.
+    """
+    results = fetched(cell, prepared, handle)
+    findings = oracle.spot(cell, operands, results, rng)
+    check, first = verdict(findings), First(cell, operands, results, findings, later.by_lot(rng))
+    del results
+    if oracle.asks_exact(cell):
         integers = oracle.integer_operands(cell, rng)
         prepared.load(integers)
         handle = prepared.launch()
         prepared.wait(handle)
-        right, method = oracle.exact(cell, integers, prepared.fetch(handle), rng)
+        first.made += 1
+        right, method = oracle.exact(cell, integers, fetched(cell, prepared, handle), rng)
         if right:
             check = replace(check, method=f"{method}+spot")
         prepared.load(operands)
-    return check
-
-
-def wrong(check: Check) -> str:
-    """Why a result is incorrect."""
-    return f"largest relative error {check.max_rel_err:.3g}, allowed {check.tolerance:.3g}"
+    return check, first

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import flops, units
-from harness.measure import machine, oracle
+from harness.measure import later, machine, oracle
 from harness.measure.gpu import Gpu
 from harness.spec import Cell, ConvSpec, CopySpec, Direction, Precision
 
@@ -48,7 +48,8 @@ class Look:
 class Need:
     """Bytes that a cell needs at the most, by what for.
 
-    `operands`: host arrays that the operands are drawn into. `tensors`: what the framework holds on the cell's device.
+    `operands`: host arrays that the operands are drawn into. `kept`: the first result on the host, which later ones are held
+    against. `tensors`: what the framework holds on the cell's device.
     `workspace`: what a call may take beside. `check`: of the check, on the host; `copies`: of the check, on a GPU.
     Call and check come one after the other, so the larger counts.
     """
@@ -59,11 +60,12 @@ class Need:
     check: int
     copies: int
     on_cpu: bool
+    kept: int = 0
 
     @property
     def host_bytes(self) -> int:
         """On the host, which is the device too where the cell runs on the CPU."""
-        return self.operands + (self.tensors + max(self.workspace, self.check) if self.on_cpu else self.check)
+        return self.operands + self.kept + (self.tensors + max(self.workspace, self.check) if self.on_cpu else self.check)
 
     @property
     def device_bytes(self) -> int:
@@ -72,7 +74,7 @@ class Need:
 
     def lacking(self, room: Room) -> str | None:
         """Why it does not fit, with the figures; None where it does, or where nobody tells how much there is."""
-        held = f"operands {units.size(self.operands)}, "
+        held = f"operands {units.size(self.operands)}, " + (f"first result {units.size(self.kept)}, " if self.kept else "")
         tensors = f"tensors {units.size(self.tensors)}, "
         check = f"check {units.size(self.check)}"
         workspace = f"workspace {units.size(self.workspace)}"
@@ -90,10 +92,18 @@ def _told(needed: int, what: str, parts: str, available: int) -> str:
     return f"needs about {units.size(needed)} of {what} ({parts}); {units.size(available)} are available"
 
 
-def need(cell: Cell, cores: int) -> Need:
-    """What a cell needs at the most on this many cores. Follows the steps of `engine` and `oracle`; change them together."""
+def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
+    """What a cell needs at the most on this many cores. Follows the steps of `engine` and `oracle`; change them together.
+
+    `prepadded`: the backend pads x before the call (see `base.PadsBeforehand`), so that x has its padding's size on the device,
+    and so has the dx that is computed of it.
+    """
     x, w, dy = (math.prod(shape) for shape in oracle.operand_shapes(cell))
-    elements, size, result_bytes = x + w + dy, cell.precision.itemsize, flops.result_bytes(cell)
+    elements, size = x + w + dy, cell.precision.itemsize
+    margin = _padding(cell)
+    padding = margin if prepadded else 0
+    placed = elements + padding
+    result_bytes = flops.result_bytes(cell) + (padding * size if cell.direction in _COMPUTE_DX else 0)
     doubles = _DOUBLE * (result_bytes // size)
     on_cpu = cell.device.kind == "cpu"
     sets = 2 if oracle.asks_exact(cell) else 1  # the timed operands, and integers beside them
@@ -104,29 +114,42 @@ def need(cell: Cell, cores: int) -> Need:
         check += _DOUBLE * elements
     if isinstance(cell.spec, ConvSpec):
         check += 3 * _DOUBLE * (max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy)
+    # cuDNN takes the same padding on both sides only: for any other XLA and TensorFlow pad in the call.
+    within = margin if not on_cpu and not prepadded and margin and not cell.conv.symmetric else 0
     return Need(
         operands=sets * elements * (8 if cell.precision is Precision.FP64 else 4),
-        # Operands, the same once more while they change places or order, and the results of two calls.
-        tensors=2 * elements * size + 2 * result_bytes,
-        workspace=_workspace(cell, cores) if on_cpu else elements * size + result_bytes,
+        # Operands, the same once more while they change places or order, x as it was before it is padded, two calls' results.
+        tensors=2 * placed * size + (x * size if prepadded else 0) + 2 * result_bytes,
+        workspace=_workspace(cell, cores, (placed + within) * size + result_bytes),
         check=check,
         copies=doubles,
         on_cpu=on_cpu,
+        kept=later.kept_bytes(cell),
     )
 
 
-def _workspace(cell: Cell, cores: int) -> int:
-    """Bytes that one call on the CPU may take beside operands and results.
+_COMPUTE_DX = (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
 
-    Operands and results once more, in an order of the library's own (oneDNN's blocked ones), or the images unfolded (im2col):
-    one per core, as TensorFlow's gradients do it; all at once where oneDNN may have no kernel, which PyTorch unfolds whole
-    batches for. bprop and train hold the loss's own arrays too, each as large as y.
-    """
-    size = cell.precision.itemsize
-    blocked = sum(math.prod(shape) for shape in oracle.operand_shapes(cell)) * size + flops.result_bytes(cell)
+
+def _padding(cell: Cell) -> int:
+    """Elements of the padding around x."""
     if not isinstance(cell.spec, ConvSpec):
+        return 0
+    spec, sides = cell.spec, zip(cell.spec.spatial, cell.spec.padding, strict=True)
+    padded = spec.n * spec.c * math.prod(size + low + high for size, (low, high) in sides)
+    return padded - math.prod(spec.x_shape)
+
+
+def _workspace(cell: Cell, cores: int, blocked: int) -> int:
+    """Bytes that one call may take beside operands and results, which are `blocked` bytes.
+
+    Operands and results once more, in an order of the library's own (oneDNN's blocked ones). On the CPU the images unfolded
+    (im2col) instead, where that is more: one per core, as TensorFlow's gradients do it; all at once where oneDNN may have no
+    kernel, which PyTorch unfolds whole batches for. bprop and train hold the loss's own arrays too, each as large as y.
+    """
+    if cell.device.kind != "cpu" or not isinstance(cell.spec, ConvSpec):
         return blocked
-    spec = cell.spec
+    spec, size = cell.spec, cell.precision.itemsize
     images = min(spec.n, cores) if cell.precision is Precision.FP32 else spec.n
     unfolded = images * spec.c * math.prod(spec.kernel) * math.prod(spec.out_spatial) * size
     kept = 3 * math.prod(spec.y_shape) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0

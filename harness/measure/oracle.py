@@ -12,6 +12,7 @@ spot    The timed operands, N(0, 1): a few hundred elements recomputed. The tole
 
 bprop and train are asked the second question for y, for both gradients at dy = 2 y / numel(y), and the updated filter is
 held against the optimizer's formula. A matrix product is asked both; of a copy every bit of the timed operand must arrive.
+What is wrong, and how results are compared, is `wrong`'s.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from harness import flops
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.record import Check
+from harness.measure.wrong import Finding, finite, held, identical
 from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Optimizer, Precision, WorkloadSpec
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ _EXACT_BELOW = {
 }
 _DENSE_FLOP = 100_000_000  # up to here the reference computes everything; a few ms
 _SPOT_FLOP = 20_000_000
-_COPY_PIECE = 2**20
 _COPY_DRAWN = 1_000_003  # values drawn for a copy, which then come again; a prime, so that no two blocks moved are alike
+_COPY_SCALE = 2**16  # so many values say how large all are
 _SLACK = 16  # random-walk errors times this: the largest of some hundred elements, and blocked or Winograd summation
 
 
@@ -120,32 +121,24 @@ def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array | None, rng: np.
     return y is not None and bool(np.array_equal(y @ signs, x @ (w @ signs))), "exact_sums"
 
 
-def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Check:
-    """The results of a call on `operands` held against float64, the worst of all comparisons; method is `spot`.
+def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[Finding, ...]:
+    """The results of a call on `operands` held against float64, one finding per output; method is `spot`.
 
-    A copy is compared whole, and bit by bit; method is `exact`.
+    Only a part is recomputed, but every element must be finite. A copy is compared whole, and bit by bit; method is `exact`.
     """
     if isinstance(cell.spec, CopySpec):
-        return _copied(operands.x, results.y)
+        return (copied(operands.x, results.y),)
+    outputs = results.items()
     with np.errstate(invalid="ignore", over="ignore"):  # results that are not finite are found, not warned about
-        worst = max(_comparisons(cell, operands, results, rng), key=lambda found: found.severity)
-    return Check(worst.severity <= 1, "spot", worst.error, worst.tolerance)
+        return tuple(finite(finding, outputs[finding.output]) for finding in _comparisons(cell, operands, results, rng))
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """The largest error relative to the size of the sums, and what it must stay under."""
-
-    error: float
-    tolerance: float
-
-    @property
-    def severity(self) -> float:
-        """Over 1 is wrong; a result that is not finite is infinitely so."""
-        return self.error / self.tolerance if math.isfinite(self.error) else math.inf
+def copied(x: Array, y: Array) -> Finding:
+    """Every bit of `x` held against `y`."""
+    return identical("y", y, x, _rms(x[:_COPY_SCALE].astype(np.float64)) or 1.0)
 
 
-def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Iterator[_Comparison]:
+def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Iterator[Finding]:
     if isinstance(cell.spec, GemmSpec):
         yield _product(cell, cell.spec, operands, results.y, rng)
         return
@@ -155,38 +148,23 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
         dy = 2 * results.y / results.y.size
         loss = float(np.mean(np.square(results.y)))
         # Some sum all of y in one go, so the bound is the worst case and not the random walk.
-        yield _Comparison(
-            abs(results.loss - loss) / (loss or 1.0), _roundoff(cell) * results.y.size + 4 * cell.precision.unit_roundoff
-        )
-    for direction, got in ((Direction.FPROP, results.y), (Direction.DGRAD, results.dx), (Direction.WGRAD, results.dw)):
-        if got is not None:
+        tolerance = _roundoff(cell) * results.y.size + 4 * cell.precision.unit_roundoff
+        yield held("loss", results.loss, loss, loss or 1.0, tolerance)
+    for direction, name in ((Direction.FPROP, "y"), (Direction.DGRAD, "dx"), (Direction.WGRAD, "dw")):
+        if (got := getattr(results, name)) is not None:
             part, chosen = _part(spec, direction, rng)
             x, w, out = _take(operands.x, chosen.x), _take(operands.w, chosen.w), _take(dy, chosen.dy)
-            yield _compare(cell, direction, _take(got, chosen.result), part, x, w, out)
+            yield _compare(cell, direction, got, chosen.result, part, x, w, out)
     if results.w is not None and results.dw is not None:
-        yield _updated_filter(cell, operands.w, results.dw, results.w)
+        yield updated_filter(cell, operands.w, results.dw, results.w)
 
 
-def _copied(x: Array, y: Array | None) -> Check:
-    """Every bit of `x` held against `y`, piece by piece: the whole of a GiB in float64 takes seconds to be there."""
-    if y is None or y.shape != x.shape:
-        return Check(False, "exact", math.inf, 0.0)
-    same, worst = True, 0.0
-    for start in range(0, len(x), _COPY_PIECE):
-        expected, got = x[start : start + _COPY_PIECE].astype(np.float64), y[start : start + _COPY_PIECE]
-        if not np.array_equal(got.view(np.int64), expected.view(np.int64)):  # numbers would take -0 for 0
-            same, worst = False, max(worst, float(np.max(np.abs(got - expected))) / (_rms(expected) or 1.0))
-    return Check(same, "exact", worst, 0.0)
-
-
-def _product(cell: Cell, spec: GemmSpec, operands: Operands, y: Array | None, rng: np.random.Generator) -> _Comparison:
+def _product(cell: Cell, spec: GemmSpec, operands: Operands, y: Array, rng: np.random.Generator) -> Finding:
     """Some rows of a matrix product at some columns, of about _SPOT_FLOP."""
     side = max(1, math.isqrt(_SPOT_FLOP // (2 * spec.k)))
     rows, columns = (np.sort(rng.choice(size, min(size, side), replace=False)) for size in (spec.m, spec.n))
     x, w = operands.x[rows].astype(np.float64), operands.w[:, columns].astype(np.float64)
-    if y is None or y.shape != (spec.m, spec.n):
-        return _Comparison(math.inf, 1.0)
-    return _against(cell, y[np.ix_(rows, columns)], x @ w, (x, w), cell.direction)
+    return _against(cell, "y", y, (rows, columns), x @ w, (x, w), cell.direction)
 
 
 def _roundoff(cell: Cell) -> float:
@@ -194,32 +172,41 @@ def _roundoff(cell: Cell) -> float:
     return max(Precision.FP64.unit_roundoff, Precision.FP32.unit_roundoff if cell.precision is not Precision.FP64 else 0.0)
 
 
-def _compare(cell: Cell, direction: Direction, got: Array, part: ConvSpec, x: Array, w: Array, dy: Array) -> _Comparison:
-    """`got` against the definition."""
+def _compare(
+    cell: Cell, direction: Direction, whole: Array, chosen: tuple[Array, Array], part: ConvSpec, x: Array, w: Array, dy: Array
+) -> Finding:
+    """What was chosen of an output against the definition."""
     match direction:
         case Direction.FPROP:
-            expected, factors = reference.fprop(part, x, w), (x, w)
+            name, expected, factors = "y", reference.fprop(part, x, w), (x, w)
         case Direction.DGRAD:
-            expected, factors = reference.dgrad(part, w, dy), (w, dy)
+            name, expected, factors = "dx", reference.dgrad(part, w, dy), (w, dy)
         case _:
-            expected, factors = reference.wgrad(part, x, dy), (x, dy)
-    return _against(cell, got, expected, factors, direction)
+            name, expected, factors = "dw", reference.wgrad(part, x, dy), (x, dy)
+    return _against(cell, name, whole, chosen, expected, factors, direction)
 
 
-def _against(cell: Cell, got: Array, expected: Array, factors: tuple[Array, Array], direction: Direction) -> _Comparison:
+def _against(
+    cell: Cell, name: str, whole: Array, chosen: tuple[Array, Array], expected: Array, factors: tuple[Array, Array],
+    direction: Direction,
+) -> Finding:  # fmt: skip
     """Errors relative to what a sum of that many products of such factors amounts to."""
     length = math.sqrt(reduction_length(cell.spec, direction))
     # A random walk of that many products, or more where the operands are correlated, as they are in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
     tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
-    return _Comparison(float(np.max(np.abs(got - expected))) / scale, tolerance)
+    rows, columns = chosen
+    return held(
+        name, _take(whole, chosen), expected, scale, tolerance,
+        lambda at: (int(rows[at[0]]), int(columns[at[1]]), *at[2:]),
+    )  # fmt: skip
 
 
 def _rms(array: Array) -> float:
     return float(np.sqrt(np.mean(np.square(array))))
 
 
-def _updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> _Comparison:
+def updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> Finding:
     """The first step of the optimizer, in units of its own size, element by element against the formula in float64."""
     before = before.astype(np.float64)
     if cell.optimizer is Optimizer.SGD:
@@ -233,8 +220,7 @@ def _updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> _Comp
     unit = cell.precision.unit_roundoff
     # The learning rate itself is held in float32 by some frameworks, even in float64 work.
     allowed = 8 * unit * (np.abs(before) + np.abs(step)) + Precision.FP32.unit_roundoff * np.abs(step) + ambiguity
-    severity = float(np.max(np.abs(after - (before - step)) / np.maximum(allowed, 1e-300)))
-    return _Comparison(severity * 8 * unit, 8 * unit)
+    return held("w", after, before - step, np.maximum(allowed, 1e-300) / (8 * unit), 8 * unit)
 
 
 # Parts of a convolution: a few channels of a few groups, whole in space, so that every edge is looked at. -----------------

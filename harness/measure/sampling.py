@@ -20,6 +20,7 @@ from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
 from harness.measure.gpu import Gpu, State, Throttling
+from harness.measure.later import First
 from harness.measure.ledger import Ledger
 from harness.measure.stopping import CHECK_EVERY, Stopping
 from harness.record import Flag, Progress, Series, SeriesKind, contended
@@ -143,9 +144,9 @@ def _nothing(handle: Any = None) -> None:
 class Sampler:
     """Warm-up and sampling of one prepared cell; raises flags into `flags`."""
 
-    def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag]) -> None:
+    def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag], first: First) -> None:
         self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
-        self.cell, self.prepared, self.flags, self.guard = cell, prepared, flags, tools.guard
+        self.cell, self.prepared, self.flags, self.guard, self.first = cell, prepared, flags, tools.guard, first
         self.on_stack = on_stack_of(prepared)
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
@@ -162,6 +163,21 @@ class Sampler:
         """One call and its wait, the result let go."""
         handle = self.prepared.launch()
         self.prepared.wait(handle)
+        self.first.made += 1
+
+    def look(self) -> int:
+        """One more call that is not timed, its result held against the first one's; how long all of it took, in ns.
+
+        Raises WrongResultError.
+        """
+        begun = self.clock()
+        with self.ledger.spending("check"):
+            self.make_ready()
+            handle = self.prepared.launch()
+            self.prepared.wait(handle)
+            self.first.made += 1
+            self.first.compare_last(self.prepared, handle)
+        return self.clock() - begun
 
     def make_ready(self) -> None:
         """What must come before a block and must not be timed."""
@@ -184,15 +200,23 @@ class Sampler:
         return self.on_stack(in_a_row, self.prepared.launch, self.prepared.wait, self.clock, calls, count)  # type: ignore[no-any-return]
 
     def warm_up(self) -> int:
-        """Run blocks until they are steady and of the right size; the time it took, in ns."""
+        """Run blocks until they are steady and of the right size; the time it took, in ns.
+
+        Before the block in which the warm-up's share of `first.place` is over, a call is looked at. It is here and not among
+        the samples, where fetching a result would take caches and heap from the next ones.
+        """
         budget, begun = self.budget, self.clock()
         least_ns = (budget.warmup_cpu_s if self.on_cpu else budget.warmup_gpu_s) * 1e9
         calls, before = 0, math.nan  # agrees with nothing: two blocks of the final size must
+        place, block, spent, looked = self.first.place, 0, 0, False
         while True:
+            if not looked and calls >= int(place * budget.warmup_calls) and spent + block >= place * least_ns:
+                begun, looked = begun + self.look(), True
             self.make_ready()
             (block,) = self.blocks()
             self.yardstick.call_ns = block / self.iterations
             calls += self.iterations
+            self.first.made += self.iterations
             spent = self.clock() - begun
             grown = self._grow(block)
             steady = abs(block - before) <= budget.warmup_agreement * before
@@ -200,6 +224,9 @@ class Sampler:
             if calls >= budget.warmup_calls and (late or (not grown and steady and spent >= least_ns)):
                 if not steady:
                     self.flags.append(Flag.UNSTEADY_WARMUP)
+                if not looked:  # the last block was longer than those before it
+                    self.look()
+                    self.call()
                 self._space(block)
                 return spent
             before = math.nan if grown else block
@@ -299,6 +326,7 @@ class Sampler:
         cpu = time.process_time_ns() - cpu_before
         with self.ledger.spending("witness"):
             delay_after, others_after = looking.read()
+        self.first.made += (lead + len(times)) * self.iterations
         group, compiled = times[self.stride - 1 :: self.stride], self.compilations() != compilations
         totals.wall_ns += wall
         totals.cpu_ns += cpu
@@ -335,6 +363,7 @@ class Sampler:
 
         def block() -> int:
             self.make_ready()
+            self.first.made += calls
             return self.on_stack(queued, self.prepared.launch, self.prepared.wait, self.clock, range(calls))  # type: ignore[no-any-return]
 
         # Two blocks of a size: a single hiccup must not pass for a long call.
@@ -358,6 +387,7 @@ class Sampler:
         begun, unread = self.clock(), 0
         while not rule.done() and unread < _DEVICE_UNREAD and self.clock() - begun < _DEVICE_WALL_S * 1e9:
             found = self.prepared.device_time(calls)  # type: ignore[attr-defined]
+            self.first.made += calls
             if found is None:
                 unread += 1
                 continue

@@ -235,7 +235,8 @@ def failures(view: View, new: Collection[str] = (), since: Mapping[str, str] | N
 def _message(row: Any) -> str:
     """The first line of the reason; of a wrong result also its largest error and what was allowed, where they are known."""
     message = first_line(row.reason)
-    if row.status == str(Status.INCORRECT) and math.isfinite(row.max_rel_err) and math.isfinite(row.tolerance):
+    told = "largest relative error" in message
+    if not told and row.status == str(Status.INCORRECT) and math.isfinite(row.max_rel_err) and math.isfinite(row.tolerance):
         message += f" (largest error {row.max_rel_err:.1e}, allowed {row.tolerance:.1e})".replace("e-", "e−")
     return message
 

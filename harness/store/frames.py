@@ -147,6 +147,8 @@ def _checked(check: Check | None) -> dict[str, Any]:
         "check_method": check.method if check else "",
         "max_rel_err": check.max_rel_err if check else None,
         "tolerance": check.tolerance if check else None,
+        "results_vary": check.results_vary if check else None,
+        "compared_calls": ",".join(map(str, check.compared_calls)) if check else "",
     }
 
 

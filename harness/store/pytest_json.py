@@ -63,6 +63,7 @@ class Row:
     check_method: str = ""
     max_rel_err: float | None = None
     tolerance: float | None = None
+    results_vary: float | None = None
     first_call_ns: int | None = None
     wall_ns: int | None = None
     cpu_ns: int | None = None
@@ -105,7 +106,9 @@ class Row:
         """The record of a measured cell, or, without samples, of one that was not measured."""
         check = None
         if self.max_rel_err is not None and self.tolerance is not None:
-            check = Check(self.status is not Status.INCORRECT, self.check_method, self.max_rel_err, self.tolerance)
+            check = Check(
+                self.status is not Status.INCORRECT, self.check_method, self.max_rel_err, self.tolerance, self.results_vary
+            )  # fmt: skip
         return Record(
             run_id=run_id, trial=0, order=order, cell=self.typed(), status=self.status, started_at=self.started_at,
             reason=self.reason, flags=self.flags, op=self.op, settings=self.settings, threads_used=self.threads_used,

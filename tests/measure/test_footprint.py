@@ -38,13 +38,14 @@ def test_the_parts_of_a_small_convolution_by_hand() -> None:
     assert found.tensors == 2 * 66 * 4 + 2 * 32 * 4
     assert found.workspace == 9 * 16 * 4
     assert found.check == 2 * 32 * 8 + 66 * 8 + 3 * 32 * 8
-    assert found.host_bytes == found.operands + found.tensors + found.check
+    assert found.kept == 32 * 4
+    assert found.host_bytes == found.operands + found.kept + found.tensors + found.check
     assert found.device_bytes == 0
 
 
 def test_a_gpu_has_its_tensors_of_its_own_and_the_host_the_check() -> None:
     found = footprint.need(of(device=GPU), cores=2)
-    assert found.host_bytes == found.operands + found.check
+    assert found.host_bytes == found.operands + found.kept + found.check
     assert found.workspace == 66 * 4 + 32 * 4
     assert found.device_bytes == found.tensors + found.workspace
 

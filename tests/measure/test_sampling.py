@@ -459,7 +459,7 @@ def test_a_gpu_has_no_yardstick(clock: Clock) -> None:
 @pytest.mark.usefixtures("one_by_one")
 def test_samples_are_in_the_order_of_measuring(clock: Clock) -> None:
     steps = range(CALL, CALL + 32_000, 1_000)
-    backend = Backend(clock, then_always([CALL] * 2 + [CALL] * 3 + list(steps), CALL))
+    backend = Backend(clock, then_always([CALL] * 3 + [CALL] * 3 + list(steps), CALL))
     series = series_of(measure(backend))
     assert series.block_ns == tuple(steps)
 
@@ -486,8 +486,8 @@ def test_between_two_readings_of_the_clock_stand_launch_and_wait_alone(backend: 
 
 
 def warmup(clock: Clock, durations: list[int], last: int, **budget: Any) -> Record:
-    """The record of a cell whose warm-up takes these durations; the first call and the exact check came before."""
-    return measure(Backend(clock, then_always([CALL, CALL, *durations], last)), replace(BUDGET, **budget))
+    """The record of a cell whose warm-up takes these durations; three calls that are checked came before."""
+    return measure(Backend(clock, then_always([CALL, CALL, CALL, *durations], last)), replace(BUDGET, **budget))
 
 
 def test_warm_up_ends_when_two_blocks_in_a_row_agree(clock: Clock) -> None:
@@ -577,12 +577,13 @@ def test_the_collector_rests_while_sampling_and_only_then(backend: Backend) -> N
     backend.fail = lambda event: seen.append(gc.isenabled()) if event == "launch" else None
     series = series_of(measure(backend))
     sampled = len(series.block_ns)
-    assert seen == [True] * 5 + [False] * sampled + [True]  # 2 checks and 3 warm-up blocks before, the memory pass after
+    # 3 checks and 3 warm-up blocks before, a check and the memory pass after
+    assert seen == [True] * 6 + [False] * sampled + [True] * 2
     assert gc.isenabled()
 
 
 def test_a_cap_is_flagged_as_not_converged(clock: Clock) -> None:
-    durations = cycle([CALL, CALL + CALL // 25])
+    durations = cycle([CALL + CALL // 25, CALL])
     record = measure(Backend(clock, durations), replace(BUDGET, max_samples=20, min_samples=20, min_time_s=9))
     assert series_of(record).stopped_by == "max_samples"
     assert record.flags == (Flag.NOT_CONVERGED,)
@@ -647,7 +648,7 @@ def contended_run(clock: Clock, machine: Machine, shares: list[float], budget: B
     """A cell whose sampled blocks, in turn, were disturbed for these shares of their time."""
     machine.waited, machine.others = cycle(shares), cycle(shares)
     sampled = slower_where(shares, CALL)
-    durations = (CALL if at < 5 else next(sampled) for at in iter(range(1_000_000)))
+    durations = (CALL if at < 6 else next(sampled) for at in iter(range(1_000_000)))
     return measure(Backend(clock, durations), budget)
 
 

@@ -1,0 +1,112 @@
+"""Do later calls give what the first one gave? Its result is kept, and that of a call now and then held against it.
+
+A call that was right once may go wrong afterwards: one that changes its own operands, or reads memory that is not its own.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.backends.base import Operands, Prepared, Results
+from harness.measure import oracle
+from harness.measure.wrong import Finding, fetched, held, output_shapes, verdict
+from harness.record import Check
+from harness.spec import Cell, CopySpec, Direction, Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.backends.base import Array
+
+
+class First:
+    """The result of the first call, which was found right, and what is known of later ones.
+
+    It lies in pages of its own: in the heap it would take the place that the buffers of the framework have without it. The
+    updated filter is not kept, since the optimizer's formula says what it must be; nor is a copy, which equals its operand.
+    """
+
+    def __init__(self, cell: Cell, operands: Operands, results: Results, findings: Iterable[Finding], place: float) -> None:
+        self.cell = cell
+        self.x = operands.x if isinstance(cell.spec, CopySpec) else None  # what a copy must give
+        self.w = operands.w if cell.direction is Direction.TRAIN else None  # what a step begins with
+        self.place = place  # see `by_lot`
+        self.made = 1  # calls so far, this one and that of the exact check
+        self.findings = {found.output: found for found in findings}
+        self.varies = 0.0  # the largest difference so far, in units of `max_rel_err`
+        self.calls: list[int] = []  # the numbers of the calls that were compared, from 1
+        kept = () if isinstance(cell.spec, CopySpec) else results.items().items()
+        self.kept = {name: _set_aside(cell, value) for name, value in kept if name != "w"}
+
+    def compare(self, prepared: Prepared, handle: Any, which: str) -> None:
+        """Hold the result of a later call against it. Raises WrongResultError where they differ by more than the check allows.
+
+        A training step must have been made ready by `reset`, so that it is the same step again.
+        """
+        when = f"right in the first call, wrong in {which}"
+        outputs = fetched(self.cell, prepared, handle, when)
+        findings = self._findings(outputs)
+        verdict(findings, when)
+        self.varies = max(self.varies, *(found.error for found in findings if found.output != "w"))
+
+    def compare_last(self, prepared: Prepared, handle: Any) -> None:
+        """The same of the last of the calls made so far."""
+        self.compare(prepared, handle, f"the {_ordinal(self.made)}")
+        self.calls.append(self.made)
+
+    def told(self, check: Check) -> Check:
+        """The check of the first call with what the later ones add to it."""
+        return Check(check.ok, check.method, check.max_rel_err, check.tolerance, self.varies, tuple(self.calls))
+
+    def let_go(self) -> None:
+        """Give the memory back; nothing can be compared any more."""
+        self.kept.clear()
+
+    def _findings(self, outputs: Results) -> list[Finding]:
+        if isinstance(self.cell.spec, CopySpec):
+            return [oracle.copied(self.x, outputs.y)]
+        given = outputs.items()
+        found = [
+            held(name, given[name], kept, self.findings[name].scale, self.findings[name].tolerance)
+            for name, kept in self.kept.items()
+        ]
+        if outputs.w is not None:
+            found.append(oracle.updated_filter(self.cell, self.w, outputs.dw, outputs.w))
+        return found
+
+
+def by_lot(rng: np.random.Generator) -> float:
+    """Where in the warm-up a call is compared: after this share of it, from 0 to 1."""
+    return rng.random()
+
+
+def kept_bytes(cell: Cell) -> int:
+    """Bytes of what is kept, see `First`."""
+    if isinstance(cell.spec, CopySpec):
+        return 0
+    kept = (math.prod(shape) for name, shape in output_shapes(cell).items() if name != "w")
+    return sum(kept) * _dtype(cell).itemsize
+
+
+def _dtype(cell: Cell) -> np.dtype:
+    """What holds every value of the cell's precision exactly."""
+    return np.dtype(np.float64 if cell.precision is Precision.FP64 else np.float32)
+
+
+def _set_aside(cell: Cell, value: Array | float) -> Array:
+    """A copy outside the heap; its pages go back to the system with the last reference."""
+    dtype, shape = _dtype(cell), np.shape(value)
+    if not shape:
+        return np.array(value, np.float64)
+    array = np.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    np.copyto(array, value, casting="same_kind")
+    return array
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
