@@ -94,6 +94,11 @@ def test_what_is_not_a_number_survives():
     assert through_text(Check(False, "spot", math.inf, 1e-6)).max_rel_err == math.inf
 
 
+def test_a_check_of_an_older_journal_says_nothing_of_later_calls():
+    old = {"ok": True, "method": "spot", "max_rel_err": 0.25, "tolerance": 1.0}
+    assert codec.decode(Check, old) == Check(True, "spot", 0.25, 1.0, results_vary=None, compared_calls=())
+
+
 def test_a_whole_number_may_stand_where_a_fraction_is_asked_for():
     back = codec.decode(float, 3)
     assert (back, type(back)) == (3.0, float)

@@ -114,7 +114,7 @@ def test_other_measurements_are_merged_over_the_trials():
             order=trial,
             samples=samples(series([9] * 30), **clock[trial]),
             memory=Memory(100, (400, 800, 600)[trial], None, None, "VmHWM"),
-            check=Check(True, "integer", (0.5, 0.75, 0.25)[trial], 1.0),
+            check=Check(True, "integer", (0.5, 0.75, 0.25)[trial], 1.0, (0.0, 0.125, None)[trial]),
         )
         for trial in range(3)
     ]
@@ -124,7 +124,7 @@ def test_other_measurements_are_merged_over_the_trials():
     assert found["steal_ns"] == 12
     assert (found["host_base_bytes"], found["host_peak_bytes"]) == (100, 600)
     assert found["workspace_bytes"] == 600 - 100 - 128  # y is 32 elements of 4 bytes
-    assert found["max_rel_err"] == 0.75
+    assert (found["max_rel_err"], found["results_vary"]) == (0.75, 0.125)
     assert found["started_at"] == pd.Timestamp(START)
     assert found[["device_peak_bytes", "ceiling_share", "energy_per_call_j", "yardstick_ratio", "corrected_ns"]].isna().all()
     facts = ["suite", "op", "settings", "threads_used", "check_method", "memory_method", "environment_id", "machine_id"]

@@ -5,7 +5,7 @@ from itertools import chain, repeat
 from typing import Any, ClassVar
 
 from harness.backends.base import Operands, Results
-from harness.backends.numpy import NumpyBackend, NumpyPrepared
+from harness.backends.numpy import NumpyBackend
 from harness.measure.engine import Engine
 from harness.record import Progress, Record, SeriesKind, Status
 from harness.spec import Budget, Cell, Device, Direction, Mode, Optimizer, Step
@@ -44,7 +44,8 @@ class Prepared:
     settings: ClassVar[dict[str, str]] = {"tuning": "none"}
 
     def __init__(self, backend: "Backend", cell: Cell, operands: Operands) -> None:
-        self.backend, self.clock, self.reference = backend, backend.clock, NumpyPrepared(backend.np, cell, operands)
+        self.backend, self.clock = backend, backend.clock
+        self.reference: Any = NumpyBackend.prepare(backend, cell, operands)
 
     def load(self, operands: Operands) -> None:
         self.backend.note("load")

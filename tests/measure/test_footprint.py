@@ -1,6 +1,8 @@
 """What a cell needs, by hand and held against what is really allocated; what there is, from files of our own making."""
 
 import gc
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from harness.backends.numpy import NumpyBackend
+from harness.backends.numpy import NumpyBackend, NumpyPrepared
 from harness.measure import footprint
 from harness.measure.engine import Engine
 from harness.measure.footprint import Look, Need, Room
-from harness.record import Status
+from harness.record import Record, Status
 from harness.spec import Budget, Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
 from tests import builders
 from tests.measure.scripted import step
 from tests.tree import Tree
 
+ROOT = Path(__file__).parents[2]
 GPU = Device("gpu")
 DIRECTIONS = [direction for direction in Direction if direction is not Direction.NONE]
 
@@ -65,6 +68,20 @@ def test_the_directions_that_are_asked_one_question_draw_operands_once() -> None
     assert both.check > footprint.need(of(), cores=1).check
 
 
+def allocated(backend: NumpyBackend, cell: Cell) -> tuple[Record, int]:
+    """The record of a cell, and the most bytes of numpy's arrays that there were at once."""
+    tiny = Budget(warmup_cpu_s=0, warmup_max_s=0.001, min_samples=1, min_time_s=0, max_samples=1, max_time_s=0.001)
+    engine = Engine(backend, tiny, 1, "run", "env")
+    engine.measure(step(backend="numpy"))  # what is imported by the first cell is none of the second's
+    gc.collect()
+    tracemalloc.start()
+    try:
+        record = engine.measure(replace(step(), cell=cell))
+        return record, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
 @pytest.mark.parametrize(
     ("spec", "direction"),
@@ -82,19 +99,91 @@ def test_what_is_allocated_stays_below_it_and_is_no_small_part(spec: Any, direct
     """numpy tells tracemalloc of every array, so this sees all that the engine, the oracle and the reference hold."""
     optimizer = Optimizer.SGD if direction is Direction.TRAIN else None
     cell = of(spec, direction=direction, precision=precision, optimizer=optimizer, backend="numpy")
-    tiny = Budget(warmup_cpu_s=0, warmup_max_s=0.001, min_samples=1, min_time_s=0, max_samples=1, max_time_s=0.001)
-    engine = Engine(NumpyBackend(Device("cpu"), 1), tiny, 1, "run", "env")
-    engine.measure(step(backend="numpy"))  # what is imported by the first cell is none of the second's
-    gc.collect()
-    tracemalloc.start()
-    try:
-        record = engine.measure(replace(step(), cell=cell))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    record, peak = allocated(NumpyBackend(Device("cpu"), 1), cell)
     assert record.status is Status.OK, record.reason
     needed = footprint.need(cell, cores=1).host_bytes
     assert needed / 4 < peak <= needed
+
+
+# Padding done beforehand --------------------------------------------------------------------------------------------------
+
+WIDE = ConvSpec.parse("n1 c4 k4 8x8 f3x3 s64x64 p0-700x0-700")
+
+
+def test_a_backend_that_pads_beforehand_needs_the_padded_x_and_its_dx_and_the_host_does_not() -> None:
+    x, padded = 4 * 64, 4 * 708 * 708
+    plain, found = (footprint.need(of(WIDE, direction=Direction.DGRAD), 1, prepadded) for prepadded in (False, True))
+    assert found.operands == plain.operands
+    assert found.kept == plain.kept == x * 4
+    assert found.tensors == plain.tensors + 4 * (2 * (padded - x) + x + 2 * (padded - x))
+    assert found.check == plain.check + 2 * 8 * (padded - x)
+    assert found.workspace >= plain.workspace + 4 * 2 * (padded - x) - plain.workspace
+    forward = footprint.need(of(WIDE), 1, True)
+    assert forward.check == footprint.need(of(WIDE), 1).check
+
+
+def test_of_a_gpu_uneven_padding_is_in_the_workspace_whoever_pads() -> None:
+    even = replace(WIDE, padding=((350, 350), (350, 350)))
+    uneven, same = (footprint.need(of(spec, device=GPU), 1) for spec in (WIDE, even))
+    assert uneven.workspace - same.workspace == 4 * 4 * (708 * 708 - 64)
+
+
+class Padding(NumpyBackend):
+    """Pads as other adapters do: x once when it is loaded, and what is computed is the gradient of the padded x."""
+
+    def pads_beforehand(self, cell: Cell) -> bool:
+        return True
+
+    def prepare(self, cell: Cell, operands: Any) -> Any:
+        np, spec = self.np, cell.conv
+        padded = replace(spec, spatial=tuple(n + lo + hi for n, (lo, hi) in zip(spec.spatial, spec.padding, strict=True)),
+                         padding=((0, 0),) * spec.ndim)  # fmt: skip
+        inside = (..., *(slice(lo, lo + n) for n, (lo, _) in zip(spec.spatial, spec.padding, strict=True)))
+
+        class Padded(NumpyPrepared):
+            def load(self, operands: Any) -> None:
+                super().load(replace(operands, x=np.pad(operands.x, [(0, 0), (0, 0), *spec.padding])))
+
+            def fetch(self, handle: Any) -> Any:
+                results = super().fetch(handle)
+                return results if results.dx is None else replace(results, dx=results.dx[inside])
+
+        return Padded(np, replace(cell, spec=padded), operands)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_what_a_padded_cell_takes_stays_below_its_forecast(direction: Direction) -> None:
+    optimizer = Optimizer.SGD if direction is Direction.TRAIN else None
+    cell = of(WIDE, direction=direction, optimizer=optimizer, backend="numpy")
+    record, peak = allocated(Padding(Device("cpu"), 1), cell)
+    assert record.status is Status.OK, record.reason
+    unpadded, needed = (footprint.need(cell, 1, prepadded).host_bytes for prepadded in (False, True))
+    assert 10 * unpadded < peak <= needed + 2**17  # Python's own objects are none of it
+
+
+BESIDE = [("torch", "dgrad"), ("tensorflow", "dgrad")]
+MORE = [(name, direction) for name in ("torch", "tensorflow") for direction in ("fprop", "wgrad", "bprop", "train")]
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"), [*BESIDE, *(pytest.param(*rest, marks=pytest.mark.long) for rest in MORE)]
+)  # fmt: skip
+def test_what_a_framework_takes_of_the_system_for_a_padded_cell_stays_below_its_forecast(name: str, direction: str) -> None:
+    pytest.importorskip(name)
+    command = [sys.executable, "-m", "tests.measure.padded", name, direction]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()[-1]
+    status, taken, forecast, *_ = told.split()
+    assert status == "ok"
+    assert 2**25 < int(taken) <= int(forecast)
+
+
+def test_a_cell_whose_padding_does_not_fit_is_skipped_before_it_is_padded() -> None:
+    cell = of(ConvSpec.parse("n1 c1 k1 4x4 f3x3 s100000x100000 p0-99999x0-99999"), backend="numpy")
+    tiny = Budget(warmup_cpu_s=0, min_samples=1, min_time_s=0, max_samples=1)
+    backend = Padding(Device("cpu"), 1)
+    record = Engine(backend, tiny, 1, "run", "env", room=lambda: Room(2**30)).measure(replace(step(), cell=cell))
+    assert record.status is Status.SKIPPED
+    assert "GiB of memory" in record.reason
 
 
 # What there is ------------------------------------------------------------------------------------------------------------

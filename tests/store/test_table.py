@@ -65,6 +65,7 @@ def test_a_row_holds_what_its_record_holds(tmp_path, seal):
     assert (first["first_call_ns"], first["wall_ns"], first["cpu_ns"], first["steal_ns"]) == (5e6, 2e6, 3e6, 0)
     assert (first["host_base_bytes"], first["host_peak_bytes"], first["memory_method"]) == (10_000, 11_000, "VmHWM")
     assert (first["check_method"], first["max_rel_err"], first["tolerance"]) == ("integer", 0.25, 1.0)
+    assert (first["results_vary"], first["compared_calls"]) == (2e-7, "3,41")
     assert (first["threads_used"], first["flop_framework"], first["machine_id"]) == (2, 576.0, "machine-1")
     assert first["started_at"] == pd.Timestamp(START)
     by_torch, by_jax = (f"conv/fprop/{backend}/eager/cpu/fp32/nchw/hot/t0" for backend in ("torch", "jax"))
@@ -87,8 +88,12 @@ def test_missing_text_is_empty_and_missing_numbers_are_missing(tmp_path, seal):
     make_run(tmp_path, FIRST, *MANY, seal=seal)
     row = table.load(tmp_path).iloc[1]
     assert row["reason"] == "no memory"
-    assert not row[["op", "settings", "stopped_by", "check_method", "memory_method"]].any()
-    assert row[["threads_used", "iterations", "first_call_ns", "steal_ns", "host_peak_bytes", "tolerance"]].isna().all()
+    assert not row[["op", "settings", "stopped_by", "check_method", "compared_calls", "memory_method"]].any()
+    assert (
+        row[["threads_used", "iterations", "first_call_ns", "steal_ns", "host_peak_bytes", "tolerance", "results_vary"]]
+        .isna()
+        .all()
+    )
 
 
 @pytest.mark.parametrize("seal", [False, True])
