@@ -169,9 +169,10 @@ def held(
 def identical(output: str, got: Array, expected: Array, scale: float) -> Finding:
     """One flat array against another, bit by bit in float64: numbers would take -0 for 0."""
 
-    def judge(piece: slice) -> tuple[Array, Array]:
+    def judge(piece: slice) -> tuple[Any, Array]:
         given, wanted = got[piece], expected[piece].astype(np.float64)
-        return np.abs(given - wanted) / scale, given.view(np.int64) != wanted.view(np.int64)
+        bad = given.view(np.int64) != wanted.view(np.int64)
+        return (np.abs(given - wanted) / scale if bad.any() else 0.0), bad
 
     finding = Finding(output, "exact", 0.0, 0.0, scale, got.size)
     return _judged(finding, judge, got, expected, lambda first: (first,))
@@ -189,7 +190,7 @@ def finite(finding: Finding, got: Any) -> Finding:
 
 
 def _judged(
-    finding: Finding, judge: Callable[[slice], tuple[Array, Array]], got: Array, expected: Array | None,
+    finding: Finding, judge: Callable[[slice], tuple[Any, Array]], got: Array, expected: Array | None,
     place: Callable[[int], Index],
 ) -> Finding:  # fmt: skip
     """The finding filled in from flat arrays, a piece at a time; `judge` says how far off elements are, and which are wrong."""
