@@ -79,7 +79,7 @@ def test_a_row_per_run_newest_first():
     assert [row[0] for row in shown] == [f"{each.started_at:%Y-%m-%d %H:%M}" for each in reversed(digests.values())]
     # PyTorch stands before JAX in every table.
     assert shown[0] == [
-        "2026-01-12 02:30", "machine-2", "0000000", "? suspect", "2", "", "2", "1", "+1.2", "0.0", "! 1 warning",
+        "2026-01-12 02:30", "machine-2", "0000000", "▲ suspect", "2", "", "2", "1", "+1.2", "0.0", "! 1 warning",
         "83 / 84", "",
     ]  # fmt: skip
     assert shown[2][-1] == "torch 2.13 -&gt; 2.14"
