@@ -507,14 +507,14 @@ def test_every_workload_shows_its_shape(made):
     assert section(text, "workloads").count('<span class="shape">') == 5
     assert {row["shape"] for row in rows_of(text)} == set(made.summary["shape"])
     rows = html.build(sections.Given(made.summary, made.samples, made.run)).rows
-    assert rows.splitlines()[0].split(",")[4] == "shape"
+    assert "shape" in rows.splitlines()[0].split(",")
     assert rows.count(",n1 c64 k64 56x56 f3x3 p1x1,") == 9
 
 
 def test_ratios_stand_on_log_axes(made):
     text = compared(made, nights=synthetic.nights(made))
     for label in (
-        "geometric mean of time ÷ fastest, log", "time now ÷ baseline, log", "peak ÷ tensors, log",
+        "geometric mean of time ÷ lowest, log", "time now ÷ baseline, log", "peak ÷ tensors, log",
         "time of one call over the cell&#39;s median, log", "time ÷ first night, log",
     ):  # fmt: skip
         assert label in text or label.replace("&#39;", "'") in text
