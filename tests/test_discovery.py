@@ -59,6 +59,7 @@ def nobody_imports_them_here() -> None:
     assert [name for name in sys.modules if name.startswith("plugin_")] == []
 
 
+@pytest.mark.fault("a plug-in fails, exits or crashes at import", "a line says why, the others go on")
 def test_each_adapter_says_what_it_can_or_why_it_cannot(plant: Callable[..., None]) -> None:
     names = [name for name in MODULES if name != "hangs"]
     plant(*names)
@@ -73,6 +74,7 @@ def test_each_adapter_says_what_it_can_or_why_it_cannot(plant: Callable[..., Non
     assert not absent.installed
 
 
+@pytest.mark.fault("a plug-in hangs at import", "it is ended, and a line says so")
 def test_one_that_hangs_is_ended_and_said(plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     plant("hangs")
     monkeypatch.setattr(launcher, "LOOK_TIMEOUT_S", 0.5)
@@ -100,6 +102,7 @@ def test_with_a_gpu_only_those_are_asked_for_devices_that_could_be_looked_at(
     assert asked == ["numpy"]
 
 
+@pytest.mark.fault("a plug-in crashes while backends are listed", "the others are listed")
 def test_the_list_of_backends_has_a_line_for_each(plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     plant("crashes", "absent", "fails")

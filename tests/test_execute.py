@@ -178,6 +178,7 @@ def test_a_backend_that_is_not_installed_gives_rows_that_say_how_to_get_it(
     assert set(rows.loc["numpy", "status"]) == {"ok"}
 
 
+@pytest.mark.fault("a plug-in crashes in a run", "its own rows are errors, the others are measured")
 def test_a_backend_of_another_package_that_crashes_when_it_is_imported_costs_its_own_rows_only(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,12 +258,14 @@ def test_a_refused_run_is_of_its_machine(tiny: Path, alone: Path, tmp_path: Path
     assert set(harness.load(tmp_path / "results")["machine_id"]) == set(run.machines)
 
 
+@pytest.mark.fault("a machine's name is malformed", "one line says so, and nothing is measured")
 def test_a_name_that_is_not_allowed_measures_nothing(tiny: Path, alone: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="--machine: found 'a b'"):
         harness.run(tiny, out=tmp_path / "results", machine="a b")
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.fault("a run is resumed on another machine", "it is refused, and both are named")
 def test_a_run_is_gone_on_with_on_its_own_machine_only(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -813,6 +816,7 @@ def test_what_bars_a_record_is_told_by_the_engine_and_by_its_samples(record: Rec
 # What stands on disk ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a run with a damaged line is resumed", "the cell is measured anew")
 def test_a_record_whose_line_is_damaged_is_measured_anew_by_resume(tiny: Path, alone: Path, tmp_path: Path) -> None:
     chosen = Selection(budget={"trials": 1, "repeat_share": 0.0})
     run = execute.execute(suites.load(tiny), chosen, out=tmp_path)
@@ -831,6 +835,7 @@ def test_a_record_whose_line_is_damaged_is_measured_anew_by_resume(tiny: Path, a
     assert table.load(folder)[["order", "status"]].to_numpy().tolist() == [[order, "ok"] for order in range(6)]
 
 
+@pytest.mark.fault("the clock is set back in a run", "its duration is monotonic and never negative")
 def test_a_run_says_how_long_it_took_by_a_clock_that_nobody_sets(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -868,6 +873,7 @@ def test_a_killed_run_that_is_gone_on_with_took_what_its_records_say_and_the_res
     assert again.took_s > spent_s > 0
 
 
+@pytest.mark.fault("plan.json is damaged", "it is named")
 @pytest.mark.parametrize("text", ["", "[" * 10_000, "{}", '{"suite": "x", "steps": [], "seed": NaN, "budget": {}}'])
 def test_a_plan_that_is_damaged_is_named(tiny: Path, alone: Path, tmp_path: Path, text: str) -> None:
     folder = journal.create(tmp_path, builders.run())

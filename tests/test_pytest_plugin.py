@@ -297,6 +297,7 @@ def test_what_a_framework_throws_is_told_and_costs_no_process(session: Run) -> N
     session("--convbench", "tiny", "--pdb").assert_outcomes(passed=2, failed=1)
 
 
+@pytest.mark.fault("a result is wrong under pytest", "the test fails untimed, and the next has a fresh process")
 def test_a_wrong_result_fails_and_is_not_timed_and_the_next_test_gets_a_new_process(session: Run) -> None:
     moods("before", "wrong", "after")
     result = session("--convbench", "tiny", OUT)

@@ -75,6 +75,7 @@ def test_what_cannot_be_kept_is_not_removed(tmp_path: Path, monkeypatch: pytest.
     assert len(review.load(folder)) == 18
 
 
+@pytest.mark.fault("a run calls itself by the path of another store's", "pruning touches neither")
 @pytest.mark.parametrize("id", ["../../../other/runs/{}", "{}"])
 def test_a_run_that_calls_itself_by_the_path_of_another_is_left_out_and_costs_that_one_nothing(tmp_path: Path, id: str) -> None:
     other = stored.night(tmp_path / "other", 0)
@@ -89,6 +90,7 @@ def test_a_run_that_calls_itself_by_the_path_of_another_is_left_out_and_costs_th
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.fault("a run with a damaged journal is to be pruned", "it is kept and named, the others are pruned")
 def test_a_damaged_run_is_said_and_keeps_no_other_from_being_pruned(tmp_path: Path) -> None:
     folders = stored.nights(tmp_path, 3)
     path = folders[0] / journal.JOURNAL
@@ -101,6 +103,7 @@ def test_a_damaged_run_is_said_and_keeps_no_other_from_being_pruned(tmp_path: Pa
     assert [(folder / table.SAMPLES).exists() for folder in folders] == [True, False, False]
 
 
+@pytest.mark.fault("the clock was set back before a run is pruned", "its age is counted from its place")
 def test_the_age_of_a_run_is_counted_from_its_place_after_the_clock_was_set_back(tmp_path: Path) -> None:
     folder = stored.night(tmp_path, 0)
     run = journal.read_run(folder)

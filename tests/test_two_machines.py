@@ -33,6 +33,7 @@ def night(store: Path, day: int, machine: str, slower: float = 1.0, **more: obje
     return stored.night(store, 2 * day + (machine == "beta"), factors, machine=machine, **more)
 
 
+@pytest.mark.fault("two machines have nights in one store", "each is judged by its own")
 def test_the_gate_judges_each_machine_by_its_own_nights(store: Path) -> None:
     for machine, id in (("alpha", ALPHA), ("beta", BETA)):
         folder = night(store, 12, machine)
@@ -53,6 +54,7 @@ def test_a_slower_night_of_one_machine_is_held_against_that_machine(store: Path)
     assert review.judge(night(store, 13, "alpha"))[0].level is Level.QUIET
 
 
+@pytest.mark.fault("a night could not be measured", "it carries its machine")
 def test_a_night_that_was_not_measured_carries_its_machine(store: Path) -> None:
     folder = night(store, 12, "beta", refusal="the machine was busy")
     assert set(table.load(folder)["machine_id"]) == {BETA}
@@ -64,6 +66,7 @@ def test_a_night_that_was_not_measured_carries_its_machine(store: Path) -> None:
     assert review.judge(night(store, 13, "beta"))[1].changes == ()  # what it was measured with is that of the night before
 
 
+@pytest.mark.fault("a machine's first night could not be measured", "it is not another machine's")
 def test_a_first_night_that_was_not_measured_is_not_one_of_another_machine(tmp_path: Path) -> None:
     store = tmp_path / "results"
     for day in range(12):
@@ -81,6 +84,7 @@ def test_the_index_has_a_trend_for_each_machine(store: Path, tmp_path: Path) -> 
     assert f"small on {BETA}" in text
 
 
+@pytest.mark.fault("a history is of two machines", "it says so first and names both")
 def test_history_says_first_that_machines_differ_and_has_the_nights_of_both(store: Path) -> None:
     said = convbench(store.parent, "history", stored.SLOW)
     assert said.returncode == 0, said.stderr
@@ -93,6 +97,7 @@ def test_history_says_first_that_machines_differ_and_has_the_nights_of_both(stor
     assert said.stdout.count(BETA) == 10
 
 
+@pytest.mark.fault("the newest machine lacks a cell", "its history is shown")
 def test_the_history_of_a_cell_that_the_newest_machine_lacks(store: Path) -> None:
     run = builders.run("20990101T000000-small-ffff", tags=("nightly",), environments=(builders.environment(machine_id="c"),))
     folder = journal.create(store, run)
@@ -115,6 +120,7 @@ def two_runs(store: Path, **other: object) -> None:
         table.seal(folder)
 
 
+@pytest.mark.fault("two runs of two machines are compared", "it says so first and names both")
 def test_compare_says_first_that_machines_differ(tmp_path: Path) -> None:
     two_runs(tmp_path / "results", machine_id="machine-2", cpu="Intel Xeon", cores=8)
     said = convbench(tmp_path, "compare", "20260301-a", "20260302-b")
@@ -127,6 +133,10 @@ def test_compare_of_one_machine_says_nothing_of_machines(tmp_path: Path) -> None
     assert "measured on" not in convbench(tmp_path, "compare", "20260301-a", "20260302-b").stderr
 
 
+@pytest.mark.fault(
+    "the baseline is of another machine",
+    'the page says "not comparable", calls nothing slower and the run not invalid',
+)
 def test_a_page_beside_a_baseline_of_another_machine_calls_nothing_slower_and_the_run_not_invalid(tmp_path: Path) -> None:
     two_runs(tmp_path / "results", machine_id="machine-2", cpu="Intel Xeon", cores=8)
     base, new = ((tmp_path / "results" / "runs" / id) for id in ("20260301-a", "20260302-b"))
@@ -141,6 +151,7 @@ def test_a_page_beside_a_baseline_of_another_machine_calls_nothing_slower_and_th
     assert (digest.sentence, digest.code, digest.verdicts) == (words, 4, {"uncertain": 1})
 
 
+@pytest.mark.fault("a run is of two machines", "showing it says so first")
 def test_show_of_a_run_that_two_machines_made_says_so_first(tmp_path: Path) -> None:
     both = builders.environment(), builders.environment(id="env-2", machine_id="machine-2", cpu="Intel \x1b[31mXeon")
     folder = journal.create(tmp_path / "results", builders.run("20260301-a", environments=both, finished_at=builders.START))

@@ -498,6 +498,10 @@ def drifting(seed=5):
     return ratios * speed, ratios, ["torch", "torch@aa"] * 4
 
 
+@pytest.mark.fault(
+    "a change is corrected by the yardstick",
+    "the times beside it are those measured, and the correction is named",
+)
 def test_the_corrected_figure_counts_where_equals_say_that_it_is_quieter():
     values, ratios, backends = drifting()
     ratios[:2, STEP:] *= 1.06

@@ -69,6 +69,7 @@ def test_the_first_level_that_applies(rows: list[dict], invalid: tuple[str, ...]
     assert against(compared(*rows), "base", invalid).level is level
 
 
+@pytest.mark.fault("no case of a comparison can be judged", "the sentence says so, at a level of its own")
 def test_parts_that_are_zero_are_not_in_the_sentence() -> None:
     assert sentence(against(compared({}), "base").cases) == "1 of 1 comparable case has not changed beyond its noise."
     unsure = against(compared({}, {"verdict": "uncertain"}), "base")

@@ -108,6 +108,7 @@ def refused(folder: Path, text: str | bytes, selection: Selection | None = None)
 THREADS = f"[axes]\nthreads = {list(range(1000))}\n"
 
 
+@pytest.mark.fault("a suite asks for 10^9 cells or trials", "it is counted and refused at once")
 @pytest.mark.parametrize(
     ("text", "selection", "words"),
     [
@@ -135,6 +136,7 @@ def test_what_is_too_much_is_counted_and_refused(
     assert words in refused(place, text, Selection(**selection))
 
 
+@pytest.mark.fault("a suite of ceilings is too large", "it is counted and refused")
 def test_ceilings_are_counted_too(place: Path) -> None:
     (place / "small.toml").write_text(workload(name='"other"') + "[axes]\nthreads = [0, 1, 2, 3]\n")
     (place / "beside.toml").write_text(
@@ -157,6 +159,10 @@ def test_a_large_suite_within_the_bound_is_planned(place: Path) -> None:
 # Files --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "a suite names /dev/zero, an absolute path, `..`, a link or a pipe as its table",
+    "it is refused, and no line of a foreign file is told",
+)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -198,6 +204,7 @@ def test_the_tables_that_come_with_the_package_are_found_from_any_suite(tmp_path
     assert suite.load(path).workloads
 
 
+@pytest.mark.fault("a suite is a pipe, a device, a folder or huge", "it is refused at once")
 def test_a_suite_is_a_regular_file_of_a_bounded_size(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "folder.toml").mkdir()
@@ -220,6 +227,7 @@ def test_a_suite_is_a_regular_file_of_a_bounded_size(tmp_path: Path) -> None:
 NEAR = str(2**31 - 1)
 
 
+@pytest.mark.fault("a size is near 2^31, no number, or no integer", "the message names the bound")
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -247,6 +255,7 @@ def test_a_size_that_cannot_be_names_the_bound(place: Path, keys: dict[str, str]
     assert words in refused(place, workload(**keys))
 
 
+@pytest.mark.fault("a budget is infinite, negative or a boolean", "it is refused")
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "-0.5", "1e300", "10_000_000_000", "true", '"3"', "[3]"])
 @pytest.mark.parametrize("key", ["trials", "max_time_s", "timeout_s", "replace_factor"])
 def test_a_budget_is_of_finite_numbers(place: Path, key: str, value: str) -> None:
@@ -258,6 +267,7 @@ def test_a_budget_from_elsewhere_is_too(place: Path, value: object) -> None:
     assert "timeout_s: found " in refused(place, workload(), Selection(budget={"timeout_s": value}))  # type: ignore[dict-item]
 
 
+@pytest.mark.fault("a matrix product or a copy is too large", "the message names the bound")
 def test_large_matrix_products_and_copies_name_the_bound(place: Path) -> None:
     assert "allowed: 2^40" in refused(place, HEAD + f'[[workload]]\nname = "g"\nkind = "gemm"\nm = {NEAR}\nn = {NEAR}\nk = 1\n')
     assert "up to 2^40" in refused(place, HEAD + f'[[workload]]\nname = "c"\nkind = "copy"\nnbytes = {2**41}\n')
@@ -280,6 +290,7 @@ def test_taps_are_counted_without_going_through_them(size: int, r: int, s: int, 
     assert flops.exact(spec) == 2 * n * sum(0 <= p * s + tap * d - lo < size for p in range(out) for tap in range(r))
 
 
+@pytest.mark.fault("a convolution has the largest sizes allowed", "its exact FLOP are counted at once")
 def test_taps_of_the_largest_sizes_are_counted_at_once() -> None:
     most = 2**31 - 1
     with little_work():
@@ -289,6 +300,7 @@ def test_taps_of_the_largest_sizes_are_counted_at_once() -> None:
 # Text ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a suite has 10,000 brackets or broken text", "one line says so")
 @pytest.mark.parametrize(
     "text",
     [
@@ -308,6 +320,7 @@ def test_text_that_is_no_suite(place: Path, text: str | bytes) -> None:
     assert said.isprintable()
 
 
+@pytest.mark.fault("`-k` is nested too deeply", "one line says so")
 @pytest.mark.parametrize("text", ["(" * 20_000, "not " * 20_000 + "a", "(" * 40 + "not " * 40 + "a" + ")" * 40])
 def test_an_expression_nested_too_deeply(text: str) -> None:
     with pytest.raises(ValueError, match=r"nested too deeply; allowed: 50"):
@@ -367,6 +380,7 @@ def test_the_lines_that_are_changed_are_a_suite(place: Path) -> None:
     assert ask(place / "whole.toml") is not None
 
 
+@pytest.mark.fault("a suite is changed at random", "it is planned or refused in one line")
 @SEEN
 @given(mutated())
 @example(workload(n="0x" + "f" * 5000))
@@ -385,6 +399,7 @@ def test_any_suite_is_planned_or_refused_in_one_line(place: Path, text: str) -> 
     ask(path)
 
 
+@pytest.mark.fault("a suite is any bytes", "it is planned or refused in one line")
 @SEEN
 @given(
     st.binary(max_size=200)
@@ -412,6 +427,7 @@ def rows(draw: st.DrawFn) -> str:
     return draw(st.sampled_from([table, lambda row: row, lambda row: table(ROW, row)]))(",".join(fields))
 
 
+@pytest.mark.fault("a table of shapes is changed at random", "it is read or refused in one line")
 @SEEN
 @given(rows() | st.text(max_size=100))
 @example(table(ROW.replace("1,4,8", "999999999999999999,4,8")))

@@ -69,6 +69,7 @@ def test_axes_and_budget_are_typed(write: Write) -> None:
     assert loaded.budget == Budget(trials=5, max_time_s=3.0)
 
 
+@pytest.mark.fault("a workload's name has capitals", "it is accepted, and found by `-k` in any case")
 def test_a_name_may_have_capitals_and_is_found_in_any_case_by_a_keyword(write: Write) -> None:
     write(
         HEAD.replace('"mine"', '"Mine"')

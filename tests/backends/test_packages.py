@@ -52,6 +52,7 @@ def test_what_was_imported_tells_its_own_version_whatever_the_distribution_says(
     assert packages.versions(["planted-thing"]) == {"planted-thing": "1.2+cu130"}
 
 
+@pytest.mark.fault("a framework is a source tree", "the version of the imported module stands in the row")
 def test_a_source_tree_tells_the_version_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
     imported(monkeypatch, "planted", __version__="2.0.dev\n1")
     assert packages.versions(["planted"]) == {"planted": "2.0.dev 1"}
@@ -63,6 +64,7 @@ def test_a_module_that_tells_no_version_is_there_all_the_same(site: Path) -> Non
     assert packages.versions(["planted"]) == {"planted": "unknown"}
 
 
+@pytest.mark.fault("a framework comes from tensorflow-cpu or a nightly build", "its version stands in the row")
 def test_a_module_that_another_distribution_brings_has_its_version(site: Path) -> None:
     distribution(site, "planted-cpu", "3.1", "planted")
     assert packages.present("planted")
@@ -74,6 +76,7 @@ def test_a_distribution_is_there_under_its_own_name_too(site: Path) -> None:
     assert packages.present("planted.cpu")
 
 
+@pytest.mark.fault("the metadata of an installation are damaged", 'its version is "unknown", and nothing ends')
 def test_a_damaged_installation_is_there_in_an_unknown_version(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (distribution(site, "planted", "1.2", "planted") / "METADATA").unlink()
     assert packages.versions(["planted"]) == {"planted": "unknown"}

@@ -19,6 +19,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault("an export goes to /dev/stdout", "it is written there")
 def test_export_writes_to_standard_output_and_over_an_old_file(place: Path) -> None:
     said = convbench(place, "export", "latest", "--format", "csv", "--to", "/dev/stdout")
     assert said.returncode == 0, said.stderr
@@ -39,6 +40,7 @@ def test_a_redirected_standard_output_stays_the_file_that_it_is(place: Path) -> 
         assert (place / "out").stat().st_ino == Path(f"/proc/self/fd/{file.fileno()}").stat().st_ino
 
 
+@pytest.mark.fault("a report of a foreign run is written", "it stands under the folder of reports and nowhere else")
 def test_a_report_is_written_under_the_reports_and_nowhere_else(place: Path) -> None:
     outside = place / "outside"
     outside.mkdir()
@@ -51,6 +53,7 @@ def test_a_report_is_written_under_the_reports_and_nowhere_else(place: Path) -> 
     assert not (place / "reports").exists()
 
 
+@pytest.mark.fault("a link stands in the place of a report", "one line refuses it")
 def test_a_link_in_the_place_of_a_report_is_not_written_through(place: Path) -> None:
     folder, elsewhere = table.find(place / "results", "latest"), place / "elsewhere"
     elsewhere.mkdir()
@@ -62,6 +65,7 @@ def test_a_link_in_the_place_of_a_report_is_not_written_through(place: Path) -> 
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.fault("the disk fills while a page is written", "the old page stays")
 def test_pages_are_whole_or_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = table.find(place / "results", "latest")
     made = review.publish(folder, place / "reports")
@@ -86,6 +90,7 @@ def test_pages_are_whole_or_as_they_were(place: Path, monkeypatch: pytest.Monkey
     assert {path: path.read_bytes() for path in (place / "reports").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.fault("a damaged store holds terminal escapes", "one line names it, and nothing raw is printed")
 def test_what_is_left_out_is_one_line_on_stderr_and_nothing_raw_reaches_the_terminal(place: Path) -> None:
     folder = table.find(place / "results", "latest")
     (folder / journal.RUN).write_text('{"\x1b[31m": 1}')

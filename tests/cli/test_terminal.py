@@ -62,6 +62,7 @@ def harmless(text: bytes) -> bool:
     return not any(byte < 0x20 and byte != 0x0A for byte in text) and "\x9b" not in text.decode(errors="replace")
 
 
+@pytest.mark.fault("a store's name has a colon, markup or bytes that are no UTF-8", "every command works")
 @pytest.mark.parametrize("name", [STORE, f"s3:{LATIN} [/]"])
 def test_every_command_takes_a_store_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, name: str
@@ -82,6 +83,7 @@ def test_every_command_takes_a_store_of_any_name(
         assert (Path(name) / made).stat().st_size
 
 
+@pytest.mark.fault("folder, suite and locale are no UTF-8", "a run and a night are measured")
 def test_a_run_and_a_night_are_measured_into_such_stores(tmp_path: Path) -> None:
     place = tmp_path / LATIN
     (place / "suites").mkdir(parents=True)
@@ -95,6 +97,7 @@ def test_a_run_and_a_night_are_measured_into_such_stores(tmp_path: Path) -> None
     assert len(list((place / STORE / "runs").glob("*/records.parquet"))) == 2
 
 
+@pytest.mark.fault("the terminal is ASCII or latin-1", "readable text stands for what it lacks")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_our_characters_gets_readable_ones(tmp_path: Path, command: Command, encoding: str) -> None:
     stored.nights(tmp_path, 2)
@@ -107,6 +110,7 @@ def test_a_terminal_without_our_characters_gets_readable_ones(tmp_path: Path, co
     assert "+/- " in command("show", "--out", str(tmp_path), encoding="ascii")[1].decode()
 
 
+@pytest.mark.fault("a stored text holds escapes, markup or half a surrogate pair", "it is shown as it is and steers nothing")
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_what_others_wrote_is_shown_as_it_is_and_steers_nothing(tmp_path: Path, command: Command, encoding: str) -> None:
     evil(tmp_path / "store")
@@ -117,6 +121,7 @@ def test_what_others_wrote_is_shown_as_it_is_and_steers_nothing(tmp_path: Path, 
         assert b":smile:" in out
 
 
+@pytest.mark.fault("CSV or JSON holds escapes", "programs get it as it is stored, a terminal without escapes")
 def test_data_goes_to_a_program_as_it_is_and_to_a_terminal_without_escapes(tmp_path: Path, command: Command) -> None:
     evil(tmp_path / "store")
     asked = ("show", "--format", "csv", "--out", str(tmp_path / "store"))
@@ -133,6 +138,7 @@ def test_data_goes_to_a_program_as_it_is_and_to_a_terminal_without_escapes(tmp_p
     os.close(near)
 
 
+@pytest.mark.fault("a message has several lines and escapes", "it is one harmless line")
 def test_a_message_is_one_line_without_escapes(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     def wrong(*_: object) -> None:
         raise UserError(f"first\nsecond {EVIL}")
@@ -143,6 +149,7 @@ def test_a_message_is_one_line_without_escapes(monkeypatch: pytest.MonkeyPatch, 
     assert err.startswith(b"convbench: first second a [bold]b[/]")
 
 
+@pytest.mark.fault("an argument or a tag is wrong", "one line says so, exit code 2")
 @pytest.mark.parametrize(
     "arguments", [("show", "--no-such"), ("shw",), ("run", "smoke", "--trials", "x"), ("compare", "latest")]
 )
@@ -163,6 +170,7 @@ LISTINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("the reader of a listing goes (`| head`)", "the command ends quietly with its own code")
 @pytest.mark.parametrize("arguments", LISTINGS, ids=" ".join)
 def test_a_reader_that_goes_ends_a_listing_quietly(tmp_path: Path, command: Command, arguments: tuple[str, ...]) -> None:
     stored.nights(tmp_path, 2)
@@ -225,6 +233,7 @@ def test_no_file_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> 
     assert int((tmp_path / "end").read_text()) > 2
 
 
+@pytest.mark.fault("standard output is a full disk", "one line says so, exit code 2")
 def test_a_full_disk_is_told_once(tmp_path: Path, command: Command) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, 1)
@@ -233,6 +242,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path, command: Command) -> None:
     assert (code, err) == (2, b"convbench: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.fault("a standard stream is closed", "nothing ends for that")
 def test_a_closed_stream_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     terminal.take_over()

@@ -199,6 +199,7 @@ def test_what_ended_or_runs_outside_of_a_container_is_told_by_the_cpus(tree: Tre
     assert only(cpu.others(before, quiet, 4)).severity == "fine"
 
 
+@pytest.mark.fault("the CPUs are on several memory nodes", "doctor names the remedy")
 def test_cpus_on_several_memory_nodes_have_a_remedy(tree: Tree) -> None:
     machines.xeon(tree)
     one = only(cpu.memory_nodes(machine.online(tree.root), tree.root))

@@ -113,6 +113,7 @@ def hide(tree: Tree) -> None:
     tree.ran(50, 0, name="shell")
 
 
+@pytest.mark.fault("processes are hidden when a run starts", "doctor and the run say so, with the remedy")
 def test_hidden_processes_are_said_and_not_taken_for_none(tree: Tree) -> None:
     tree.cpus(4)
     hide(tree)
@@ -125,6 +126,7 @@ def test_hidden_processes_are_said_and_not_taken_for_none(tree: Tree) -> None:
     assert doctor.urgent(tree.root, tree.root) == (others,)  # a run begins with it
 
 
+@pytest.mark.fault("hidden processes hold the CPUs at night", "the night waits")
 def test_what_hidden_processes_took_together_keeps_a_night_waiting(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     hide(tree)
     monkeypatch.setattr(machine.time, "monotonic_ns", iter(range(0, 100 * 10**9, 10**9)).__next__)

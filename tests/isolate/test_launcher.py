@@ -345,6 +345,7 @@ def test_the_kernels_count_of_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert process._out_of_memory_kills() == 3
 
 
+@pytest.mark.fault("a cell hangs", "the row is a timeout that names the step; the run goes on")
 def test_a_hang_is_a_timeout_and_the_run_goes_on(make: Callable[..., Launcher]) -> None:
     found = make()
     asked = plan(cell("moody", "hang"), cell("moody", "conv"), budget=replace(TINY, timeout_s=3))
@@ -356,6 +357,7 @@ def test_a_hang_is_a_timeout_and_the_run_goes_on(make: Callable[..., Launcher]) 
     assert ended(started_by_it)
 
 
+@pytest.mark.fault("a worker crashes in a step of a cell", "the row names the step, and its time is booked there")
 @pytest.mark.parametrize(
     ("workload", "where", "spent"),
     [
@@ -377,22 +379,26 @@ def test_a_cell_that_does_not_come_back_says_where_it_was_and_its_time_is_booked
     assert row.spent_ns[spent] > 0
 
 
+@pytest.mark.fault("a worker had printed something before the cell that crashes", "it is not quoted as the reason")
 def test_what_was_printed_before_a_cell_began_is_not_quoted_where_it_crashes(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "talk"), cell("moody", "killed")))
     assert [row.reason for row in rows] == ["", "killed by SIGKILL in the first call"]
 
 
+@pytest.mark.fault("a forked child holds a crashed worker's socket", "the row is a crash, not a timeout")
 def test_a_child_that_holds_the_conversation_open_does_not_make_a_crash_a_timeout(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "fork"), cell("moody", "conv")))
     assert [row.status for row in rows] == [Status.CRASHED, Status.OK]
     assert rows[0].reason == "exit code 3 in the first call"
 
 
+@pytest.mark.fault("a worker talks without end", "the cell is a timeout all the same")
 def test_a_worker_that_talks_without_end_is_late_all_the_same(make: Callable[..., Launcher]) -> None:
     asked = plan(cell("moody", "babble"), cell("moody", "conv"), budget=replace(TINY, timeout_s=2))
     assert [row.status for row in records(make(), asked)] == [Status.TIMEOUT, Status.OK]
 
 
+@pytest.mark.fault("an answer comes late or twice", "it never is another cell's record")
 def test_an_answer_that_comes_twice_is_not_that_of_the_next_cell(make: Callable[..., Launcher]) -> None:
     asked = plan(cell("stuttering", "a"), cell("stuttering", "a"), cell("stuttering", "b"))
     rows = records(make(doubts=doubting("b")), asked)  # and not that of the same cell, measured once more
@@ -403,12 +409,14 @@ def test_an_answer_that_comes_twice_is_not_that_of_the_next_cell(make: Callable[
     assert len({pid(row) for row in rows}) == 1
 
 
+@pytest.mark.fault("an answer is for another cell", "the row is an error")
 def test_an_answer_for_another_cell_is_no_record_of_this_one(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("confused", "mistaken"), cell("confused", "conv")))
     assert [row.status for row in rows] == [Status.ERROR, Status.OK]
     assert rows[0].reason.startswith("the record cannot be read: it is of another cell, taken/")
 
 
+@pytest.mark.fault("a worker's message has no end", "the row is an error, and memory is bounded")
 def test_a_message_without_end_is_an_error_row_and_the_run_goes_on(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +426,7 @@ def test_a_message_without_end_is_an_error_row_and_the_run_goes_on(
     assert rows[0].reason == "the record cannot be read: a message of more than 1 MiB"
 
 
+@pytest.mark.fault("a worker crashes while it lets go of a call", "the finished record is kept, and says so")
 def test_a_finished_record_survives_a_crash_in_letting_go_of_its_call(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "a"), cell("moody", "crash_in_close"), cell("moody", "b")))
     assert [row.status for row in rows] == [Status.OK] * 3
@@ -430,6 +439,7 @@ def test_a_finished_record_survives_a_crash_in_letting_go_of_its_call(make: Call
     assert pid(rows[0]) == pid(kept) != pid(rows[2])
 
 
+@pytest.mark.fault("a worker hangs while it lets go of a call", "the finished record is kept, and says so")
 def test_a_finished_record_survives_a_hang_in_letting_go_of_its_call(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,12 +452,14 @@ def test_a_finished_record_survives_a_hang_in_letting_go_of_its_call(
     assert pid(rows[0]) != pid(rows[1])
 
 
+@pytest.mark.fault("a worker gave a wrong result", "a fresh process measures the next cell")
 def test_who_gave_a_wrong_result_measures_nothing_more(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "a"), cell("moody", "wrong"), cell("moody", "b")))
     assert [row.status for row in rows] == [Status.OK, Status.INCORRECT, Status.OK]
     assert pid(rows[0]) == pid(rows[1]) != pid(rows[2])
 
 
+@pytest.mark.fault("a worker starts a child in a session of its own", "the child ends with the worker")
 @pytest.mark.parametrize("workload", ["daemon", "daemon_crash"])
 def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(make: Callable[..., Launcher], workload: str) -> None:
     found = make()
@@ -456,6 +468,7 @@ def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(make: Callab
     assert ended(int((found.logs / "moody.log").read_text().split()[0]))
 
 
+@pytest.mark.fault("a framework prints much", "its log is cut between steps")
 def test_a_framework_that_prints_much_does_not_fill_the_disk(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,6 +525,10 @@ def no_process(command: list[str]) -> list[str]:
     raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
+@pytest.mark.fault(
+    "a worker cannot be started, or dies before it listens",
+    "rows of its own backend say why; the others are measured",
+)
 @pytest.mark.parametrize(
     ("outcome", "reason"),
     [
@@ -530,6 +547,7 @@ def test_a_worker_that_cannot_be_started_or_dies_before_it_listens_costs_its_own
     assert {rows[1].reason, rows[3].reason} == {f"moody could not be set up: {reason}"}
 
 
+@pytest.mark.fault("a backend hangs while it starts", "it is waited for once in a run")
 def test_a_backend_that_was_waited_for_in_vain_is_not_waited_for_again(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -627,6 +645,7 @@ def test_the_row_of_a_step_that_nobody_measured(make: Callable[..., Launcher]) -
     assert (row.run_id, row.status, row.reason, row.samples) == ("run", Status.NOT_RUN, "the run ended", None)
 
 
+@pytest.mark.fault("the parent is killed with kill -9", "its workers and what they started end")
 def test_when_this_process_is_killed_nothing_that_its_workers_started_stays(tmp_path: Path) -> None:
     hanging = tmp_path / "hanging"
     os.mkfifo(hanging)
@@ -665,6 +684,7 @@ def test_a_probe_says_what_each_backend_sees_and_why_others_cannot_be_loaded(tmp
 # Logs ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a label holds a path", "its log stays in its folder")
 @pytest.mark.parametrize("label", ["plain@../../x", "plain@/etc/x", "plain@" + "ä" * 300, "plain@x\0y"])
 def test_a_label_never_leads_a_log_out_of_its_folder(tmp_path: Path, label: str) -> None:
     of = Launcher("run", tmp_path / "a" / "logs", targets={label: TARGETS["plain"]})
@@ -681,6 +701,7 @@ def test_labels_that_differ_have_logs_of_their_own(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == len(labels)
 
 
+@pytest.mark.fault("links stand among the logs", "they are not written through")
 def test_logs_are_not_written_through_links(make: Callable[..., Launcher], tmp_path: Path) -> None:
     outside, elsewhere = tmp_path / "outside", tmp_path / "elsewhere"
     outside.write_text("mine")

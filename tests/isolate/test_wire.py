@@ -183,6 +183,7 @@ def test_what_was_said_before_hanging_up_is_heard(pair: tuple[Channel, Channel])
         near.receive()
 
 
+@pytest.mark.fault("a worker says what is no message", "it is refused, and the next message is heard")
 @pytest.mark.parametrize(
     "garbage",
     [b"hello\n", b"\n", b"[]\n", b"3\n", b'{"kind": "Nonsense", "body": {}}\n', b'{"kind": "Refused", "body": {"reason": 3}}\n',

@@ -133,6 +133,7 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
     assert ended(int(done.stdout))
 
 
+@pytest.mark.fault("the parent dies while a worker starts", "the worker ends at once")
 def test_a_worker_whose_parent_was_gone_before_it_began_ends_at_once() -> None:
     """The kernel ends it with its parent only from when it has asked for that."""
     ours, theirs = socket.socketpair()

@@ -33,6 +33,7 @@ from tests.measure.scripted import (
 )
 
 
+@pytest.mark.fault("a cell spans several memory nodes", "its settings say so")
 @pytest.mark.parametrize(
     ("nodes", "device", "told"),
     [

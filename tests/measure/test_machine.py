@@ -29,6 +29,7 @@ def test_a_machine_that_tells_nothing_gives_nothing(tmp_path: Path) -> None:
     assert (told.ran_ns, told.steal_ns, told.swapped_pages, told.throttles) == ({}, None, None, {})
 
 
+@pytest.mark.fault("gVisor's /proc says only 0", "it is not taken as told")
 def test_what_gvisor_says_is_not_told(tree: Tree) -> None:
     tree.say("proc/loadavg", "0.00 0.00 0.00 0/0 0")
     tree.say("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0")
@@ -59,6 +60,7 @@ def test_what_our_cpus_did_without_us(tree: Tree, monkeypatch: pytest.MonkeyPatc
 # The order in which threads take CPUs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a machine has several memory nodes", "threads fill one before the next")
 @pytest.mark.parametrize(
     ("made", "cores", "nodes"),
     [(machines.graviton, 64, 1), (machines.grace, 72, 1), (machines.xeon, 16, 2), (machines.alternating, 4, 2),
@@ -91,6 +93,7 @@ def test_the_node_that_has_most_of_an_affinity_comes_first(tree: Tree) -> None:
     assert machine.spanned(ours[:3], tree.root) == (0,)
 
 
+@pytest.mark.fault("CPUs are offline, or the topology is told in part", "the order is right")
 def test_cpus_that_are_offline_or_of_no_node_and_cores_that_are_told_in_part(tree: Tree) -> None:
     machines.topology(tree, [(0, 4), (1, 5)], {0: "0-1,4-5", 1: ""})
     (tree.root / f"{CPUS}/cpu4/topology/thread_siblings_list").unlink()  # the list of 0 tells of it all the same

@@ -31,6 +31,7 @@ def test_real_machines(tree: Tree, made: Callable[[Tree], None], name: str, core
     assert processor(tree.root) == (name, cores)
 
 
+@pytest.mark.fault("a processor has no model name", "different ones never share a name")
 def test_processors_of_other_parts_makers_variants_and_systems_never_share_a_name(tree: Tree) -> None:
     kinds = [
         {}, {"part": 0xD40}, {"part": 0xD49}, {"implementer": 0xC0, "part": 0xAC3}, {"implementer": 0x6D, "part": 0xD49},
@@ -112,6 +113,7 @@ def test_a_kernel_that_names_nothing_gives_what_python_knows(tree: Tree, text: s
     assert processor(tree.root) == processor(tree.root / "nowhere") == ("mips", 12)
 
 
+@pytest.mark.fault("a processor has a model name", "its machine keeps its id")
 def test_a_processor_that_has_a_name_keeps_the_id_that_its_machine_had(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     machines.xeon(tree)
     monkeypatch.setattr(environment, "processor", lambda: processor(tree.root))

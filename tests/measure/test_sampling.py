@@ -700,6 +700,7 @@ def test_others_that_ran_on_other_cores_are_no_contention(clock: Clock, machine:
     assert measure(Backend(clock, repeat(CALL))).flags == ()
 
 
+@pytest.mark.fault("threads waited, and others could not be seen", "no sample is called contended")
 def test_where_others_cannot_be_seen_no_wait_is_held_against_them(clock: Clock, machine: Machine) -> None:
     machine.waited, machine.others = repeat(0.3), None
     record = measure(Backend(clock, repeat(CALL)), replace(BUDGET, max_samples=20))

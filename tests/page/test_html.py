@@ -183,6 +183,7 @@ def test_who_leads_is_told_by_the_ratios_over_the_workloads():
     assert alike.decidable
 
 
+@pytest.mark.fault("a direction has fewer than three workloads", "nobody is called fastest in it")
 def test_nobody_is_fastest_over_fewer_than_three_workloads():
     assert not standing_of({"torch": [1e6, 9e6], "jax": [2e6, 18e6]}).decidable
     found = standing_of({"torch": [1e6, 9e6, 3e6], "jax": [2e6, 18e6, 6e6]})

@@ -18,6 +18,7 @@ def test_what_is_appended_is_read_in_its_order(tmp_path):
     assert len((tmp_path / "new" / "acknowledgements.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.fault("a line of the acknowledgements is broken", "it is named, and costs no other")
 @pytest.mark.parametrize("line", ["{", '{"case": "conv"}', "[]", "[" * 10_000, ""])
 def test_a_broken_line_is_named_and_costs_no_other(tmp_path, line):
     acknowledgements.append(tmp_path, ONE)
@@ -37,6 +38,7 @@ def test_what_is_said_after_half_a_line_is_kept(tmp_path):
         assert acknowledgements.read(tmp_path) == [ONE, OTHER]
 
 
+@pytest.mark.fault("the acknowledgements are a link", "they are not written through")
 def test_nothing_is_written_through_a_link(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("mine\n")

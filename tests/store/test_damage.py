@@ -54,6 +54,7 @@ def damage(folder: Path, line: int) -> None:
 # Lines of the journal ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a record's line is damaged", "its row says that it was lost")
 def test_a_damaged_line_costs_its_own_row_which_says_so(tmp_path: Path) -> None:
     folder = a_run(tmp_path, cells=40, seal=False)
     damage(folder, 12)
@@ -85,6 +86,7 @@ def test_of_a_run_that_was_cut_off_only_what_was_measured_can_be_lost(tmp_path: 
     assert rows[["workload", "status"]].to_numpy().tolist() == [["w0", "not_run"], ["w1", "ok"], ["w2", "ok"]]
 
 
+@pytest.mark.fault("a run with a damaged line is sealed again", "nothing that was sealed is erased")
 def test_a_sealed_run_loses_nothing_by_a_damaged_line_and_sealing_it_again_erases_nothing(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     whole, blocks = table.load(folder), table.samples(folder)
@@ -122,6 +124,7 @@ def test_a_run_with_a_damaged_line_keeps_its_samples_when_others_are_pruned(tmp_
     assert (folder / journal.JOURNAL).is_file()
 
 
+@pytest.mark.fault("a message holds half a surrogate pair", "the run is sealed and listed")
 def test_half_a_surrogate_pair_in_a_message_is_sealed_and_listed(tmp_path: Path) -> None:
     folder = a_run(tmp_path, seal=False)
     with journal.Journal(folder) as book:
@@ -141,6 +144,7 @@ def flipped(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.fault("a bit of a table flips", "it is found, and mended from the journal")
 @pytest.mark.parametrize("name", ["records.parquet", "samples.parquet"])
 def test_a_flipped_bit_in_a_table_is_found_wherever_it_is_and_mended_from_the_journal(tmp_path: Path, name: str) -> None:
     folder = a_run(tmp_path)
@@ -156,6 +160,7 @@ def test_a_flipped_bit_in_a_table_is_found_wherever_it_is_and_mended_from_the_jo
         assert path.read_bytes() == content  # it was made anew, so nothing more is said
 
 
+@pytest.mark.fault("a bit of a table without a journal flips", "it never passes as a figure")
 @pytest.mark.parametrize("name", ["records.parquet", "samples.parquet"])
 def test_a_flipped_bit_in_a_table_without_a_journal_never_passes_as_a_figure(tmp_path: Path, name: str) -> None:
     folder = a_run(tmp_path)
@@ -173,6 +178,7 @@ def test_a_flipped_bit_in_a_table_without_a_journal_never_passes_as_a_figure(tmp
         path.write_bytes(content)
 
 
+@pytest.mark.fault("a bit of night.parquet flips", "it is made again, or named")
 def test_a_night_that_is_damaged_is_made_again_or_named(tmp_path: Path) -> None:
     folder = stored.night(tmp_path, 0)
     review.history(tmp_path, stored.SUITE)
@@ -206,6 +212,7 @@ def test_a_table_that_holds_another_run_or_what_no_record_can_say_is_not_believe
 # Folders -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a run folder is copied or renamed", "it counts as no more runs, and is named")
 def test_a_copy_and_a_renamed_folder_count_as_no_more_runs(tmp_path: Path) -> None:
     for id in IDS[:2]:
         a_run(tmp_path, id)
@@ -238,6 +245,7 @@ def test_a_run_folder_that_is_named_by_its_path_may_have_any_name(tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.fault("a copy is given another id", "its records are not counted")
 def test_records_of_another_run_are_not_counted_as_of_this_one(tmp_path: Path) -> None:
     a_run(tmp_path, IDS[0])
     forged = tmp_path / "runs" / IDS[1]
@@ -249,6 +257,7 @@ def test_records_of_another_run_are_not_counted_as_of_this_one(tmp_path: Path) -
     assert f"is of run '{IDS[0]}', and run.json of {IDS[1]}" in str(caught[-1].message)
 
 
+@pytest.mark.fault("a run folder of a shared store is private", "it is named, and costs nothing else")
 def test_a_private_run_costs_a_shared_store_nothing_else(tmp_path: Path) -> None:
     """As a user who is not root: the child lets its rights go before it looks."""
     for id in IDS:
@@ -282,6 +291,7 @@ for id in ({IDS[1]!r}, {IDS[2]!r}):
         (tmp_path / "store" / "runs" / IDS[1]).chmod(0o755)
 
 
+@pytest.mark.fault("a pipe stands in the place of a file", "it is not waited for")
 @pytest.mark.parametrize("name", [journal.RUN, journal.JOURNAL, "records.parquet"])
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
     folder = a_run(tmp_path)
@@ -294,6 +304,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: s
             table.load(tmp_path)
 
 
+@pytest.mark.fault("a foreign store holds links", "looking at it overwrites nothing outside of it")
 def test_looking_at_a_foreign_store_overwrites_nothing_outside_of_it(tmp_path: Path) -> None:
     folder, outside = stored.night(tmp_path / "store", 0), tmp_path / "outside"
     outside.write_text("mine")
@@ -306,6 +317,7 @@ def test_looking_at_a_foreign_store_overwrites_nothing_outside_of_it(tmp_path: P
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.fault("a run folder is a link", "it is read, and not written")
 def test_a_linked_run_folder_is_read_and_not_written(tmp_path: Path) -> None:
     elsewhere = stored.night(tmp_path / "elsewhere", 0)
     flipped(elsewhere / "records.parquet", 100)
@@ -317,6 +329,7 @@ def test_a_linked_run_folder_is_read_and_not_written(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
 
 
+@pytest.mark.fault("a process is killed while it writes a file", "its draft goes when the run is sealed")
 def test_drafts_of_a_killed_process_go_when_the_run_is_sealed(tmp_path: Path) -> None:
     folder = a_run(tmp_path, seal=False)
     (folder / ".records.parquet.0a1b2c3d.draft").write_bytes(b"half")
@@ -327,6 +340,7 @@ def test_drafts_of_a_killed_process_go_when_the_run_is_sealed(tmp_path: Path) ->
 # Order -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("the clock is set back", "`latest` is the newest run")
 def test_the_latest_run_is_the_newest_after_the_clock_was_set_back(tmp_path: Path) -> None:
     first = a_run(tmp_path, "20260301T0-a")
     back = builders.START - timedelta(days=10_000)
@@ -342,6 +356,7 @@ def test_the_latest_run_is_the_newest_after_the_clock_was_set_back(tmp_path: Pat
     assert table.runs(tmp_path)[1].started_at == back
 
 
+@pytest.mark.fault("two machines write into one store", "their runs stand by their dates")
 def test_runs_of_two_machines_in_one_store_stand_by_their_dates(tmp_path: Path) -> None:
     for day, id in enumerate(("20260301T0-b", "20260302T0-a", "20260303T0-b")):
         run = builders.run(id, started_at=builders.START + timedelta(days=day))
@@ -357,6 +372,7 @@ def test_a_run_from_the_far_future_leaves_room_for_those_after_it(tmp_path: Path
     assert [run.id for run in table.runs(tmp_path)] == ["a", "b", "c"]
 
 
+@pytest.mark.fault("the clock is set back between nights", "they keep their order")
 def test_nights_go_on_in_their_order_after_the_clock_was_set_back(tmp_path: Path) -> None:
     folders = stored.nights(tmp_path, 3)
     last = journal.read_run(folders[-1])

@@ -200,6 +200,7 @@ def mutated(content: bytes, changes: list[tuple[str, float, int]]) -> bytes:
     return content
 
 
+@pytest.mark.fault("any file of a run is damaged at random", "the other runs are read")
 @settings(SLOW, max_examples=15)
 @given(
     name=st.sampled_from([journal.RUN, journal.JOURNAL, journal.PLAN, "records.parquet", "samples.parquet", nights.NIGHT]),

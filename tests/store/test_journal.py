@@ -122,6 +122,7 @@ def test_a_journal_that_is_no_longer_in_its_place_is_noticed_at_the_next_record(
         assert log.content().count(b"\n") == 2
 
 
+@pytest.mark.fault("a line in the middle of a journal is broken", "it is named, and costs no other")
 @pytest.mark.parametrize(
     "line", ["", "{", "[]", '{"record": {}}', '{"gossip": {}}', '{"record": {"trial": "x"}}', "\0\0", "[" * 10_000]
 )
@@ -146,6 +147,7 @@ def test_of_many_broken_lines_the_first_are_named(folder):
         journal.read(folder)
 
 
+@pytest.mark.fault("a bit of a journal's line flips", "it is noticed")
 def test_any_bit_that_flips_in_a_line_is_noticed(folder):
     write(folder, record([1234567]))
     path = folder / journal.JOURNAL
@@ -169,6 +171,7 @@ def test_half_a_surrogate_pair_in_an_old_journal_becomes_a_mark(folder):
     assert journal.read(folder)[0] == [failed(Status.ERROR, "it said \ufffd")]
 
 
+@pytest.mark.fault("the journal is a link or a pipe", "it is not written through")
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_journal_is_not_written_through_a_link(folder, tmp_path, kind):
     outside, path = tmp_path / "outside", folder / journal.JOURNAL
@@ -179,6 +182,7 @@ def test_a_journal_is_not_written_through_a_link(folder, tmp_path, kind):
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.fault("an id in run.json is a path", "it is refused, and the file is named")
 @pytest.mark.parametrize("id", ["../../other/runs/x", "..", ".", "", "/etc", "a/b", "a\0", "a\n", "x" * 201, "ü"])
 def test_an_id_that_cannot_name_a_folder_is_refused_on_reading_and_on_writing(tmp_path, folder, id):
     with pytest.raises(UserError, match=r"cannot be kept: id: found"):
@@ -188,12 +192,14 @@ def test_an_id_that_cannot_name_a_folder_is_refused_on_reading_and_on_writing(tm
         journal.read_run(folder)
 
 
+@pytest.mark.fault("what is to be stored could not be read again", "it is refused before anything is measured")
 def test_what_could_not_be_read_again_is_refused_before_anything_is_measured(tmp_path):
     with pytest.raises(UserError, match="cannot be kept: seed: expected a whole number within 64 bits"):
         journal.create(tmp_path, run("fine", seed=10**30))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("run.json or plan.json is a link", "it is replaced, and not followed")
 def test_files_of_a_run_are_replaced_and_never_written_through_links(folder, tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("mine")
