@@ -68,20 +68,29 @@ class Lock:
 
     def holder(self) -> str:
         """Who holds it, in words, as far as that can be known."""
-        said = f"another run is measuring on this host (it holds {self.path}"
+        said, told = f"another run is measuring on this host (it holds {self.path})", self._told()
+        if not told:
+            return said
+        run = f"run {told['run']}, " if told["run"] else ""
+        return f"{said}: {run}pid {told['pid']} of {told['user']} since {told['since']}: {told['command']}"
+
+    def measured(self) -> str:
+        """The id of the run that is measured under it; "" where there is none, or that cannot be known."""
+        told = self._told()
+        return told["run"] if told else ""
+
+    def _told(self) -> dict[str, str] | None:
+        """What its holder wrote; None where nobody did who still lives."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | _FLAGS)
             try:
                 told = json.loads(os.read(descriptor, _TEXT_BYTES))
             finally:
                 os.close(descriptor)
-            told = {name: plain(str(value))[:300] for name, value in told.items()}
-            if not _lives(int(told["pid"]), told["born"]):
-                return f"{said})"
-            run = f"run {told['run']}, " if told["run"] else ""
-            return f"{said}): {run}pid {told['pid']} of {told['user']} since {told['since']}: {told['command']}"
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError):  # nobody has written there, or something else
-            return f"{said})"
+            told = {name: plain(str(told[name]))[:300] for name in ("pid", "born", "user", "command", "since", "run")}
+            return told if _lives(int(told["pid"]), told["born"]) else None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # empty, or written by something else
+            return None
 
     def release(self) -> None:
         """Let the next one begin."""

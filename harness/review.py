@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import codec, drafts, execute, past, units
+from harness import codec, drafts, host, past, units
 from harness.analysis import compare as comparing
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
@@ -90,8 +90,8 @@ def extent(folder: Path) -> Extent | None:
 
 
 def _extent(folder: Path, run: Run, records: pd.DataFrame) -> Extent | None:
-    # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the host's lock may tell.
-    going = run.finished_at is None and not table.sealed(folder) and execute.measuring()
+    # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the host's lock tells.
+    going = run.finished_at is None and not table.sealed(folder) and host.Lock().measured() == run.id
     return extents.extent(records, run, planned=_planned(folder), going=going)
 
 

@@ -101,6 +101,10 @@ def test_any_axis_can_be_narrowed(measured) -> None:
     assert convbench(measured[0], "run", "tiny", "--dry-run", "--direction", "wgrad").stdout.count("wgrad") == 2
 
 
+@pytest.mark.fault(
+    "the reader of a run goes (`2>&1 | head`)",
+    "it is measured and reported, with its own code",
+)
 def test_a_run_that_nobody_reads_to_the_end_is_measured_and_reported(measured) -> None:
     folder, _ = measured
     command = "run tiny --trials 1 -k fprop --out unread --reports unread/reports"

@@ -555,6 +555,10 @@ def folder_of(tmp_path: Path) -> Path:
     return table.find(tmp_path / "results", "latest")
 
 
+@pytest.mark.fault(
+    "SIGTERM or SIGHUP ends a run",
+    "it is sealed with a row for every cell, and says how to go on",
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_processes_leaves_a_sealed_run_with_a_row_for_every_cell(
     scripted, tmp_path: Path, number: signal.Signals
@@ -571,6 +575,10 @@ def test_a_signal_that_ends_processes_leaves_a_sealed_run_with_a_row_for_every_c
     assert statuses(folder) == {"ok": 6}
 
 
+@pytest.mark.fault(
+    "Ctrl-C is pressed again while an interrupted run is sealed",
+    "it is sealed whole",
+)
 def test_a_second_interruption_while_the_run_is_sealed_costs_nothing(
     scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -587,6 +595,10 @@ def test_a_second_interruption_while_the_run_is_sealed_costs_nothing(
     assert statuses(folder_of(tmp_path)) == {"ok": 2, "not_run": 4}
 
 
+@pytest.mark.fault(
+    "an interruption comes while a whole run is sealed",
+    "it is sealed first",
+)
 def test_an_interruption_while_a_whole_run_is_sealed_comes_after_it(
     scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -598,6 +610,10 @@ def test_an_interruption_while_a_whole_run_is_sealed_comes_after_it(
     assert statuses(folder_of(tmp_path)) == {"ok": 6}
 
 
+@pytest.mark.fault(
+    "an interruption comes while a record is written",
+    "the record is kept, and not called not run",
+)
 def test_a_record_that_is_being_kept_when_the_interruption_comes_is_kept_and_counted(
     scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -615,6 +631,10 @@ def test_a_record_that_is_being_kept_when_the_interruption_comes_is_kept_and_cou
     assert statuses(folder_of(tmp_path)) == {"ok": 3, "not_run": 3}
 
 
+@pytest.mark.fault(
+    "a run is cut off after its last record",
+    "`--resume` seals it",
+)
 def test_a_run_that_lacks_nothing_but_its_seal_is_sealed(scripted, tmp_path: Path) -> None:
     id = scripted().id
     folder = folder_of(tmp_path)
@@ -629,6 +649,10 @@ def test_a_run_that_lacks_nothing_but_its_seal_is_sealed(scripted, tmp_path: Pat
     assert scripted(lambda order: 1 / 0, resume=folder) == resumed  # and once more, which changes nothing
 
 
+@pytest.mark.fault(
+    "plan.json is gone or damaged",
+    "the run is sealed with what it has, and one line says what can be done",
+)
 @pytest.mark.parametrize(
     ("text", "why"), [(None, "it holds no plan.json"), ("[" * 9999, "plan.json is damaged"), ("{}", "damaged")]
 )
@@ -649,6 +673,10 @@ def test_a_run_without_its_plan_is_sealed_with_what_it_has_and_says_what_can_be_
     assert (folder / "records.parquet").is_file()
 
 
+@pytest.mark.fault(
+    "a run that was cut off is of another method version",
+    "it is sealed with what it has, and nothing is measured into it",
+)
 def test_a_run_by_another_method_is_sealed_with_what_it_has(scripted, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         scripted(on(2, lambda: 1 / 0))
@@ -660,6 +688,10 @@ def test_a_run_by_another_method_is_sealed_with_what_it_has(scripted, tmp_path: 
     assert (folder / "records.parquet").is_file()
 
 
+@pytest.mark.fault(
+    "a pruned run is resumed",
+    "nothing of it changes",
+)
 def test_a_run_that_was_trimmed_to_its_tables_is_left_alone(scripted, tmp_path: Path) -> None:
     scripted()
     folder = folder_of(tmp_path)
@@ -672,6 +704,10 @@ def test_a_run_that_was_trimmed_to_its_tables_is_left_alone(scripted, tmp_path: 
 # Where a run is kept ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "the folder of a run is removed while it goes on",
+    "noticed at the next record; what was measured is written there again",
+)
 def test_a_folder_that_is_removed_is_noticed_and_what_was_measured_is_written_again(scripted, tmp_path: Path) -> None:
     with pytest.raises(StoreError) as said:
         scripted(on(3, lambda: shutil.rmtree(tmp_path / "results")))
@@ -680,21 +716,29 @@ def test_a_folder_that_is_removed_is_noticed_and_what_was_measured_is_written_ag
         f"{folder} was removed while the run went on; what was measured is written there again: "
         f"convbench run --resume {folder} goes on with it"
     )
-    assert statuses(folder) == {"ok": 4}
+    assert statuses(folder) == {"ok": 4, "not_run": 2}
     assert scripted(resume=folder).finished_at
     assert statuses(folder) == {"ok": 6}
 
 
+@pytest.mark.fault(
+    "the folder of a run is moved while it goes on",
+    "noticed at the next record, and the new place named",
+)
 def test_a_folder_that_is_moved_is_noticed_and_its_new_place_named(scripted, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="was moved to") as said:
         scripted(on(3, lambda: (tmp_path / "results").rename(tmp_path / "else where")))
     folder = table.find(tmp_path / "else where", "latest")
     assert str(said.value).endswith(f"convbench run --resume '{folder}'")
     assert not (tmp_path / "results").exists()
-    assert statuses(folder) == {"ok": 4}
+    assert statuses(folder) == {"ok": 4, "not_run": 2}
     assert scripted(resume=folder).finished_at
 
 
+@pytest.mark.fault(
+    "the disk fills up while a run goes on",
+    "said with path and remedy; half a line is taken back, and the run gone on with later",
+)
 def test_a_disk_that_fills_up_is_noticed_and_the_run_gone_on_with_when_there_is_room(scripted, tmp_path: Path) -> None:
     """By a limit on the size of files: a part of the line is written, then none."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -711,11 +755,15 @@ def test_a_disk_that_fills_up_is_noticed_and_the_run_gone_on_with_when_there_is_
     folder = folder_of(tmp_path)
     assert [word for word in (f"{folder / journal.JOURNAL} cannot be written: File too large", "are kept", f"--resume {folder}")
             if word not in str(said.value)] == []  # fmt: skip
-    assert statuses(folder) == {"ok": 3}
+    assert statuses(folder) == {"ok": 3, "not_run": 3}
     assert scripted(resume=folder).finished_at
     assert statuses(folder) == {"ok": 6}
 
 
+@pytest.mark.fault(
+    "the disk is full when a run is sealed",
+    "said with path and remedy; `--resume` seals it",
+)
 def test_a_seal_that_finds_no_room_is_made_up_for(scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "samples.parquet"))
@@ -731,6 +779,10 @@ def test_a_seal_that_finds_no_room_is_made_up_for(scripted, tmp_path: Path, monk
 # Watchers -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "who watches a run fails: a terminal that is gone, a closed stream, an error",
+    "the run goes on unwatched",
+)
 @pytest.mark.parametrize("method", ["planned", "progress", "recorded", "environment", "discovered"])
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file."), ZeroDivisionError()])
 def test_a_watcher_that_fails_is_asked_no_more_and_the_run_goes_on(scripted, tmp_path: Path, method: str, error) -> None:
@@ -781,6 +833,10 @@ def test_a_cell_that_a_flag_bars_is_measured_once_more_and_has_one_row_which_say
     assert run.finished_at is not None
 
 
+@pytest.mark.fault(
+    "a run is cut off while cells are measured once more",
+    "`--resume` makes up for those that were not",
+)
 def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole_and_can_be_gone_on_with(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,10 @@ def other(path: Path) -> Callable[[], subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.fault(
+    "users of a host have a TMPDIR of their own",
+    "they have one lock",
+)
 def test_the_lock_is_one_for_all_users_whatever_their_folder_for_temporary_files_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +66,10 @@ def test_the_lock_is_one_for_all_users_whatever_their_folder_for_temporary_files
     assert places == {Path("/tmp/convbench.lock")}
 
 
+@pytest.mark.fault(
+    "another run measures, or was killed while it did",
+    "it is named; a killed one is in nobody's way",
+)
 def test_who_is_refused_is_told_by_whom_and_a_killed_holder_is_in_nobodys_way(path: Path, other) -> None:
     process = other()
     with pytest.raises(BusyError) as refused, host.alone():
@@ -80,6 +88,10 @@ WHOLE = {"pid": 1, "born": "", "user": "u", "command": "c", "since": "s", "run":
 WRONG = ({"born": "not then"}, {"pid": -1}, {"pid": 10**20, "born": "1"}, {"pid": "one"})
 
 
+@pytest.mark.fault(
+    "the lock's file says something stale or broken",
+    "it is not believed",
+)
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[1]", "[" * 10_000, '{"pid": 1}', "\0\xff", *(json.dumps(WHOLE | wrong) for wrong in WRONG)],
@@ -90,6 +102,10 @@ def test_a_text_that_its_holder_did_not_write_is_not_believed(path: Path, text: 
         assert host.Lock().holder() == f"another run is measuring on this host (it holds {path})"
 
 
+@pytest.mark.fault(
+    "the lock's file holds terminal escapes",
+    "nothing raw is printed",
+)
 def test_what_a_holder_says_of_itself_cannot_touch_the_terminal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["convbench", "run", "\x1b[2Jfirst\n\udcff" + "x" * 10_000])
     with host.alone():
@@ -112,6 +128,10 @@ def test_everybody_may_use_the_file_whatever_the_umask_of_who_made_it(path: Path
         os.umask(before)
 
 
+@pytest.mark.fault(
+    "the lock's file may only be read",
+    "it can be held all the same",
+)
 def test_a_file_that_may_only_be_read_can_be_held_and_keeps_its_text(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one on a medium for reading alone; root may write to any other."""
     path.write_text("theirs")
@@ -128,6 +148,10 @@ def test_a_file_that_may_only_be_read_can_be_held_and_keeps_its_text(path: Path,
     assert path.read_text() == "theirs"
 
 
+@pytest.mark.fault(
+    "a link stands in the lock's place",
+    "it is refused and not followed",
+)
 def test_a_link_in_its_place_is_refused_and_not_followed(path: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     path.symlink_to(tmp_path / "precious")
@@ -136,6 +160,10 @@ def test_a_link_in_its_place_is_refused_and_not_followed(path: Path, tmp_path: P
     assert (tmp_path / "precious").read_text() == "mine"
 
 
+@pytest.mark.fault(
+    "the lock's file is a second name of another one",
+    "that is not written",
+)
 def test_a_second_name_of_another_file_is_locked_and_not_written(path: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     path.hardlink_to(tmp_path / "precious")
@@ -144,6 +172,10 @@ def test_a_second_name_of_another_file_is_locked_and_not_written(path: Path, tmp
     assert (tmp_path / "precious").read_text() == "mine"
 
 
+@pytest.mark.fault(
+    "a folder or a pipe stands in the lock's place",
+    "one line names it and the remedy",
+)
 @pytest.mark.parametrize(("make", "why"), [(Path.mkdir, "it is a folder"), (os.mkfifo, "it is no plain file")])
 def test_what_is_no_file_is_refused_and_named(path: Path, make, why: str) -> None:
     make(path)
@@ -151,6 +183,10 @@ def test_what_is_no_file_is_refused_and_named(path: Path, make, why: str) -> Non
         pass
 
 
+@pytest.mark.fault(
+    "the lock's file is removed while it is taken",
+    "two runs never both hold it",
+)
 def test_a_lock_that_was_removed_while_it_was_opened_is_not_taken_for_the_one_that_stands_there(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,10 @@ def gone_on_with(folder: Path, undisturbed, *options: str) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.fault(
+    "kill -9 at any of twenty places between two writes of a run",
+    "no record is lost, `--resume` makes an equal run of it, no process and no draft is left",
+)
 @pytest.mark.parametrize("place", kills.PLACES)
 def test_a_run_that_is_killed_between_two_writes_loses_nothing_and_can_be_gone_on_with(
     folder: Path, undisturbed, place: str
@@ -126,10 +130,18 @@ def random_moments(folder: Path, undisturbed, count: int) -> Iterator[int]:
         gone_on_with(here, undisturbed, "--no-report")
 
 
+@pytest.mark.fault(
+    "kill -9 of a run at some moment",
+    "no record is lost, and `--resume` makes an equal run of it",
+)
 def test_a_run_that_is_killed_at_some_moment_loses_nothing(folder: Path, undisturbed) -> None:
     assert len(list(random_moments(folder, undisturbed, 5))) == 5
 
 
+@pytest.mark.fault(
+    "kill -9 of a run at 200 moments",
+    "no record is lost, and `--resume` makes an equal run of each",
+)
 @pytest.mark.long
 def test_a_run_that_is_killed_at_any_of_two_hundred_moments_loses_nothing(folder: Path, undisturbed) -> None:
     had = list(random_moments(folder, undisturbed, 200))
@@ -137,6 +149,10 @@ def test_a_run_that_is_killed_at_any_of_two_hundred_moments_loses_nothing(folder
     assert len(set(had)) > 3  # they fell on different stages
 
 
+@pytest.mark.fault(
+    "kill -9 before a run is there",
+    "what is left is no run to anybody, and is removed an hour later by another",
+)
 def test_what_is_left_of_a_run_that_had_not_begun_is_not_seen_and_not_kept(folder: Path, undisturbed) -> None:
     """Its folder has not its name yet; an hour later a run in the same store removes it."""
     for place in list(kills.PLACES)[:3]:

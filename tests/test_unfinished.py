@@ -7,10 +7,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from filelock import FileLock
 from typer.testing import CliRunner
 
-from harness import codec, execute, notify, past, review
+from harness import codec, host, notify, past, review
 from harness.analysis import verdict
 from harness.cli import app
 from harness.record import METHOD_VERSION, NIGHTLY, Status
@@ -45,8 +44,8 @@ def killed(store: Path, made: int, trials: int = 1, *, run: str = RUN, plan: boo
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The host's lock in a folder of its own, so that no other run on this machine matters."""
-    monkeypatch.setattr(execute.tempfile, "gettempdir", lambda: str(tmp_path))
-    return tmp_path / execute.LOCK
+    monkeypatch.setenv(host.VARIABLE, str(tmp_path / "lock"))
+    return tmp_path / "lock"
 
 
 def said(*arguments: str) -> tuple[int, str]:
@@ -79,9 +78,12 @@ def test_without_a_plan_what_is_known_is_said_and_no_more(tmp_path: Path) -> Non
     assert extent.sentence() == "cut off: 5 measurements, of how many is not known"
 
 
-def test_a_run_that_may_still_be_measuring_is_not_called_cut_off(tmp_path: Path, alone: Path) -> None:
+def test_a_run_that_is_still_measured_is_not_called_cut_off(tmp_path: Path) -> None:
     folder = killed(tmp_path, 5)
-    with FileLock(alone):
+    with host.alone() as lock:
+        lock.tell("another")
+        assert review.extent(folder).tag == "cut off"
+        lock.tell(RUN)
         assert review.extent(folder).sentence() == "not finished: 5 of 9 cells so far"
         table.seal(folder)  # as an interrupted run does in the end: nobody writes to it any more
         assert review.extent(folder).tag == "cut off"

@@ -14,7 +14,7 @@ class Extent:
 
     `cells`, `measurements` and `ceilings` are what was planned, `cells_made`, `measurements_made` and `ceilings_made` what is
     there; a cell is made once every one of its trials is. Where `planned` is False no plan stands beside the run, and what
-    was planned is not known. `going`: a run is measuring on this host, and it may be this one.
+    was planned is not known. `going`: it is being measured on this host.
     """
 
     run_id: str

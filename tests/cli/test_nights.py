@@ -168,6 +168,10 @@ def test_a_night_that_fails_tells_that(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.fault(
+    "SIGTERM ends a night",
+    "people are told, and the code is 130",
+)
 def test_a_night_that_is_interrupted_tells_that(
     scripted: Callable[..., Any], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

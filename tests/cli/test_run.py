@@ -46,6 +46,10 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["run", *arguments, "--no-report"])
 
 
+@pytest.mark.fault(
+    "a mistake is typed while another run measures",
+    "it is told at once",
+)
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -75,6 +79,10 @@ def test_a_second_run_is_refused_and_told_by_whom(place: Path) -> None:
     assert not (place / "results").exists()
 
 
+@pytest.mark.fault(
+    "another run wants to begin between two suites of a run",
+    "it waits for all of it",
+)
 def test_several_suites_are_measured_and_reported_under_one_hold_of_the_lock(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +103,10 @@ def test_several_suites_are_measured_and_reported_under_one_hold_of_the_lock(
         pass
 
 
+@pytest.mark.fault(
+    "the host is busy with another run",
+    "`--wait` waits, and says for whom",
+)
 def test_a_run_may_wait_for_another_and_says_on_whom(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with host.locked() as other:
         assert other.take()

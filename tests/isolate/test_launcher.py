@@ -164,6 +164,10 @@ def test_no_more_than_a_share_of_a_round_is_measured_once_more(
     assert [row.order for row in found] == [0, 1, 2, 3, *again]
 
 
+@pytest.mark.fault(
+    "a run is cut off before what a flag bars was measured once more",
+    "as much is measured once more as if it had not been cut off",
+)
 def test_a_plan_of_which_records_are_there_is_gone_on_with_and_what_a_flag_bars_made_up_for(
     make: Callable[..., Launcher],
 ) -> None:
@@ -294,6 +298,10 @@ def test_a_crash_costs_one_cell_and_a_new_process_goes_on(make: Callable[..., La
     assert pid(rows[3]) == pid(rows[1])
 
 
+@pytest.mark.fault(
+    "a signal ends a whole group of processes",
+    "the cell that was cut off is not called crashed",
+)
 def test_a_signal_to_a_whole_group_is_left_to_the_parent_and_is_no_crash(make: Callable[..., Launcher]) -> None:
     (row,) = records(make(), plan(cell("moody", "asked_to_end")))
     assert row.status is Status.OK, row.reason

@@ -70,6 +70,10 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_written_over(folder, cut):
     assert [each.order for each in journal.read(folder)[0]] == [*kept, 2]
 
 
+@pytest.mark.fault(
+    "a run cannot be written when it begins",
+    "no half of it is left",
+)
 def test_a_run_appears_with_all_that_stands_beside_it_or_not_at_all(tmp_path, monkeypatch):
     plan, seen = Plan("small", (Step(0, 0, cell()),), 7, Budget()), []
     monkeypatch.setattr(journal, "_write_run", lambda folder, run: seen.append(folder) or 1 / 0)
@@ -90,6 +94,10 @@ def test_what_a_killed_process_left_before_its_run_appeared_is_removed_an_hour_l
     assert sorted(runs.iterdir()) == [runs / ".new-young", folder]
 
 
+@pytest.mark.fault(
+    "a line of the journal cannot be written whole",
+    "it is taken back, and said",
+)
 def test_a_line_that_cannot_be_written_whole_is_taken_back_and_said(folder):
     """By a limit on the size of files, which lets a part of the line through, as a disk that fills up does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -106,6 +114,10 @@ def test_a_line_that_cannot_be_written_whole_is_taken_back_and_said(folder):
     assert [each.order for each in journal.read(folder)[0]] == [0, 2]
 
 
+@pytest.mark.fault(
+    "the journal is removed, moved or replaced",
+    "noticed at the next record",
+)
 @pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
 def test_a_journal_that_is_no_longer_in_its_place_is_noticed_at_the_next_record(folder, how):
     with journal.Journal(folder) as log:

@@ -356,6 +356,10 @@ def test_a_second_measurement_that_failed_leaves_the_first_one_standing(tmp_path
     assert rows.loc[0, ["spent_start_ns", "spent_sampling_ns", "spent_set_aside_ns"]].tolist() == [950, 30, 7]
 
 
+@pytest.mark.fault(
+    "a row that says not_run follows a record of its cell",
+    "the record counts",
+)
 def test_a_row_that_says_not_run_never_hides_a_record(tmp_path):
     folder = make_run(tmp_path, FIRST, record([20, 20]), failed(Status.NOT_RUN, "the run ended before this cell"))
     assert table.load(folder)["status"].tolist() == ["ok"]
