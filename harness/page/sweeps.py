@@ -32,7 +32,7 @@ def _ones(spec: ConvSpec) -> tuple[int, ...]:
 
 def counted(cells: pd.DataFrame) -> pd.Series:
     """Whether a cell counts in a mean over workloads: of a sweep only the points at its largest value do. A bool per row."""
-    every = cells["threads"].where(cells["threads"] != 0, float("inf"))  # 0 is every core
+    every = cells["threads"].astype("float64").where(cells["threads"] != 0, float("inf"))  # 0 is every core
     keep = every == every.groupby([cells["workload"], cells["device"]], sort=False).transform("max")
     for axis in SHAPES:
         points = shapes(cells, axis)

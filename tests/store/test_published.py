@@ -89,12 +89,6 @@ def test_the_page_beside_the_table_counts_right(deepbench: pd.DataFrame):
     assert f"{len(differ)} times with two times, up to a factor of {max(differ):.1f}" in page
 
 
-def test_the_package_is_told_to_carry_the_table():
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    assert '"harness.published" = "results/published"' in text
-    assert re.search(r'packages = \[.*"harness\.published"', text)
-
-
 # What a table may say -----------------------------------------------------------------------------------------------------
 
 
