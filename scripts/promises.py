@@ -40,6 +40,9 @@ AREAS = {
     "tests/page": "What is said",
     "tests/test_screen.py": "What is said",
     "tests/test_notify.py": "What is said",
+    "tests/test_unfinished.py": "What is said",
+    "tests/test_pruned.py": "What is said",
+    "tests/test_units.py": "What is said",
     "tests/test_wheel.py": "Installing",
     "tests/test_installed.py": "Installing",
 }

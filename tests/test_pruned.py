@@ -28,6 +28,7 @@ def section(text: str, name: str) -> str:
     return text[start : text.index("</section>", start)]
 
 
+@pytest.mark.fault("the samples of a run were pruned", "its medians are those that it had")
 def test_its_medians_are_those_that_it_had(tmp_path: Path) -> None:
     folder = stored.night(tmp_path, 0)
     before, _ = review.figures(folder)
@@ -43,6 +44,7 @@ def test_its_medians_are_those_that_it_had(tmp_path: Path) -> None:
     assert whole["median_ns"].tolist() == review.summary(review.load(folder))["median_ns"].tolist()
 
 
+@pytest.mark.fault("a page is made of a run that was pruned", "it uses what is kept, and says once what is not")
 def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, Path]) -> None:
     text = review.page(pair[0], baseline=pair[1]).text
     assert text.count("The samples of this run were removed") == 1
@@ -60,6 +62,7 @@ def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, 
     assert all(factor.startswith("~") for factor in factors)
 
 
+@pytest.mark.fault("nothing of a run's figures was kept", "it says so")
 def test_a_run_of_which_no_figure_was_kept_says_so(pair: tuple[Path, Path]) -> None:
     (pair[0] / nights.NIGHT).unlink()
     text = review.page(pair[0]).text
@@ -78,6 +81,7 @@ def test_show_says_it_first_and_prints_the_medians(pair: tuple[Path, Path], tmp_
     assert "ms –" not in by_backend
 
 
+@pytest.mark.fault("a run that was pruned is compared", "the ratio of the medians, and no verdict")
 def test_compare_gives_the_ratio_of_the_medians_and_no_verdict(pair: tuple[Path, Path]) -> None:
     found = review.compare(*map(review.load, pair)).set_index("cell")
     row = found.loc[stored.SLOW]

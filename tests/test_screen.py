@@ -69,6 +69,7 @@ def test_a_corrected_ratio_is_named_and_the_ratio_of_the_times_stands_under_it()
     assert "1.20× of the times" in lines[3]
 
 
+@pytest.mark.fault("a workload's name says nothing of its shape", "the terminal shows the shape")
 def test_every_workload_shows_its_shape_once():
     cells = [cell(workload=name, backend=backend) for name in ("one", "two") for backend in ("jax", "torch")]
     summary = side(*(record(of=each, order=place) for place, each in enumerate(cells))).summary

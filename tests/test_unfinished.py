@@ -54,17 +54,20 @@ def said(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.fault("a run was killed", "the total comes from its plan, with the command that resumes it")
 def test_the_total_comes_from_the_plan(tmp_path: Path) -> None:
     extent = review.extent(killed(tmp_path, 5))
     assert extent.words == "cut off: 5 of 9 cells"
     assert extent.sentence() == f"cut off: 5 of 9 cells, resume with `convbench run --resume {RUN}`"
 
 
+@pytest.mark.fault("a run was killed amid its trials", "measurements are counted")
 def test_trials_that_are_missing_count_too(tmp_path: Path) -> None:
     extent = review.extent(killed(tmp_path, 14, trials=3))
     assert extent.words == "cut off: 14 of 27 measurements (9 cells x 3 trials)"
 
 
+@pytest.mark.fault("a run was killed amid its ceilings", "they are counted apart")
 def test_ceilings_that_are_missing_are_told_apart(tmp_path: Path) -> None:
     from harness.spec import GemmSpec
 
@@ -73,11 +76,13 @@ def test_ceilings_that_are_missing_are_told_apart(tmp_path: Path) -> None:
     assert extent.words == "cut off: 9 of 9 cells, 0 of 1 ceiling"
 
 
+@pytest.mark.fault("the plan of a run that was cut off is gone", "what is known is said, and no more")
 def test_without_a_plan_what_is_known_is_said_and_no_more(tmp_path: Path) -> None:
     extent = review.extent(killed(tmp_path, 5, plan=False))
     assert extent.sentence() == "cut off: 5 measurements, of how many is not known"
 
 
+@pytest.mark.fault("a run is being measured, or another one is", 'only it is "not finished", the other is "cut off"')
 def test_a_run_that_is_still_measured_is_not_called_cut_off(tmp_path: Path) -> None:
     folder = killed(tmp_path, 5)
     with host.alone() as lock:
@@ -99,6 +104,7 @@ def test_a_killed_run_has_a_row_for_each_measurement_that_is_missing(tmp_path: P
     assert records["order"].tolist() == list(range(27))
 
 
+@pytest.mark.fault("a cell lacks a trial", "it has the figure of those that were made")
 def test_a_cell_has_the_figure_of_the_trials_that_were_run(tmp_path: Path) -> None:
     summary, _ = review.figures(killed(tmp_path, 14, trials=3))
     assert set(summary["status"]) == {"ok"}
@@ -113,6 +119,7 @@ def test_no_cell_of_it_is_the_best_and_a_factor_needs_all_that_compete(tmp_path:
     assert known.tolist() == ["one"] * 3
 
 
+@pytest.mark.fault("a page is made of a run that was cut off", "it has no green and no winner")
 def test_its_page_has_no_green_no_winner_and_says_how_to_go_on(tmp_path: Path) -> None:
     text = review.page(killed(tmp_path, 5)).text
     head = text[text.index('<section id="verdict"') : text.index('<section id="validity"')]
@@ -129,6 +136,10 @@ def test_its_page_has_no_green_no_winner_and_says_how_to_go_on(tmp_path: Path) -
     assert "●" not in text[text.index('<section id="workloads"') : text.index('<section id="roofline"')]
 
 
+@pytest.mark.fault(
+    "a run that was cut off stands beside a baseline",
+    "no verdict is drawn; what was not run is neither failed nor lost",
+)
 def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
     whole = killed(tmp_path, 9, run="20260301T013000-small-0000")
     journal.finish(whole, builders.run(whole.name, method_version=METHOD_VERSION, finished_at=builders.START))
@@ -144,6 +155,7 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
     assert f"resume with convbench run --resume {RUN}." in head
 
 
+@pytest.mark.fault("the baseline was cut off", "what it never ran is new, not fixed")
 def test_what_the_baseline_never_ran_is_new_and_not_fixed(tmp_path: Path) -> None:
     cut, whole = killed(tmp_path, 5), killed(tmp_path, 9, run="20260301T033000-small-0000")
     found = verdict.against(review.compare(review.load(cut), review.load(whole)), cut.name)
@@ -151,6 +163,7 @@ def test_what_the_baseline_never_ran_is_new_and_not_fixed(tmp_path: Path) -> Non
     assert found.count("fixed") == 0
 
 
+@pytest.mark.fault("a command shows a run that was cut off", "it says so first and ends with code 5")
 @pytest.mark.parametrize(
     "command",
     [("show", RUN), ("show", RUN, "--by", "backend"), ("show", RUN, "--format", "csv"), ("report", RUN), ("compare", RUN, RUN)],
@@ -173,6 +186,7 @@ def test_the_store_is_named_where_the_command_would_not_look_there(tmp_path: Pat
     assert printed.startswith(f"cut off: 5 of 9 cells, resume with `convbench run --resume {RUN} --out {tmp_path}/nights`\n")
 
 
+@pytest.mark.fault("a store holds runs that were cut off", "the list tells state, failed and not run apart")
 def test_the_list_of_runs_tells_state_failed_and_not_run_apart(tmp_path: Path) -> None:
     killed(tmp_path, 5)
     stored.night(tmp_path, 3)
@@ -197,6 +211,7 @@ def test_digest_and_index_say_so(tmp_path: Path) -> None:
     assert "5 / 9" in index
 
 
+@pytest.mark.fault("a night was cut off", "it is not green, and no cell fails that was not run")
 def test_a_night_that_was_cut_off_is_no_green_night_and_its_junit_fails_no_cell_that_was_not_run(tmp_path: Path) -> None:
     stored.nights(tmp_path, 12)
     judgement, digest = review.judge(stored.night(tmp_path, 12, cells=5))
@@ -209,6 +224,7 @@ def test_a_night_that_was_cut_off_is_no_green_night_and_its_junit_fails_no_cell_
     assert NIGHTLY in review.overview(tmp_path)[0].run.tags
 
 
+@pytest.mark.fault("a cell of a night lacks a trial", "it is part of no history")
 def test_a_cell_that_lacks_a_trial_is_part_of_no_history(tmp_path: Path) -> None:
     kept = past.night(killed(tmp_path, 14, trials=3)).astype(object)
     assert kept["barred_by"].tolist() == ["few_samples"] * 9

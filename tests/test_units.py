@@ -121,6 +121,7 @@ def test_an_interval_is_half_its_width_over_its_centre():
     assert units.interval(100.0, 100.0, 100.0) == "± 0.0 %"
 
 
+@pytest.mark.fault("an interval is wider than ±30 %", "it is told as low to high")
 @pytest.mark.parametrize(
     ("times", "said"),
     [

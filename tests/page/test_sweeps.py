@@ -27,6 +27,7 @@ def counted(asked: list[Cell]) -> set[str]:
     return set(shown.loc[shown["counted"], "workload"] + " t" + shown.loc[shown["counted"], "threads"].astype(str))
 
 
+@pytest.mark.fault("threads, batch or size are swept", "a sweep counts as one workload")
 @pytest.mark.parametrize(
     ("asked", "left"),
     [
@@ -42,6 +43,7 @@ def test_of_a_sweep_the_largest_value_counts(asked: list[Cell], left: set[str]) 
     assert counted(asked) == left
 
 
+@pytest.mark.fault("only the number of threads varies", "no backend is ranked over it")
 def test_no_backend_is_ranked_over_thread_counts() -> None:
     asked = [each for name, spec in synthetic.LAYERS.items() for each in cells((1, 2, 4), workload=name, spec=spec)]
     shown = prepare(synthetic.make(asked, {}).summary.assign(flags="", barred_by=""))
@@ -65,6 +67,7 @@ def test_the_page_says_that_a_sweep_counts_once() -> None:
     assert "counts once" not in section(rendered(synthetic.make(cells(), {})), "verdict")
 
 
+@pytest.mark.fault("a foreign shape cannot be read", "the page is made all the same")
 def test_a_shape_that_nobody_can_read_costs_no_page() -> None:
     made = synthetic.make(cells(), {})
     shown = prepare(made.summary.assign(shape="what?"))
