@@ -311,6 +311,7 @@ def test_a_wrong_result_fails_and_is_not_timed_and_the_next_test_gets_a_new_proc
     assert [benchmark["extra_info"]["workload"] for benchmark in written()["benchmarks"]] == ["before", "after"]
 
 
+@pytest.mark.fault("a result goes wrong while pytest-benchmark times it", "the test fails, and has no time")
 def test_a_result_that_goes_wrong_while_it_is_timed_fails_and_has_no_time(session: Run) -> None:
     moods("later", "after")
     result = session("--convbench", "tiny", OUT)

@@ -87,6 +87,7 @@ def soaked(backend: str, number: int, log: Path, modes: tuple[Mode, ...] = EAGER
         worker.kill()
 
 
+@pytest.mark.fault("a worker measures sixty cells", "no file and no thread is left over")
 def test_sixty_cells_leave_no_file_and_no_thread(tmp_path: Path) -> None:
     seen = soaked("numpy", 60, tmp_path / "worker.log")
     assert {found.files for found in seen} == {seen[0].files}
@@ -100,6 +101,10 @@ _NO_KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}
 _COMPILED_BYTES = 3 * 2**20
 
 
+@pytest.mark.fault(
+    "a worker measures 500 cells",
+    "no file is left over, and 5 % of memory at most beside what oneDNN's cache and compiled modules keep",
+)
 @pytest.mark.long
 @pytest.mark.parametrize(("backend", "modes"), [("numpy", EAGER), ("torch", EAGER), ("torch", (Mode.EAGER, Mode.COMPILED))])
 def test_five_hundred_cells_leave_no_file_and_five_percent_of_memory(

@@ -177,6 +177,7 @@ def test_what_a_framework_takes_of_the_system_for_a_padded_cell_stays_below_its_
     assert 2**25 < int(taken) <= int(forecast)
 
 
+@pytest.mark.fault("a convolution is padded beforehand by more than fits", "it is in the forecast, and the cell is skipped")
 def test_a_cell_whose_padding_does_not_fit_is_skipped_before_it_is_padded() -> None:
     cell = of(ConvSpec.parse("n1 c1 k1 4x4 f3x3 s100000x100000 p0-99999x0-99999"), backend="numpy")
     tiny = Budget(warmup_cpu_s=0, min_samples=1, min_time_s=0, max_samples=1)

@@ -50,6 +50,7 @@ def put(value: float, *places: tuple[int, ...]) -> Callable[[np.ndarray], np.nda
     return make
 
 
+@pytest.mark.fault("some elements of a result are wrong", "one line has their number, the first one's place, got and expected")
 def test_wrong_elements_are_counted_and_the_first_is_told_with_both_values(backend: Backend) -> None:
     reason = told(backend, with_y(put(77.25, (0, 1, 0, 2), (0, 1, 3, 3))))
     assert reason.startswith(
@@ -65,6 +66,7 @@ def test_elements_that_are_not_finite_are_told_as_such(backend: Backend, bad: fl
     assert f"y is wrong in 1 of 32 elements compared, 1 of them not finite, the first at [0, 0, 1, 0]: got {bad}" in reason
 
 
+@pytest.mark.fault("an element that is not recomputed is not finite", "it is found")
 def test_an_element_that_is_not_finite_is_found_where_only_a_part_is_recomputed(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +136,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.fault("a result has another shape or type", "the row says so")
 @pytest.mark.parametrize(("make", "words"), SHAPES.values(), ids=SHAPES)
 def test_another_shape_or_type_is_told_and_no_error(backend: Backend, make: Callable[[np.ndarray], Any], words: str) -> None:
     assert told(backend, with_y(make)) == words
@@ -163,6 +166,7 @@ def test_a_ceilings_shape_is_looked_at_too(backend: Backend, spec: Any) -> None:
     assert reason.startswith("y has the shape [")
 
 
+@pytest.mark.fault("a call returns nothing or a list", "the row says so")
 @pytest.mark.parametrize("given", [None, [], (), 3, "text", {}])
 def test_what_an_adapter_cannot_read_as_its_own_result_is_no_error_of_the_harness(backend: Backend, given: Any) -> None:
     class Giving(Prepared):
