@@ -297,7 +297,7 @@ def _history(view: View, given: Given, most: int) -> dict[str, Any] | None:
     nights = given.nights[given.nights["cell"].isin(view.cells["cell"])]
     runs = nights[["started_at", "run_id"]].drop_duplicates().sort_values(["started_at", "run_id"]).iloc[-most:]
     order = view.cells.sort_values("i", kind="stable")["cell"]
-    table = nights.pivot_table(index="cell", columns="run_id", values="median_ns", aggfunc="last", sort=False)
+    table = nights.pivot_table(index="cell", columns="run_id", values="median_ns", aggfunc="last", sort=False, observed=True)
     table = table.reindex(index=order, columns=runs["run_id"]).astype("float64")
     scale = table.median(axis=1)
     steps = (table.div(scale, axis=0) * _PER_MEDIAN).round().clip(1, _MOST).fillna(_LOST)

@@ -167,7 +167,7 @@ def test_without_a_command_the_help_is_shown(command: Command) -> None:
 
 LISTINGS = [
     ("list", "suites"), ("list", "runs"), ("show",), ("show", "--format", "json"),
-    ("history", stored.SLOW), ("prune", "--dry-run"), ("--help",), ("list", "cells", "deepbench-train"),
+    ("history", stored.SLOW), ("prune", "--dry-run"), ("--help",), ("list", "cells", "first"),
 ]  # fmt: skip
 
 
