@@ -75,8 +75,9 @@ def run(
     variable CONVBENCH_MACHINE, if any: it becomes part of what tells machines apart.
     Raises UserError, SuiteError above all, before anything is measured.
     """
-    chosen = select(overrides)
-    return execute(suites.load(suite), chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings, machine=machine)
+    loaded, chosen = suites.load(suite), select(overrides)
+    check(loaded, chosen, aa=aa, ceilings=ceilings, machine=machine)
+    return execute(loaded, chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings, machine=machine)
 
 
 def select(overrides: Mapping[str, Any]) -> Selection:
@@ -242,7 +243,7 @@ class _Measurement:
                 raise self._kept(book, error) from error
             cause = cause or interrupts.waiting
         if isinstance(cause, KeyboardInterrupt):
-            told = f"{cause or 'interrupted'}; what was measured is kept"
+            told = f"{str(cause) or 'interrupted'}; what was measured is kept"
             raise Interrupted(f"{told}: {self._resume()} goes on with it") from cause
         if cause:
             raise cause

@@ -29,7 +29,7 @@ LOOK_EVERY_S = 30.0
 _PATH = "/tmp/convbench.lock"
 # A link there is not followed, and a pipe does not block: whoever can write to /tmp can put either in this place.
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_TEXT_BYTES = 4096
+_TEXT_BYTES = 16_384
 
 
 class Lock:
@@ -227,5 +227,5 @@ def alone(limit_s: float = 0.0, told: Callable[[str], None] = lambda text: None)
     """The lock, held until the block ends, and waited for so long. Raises BusyError, which names who holds it."""
     with locked() as lock:
         if why := Patience(limit_s, lambda: "" if lock.take() else lock.holder(), told).wait():
-            raise BusyError(f"{why}; --wait 30m waits for it to end")
+            raise BusyError(f"{why}; `convbench run --wait 30m` waits for it to end")
         yield lock

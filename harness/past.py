@@ -205,7 +205,8 @@ def _now(known: History, said: Sequence[Acknowledgement], cell: str, found: pd.D
 
 def _line(row: Any) -> str:
     told = f"{row.cell}: {row.state.replace('_', ' ')}"
-    told += f", {units.percent(row.change)} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
+    how = f" {gate.correction(row.estimator)}" if gate.correction(row.estimator) else ""
+    told += f", {units.percent(row.change)}{how} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
     told += f", since {row.since}" if row.since else ""
     told += f", before {row.dated}" if row.dated and row.dated != row.since else ""
     told += f", with {row.cause}" if row.cause else ""

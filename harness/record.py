@@ -454,7 +454,7 @@ _SAMPLE = {
     "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
     "others_ns": Column("Int64", "ns", "Time that threads of other processes ran, at most what the worker left of its cores; missing: not measured."),
     "yardstick_ns": Column("Int64", "ns", "Time of a fixed piece of work, the last before this sample; missing: none was timed."),
-    "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure."),
+    "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure but that of a trial without any other, which bears a flag."),
 }  # fmt: skip
 
 _FIGURES = {

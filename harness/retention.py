@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import past
@@ -34,7 +34,9 @@ def plan(store: Path, before: datetime) -> Plan:
     acknowledged = {each.from_run for each in acknowledgements.read(store)}
     old, kept = [], Counter[str]()
     for folder, run in table.stored(store):
-        if run.place[0] >= before or folder.is_symlink():
+        # Its place, since the clock may have been set back; its date where one run of the future has placed all after it there.
+        began = run.place[0] if run.place[0] <= datetime.now(UTC) else run.started_at
+        if began >= before or folder.is_symlink():
             continue
         if why := _kept(run, acknowledged):
             kept[why] += 1

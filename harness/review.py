@@ -90,8 +90,9 @@ def extent(folder: Path) -> Extent | None:
 
 
 def _extent(folder: Path, run: Run, records: pd.DataFrame) -> Extent | None:
-    # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the host's lock tells.
-    going = run.finished_at is None and not table.sealed(folder) and host.Lock().measured() == run.id
+    # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the locks tell.
+    going = run.finished_at is None and not table.sealed(folder)
+    going &= host.Lock().measured() == run.id or journal.open_elsewhere(folder)
     return extents.extent(records, run, planned=_planned(folder), going=going)
 
 

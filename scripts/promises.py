@@ -45,6 +45,7 @@ AREAS = {
     "tests/test_units.py": "What is said",
     "tests/test_wheel.py": "Installing",
     "tests/test_installed.py": "Installing",
+    "tests/test_lower_bounds_script.py": "Installing",
 }
 ELSEWHERE = "The life of a run"
 ORDER = ("Installing", "What is asked", ELSEWHERE, "Workers", "Measuring and checking", "What stands on disk", "What is said")

@@ -936,3 +936,11 @@ def test_a_plan_that_is_damaged_is_named(tiny: Path, alone: Path, tmp_path: Path
     (folder / execute.PLAN).write_text(text)
     with pytest.raises(UserError, match=r"plan\.json is damaged: \S"):
         execute.resume(folder)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"backend": ["nope"]}, {"direction": "bogus"}, {"keyword": "no_such_cell", "backend": ["numpy"]}]
+)
+def test_a_mistake_is_told_at_once_while_another_run_measures(tiny: Path, alone: Path, tmp_path: Path, asked: dict) -> None:
+    with host.alone(), pytest.raises(SelectionError):
+        harness.run(tiny, out=tmp_path, **asked)

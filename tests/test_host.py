@@ -234,3 +234,10 @@ def test_a_busy_host_is_waited_for_and_it_is_said_on_whom(path: Path, monkeypatc
     assert slept == [host.LOOK_EVERY_S] * 3
     (said,) = told
     assert f"pid {os.getpid()}" in said
+
+
+def test_a_holder_with_a_long_command_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["convbench", "run", "ä" * 2000])
+    with host.alone() as lock:
+        lock.tell("20260301-tiny")
+        assert host.Lock().measured() == "20260301-tiny"

@@ -111,6 +111,7 @@ class Place:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         # No browser is opened, and no home directory is written to.
         self.environ = {**kept, "PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(root), "TMPDIR": str(root), "BROWSER": "true"}
+        self.environ["CONVBENCH_LOCK"] = str(root / "convbench.lock")
         said = self.run(
             "pip", "install", "--quiet", "--constraint", str(root / "constraints.txt"), f"convbench[pytest] @ {wheel.as_uri()}"
         )
@@ -136,6 +137,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("wheel", tree, tree / "wheel")
 
 
+@pytest.mark.fault("the environment is fresh, its versions the lowest or the newest", "every command of the README runs")
 @pytest.mark.long
 @pytest.mark.parametrize("versions", ["lowest", "newest"])
 def test_every_command_of_the_readme_runs_in_a_fresh_environment_from_an_empty_folder(

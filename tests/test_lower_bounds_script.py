@@ -32,6 +32,7 @@ def test_a_dependency_without_a_lower_bound_is_refused(tmp_path: Path, requireme
         scripts.load("lower-bounds").constraints(tmp_path)
 
 
+@pytest.mark.fault("a dependency has no lower bound", "it is refused")
 def test_every_dependency_of_this_project_has_a_lower_bound() -> None:
     pins = dict(line.split("==") for line in scripts.load("lower-bounds").constraints())
     assert {"pandas", "typer", "pytest", "torch", "click"} <= set(pins)

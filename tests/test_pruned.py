@@ -60,6 +60,9 @@ def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, 
     factors = re.findall(r'<td class="h[^"]*"[^>]*>([^<]*)</td>', section(text, "workloads"))
     assert factors
     assert all(factor.startswith("~") for factor in factors)
+    alone = section(review.page(pair[0]).text, "verdict")
+    assert "cannot be told apart" not in alone
+    assert "is fastest" not in alone
 
 
 @pytest.mark.fault("nothing of a run's figures was kept", "it says so")

@@ -110,3 +110,11 @@ def test_the_age_of_a_run_is_counted_from_its_place_after_the_clock_was_set_back
     long_ago = dataclasses.replace(run, started_at=codec.EARLIEST, finished_at=codec.EARLIEST, placed_at=builders.START)
     journal.finish(folder, long_ago)
     assert retention.plan(tmp_path, builders.START - timedelta(days=1)).old == ()
+
+
+def test_one_run_that_is_dated_in_the_future_does_not_keep_all_after_it_for_ever(tmp_path: Path) -> None:
+    folder = stored.night(tmp_path, 0)
+    run = journal.read_run(folder)
+    journal.finish(folder, dataclasses.replace(run, placed_at=builders.START.replace(year=2199)))
+    (old,) = retention.plan(tmp_path, builders.START + timedelta(days=30)).old
+    assert old.folder == folder

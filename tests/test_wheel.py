@@ -19,8 +19,9 @@ TIMEOUT_S = 120
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A command in a folder that knows nothing of this repository."""
-    # The real home has the list of fonts that matplotlib makes; with the lock beside the folder no other run is in the way.
-    places = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "TMPDIR": str(cwd.parent)}
+    # The real home has the list of fonts that matplotlib makes; with a lock beside the folder no other run is in the way.
+    lock = str(cwd.parent / "convbench.lock")
+    places = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "TMPDIR": str(cwd.parent), "CONVBENCH_LOCK": lock}
     return subprocess.run(
         [str(word) for word in words],
         cwd=cwd, env=places, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
@@ -75,6 +76,7 @@ def wheel(tree: Path) -> Path:
     return built("wheel", tree, tree / "wheel")
 
 
+@pytest.mark.fault("a folder or a file is added to the package", "the wheel carries it")
 def test_the_wheel_holds_every_file_of_the_folders_that_it_carries(wheel: Path, tracked: list[str]) -> None:
     wanted = {
         f"{inside}{name.removeprefix(folder)}": (ROOT / name).read_bytes()
@@ -88,6 +90,7 @@ def test_the_wheel_holds_every_file_of_the_folders_that_it_carries(wheel: Path, 
     assert found == wanted
 
 
+@pytest.mark.fault("the wheel is made from an sdist", "it is the same")
 def test_an_sdist_holds_every_tracked_file_and_makes_the_same_wheel(
     wheel: Path, tree: Path, tracked: list[str], tmp_path: Path
 ) -> None:
@@ -99,6 +102,7 @@ def test_an_sdist_holds_every_tracked_file_and_makes_the_same_wheel(
     assert files(built("wheel", unpacked, tmp_path / "wheel")) == files(wheel)
 
 
+@pytest.mark.fault("convbench is installed, and used outside the repository", "it measures and reports")
 def test_an_installed_wheel_measures_and_reports_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     place, folder = tmp_path / "venv", tmp_path / "empty"
     folder.mkdir()

@@ -154,7 +154,9 @@ def to_resume(run: str, out: Path, options: Mapping[str, Any]) -> Path:
         "threads", "timeout", "machine",
     )  # fmt: skip
     if any(options[name] for name in changing) or not options["ceilings"]:
-        raise SelectionError("--resume goes on with a run as it was planned: only --out and --reports may stand beside it")
+        raise SelectionError(
+            "--resume goes on with a run as it was planned: only --out, --reports, --report and --wait may stand beside it"
+        )
     return folder_of(out, run)
 
 

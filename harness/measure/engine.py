@@ -20,6 +20,7 @@ from harness.measure.later import First
 from harness.measure.ledger import Ledger
 from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
 from harness.measure.wrong import WrongResultError, fetched, verdict
+from harness.plain import plain
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
 from harness.spec import Budget, Cache, Cell, Step
 
@@ -233,7 +234,7 @@ def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
 def failure(error: Exception) -> tuple[Status, str]:
     """The status and the reason, on one line, of a cell that ended so."""
     first_line = next(iter(str(error).strip().splitlines()), "")
-    text = f"{type(error).__name__}: {first_line}"[:500]
+    text = plain(f"{type(error).__name__}: {first_line}")[:500]
     starved = isinstance(error, MemoryError) or any(mark in f"{type(error).__name__} {error}" for mark in _STARVED)
     return (Status.OOM if starved else Status.ERROR), text
 

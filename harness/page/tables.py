@@ -25,6 +25,7 @@ SHORT = {
     Status.NOT_RUN: "n/r", Status.UNSUPPORTED: "n/s", Status.SKIPPED: units.MISSING,
 }  # fmt: skip
 _SERIOUS = (Status.INCORRECT, Status.CRASHED, Status.ERROR, Status.OOM, Status.TIMEOUT, Status.NOT_RUN, Status.UNSUPPORTED)
+MEDIAN = "median"  # the estimator whose change is that of the times shown
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 
 
@@ -261,7 +262,7 @@ def failing_since(nights: pd.DataFrame | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Step:
-    """A change point of a case: when it began, what changed then, and from what to what."""
+    """A change point of a case: when it began, what changed then, and from what to what; `by` as of `verdict.Change`."""
 
     case: str
     shape: str
@@ -273,6 +274,7 @@ class Step:
     before: str
     after: str
     change: str
+    by: str
     tone: str
     nights: Markup
 
@@ -311,6 +313,7 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
                 before=units.milliseconds(row.baseline_ns),
                 after=units.milliseconds(row.night_ns),
                 change=units.change(1 + row.change),
+                by="" if row.estimator == MEDIAN else f"by the {row.estimator.replace('_', ' ')}",
                 tone=tone,
                 nights=spark.sparkline(lines.get(row.cell, []), tone=tone),
             )

@@ -108,7 +108,6 @@ LEVELS = {
     "improved": ("fast", "▼ improved"),
     "quiet": ("fast", "✓ quiet"),
 }
-_MEDIAN = "median"  # the estimator whose change is that of the times shown
 TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", "▲"), "faster": ("fast", "▼")}
 
 
@@ -131,7 +130,7 @@ def verdict(view: View, duration_s: float | None, extent: Any | None = None, pru
         tag=tag,
         lead=_lead(view, ok, whole=extent is None),
         sentences=[
-            *([_unfinished(extent)] if extent else [*_winners(view, found), *filter(None, [view.swept])]),
+            *([_unfinished(extent)] if extent else [] if pruned else [*_winners(view, found), *filter(None, [view.swept])]),
             *([PRUNED] if pruned else []),
             "No baseline: nothing to compare this run with.",
         ],
@@ -278,7 +277,7 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         interval=f"{low.removesuffix(' %')} to {high}" if low and not failed else "",
         bar=Markup("") if failed else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, tone),
         word=f"{sign} {row.word if failed or row.word != row.verdict else units.change(row.ratio)}",
-        by="" if failed or row.estimator in ("", _MEDIAN) else f"by the {row.estimator.replace('_', ' ')}",
+        by="" if failed or row.estimator in ("", tables.MEDIAN) else f"by the {row.estimator.replace('_', ' ')}",
         tone=tone,
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
         nights=spark.sparkline(of_cell.get(row.cell, []), tone=tone),
@@ -346,7 +345,7 @@ def _winners(view: View, found: Sequence[Standing]) -> list[str]:
         said = [f"On {device}, by geometric mean over workloads, {'; '.join(told)}."] if told else []
         few = [standing.direction for standing in here if not standing.decidable]
         if few:
-            needed = f"{FEWEST_FOR_VERDICT} workloads in which each backend has a time and no flag bars a verdict"
+            needed = f"{FEWEST_FOR_VERDICT} workloads in which each backend has a time of two trials and no flag bars a verdict"
             said.append(f"On {device} nobody is called fastest in {listed(few)}: that takes {needed}.")
         sentences.append(" ".join([*said, *_left_out(here)]))
     return sentences

@@ -44,6 +44,7 @@ class Standing:
 
     Of `total` workloads `common` are compared: each backend has a time there, and no flag bars a verdict on any of these. In
     `barred` workloads one does. `backends` have a time in some workload, `without` has none at all and is left out.
+    `trials` are the fewest that a time is of.
     """
 
     device: str
@@ -53,12 +54,13 @@ class Standing:
     barred: int
     total: int
     backends: int
+    trials: int
     without: tuple[str, ...]
 
     @property
     def decidable(self) -> bool:
-        """Whether enough workloads are compared to call anybody the fastest."""
-        return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT
+        """Whether anybody may be called the fastest: over enough workloads, each timed in more than one trial."""
+        return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT and self.trials > 1
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,8 @@ def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterab
     everywhere = times[present].dropna() if present else times.iloc[:0]
     in_doubt = barred.loc[everywhere.index, present].eq(True).any(axis=1)
     common = everywhere[~in_doubt]
-    counts = len(common), int(in_doubt.sum()), len(times), len(present)
+    trials = asked.loc[asked["vs_best"].notna(), "trials"].min()
+    counts = len(common), int(in_doubt.sum()), len(times), len(present), int(trials) if trials > 0 else 0
     return Standing(device, direction, _means(common), *counts, without)
 
 

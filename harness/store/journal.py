@@ -6,6 +6,7 @@ Here belongs writing and reading these files. Frames belong to `table`, which al
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness import codec, drafts
-from harness.errors import RunNotFoundError, StoreError, UserError
+from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plain import plain
 from harness.record import Environment, Record, Run
 from harness.spec import Plan
@@ -122,8 +123,21 @@ def read_plan(folder: str | Path) -> Plan:
     return codec.decode(Plan, codec.parse(codec.read(Path(folder) / PLAN), finite=True))
 
 
+def open_elsewhere(folder: Path) -> bool:
+    """Whether a process has the journal of a run open for appending, on whatever host that shares locks with this one."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder / JOURNAL, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
 class Journal:
-    """The journal of one run, open for appending; a context manager.
+    """The journal of one run, open for appending; a context manager. Raises BusyError where another process has it open.
 
     Each line is flushed, so it is the kernel's once `append` returns and survives the death of this process, however
     sudden. It is not synced: only a power cut could take it then, and waiting for a disk after every cell would put
@@ -134,6 +148,13 @@ class Journal:
         self._path = Path(folder) / JOURNAL
         self._file: FileIO = drafts.appending(self._path).detach()  # unbuffered: what is written is the kernel's
         self._status = os.fstat(self._file.fileno())
+        try:
+            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise BusyError(f"{folder} is being measured by another process") from None
+        except OSError:  # a file system without locks
+            pass
         self._mend()
 
     def _mend(self) -> None:

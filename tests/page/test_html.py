@@ -192,6 +192,12 @@ def test_nobody_is_fastest_over_fewer_than_three_workloads():
     assert (doubtful.common, doubtful.barred, doubtful.decidable) == (2, 1, False)
 
 
+def test_nobody_is_fastest_by_one_trial(made):
+    found = view.standings(view.prepare(made.summary.assign(trials=1, barred_by="")))
+    assert any(standing.common >= view.FEWEST_FOR_VERDICT for standing in found)
+    assert not any(standing.decidable for standing in found)
+
+
 def test_the_head_names_no_winner_where_there_is_none(made, text):
     assert "nobody is called fastest in forward + both gradients and training step: that takes 3 workloads" in text
     assert "Left out, since a flag bars a verdict there, are these workloads: 1 in forward" in text

@@ -75,15 +75,18 @@ def test_without_a_plan_the_other_rows_are_there_and_the_line_is_named(tmp_path:
         assert table.load(folder)["workload"].tolist() == ["w0", "w2", "w3"]
 
 
-def test_of_a_run_that_was_cut_off_only_what_was_measured_can_be_lost(tmp_path: Path) -> None:
+def test_of_a_run_that_was_cut_off_only_what_was_measured_is_called_lost(tmp_path: Path) -> None:
     folder = a_run(tmp_path, seal=False)
     journal.finish(folder, replace(journal.read_run(folder), finished_at=None))
     path = folder / journal.JOURNAL
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))  # two workloads were never reached
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))  # one workload was never reached
     damage(folder, 2)
     with pytest.warns(UserWarning, match="line 2 is damaged"):
         rows = table.load(folder)
-    assert rows[["workload", "status"]].to_numpy().tolist() == [["w0", "not_run"], ["w1", "ok"], ["w2", "ok"]]
+    told = rows[["workload", "status"]].to_numpy().tolist()
+    assert told == [["w0", "not_run"], ["w1", "ok"], ["w2", "ok"], ["w3", "not_run"]]
+    assert "damaged" in rows["reason"].iloc[0]
+    assert "damaged" not in rows["reason"].iloc[3]
 
 
 @pytest.mark.fault("a run with a damaged line is sealed again", "nothing that was sealed is erased")
@@ -132,7 +135,7 @@ def test_half_a_surrogate_pair_in_a_message_is_sealed_and_listed(tmp_path: Path)
     a_run(tmp_path, IDS[1])
     table.seal(folder)
     assert "it said \ufffd" in set(table.load(tmp_path)["reason"])
-    assert [run.id for run, _, _ in review.overview(tmp_path)] == [IDS[1], IDS[0]]
+    assert [listed.run.id for listed in review.overview(tmp_path)] == [IDS[1], IDS[0]]
 
 
 # Tables ------------------------------------------------------------------------------------------------------------------
@@ -419,3 +422,17 @@ def test_a_record_has_no_place_for_more_than_a_table_can_hold() -> None:
     data = codec.encode(builders.record())
     with pytest.raises(ValueError, match="trial: expected a whole number within 64 bits"):
         codec.decode(Record, {**data, "trial": 2**63})
+
+
+def test_a_text_that_looks_like_a_checksum_neither_unseals_a_run_nor_hides_a_flip(tmp_path: Path) -> None:
+    hostile = "convbench.crc32\x18\x08deadbeef"
+    folder = journal.create(tmp_path, builders.run())
+    with journal.Journal(folder) as book:
+        book.append(builders.failed(Status.ERROR, hostile))
+    table.seal(folder)
+    (folder / journal.JOURNAL).unlink()
+    assert hostile in table.load(folder)["reason"].iloc[0]
+    path = folder / "records.parquet"
+    flipped(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match="damaged"):
+        table.load(folder)

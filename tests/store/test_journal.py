@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from harness import codec
-from harness.errors import RunNotFoundError, StoreError, UserError
+from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.record import Check, Status
 from harness.spec import Budget, Plan, Step
 from harness.store import journal
@@ -192,6 +192,16 @@ def test_a_journal_is_not_written_through_a_link(folder, tmp_path, kind):
     with pytest.raises(OSError, match=r"journal\.jsonl is"):
         write(folder, record())
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.fault("two hosts with locks of their own measure one run of a shared store", "the second is refused")
+def test_one_process_at_a_time_has_a_journal_open(folder):
+    with journal.Journal(folder):
+        assert journal.open_elsewhere(folder)
+        with pytest.raises(BusyError, match="is being measured by another process"):
+            journal.Journal(folder)
+    assert not journal.open_elsewhere(folder)
+    write(folder, record())
 
 
 @pytest.mark.fault("an id in run.json is a path", "it is refused, and the file is named")
