@@ -211,7 +211,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "doubts", lambda record: ())  # nothing is measured once more
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted; what was measured is kept"):
         execute.execute(suites.load(tiny), Selection(), out=tmp_path, watcher=Interrupting(5))
     folder = table.find(tmp_path, "latest")
     cut = table.load(folder)
