@@ -36,6 +36,7 @@ INSTEAD: dict[str, list[str]] = {
         "convbench run mine.toml --threads 1 -a mode=eager --backend numpy --quick --no-ceilings --set n=1 -k fprop",
     ],
     "convbench run --resume latest": ["convbench run --resume latest"],
+    "convbench run first --wait 30m": [f"convbench run smoke {QUICK} --wait 30m"],
     "convbench run deepbench-train --set n=1": [
         "convbench run deepbench-train --set n=1 --backend numpy --quick --no-ceilings -k deepbench_train_012",
     ],
