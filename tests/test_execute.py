@@ -524,7 +524,16 @@ FINISH = journal.finish
 
 
 @pytest.fixture
-def scripted(tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+def hearing() -> Iterator[None]:
+    """SIGTERM and SIGHUP are heard, whoever started the tests: `nohup` makes deaf to the latter."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def scripted(tiny: Path, alone: Path, hearing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Runs six cells of `tiny` without a worker; `at` is called with the order of a cell before its record comes."""
 
     def run(at: Callable[[int], object] = lambda order: None, **more: Any) -> Run:

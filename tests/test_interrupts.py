@@ -13,8 +13,10 @@ from harness.interrupts import Interrupts
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Every test leaves them as they were, and hears Ctrl-C whoever started it."""
+    """Every test leaves them as they were, and hears each of them whoever started it: `nohup` makes deaf to SIGHUP."""
     before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():

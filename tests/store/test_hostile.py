@@ -65,7 +65,7 @@ def look(store: Path) -> None:
     whole, _ = sorted((store / "runs").iterdir())
     assert whole.name in set(table.samples(store)["run_id"])
     assert table.find(store, "latest").parent == store / "runs"
-    assert whole.name in [run.id for run, _, _ in review.overview(store)]  # loads the records
+    assert whole.name in [listed.run.id for listed in review.overview(store)]  # loads the records
     history = review.history(store, stored.SUITE)
     assert whole.name in [run.id for run in history.runs]
     assert not any(store.rglob("*.draft"))
