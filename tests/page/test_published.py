@@ -80,7 +80,8 @@ def test_times_stand_beside_times_and_are_marked_as_published(made):
         best = fastest.loc[direction]
         time, rate = units.milliseconds(best["median_ns"] / 2), units.teraflops(best["flop_per_s"] * 2)
         assert [row[0], *row[2:3], *row[4:]] == [
-            f"rn50_res2_3x3 {best['shape']}", "1", units.milliseconds(best["median_ns"]), units.teraflops(best["flop_per_s"]), f"{time} {rate}",
+            f"rn50_res2_3x3 {best['shape']}", "1",
+            units.milliseconds(best["median_ns"]), units.teraflops(best["flop_per_s"]), f"{time} {rate}",
         ]  # fmt: skip
     assert said.count('title="WINOGRAD"') == 3
 
