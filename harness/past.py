@@ -177,7 +177,7 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     acknowledged from here on).
 
     `name` is the id of a cell or the start of one alone; `suite` is that of the newest night by default. `attrs` holds the
-    `cell`, `now`, lines on what the gate says of it, and `machines`, by id in words. Raises HistoryError.
+    `cell`, its `shape`, `now`, lines on what the gate says of it, and `machines`, by id in words. Raises HistoryError.
     """
     known = of_suite(store, suite or _newest_suite(store))
     if not known.runs:
@@ -188,7 +188,8 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     found = pd.concat(frames, ignore_index=True).sort_values("machine_id", kind="stable", ignore_index=True)
     names = {machine_id: words for run in known.runs for machine_id, words in run.machines.items()}
     here = {str(machine_id): names.get(machine_id, "") for machine_id in found["machine_id"].unique()}
-    found.attrs = {"cell": cell, "now": _now(known, said, cell, found), "machines": here}
+    shape = str(known.cells.loc[known.cells["cell"] == cell, "shape"].iloc[-1])
+    found.attrs = {"cell": cell, "shape": shape, "now": _now(known, said, cell, found), "machines": here}
     return found
 
 

@@ -171,6 +171,7 @@ def history(
     for line in screen.machines(found.attrs["machines"], "each is judged by its own nights"):
         stderr().print(line, markup=False, soft_wrap=True)
     if format is TableFormat.TABLE:
+        stdout().print(f"{found.attrs['cell']}: {found.attrs['shape']}", markup=False, soft_wrap=True)
         stdout().print(screen.nights(found))
     else:
         sys.stdout.write(exchange.render(found, format.value))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import drafts
 from harness.deploy.manifests import Job, Kind, render
 from harness.errors import ScheduleError
 
@@ -60,8 +61,7 @@ def plan(job: Job, kind: Kind, ask: Run = run) -> Steps:
 def carry_out(steps: Steps, do: Run = run) -> None:
     """Write the files and run the commands. Raises ScheduleError, with what the program said, for one that fails."""
     for path, text in steps.files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        drafts.deliver(path, text)
     for command in steps.commands:
         code, _, errors = do(command)
         if code:

@@ -238,6 +238,8 @@ def test_history_shows_nights_segments_and_change_points(nights: Path) -> None:
     said = CliRunner().invoke(app, ["history", "two/fprop/torch"])
     assert said.exit_code == 0, said.output
     lines = said.stdout.splitlines()
+    assert lines[0].startswith(f"{stored.SLOW}: n")  # the shape of its workload
+    assert "f3x3" in lines[0]
     (begun,) = [line for line in lines if "torch 2.13 -> 2.14" in line]
     assert "2026-03-13 02:30" in begun
     assert f"{stored.SLOW}: confirmed" in said.stderr
