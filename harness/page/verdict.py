@@ -113,7 +113,7 @@ TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", 
 
 PRUNED = (
     "The samples of this run were removed: its medians are kept, and intervals, spread and the flags that bar no verdict are "
-    "not. Without the medians of its trials nothing is decided."
+    "not. Without the medians of its trials no two backends are told apart."
 )
 
 
