@@ -62,10 +62,10 @@ class Night:
         return next((run for run in reversed(earlier) if not here or _machines(run) & here), None)
 
     def baseline(self, judgement: Judgement) -> str:
-        """What its cases were held against, in words: a case may have fewer good nights than another."""
+        """What its cases were held against, in words: a case may have fewer good nights than another. Empty for nothing."""
         most = int(judgement.cases["nights"].max()) if len(judgement.cases) else 0
         if not most or self.before is None:
-            return "no earlier night"
+            return ""
         return f"up to {most} earlier nights, the last of {self.before.started_at:%Y-%m-%d}"
 
     def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> Judgement:

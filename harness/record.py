@@ -83,7 +83,7 @@ class Flag(StrEnum):
 
 
 _FLAG_WORDS = {
-    Flag.NOT_CONVERGED: "A cap on time or samples was reached before the interval was narrow enough.",
+    Flag.NOT_CONVERGED: "A cap on time or samples was reached before the stopping rule was content.",
     Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one, or too few clean ones were left.",
     Flag.THROTTLED: "The GPU was throttled, or its clock under 75 % of the default, for longer than could be waited for.",
     Flag.RECOMPILED: "A sample of over 10 times the median coincides with a compilation: the call was compiled again.",

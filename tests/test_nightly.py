@@ -177,3 +177,10 @@ def test_an_acknowledged_cell_has_a_new_baseline(tmp_path: Path) -> None:
     assert calm.code == 0
     row = calm.judgement.cases.set_index("cell").loc[stored.SLOW]
     assert (row["state"], row["note"]) == ("acknowledged", "acknowledged by me: known")
+
+
+def test_a_first_night_is_not_said_to_be_held_against_another(tmp_path: Path) -> None:
+    folder = stored.night(tmp_path / "results", 0)
+    text = review.page(folder).text
+    assert "There is no earlier night to hold it against." in text
+    assert "No recorded fact of the environment" not in text

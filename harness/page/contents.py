@@ -37,7 +37,7 @@ def _validity(view: View, given: Given) -> Content:
         {
             "checks": given.checks,
             "differences": given.differences,
-            "compared": given.judged is not None,
+            "compared": given.judged is not None and bool(given.judged.baseline),
             "facts": facts.of_run(given.run, view, given.duration_s, given.command),
             "machines": facts.machines(given.run, view),
             "variables": facts.variables(given.run, view),

@@ -111,6 +111,7 @@ LEVELS = {
 TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", "▲"), "faster": ("fast", "▼")}
 
 
+NO_BASELINE = "There is no earlier night to hold it against."
 PRUNED = (
     "The samples of this run were removed: its medians are kept, and intervals, spread and the flags that bar no verdict are "
     "not. Without the medians of its trials no two backends are told apart."
@@ -162,7 +163,7 @@ def beside_baseline(
         tiles=[replace(tile, tone="") if extent and tile.tone == "fast" else tile for tile in _compared_tiles(view, judged)],
         standings=standings(view),
         groups=_groups(view, judged),
-        differ=f"Held against {clean(judged.baseline)}. {_differ(differences)}",
+        differ=f"Held against {clean(judged.baseline)}. {_differ(differences)}" if judged.baseline else NO_BASELINE,
         trust=trust(checks),
         changes=changes,
         more=more,
