@@ -93,7 +93,8 @@ def test_a_run_and_a_night_are_measured_into_such_stores(tmp_path: Path) -> None
     narrow = ("-k", "plain and fprop", "--trials", "1", "--out", STORE)
     for start in (("run", f"suites/{LATIN}.toml", "--tag", "a[/]b"), ("nightly", LATIN, "--wait", "0s")):
         said = convbench(place, *start, *narrow, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-        assert said.returncode == (0 if start[0] == "run" else 5), said.stderr
+        # A night judges, or on a busy machine is not measured: either way it ends by its own code, and no path is in its way.
+        assert said.returncode in ((0,) if start[0] == "run" else (0, 4, 5)), said.stderr
         assert "Traceback" not in said.stderr
     assert len(list((place / STORE / "runs").glob("*/records.parquet"))) == 2
 
