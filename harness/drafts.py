@@ -63,8 +63,9 @@ def write(path: Path, text: str, *, sync: bool = False) -> None:
 def delivering(path: Path) -> Iterator[BinaryIO]:
     """A file to write into at a place that a user named: whole in the end, with the permissions of the one it replaces.
 
-    What is no regular file, such as a pipe, a terminal or a link to them, is written directly; a user's own link is followed.
+    A user's own link is followed, and stays. What is no regular file, such as a pipe or a terminal, is written directly.
     """
+    path = path.resolve()
     try:
         status = path.lstat()
     except FileNotFoundError:

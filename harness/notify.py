@@ -47,6 +47,7 @@ class Case:
     """
 
     cell: str
+    shape: str
     state: str
     change: float | None
     night_ns: float | None
@@ -82,7 +83,7 @@ def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> 
     speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
     cases = tuple(
         Case(
-            row.cell, _said(row.state, row.status), _known(row.change), _known(row.night_ns), _known(row.baseline_ns),
+            row.cell, row.shape, _said(row.state, row.status), _known(row.change), _known(row.night_ns), _known(row.baseline_ns),
             row.since, row.cause, correction(row.estimator),
         )
         for row in speaking.head(LISTED).itertuples()
@@ -118,10 +119,10 @@ def markdown(said: Notice) -> str:
     lines += [f"- environment: {_text(change)}" for change in said.changes]
     lines += [f"- check: {_text(check)}" for check in said.validity]
     if said.cases:
-        lines += ["", "| case | state | tonight | baseline | change | since | cause |"]
-        lines += ["| --- | --- | ---: | ---: | ---: | --- | --- |"]
+        lines += ["", "| case | shape | state | tonight | baseline | change | since | cause |"]
+        lines += ["| --- | --- | --- | ---: | ---: | ---: | --- | --- |"]
         lines += [
-            f"| {_text(case.cell)} | {_words(case.state)} | {_time(case.night_ns)} | {_time(case.baseline_ns)} "
+            f"| {_text(case.cell)} | {_text(case.shape)} | {_words(case.state)} | {_time(case.night_ns)} | {_time(case.baseline_ns)} "
             f"| {_change(case.change, case.correction)} | {_text(case.since)} | {_text(case.cause)} |"
             for case in said.cases
         ]
@@ -186,7 +187,7 @@ def junit_xml(judgement: Judgement, digest: Digest) -> str:
         junit.Case(
             name=row.cell,
             outcome=_outcome(State(row.state), row.status),
-            message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {row.cause} {row.note}"),
+            message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {row.cause} {row.note} ({row.shape})"),
             time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
         )
         for row in judgement.cases.itertuples()
@@ -261,7 +262,7 @@ def payload(said: Notice, format: Format) -> dict[str, Any]:
     lines = [f"*{_slack(said.sentence)}*", *(f"• {_slack(reason)}" for reason in said.reasons if reason != said.sentence)]
     lines += [f"• environment: {_slack(change)}" for change in said.changes]
     lines += [
-        f"• {_words(case.state)}: {_slack(case.cell)} {_change(case.change, case.correction)}"
+        f"• {_words(case.state)}: {_slack(case.cell)} ({_slack(case.shape)}) {_change(case.change, case.correction)}"
         f"{f' ({_slack(case.cause)})' if case.cause else ''}"
         for case in said.cases
     ]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     from harness.backends.base import Backend, Prepared
@@ -60,24 +61,36 @@ class Process:
         theirs.close()
         self.places = {item: index for index, item in enumerate(session.items)}
         self.busy = False
+        self.at = ""  # the part of the test that it is in, as it told last
 
     def run(self, test: CellTest, timeout_s: float) -> Answer:
         """What comes back of a test. Raises EOFError or OSError where the process died, TimeoutError where it fell silent."""
-        self.busy = True
+        self.busy, self.at = True, ""
+        deadline = time.monotonic() + timeout_s
         self.connection.send(self.places[test])
-        if not self.connection.poll(timeout_s):
-            raise TimeoutError(f"took longer than {timeout_s:g} s and was ended")
-        answer = self.connection.recv()
-        self.busy = False
-        return answer
+        while self.connection.poll(max(0.0, deadline - time.monotonic())):
+            answer = self.connection.recv()
+            if isinstance(answer, Answer):
+                self.busy = False
+                return answer
+            self.at = answer
+        raise TimeoutError(f"took longer than {timeout_s:g} s and was ended {self._where()}".strip())
 
     def cause_of_death(self) -> str:
         """What ended it."""
         self.process.join(_GRACE_S)
         code = self.process.exitcode
         if code is None:
-            return "its process stopped talking"
-        return f"its process was killed by {signal.Signals(-code).name}" if code < 0 else f"its process left with code {code}"
+            told = "its process stopped talking"
+        else:
+            told = f"its process was killed by {signal.Signals(-code).name}" if code < 0 else f"its process left with code {code}"
+        return f"{told} {self._where()}".strip()
+
+    def _where(self) -> str:
+        """The part of the test that it is in, in words; empty before the first."""
+        from harness.isolate.process import WHERE
+
+        return WHERE.get(self.at, "")
 
     def close(self) -> None:
         """Ask it to end, and wait for that; a closed pipe would not tell, since every later fork holds a copy of our end.
@@ -117,7 +130,7 @@ def _serve(session: pytest.Session, cell: Cell, connection: Connection, theirs: 
     config = session.config
     for debugger in filter(config.pluginmanager.hasplugin, ("pdbinvoke", "pdbtrace")):  # which would have no terminal
         config.pluginmanager.unregister(name=debugger)
-    framework = config.stash[FRAMEWORK] = Framework(cell)
+    framework = config.stash[FRAMEWORK] = Framework(cell, connection.send)
     benchmarks = config._benchmarksession.benchmarks
     while (index := connection.recv()) is not None:
         benchmarks.clear()
@@ -140,7 +153,8 @@ class _Refused(Exception):
 class Framework:
     """The backend of this process; it is loaded when the first cell needs it, so that a skipped test costs nothing."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, enter: Callable[[str], None]) -> None:
+        self.enter = enter  # tells the session which part of a test begins, by a key of `isolate.process.WHERE`
         self.name, self.device, self.threads = cell.backend, cell.device, cell.threads
         self.environment: Environment | None = None
         self.unmeasured: Row | None = None
@@ -197,16 +211,21 @@ class Framework:
         if reason := backend.supports(cell):
             raise _Refused(Status.UNSUPPORTED, reason)
         self._modules = worker.set_aside(self._modules)
+        self.enter("operands")
         operands, rng = engine.draw(cell, SEED)
+        self.enter("first_call")
         begun = time.perf_counter_ns()
         prepared = backend.prepare(cell, operands)
         try:
             handle = prepared.launch()
             prepared.wait(handle)
             first_call_ns = time.perf_counter_ns() - begun
+            self.enter("check")
             check, first = engine.checked(cell, prepared, operands, handle, rng)
             del handle, operands
+            self.enter("sampling")
             wall_ns, cpu_ns = _clocked(test, benchmark, prepared)
+            self.enter("check")
             _ready(cell, prepared)
             handle = prepared.launch()
             prepared.wait(handle)

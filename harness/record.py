@@ -602,6 +602,6 @@ NIGHT_COLUMNS: tuple[str, ...] = (
     "barred_by", "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
 )  # fmt: skip
 CASE_COLUMNS: tuple[str, ...] = (
-    "cell", "machine_id", "workload", "direction", "backend", "mode", "device", "threads", "status", "state", "estimator",
-    *(name for name in _CASES if name != "state"),
+    "cell", "machine_id", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "state",
+    "estimator", *(name for name in _CASES if name != "state"),
 )  # fmt: skip

@@ -113,9 +113,28 @@ def test_a_run_that_nobody_reads_to_the_end_is_measured_and_reported(measured) -
     said = subprocess.run(["bash", "-c", shell], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
     assert len(said.stdout.splitlines()) == 1
-    (run,) = table.runs(folder / "unread")
+    assert_reported(folder / "unread")
+
+
+@pytest.mark.fault("the disk that standard output goes to is full", "the run is measured and reported, one line says so, code 2")
+def test_a_run_whose_output_cannot_be_written_is_measured_and_reported(measured) -> None:
+    folder, _ = measured
+    command = [sys.executable, "-P", "-m", "harness", *"run tiny --trials 1 -k fprop --out f --reports f/reports".split()]
+    environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
+    with open("/dev/full", "w") as full:
+        said = subprocess.run(
+            command, cwd=folder, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=TIMEOUT_S
+        )
+    assert said.returncode == 2
+    assert said.stderr.splitlines()[-1] == "convbench: standard output: No space left on device"
+    assert_reported(folder / "f")
+
+
+def assert_reported(store: Path) -> None:
+    """The one run of a store has ended and has its page."""
+    (run,) = table.runs(store)
     assert run.finished_at
-    assert (folder / "unread" / "reports" / run.id / "report.html").is_file()
+    assert (store / "reports" / run.id / "report.html").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

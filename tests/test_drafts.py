@@ -92,7 +92,7 @@ def test_what_a_user_named_keeps_its_permissions_and_is_whole_or_not_there(tmp_p
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_pipe_and_a_link_that_a_user_named_are_written_through(tmp_path: Path):
+def test_a_pipe_that_a_user_named_is_written_into(tmp_path: Path):
     pipe, got = tmp_path / "pipe", []
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
@@ -100,11 +100,20 @@ def test_a_pipe_and_a_link_that_a_user_named_are_written_through(tmp_path: Path)
     drafts.deliver(pipe, "whole")
     reader.join()
     assert got == ["whole"]
-    target, link = tmp_path / "target", tmp_path / "link"
+
+
+def test_a_link_that_a_user_named_stays_and_what_it_points_to_is_whole_or_as_it_was(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "target", tmp_path / "link"
     link.symlink_to(target)
     drafts.deliver(link, "there")
+    with pytest.raises(OSError, match="full"), drafts.delivering(link) as file:
+        file.write(b"half of")
+        file.flush()
+        raise OSError("full")
     assert link.is_symlink()
     assert target.read_text() == "there"
+    assert list(target.parent.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])

@@ -125,7 +125,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 SAID = Notice(
     "suspect", 4, "Suspect: one case.", "small", "run-1",
-    cases=(Case("two/fprop", "suspect", 0.08, 1.08e6, None, "run-1", "torch 2.13 -> 2.14"),), more=3,
+    cases=(Case("two/fprop", "n1 c2 k3 8x8 f3x3", "suspect", 0.08, 1.08e6, None, "run-1", "torch 2.13 -> 2.14"),), more=3,
 )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_slack_gets_its_blocks(server: Server) -> None:
     assert "Authorization" not in headers
     assert body["text"] == "convbench: small suspect: Suspect: one case."
     assert [block["type"] for block in body["blocks"]] == ["header", "section", "context"]
-    assert "• suspect: two/fprop +8.0 % (torch 2.13 -&gt; 2.14)\n• and 3 more" in body["blocks"][1]["text"]["text"]
+    assert "• suspect: two/fprop (n1 c2 k3 8x8 f3x3) +8.0 % (torch 2.13 -&gt; 2.14)\n• and 3 more" in body["blocks"][1]["text"]["text"]
 
 
 def test_a_long_message_fits_slack() -> None:

@@ -258,8 +258,10 @@ class _Machine:
         dated = self._dated(np.flatnonzero((found.sign != 0) & self.known & ~grid.is_twin), since)
         drift = self._drift(rows)
         ids = np.array([*(run.id for run in grid.runs), ""], dtype=object)
+        last = grid.row[np.arange(len(since)), _last(grid.row != ABSENT)]  # a cell stands in the grid since it has a row
         columns = {
             **{name: grid.axes[name].to_numpy() for name in AXES},
+            "shape": self.history.cells["shape"].astype("string").iloc[last].to_numpy(),
             "machine_id": grid.machine_id,
             "status": np.array([*map(str, STATUSES), ""], dtype=object)[grid.status[:, -1]],
             "state": self.states,

@@ -86,7 +86,7 @@ def _outcome() -> int:
     """The exit code of the command, once what was wrong with it has been said."""
     try:
         code = app(standalone_mode=False, prog_name="convbench")
-        sys.stdout.flush()  # what it could not write is told too
+        sys.stdout.flush()
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             error.show()
@@ -100,6 +100,8 @@ def _outcome() -> int:
     except OSError as error:  # a folder that cannot be written, a full disk
         told = f"convbench: {plain(str(error))}"
     else:
-        return code if isinstance(code, int) else 0
+        if not (failure := getattr(sys.stdout, "failure", "")):
+            return code if isinstance(code, int) else 0
+        told = f"convbench: standard output: {failure}"
     typer.echo(told, err=True)
     return USAGE

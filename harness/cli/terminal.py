@@ -47,20 +47,23 @@ def plain_lines(text: str) -> str:
 
 
 class _Descriptor(io.FileIO):
-    """A standard stream whose reader may go: `convbench ... | head` costs no run its report, and no command its exit code."""
+    """A standard stream that may fail without costing a run its report.
+
+    A reader may go, as that of `convbench ... | head` does; a disk may be full, which `failure` tells in the end.
+    """
 
     lost = False
+    failure = ""
 
     def write(self, data: Any) -> int | None:
-        """Write, or drop what nobody reads any more. Raises OSError once, on a full disk."""
+        """Write, or drop what can no longer be written."""
         if self.lost:
             return len(data)
         try:
             return super().write(data)
         except OSError as error:
             self.lost = True
-            if error.errno not in _GONE:
-                raise
+            self.failure = "" if error.errno in _GONE else error.strerror or str(error)
             return len(data)
 
 
@@ -68,14 +71,19 @@ class _Stream(io.TextIOWrapper):
     """A standard stream as everything has it but rich, whose escapes it would take out: that has `styled`."""
 
     def __init__(self, before: Any, *, harmless: bool) -> None:
-        raw = _Descriptor(before.fileno(), "wb", closefd=False)
-        self.harmless = harmless or raw.isatty()
-        super().__init__(io.BufferedWriter(raw), before.encoding, "readable", line_buffering=before.line_buffering)
+        self._descriptor = _Descriptor(before.fileno(), "wb", closefd=False)
+        self.harmless = harmless or self._descriptor.isatty()
+        super().__init__(io.BufferedWriter(self._descriptor), before.encoding, "readable", line_buffering=before.line_buffering)
 
     def write(self, text: str) -> int:
         """Write a text, harmless where people read it."""
         super().write(plain_lines(text) if self.harmless else text)
         return len(text)
+
+    @property
+    def failure(self) -> str:
+        """Why a text could not be written, where that is nobody's wish; empty: none failed. Whoever asks has flushed."""
+        return self._descriptor.failure
 
     @property
     def styled(self) -> "_Styled":

@@ -44,7 +44,7 @@ _KILL_S = 30.0  # a process that waits in a driver ends when that returns, and m
 Observe = Callable[[Step, Progress], None]
 
 # Where a cell was, in words, by the name of what the engine had begun.
-_WORDS = {
+WHERE = {
     "operands": "while its operands were made", "first_call": "in the first call", "check": "in the check",
     "witness": "before the warm-up", "warmup": "in the warm-up", "sampling": "in sampling", "memory": "in the memory pass",
     "energy": "in the energy window",
@@ -169,7 +169,7 @@ class Worker:
             if (record.trial, record.order, record.cell) != (step.trial, step.order, step.cell):
                 raise GarbledError(plain(f"it is of another cell, {record.cell}"))
         except (SilentError, ClosedError, GarbledError) as error:
-            status, reason = self._lost(error, timeout_s, _WORDS.get(course.at, ""))
+            status, reason = self._lost(error, timeout_s, WHERE.get(course.at, ""))
             if "SIGKILL" in reason and _out_of_memory_kills() > kills:
                 status = Status.OOM
             raise LostError(status, reason, course.spent_ns()) from None

@@ -190,7 +190,7 @@ def first_line(message: str) -> str:
 class Failures:
     """Cells that came to one end for one reason, whatever the numbers in it; `message` is that of the first.
 
-    `cases` are (case, slug); `new` says that all of them did not fail in the baseline, `since` is the first night of the
+    `cases` are (case, slug, shape); `new` says that all of them did not fail in the baseline, `since` is the first night of the
     latest stretch on which one of them failed, "" where that is not known.
     """
 
@@ -198,7 +198,7 @@ class Failures:
     backend: str
     device: str
     message: str
-    cases: list[tuple[str, str]]
+    cases: list[tuple[str, str, str]]
     new: bool = False
     since: str = ""
 
@@ -224,7 +224,7 @@ def failures(view: View, new: Collection[str] = (), since: Mapping[str, str] | N
         groups.setdefault((row.cell in new, row.status, row.backend, row.device, reason), []).append(row)
     found = [
         Failures(
-            status, backend, device, _message(rows[0]), [(row.case, row.slug) for row in rows], is_new,
+            status, backend, device, _message(rows[0]), [(row.case, row.slug, clean(row.shape)) for row in rows], is_new,
             min((since[row.cell] for row in rows if row.cell in since), default=""),
         )
         for (is_new, status, backend, device, _), rows in groups.items()
@@ -324,12 +324,12 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
 # --- flags and memory --------------------------------------------------------------------------------------------------
 
 
-def flags(view: View) -> list[tuple[str, str, bool, list[str]]]:
-    """Each flag that occurs: its name, what raised it, whether it bars a verdict, and the cases under it."""
-    under: dict[str, list[str]] = {}
+def flags(view: View) -> list[tuple[str, str, bool, list[tuple[str, str, str]]]]:
+    """Each flag that occurs: its name, what raised it, whether it bars a verdict, and the (case, slug, shape) under it."""
+    under: dict[str, list[tuple[str, str, str]]] = {}
     for row in view.ok.itertuples():
         for flag in flags_of(row.flags):
-            under.setdefault(flag, []).append(row.case)
+            under.setdefault(flag, []).append((row.case, row.slug, clean(row.shape)))
     order = {str(flag): place for place, flag in enumerate(Flag)}
     names = sorted(under, key=lambda name: (order.get(name, len(order)), name))
     return [(name, flag_words(name) or "A flag that this page does not know.", bars(name), under[name]) for name in names]
