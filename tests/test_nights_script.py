@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from harness import nightly
+from harness.nights import nightly
 from harness.record import NIGHTLY
 from tests import scripts, stored
 

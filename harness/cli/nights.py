@@ -28,8 +28,8 @@ from harness.errors import SelectionError, UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.nightly import Night
-    from harness.notify import Notice, Webhook
+    from harness.nights.nightly import Night
+    from harness.nights.notify import Notice, Webhook
 
 app = typer.Typer()
 Suite = Annotated[str | None, typer.Option("--suite", help="The suite; by default that of the newest night.")]
@@ -49,7 +49,7 @@ def nightly(
 
     Exit code 0 quiet or improved, 3 a regression, 4 a suspicion or a machine that moved, 5 not or not wholly measured.
     """
-    from harness import notify
+    from harness.nights import notify
 
     webhook = notify.take_webhook(os.environ)  # first of all: no process that is started later has it
     check_tags(options["tag"] or ())
@@ -61,7 +61,8 @@ def _attended(
     suite: str | None, wait: str, junit: Path | None, webhook: "Webhook | None", options: "Mapping[str, Any]"
 ) -> None:
     """The night, and whatever comes of it told to people."""
-    from harness import execute, notify
+    from harness import execute
+    from harness.nights import notify
 
     if options["dry_run"]:
         one = load(suite or _missing_suite())
@@ -100,8 +101,9 @@ def _missing_suite() -> str:
 
 def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "Night":
     """Wait, measure and judge, under the host's lock from the first cell to the page."""
-    from harness import doctor, execute, host, nightly
+    from harness import doctor, execute, host
     from harness.errors import BusyError
+    from harness.nights import nightly
     from harness.record import NIGHTLY, Run
 
     def told(why: str) -> None:
@@ -134,7 +136,7 @@ def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "
 
 def _tell(said: "Notice", webhook: "Webhook | None") -> None:
     """By all ways that the environment names; one that fails is a line on standard error."""
-    from harness import notify
+    from harness.nights import notify
 
     _attempt("the job's summary", lambda: notify.append_job_summary(notify.markdown(said), os.environ))
     if webhook and (why := notify.post(webhook, said)):
@@ -212,7 +214,8 @@ def prune(
     """Remove the samples of old runs; records, nights and reports stay, and A/A runs and acknowledged ones keep everything."""
     from datetime import UTC, datetime, timedelta
 
-    from harness import retention, units
+    from harness import units
+    from harness.nights import retention
 
     age = timedelta(seconds=seconds("--older-than", older_than))
     plan = retention.plan(out, datetime.now(UTC) - age)

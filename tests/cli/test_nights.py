@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import execute, host, nightly, notify
+from harness import execute, host
 from harness.cli import app, main
 from harness.errors import UserError
+from harness.nights import nightly, notify
 from harness.store import acknowledgements, digests, journal, table
 from tests import stored
 from tests.listening import SECRET, Server, listening

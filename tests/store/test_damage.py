@@ -114,7 +114,7 @@ def test_what_an_older_table_holds_of_a_damaged_line_is_kept_when_the_journal_ha
 
 
 def test_a_run_with_a_damaged_line_keeps_its_samples_when_others_are_pruned(tmp_path: Path) -> None:
-    from harness import retention
+    from harness.nights import retention
 
     folder = a_run(tmp_path)
     damage(folder, 3)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import retention, review
+from harness import review
 from harness.cli import app
+from harness.nights import retention
 from harness.store import nights, table
 from tests import builders, stored
 

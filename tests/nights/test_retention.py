@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import codec, past, retention, review
+from harness import codec, past, review
 from harness.cli import app
+from harness.nights import retention
 from harness.record import AA, NIGHTLY
 from harness.store import journal, nights, table
 from tests import builders, stored

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness import notify, review
+from harness import review
 from harness.errors import UserError
-from harness.notify import Case, Format, Notice, Webhook
+from harness.nights import notify
+from harness.nights.notify import Case, Format, Notice, Webhook
 from tests import stored
 from tests.listening import SECRET, Server, listening
 
@@ -145,7 +146,10 @@ def test_slack_gets_its_blocks(server: Server) -> None:
     assert "Authorization" not in headers
     assert body["text"] == "convbench: small suspect: Suspect: one case."
     assert [block["type"] for block in body["blocks"]] == ["header", "section", "context"]
-    assert "• suspect: two/fprop (n1 c2 k3 8x8 f3x3) +8.0 % (torch 2.13 -&gt; 2.14)\n• and 3 more" in body["blocks"][1]["text"]["text"]
+    assert (
+        "• suspect: two/fprop (n1 c2 k3 8x8 f3x3) +8.0 % (torch 2.13 -&gt; 2.14)\n• and 3 more"
+        in body["blocks"][1]["text"]["text"]
+    )
 
 
 def test_a_long_message_fits_slack() -> None:

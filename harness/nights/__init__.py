@@ -1,0 +1,1 @@
+"""One night, unattended: measured, judged and told to people; and what may go of old runs."""
