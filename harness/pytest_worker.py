@@ -83,7 +83,8 @@ class Process:
         if code is None:
             told = "its process stopped talking"
         else:
-            told = f"its process was killed by {signal.Signals(-code).name}" if code < 0 else f"its process left with code {code}"
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with code {code}"
+            told = f"its process {how}"
         return f"{told} {self._where()}".strip()
 
     def _where(self) -> str:

@@ -116,10 +116,11 @@ def test_a_run_that_nobody_reads_to_the_end_is_measured_and_reported(measured) -
     assert_reported(folder / "unread")
 
 
-@pytest.mark.fault("the disk that standard output goes to is full", "the run is measured and reported, one line says so, code 2")
+@pytest.mark.fault("the disk that standard output goes to is full", "the run is measured and reported, it says so, code 2")
 def test_a_run_whose_output_cannot_be_written_is_measured_and_reported(measured) -> None:
     folder, _ = measured
-    command = [sys.executable, "-P", "-m", "harness", *"run tiny --trials 1 -k fprop --out f --reports f/reports".split()]
+    options = ["--trials", "1", "-k", "fprop", "--out", "f", "--reports", "f/reports"]
+    command = [sys.executable, "-P", "-m", "harness", "run", "tiny", *options]
     environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
     with open("/dev/full", "w") as full:
         said = subprocess.run(

@@ -83,8 +83,8 @@ def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> 
     speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
     cases = tuple(
         Case(
-            row.cell, row.shape, _said(row.state, row.status), _known(row.change), _known(row.night_ns), _known(row.baseline_ns),
-            row.since, row.cause, correction(row.estimator),
+            row.cell, row.shape, _said(row.state, row.status), _known(row.change), _known(row.night_ns),
+            _known(row.baseline_ns), row.since, row.cause, correction(row.estimator),
         )
         for row in speaking.head(LISTED).itertuples()
     )  # fmt: skip
@@ -122,8 +122,9 @@ def markdown(said: Notice) -> str:
         lines += ["", "| case | shape | state | tonight | baseline | change | since | cause |"]
         lines += ["| --- | --- | --- | ---: | ---: | ---: | --- | --- |"]
         lines += [
-            f"| {_text(case.cell)} | {_text(case.shape)} | {_words(case.state)} | {_time(case.night_ns)} | {_time(case.baseline_ns)} "
-            f"| {_change(case.change, case.correction)} | {_text(case.since)} | {_text(case.cause)} |"
+            f"| {_text(case.cell)} | {_text(case.shape)} | {_words(case.state)} | {_time(case.night_ns)} "
+            f"| {_time(case.baseline_ns)} | {_change(case.change, case.correction)} "
+            f"| {_text(case.since)} | {_text(case.cause)} |"
             for case in said.cases
         ]
     if said.more:
