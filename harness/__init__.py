@@ -8,13 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.execute import run
+    from harness.execution.execute import run
     from harness.review import compare, load, report, samples, summary
 
 __all__ = ["compare", "load", "report", "run", "samples", "summary"]
 
-_HOMES = {"run": "harness.execute", "load": "harness.review", "samples": "harness.review", "summary": "harness.review",
-          "compare": "harness.review", "report": "harness.review"}  # fmt: skip
+_HOMES = dict.fromkeys(__all__, "harness.review") | {"run": "harness.execution.execute"}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.ask.suite import Suite
-    from harness.host import Lock
+    from harness.execution.host import Lock
     from harness.pytest_worker import Process
     from harness.record import Environment
     from harness.spec import Cell
@@ -115,11 +115,11 @@ def _test(benchmark: Any, request: pytest.FixtureRequest) -> None:
 
 def _tests(collector: pytest.Collector, name: str | Path) -> list[CellTest]:
     """A test for each cell of a suite; those that can share processes follow each other."""
-    from harness import discovery
     from harness.ask import planning
     from harness.ask import suite as suites
     from harness.ask.selection import Selection, narrow
     from harness.errors import UserError
+    from harness.execution import discovery
 
     config = collector.config
     if not hasattr(config, "_benchmarksession"):
@@ -214,8 +214,8 @@ class Frameworks:
 
 def _lock() -> Lock:
     """The host's lock, held. Ends the session where another run holds it."""
-    from harness import host
     from harness.errors import UserError
+    from harness.execution import host
 
     lock = host.Lock()
     try:

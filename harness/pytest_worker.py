@@ -279,9 +279,9 @@ class Framework:
 
     def _imported(self) -> str | None:
         """A framework that is there already; numpy counts where it is what is timed, since much imports it."""
-        from harness import discovery
         from harness.ask.axes import REFERENCE
         from harness.backends import registry
+        from harness.execution import discovery
         from harness.isolate.wire import Adapter
 
         names = {self.name, *registry.names()} - ({REFERENCE} - {self.name})

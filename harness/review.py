@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import codec, drafts, host, past, units
+from harness import codec, drafts, past, units
 from harness.analysis import compare as comparing
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
@@ -25,6 +25,7 @@ from harness.analysis.trials import medians, trials
 from harness.ask.wording import hint, show
 from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
+from harness.execution import host
 from harness.past import night
 from harness.past import of_suite as history
 from harness.record import AA, NIGHTLY, Run, SeriesKind, Status

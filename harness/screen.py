@@ -26,7 +26,7 @@ from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
 from harness.doctor import Finding, Severity, unseen_gpu
-from harness.execute import Watcher
+from harness.execution.execute import Watcher
 from harness.plain import plain
 from harness.record import Environment, Progress, Record, Status
 from harness.spec import Cell, ConvSpec, Device, Direction, Plan, Step

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import host
+from harness.execution import host
 
 
 @pytest.fixture(scope="session", autouse=True)

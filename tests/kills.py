@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import drafts, execute, host, review
+from harness import drafts, review
+from harness.execution import execute, host
 from harness.record import Environment, Flag, Record, Status
 from harness.store import journal, table
 

@@ -100,16 +100,16 @@ def test_the_wing_rule_holds():
         ("store/table", "if TYPE_CHECKING:\n    import harness.page.html", "harness.store.table imports harness.page.html"),
         ("analysis/gate", "from harness.store.table import load", "harness.analysis.gate imports harness.store.table"),
         ("ask/suite", "from harness.backends.registry import names", "harness.ask.suite imports harness.backends.registry"),
-        ("page/html", "from harness import execute", "harness.page.html imports harness.execute"),
+        ("page/html", "from harness.execution import execute", "harness.page.html imports harness.execution.execute"),
         ("isolate/wire", "from harness import run", "harness.isolate.wire imports harness"),
         ("ask/suite", "from .axes import NAMES", "harness.ask.suite imports a relative import"),
-        ("cli", "from harness import execute", "circle: harness.cli, harness.execute"),
+        ("cli", "from harness.execution import execute", "circle: harness.cli, harness.execution.execute"),
     ],
 )
 def test_a_breach_is_found_wherever_the_import_stands(tmp_path: Path, room: str, text: str, breach: str):
     planted = {
         "__init__": "", "spec": "", "record": "from harness.spec import Cell", "flops": "from harness.spec import Cell",
-        "execute": "from harness import cli", "cli": "", "backends/registry": "", "backends/jax": "import jax",
+        "execution/execute": "from harness import cli", "cli": "", "backends/registry": "", "backends/jax": "import jax",
         "measure/oracle": "from harness.backends import jax", "isolate/wire": "from harness.measure import oracle",
         "ask/axes": "", "ask/suite": "from harness.ask import axes", "store/table": "", "analysis/gate": "", "page/html": "",
     }  # fmt: skip

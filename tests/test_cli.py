@@ -15,15 +15,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import doctor, host, screen
+from harness import doctor, screen
 from harness.cli import app
 from harness.doctor import Finding, Severity
+from harness.execution import host
 from harness.record import BESIDE_COLUMNS, COMPARISON_COLUMNS
 from harness.spec import ConvSpec, Direction
 from harness.store import journal, published, table
 from tests import builders
+from tests.execution.test_execute import CEILINGS, NO_CEILINGS, SUITE
 from tests.store.test_pytest_json import document
-from tests.test_execute import CEILINGS, NO_CEILINGS, SUITE
 
 TIMEOUT_S = 120
 ROOT = str(Path(__file__).parents[1])  # the code beside these tests is tested, wherever another copy is installed

@@ -114,7 +114,7 @@ def test_what_failed_is_in_the_exit_code(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: Status, code: int
 ) -> None:
     rows = frame(row("n1 c4 k4 9x9 f3x3"), row("n1 c4 k4 9x9 f3x3", status, "why"))
-    monkeypatch.setattr("harness.execute.execute", lambda *asked, **more: builders.run())
+    monkeypatch.setattr("harness.execution.execute.execute", lambda *asked, **more: builders.run())
     monkeypatch.setattr("harness.review.load", lambda path: rows)
     monkeypatch.setattr(sys, "argv", ["fuzz"])
     assert script.main() == code

@@ -13,7 +13,7 @@ import pytest
 
 from harness.store import journal, table
 from tests import kills
-from tests.test_execute import NO_CEILINGS
+from tests.execution.test_execute import NO_CEILINGS
 
 FORKS = multiprocessing.get_context("forkserver")  # each run is forked from a process that has imported all it needs
 FORKS.set_forkserver_preload(["harness.review", "harness.screen", "harness.cli", "pyarrow.parquet", "tests.kills"])

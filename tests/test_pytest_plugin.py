@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness import host, pytest_worker
+from harness import pytest_worker
 from harness.backends import registry
+from harness.execution import host
 from harness.spec import Device, Direction, Optimizer
 from tests import builders
 
@@ -201,7 +202,7 @@ def test_a_session_is_refused_while_a_run_measures_and_holds_the_lock_itself(ses
         refused = session("--convbench", "tiny", "-k", "fprop")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     refused.stdout.fnmatch_lines(["*convbench: another run is measuring on this host*: run the-first, pid *"])
-    held = "from harness import host\ndef test_it():\n    assert not host.Lock().take()\n"
+    held = "from harness.execution import host\ndef test_it():\n    assert not host.Lock().take()\n"
     Path("test_held.py").write_text(held)
     session("--convbench", "tiny", "-k", "fprop or test_it", "suites/tiny.toml", "test_held.py").assert_outcomes(passed=3)
     with host.alone():

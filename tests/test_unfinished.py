@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from harness import codec, host, past, review
+from harness import codec, past, review
 from harness.analysis import verdict
 from harness.cli import app
+from harness.execution import host
 from harness.nights import notify
 from harness.record import METHOD_VERSION, NIGHTLY, Status
 from harness.spec import Budget, Direction, Plan, Step

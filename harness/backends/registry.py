@@ -1,7 +1,7 @@
 """Which backends there are: entry points of the group `harness.backends`, ours and other packages'. Imports none of them.
 
 What must know more of an adapter than its name imports the adapter's file. Ours are safe to import anywhere; another package's
-may fail, exit, crash or hang, and is imported only by a process that may be lost (`discovery.adapters`, `isolate.worker`).
+may fail, exit, crash or hang, and is imported only by a process that may be lost (`execution.discovery`, `isolate.worker`).
 """
 
 from importlib import metadata

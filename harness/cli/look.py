@@ -68,9 +68,9 @@ def list_(
     out: Out = Path("results"),
 ) -> None:
     """List suites, the workloads or cells of one, the backends and devices of this machine, or the runs of a store."""
-    from harness import discovery, execute
     from harness.ask import suite as suites
     from harness.backends import registry
+    from harness.execution import discovery, execute
     from harness.isolate.wire import Adapter, Hello
     from harness.screen import listing
 

@@ -61,7 +61,7 @@ def _attended(
     suite: str | None, wait: str, junit: Path | None, webhook: "Webhook | None", options: "Mapping[str, Any]"
 ) -> None:
     """The night, and whatever comes of it told to people."""
-    from harness import execute
+    from harness.execution import execute
     from harness.nights import notify
 
     if options["dry_run"]:
@@ -101,8 +101,9 @@ def _missing_suite() -> str:
 
 def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "Night":
     """Wait, measure and judge, under the host's lock from the first cell to the page."""
-    from harness import doctor, execute, host
+    from harness import doctor
     from harness.errors import BusyError
+    from harness.execution import execute, host
     from harness.nights import nightly
     from harness.record import NIGHTLY, Run
 

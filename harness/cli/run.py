@@ -67,7 +67,7 @@ def run(
     ] = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
-    from harness import execute
+    from harness.execution import execute
 
     limit_s, options = seconds("--wait", wait), locals()
     if resume:
@@ -93,7 +93,8 @@ def run(
 
 def _resumed(folder: Path, limit_s: float, options: "Mapping[str, Any]") -> bool:
     """Go on with a run and report it; whether it failed."""
-    from harness import doctor, execute, host
+    from harness import doctor
+    from harness.execution import execute, host
 
     with host.alone(limit_s, _waiting) as lock:
         watched(lambda watcher: execute.resume(folder, watcher, lock=lock), doctor.urgent(options["out"]))
@@ -102,7 +103,8 @@ def _resumed(folder: Path, limit_s: float, options: "Mapping[str, Any]") -> bool
 
 def _measured(loaded: "Sequence[Any]", selection: "Selection", limit_s: float, options: "Mapping[str, Any]") -> bool:
     """Measure each suite and report it, all under one hold of the host's lock; whether any failed."""
-    from harness import doctor, execute, host
+    from harness import doctor
+    from harness.execution import execute, host
 
     out, failed = options["out"], False
     asked = {"out": out, "tags": options["tag"] or (), "command": command()}
@@ -125,7 +127,7 @@ def _waiting(why: str) -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """In this block Ctrl-C, SIGTERM and SIGHUP end the command with one line and their exit code."""
-    from harness import interrupts
+    from harness.execution import interrupts
 
     with interrupts.heard():
         try:

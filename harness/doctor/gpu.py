@@ -26,8 +26,8 @@ def gpus(root: Path) -> Found:
         else:
             yield Finding("GPU", NOTE, f"none ({found})", "nothing can be measured on a GPU", "none needed without one")
         return
-    from harness import discovery
     from harness.backends import registry
+    from harness.execution import discovery
 
     for one in found:
         yield from state(one)

@@ -182,8 +182,8 @@ def disk(out: Path) -> Found:
 
 def frameworks() -> Found:
     """Which are installed, in which version."""
-    from harness import discovery
     from harness.backends import registry
+    from harness.execution import discovery
 
     told = []
     for name, answer in discovery.adapters(registry.names()).items():

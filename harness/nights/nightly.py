@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import doctor, host, review, units
+from harness import doctor, review, units
 from harness.analysis.gate import Judgement
 from harness.digest import Digest
+from harness.execution import host
 from harness.record import Run
 from harness.store import digests
 

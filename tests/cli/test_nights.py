@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import execute, host
 from harness.cli import app, main
 from harness.errors import UserError
+from harness.execution import execute, host
 from harness.nights import nightly, notify
 from harness.store import acknowledgements, digests, journal, table
 from tests import stored
+from tests.execution.test_execute import NO_CEILINGS, SUITE
 from tests.listening import SECRET, Server, listening
 from tests.test_cli import convbench
-from tests.test_execute import NO_CEILINGS, SUITE
 
 SMALL = SUITE.replace('"tiny"', '"small"')
 

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import doctor, host
+from harness import doctor
 from harness.cli import app
 from harness.cli import run as run_room
 from harness.errors import BusyError, UserError
+from harness.execution import host
 from harness.isolate import launcher
 from harness.record import Environment, Record
 from harness.spec import Plan
 from harness.store import journal, table
 from tests import builders
-from tests.test_execute import NO_CEILINGS, SUITE
+from tests.execution.test_execute import NO_CEILINGS, SUITE
 
 
 @pytest.fixture

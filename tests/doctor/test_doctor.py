@@ -17,7 +17,7 @@ from tests.doctor.conftest import whole
 from tests.tree import Tree
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("numpy", "pandas", "torch", "tensorflow", "jax", "harness.execute")
+HEAVY = ("numpy", "pandas", "torch", "tensorflow", "jax", "harness.execution.execute")
 
 
 @pytest.fixture(autouse=True)

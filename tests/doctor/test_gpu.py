@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import discovery
 from harness.doctor import gpu
+from harness.execution import discovery
 from harness.measure.gpu import Locked, State
 from harness.measure.gpus import Overview
 from harness.spec import Device

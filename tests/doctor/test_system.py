@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import discovery
 from harness.backends import packages
 from harness.doctor import system
+from harness.execution import discovery
 from harness.isolate.wire import Adapter
 from harness.measure.machine import Counters
 from tests.doctor.conftest import only, whole

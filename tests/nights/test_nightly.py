@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, host, past, review
+from harness import doctor, past, review
 from harness.analysis.gate import Level
 from harness.doctor import Finding, Severity
-from harness.host import Patience
+from harness.execution import host
+from harness.execution.host import Patience
 from harness.nights import nightly
 from harness.store import digests
 from tests import builders, stored

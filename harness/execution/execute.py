@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness import discovery, drafts, host
+from harness import drafts
 from harness.analysis.trials import trials
 from harness.ask import axes, planning
 from harness.ask import suite as suites
@@ -24,7 +24,8 @@ from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, show
 from harness.errors import MachineError, SelectionError, StoreError, UserError
-from harness.interrupts import Interrupts
+from harness.execution import discovery, host
+from harness.execution.interrupts import Interrupts
 from harness.isolate import launcher
 from harness.measure import environment
 from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Flag, Progress, Record, Run, Status

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import interrupts
-from harness.interrupts import Interrupts
+from harness.execution import interrupts
+from harness.execution.interrupts import Interrupts
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import host
 from harness.errors import BusyError, UserError
+from harness.execution import host
 
 HOLDING = """
 import sys, signal
-from harness import host
+from harness.execution import host
 lock = host.Lock()
 assert lock.take()
 lock.tell("20260301-tiny")
@@ -38,7 +38,7 @@ def other(path: Path) -> Callable[[], subprocess.Popen[str]]:
     running: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         command = [sys.executable, "-P", "-c", HOLDING, "an argument"]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
         assert running[-1].stdout

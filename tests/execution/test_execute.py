@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 
 import harness
-from harness import codec, discovery, execute, host, review
+from harness import codec, review
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, StoreError, SuiteError, UserError
-from harness.execute import Watcher
+from harness.execution import discovery, execute, host
+from harness.execution.execute import Watcher
 from harness.isolate import launcher
 from harness.record import Environment, Flag, Record, Run, Status
 from harness.spec import Plan
@@ -420,7 +421,7 @@ def test_no_figure_stands_in_a_row_without_its_check_its_environment_and_its_rea
 ) -> None:
     """Every row of a run with good, unsupported, wrong, starved and crashed cells."""
     (tmp_path / "mixed.py").write_text(WRONG_OR_WORSE)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
     monkeypatch.setattr(execute.launcher.Launcher, "target", lambda self, backend: "mixed:Mixed")
     run = harness.run(tiny, out=tmp_path / "results", trials=2)
     records, samples = harness.load(tmp_path / "results"), harness.samples(tmp_path / "results")
