@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness import pytest_worker
 from harness.backends import registry
 from harness.execution import host
+from harness.pytest_plugin import worker
 from harness.spec import Device, Direction, Optimizer
 from tests import builders
 
@@ -477,7 +477,7 @@ def test_launch_and_wait_are_timed_and_nothing_else(direction: Direction, device
     cell = builders.cell(direction=direction, optimizer=optimizer, device=Device(device))
     options = {"benchmark_min_rounds": 7, "benchmark_max_time": "0.0"}
     test: Any = SimpleNamespace(cell=cell, config=SimpleNamespace(getoption=options.get))
-    wall_ns, cpu_ns = pytest_worker._clocked(test, scripted, scripted)  # type: ignore[arg-type]
+    wall_ns, cpu_ns = worker._clocked(test, scripted, scripted)  # type: ignore[arg-type]
     if direction is Direction.TRAIN:  # once for the number of rounds, then in the fixture, with the reset before its clock
         before, call = events[:-2], events[-2:]
         events = [*events, *before, "begin", *call, "end", "7 rounds or more"]

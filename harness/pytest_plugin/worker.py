@@ -1,7 +1,7 @@
 """The process of a framework under pytest: a fork of the session, in which whole tests run, and what comes back of each.
 
 Fixtures and their teardown run here too: so the clock of pytest-benchmark's own fixture stands around launch and wait. What is
-asked for and what is shown is `pytest_plugin`'s.
+asked for and what is shown is the package's.
 """
 
 from __future__ import annotations

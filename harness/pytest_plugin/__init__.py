@@ -4,7 +4,7 @@ pytest loads this into every session of an environment in which convbench is ins
 until `--convbench SUITE`, or `Cells` in a test module, asks for it.
 
 Frameworks disturb each other in one process, and read their settings when they are imported. So the tests of each framework run
-in a process of its own (`pytest_worker`), forked before any framework is there; their reports and rounds come back to the
+in a process of its own (`worker`), forked before any framework is there; their reports and rounds come back to the
 session, which shows and writes them as it does those of any test.
 """
 
@@ -23,7 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from harness.ask.suite import Suite
     from harness.execution.host import Lock
-    from harness.pytest_worker import Process
+    from harness.pytest_plugin.worker import Process
     from harness.record import Environment
     from harness.spec import Cell
     from harness.store.pytest_json import Block, Row
@@ -108,7 +108,7 @@ class CellTest(pytest.Function):
 
 def _test(benchmark: Any, request: pytest.FixtureRequest) -> None:
     """Check the call of a cell, then have the fixture time it."""
-    from harness.pytest_worker import FRAMEWORK
+    from harness.pytest_plugin.worker import FRAMEWORK
 
     request.config.stash[FRAMEWORK].measure(request.node, benchmark)
 
@@ -157,7 +157,7 @@ class Frameworks:
 
     def run(self, test: CellTest) -> list[pytest.TestReport]:
         """The reports of a test. It fails where its process dies or falls silent; the next test gets a new one."""
-        from harness.pytest_worker import Process
+        from harness.pytest_plugin.worker import Process
 
         config, cell = self.session.config, test.cell
         self.suites[test.suite.name] = test.suite.sha256
@@ -195,7 +195,7 @@ class Frameworks:
 
     def block(self) -> Block:
         """What the JSON carries beside the benchmarks."""
-        from harness.pytest_worker import SEED
+        from harness.pytest_plugin.worker import SEED
         from harness.store.pytest_json import Block
 
         return Block(
