@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import doctor, screen
-from harness.cli import app
+from harness import doctor
+from harness.cli import app, progress
 from harness.doctor import Finding, Severity
 from harness.execution import host
 from harness.record import BESIDE_COLUMNS, COMPARISON_COLUMNS
@@ -456,7 +456,7 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
     asked = []
     blocked = (Finding("CPU quota", Severity.BLOCKING, "1.5 [CPUs]", "why", "remedy"),)
     monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: asked.append(threads) or blocked)
-    monkeypatch.setattr(screen, "unseen_gpu", lambda devices: seen_by_none if set(devices) == {"numpy"} else None)
+    monkeypatch.setattr(progress, "unseen_gpu", lambda devices: seen_by_none if set(devices) == {"numpy"} else None)
     suite = str(measured[0] / "suites" / "tiny.toml")
     options = ["--trials", "1", "-k", "plain and fprop", "--threads", "1", "--no-report", "--out", str(tmp_path)]
     said = CliRunner().invoke(app, ["run", suite, suite, *options])

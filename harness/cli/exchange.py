@@ -79,10 +79,10 @@ def import_(
 
 
 def _import_published(file: Path, out: Path, name: str | None) -> None:
-    from harness import screen
+    from harness.cli import tables
     from harness.store import published
 
     done = published.import_table(file, out, name)
-    for line in screen.imported(done):
+    for line in tables.imported(done):
         typer.echo(line, err=True)
     typer.echo(done.path)

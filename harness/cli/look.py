@@ -70,9 +70,9 @@ def list_(
     """List suites, the workloads or cells of one, the backends and devices of this machine, or the runs of a store."""
     from harness.ask import suite as suites
     from harness.backends import registry
+    from harness.cli.tables import listing
     from harness.execution import discovery, execute
     from harness.isolate.wire import Adapter, Hello
-    from harness.screen import listing
 
     match what:
         case What.RUNS:
@@ -123,7 +123,8 @@ def show(
     ] = False,
 ) -> None:
     """Print the summary of a run. Exit code 5 if the run has not ended."""
-    from harness import review, screen
+    from harness import review
+    from harness.cli import tables
     from harness.store import journal
 
     for option, asked in (("--spent", spent), ("--networks", networks)):
@@ -134,16 +135,16 @@ def show(
     if by not in (None, "backend"):
         raise SelectionError(f"--by: found {by!r}; allowed: backend")
     folder = folder_of(out, run)
-    for line in screen.machines(journal.read_run(folder).machines, "times of one say nothing of another"):
+    for line in tables.machines(journal.read_run(folder).machines, "times of one say nothing of another"):
         stderr().print(line, markup=False, soft_wrap=True)
     unfinished = say_how_far(folder, out, on_stdout=format is TableFormat.TABLE)
     if spent:
-        stdout().print(screen.spent_table(review.spent(folder)))
+        stdout().print(tables.spent_table(review.spent(folder)))
     elif networks:
         rolled = review.networks(folder)
         if rolled.empty:
             raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
-        stdout().print(screen.networks(rolled))
+        stdout().print(tables.networks(rolled))
     else:
         _print_summary(folder, sort, by, format)
     if unfinished:
@@ -151,7 +152,8 @@ def show(
 
 
 def _print_summary(folder: Path, sort: str | None, by: str | None, format: TableFormat) -> None:
-    from harness import review, screen
+    from harness import review
+    from harness.cli import tables
     from harness.store import exchange
 
     summary, _ = review.figures(folder)
@@ -160,8 +162,8 @@ def _print_summary(folder: Path, sort: str | None, by: str | None, format: Table
             raise SelectionError(f"--sort: found {sort!r}; allowed: {', '.join(summary.columns)}")
         summary = summary.sort_values(sort, kind="stable")
     if format is TableFormat.TABLE:
-        stdout().print(screen.closing(summary) if by else screen.cells_table(summary))
-        for line in screen.shapes(summary) if by else ():
+        stdout().print(tables.closing(summary) if by else tables.cells_table(summary))
+        for line in tables.shapes(summary) if by else ():
             stdout().print(line, markup=False, soft_wrap=True)
     else:
         sys.stdout.write(exchange.render(summary, format.value))
@@ -182,27 +184,28 @@ def compare(
     if base.startswith(PUBLISHED) or new.startswith(PUBLISHED):
         _compare_published(*((new, base) if base.startswith(PUBLISHED) else (base, new)), out, format)
         return
-    from harness import review, screen
+    from harness import review
     from harness.analysis.compare import Verdict
+    from harness.cli import tables
     from harness.store import exchange
 
     folders = [folder_of(out, run) for run in (base, new)]
     compared = review.compare(*map(review.load, folders))
     if compared.attrs["machines"]:
-        stderr().print(screen.machines_differ(compared.attrs["machines"]), markup=False, soft_wrap=True)
+        stderr().print(tables.machines_differ(compared.attrs["machines"]), markup=False, soft_wrap=True)
     aloud = format is CompareFormat.TABLE
     unfinished = [say_how_far(each, out, aloud, f"{side}: ") for side, each in zip(("base", "new"), folders, strict=True)]
     if format is CompareFormat.TABLE:
-        stdout().print(screen.comparison(compared))
-        stdout().print(screen.TIMES, markup=False, soft_wrap=True)
+        stdout().print(tables.comparison(compared))
+        stdout().print(tables.TIMES, markup=False, soft_wrap=True)
     elif format is CompareFormat.JUNIT:
         sys.stdout.write(review.junit_of(compared))
     else:
         sys.stdout.write(exchange.render(compared, format.value))
     messages = stderr()
-    messages.print(screen.verdicts(compared), markup=False)
+    messages.print(tables.verdicts(compared), markup=False)
     noise = compared.attrs["noise"]
-    messages.print(f"A/A noise of run {noise}" if noise else screen.NO_NOISE, markup=False, soft_wrap=True)
+    messages.print(f"A/A noise of run {noise}" if noise else tables.NO_NOISE, markup=False, soft_wrap=True)
     if (compared["verdict"] == Verdict.SLOWER).any():
         raise typer.Exit(SLOWER)
     if any(unfinished):
@@ -245,9 +248,9 @@ def doctor(
 
     found = doctor.examine(out)
     if format is DoctorFormat.TABLE:
-        from harness import screen
+        from harness.cli import tables
 
-        stdout().print(screen.findings(found))
+        stdout().print(tables.findings(found))
     else:
         import dataclasses
 
@@ -266,7 +269,8 @@ def _missing_suite(what: What) -> str:
 
 def _compare_published(run: str, published: str, out: Path, format: CompareFormat) -> None:
     """Print a run beside what is published."""
-    from harness import review, screen
+    from harness import review
+    from harness.cli import tables
     from harness.store import exchange
 
     if run.startswith(PUBLISHED):
@@ -277,8 +281,8 @@ def _compare_published(run: str, published: str, out: Path, format: CompareForma
     if format is not CompareFormat.TABLE:
         sys.stdout.write(exchange.render(found, format.value))
     elif len(found):
-        stdout().print(screen.beside(found))
-    for line in screen.beside_lines(found):
+        stdout().print(tables.beside(found))
+    for line in tables.beside_lines(found):
         stderr().print(line, markup=False, soft_wrap=True)
 
 

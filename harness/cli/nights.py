@@ -167,15 +167,16 @@ def history(
     ] = TableFormat.TABLE,
 ) -> None:
     """Print the nights of a cell: its time, where versions changed, where its level did, and what was acknowledged."""
-    from harness import past, screen
+    from harness import past
+    from harness.cli import tables
     from harness.store import exchange
 
     found = past.of_cell(out, cell, suite)
-    for line in screen.machines(found.attrs["machines"], "each is judged by its own nights"):
+    for line in tables.machines(found.attrs["machines"], "each is judged by its own nights"):
         stderr().print(line, markup=False, soft_wrap=True)
     if format is TableFormat.TABLE:
         stdout().print(f"{found.attrs['cell']}: {found.attrs['shape']}", markup=False, soft_wrap=True)
-        stdout().print(screen.nights(found))
+        stdout().print(tables.nights(found))
     else:
         sys.stdout.write(exchange.render(found, format.value))
     for line in found.attrs["now"]:

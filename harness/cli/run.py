@@ -201,7 +201,7 @@ def _given(**budget: float | None) -> dict[str, int | float]:
 
 def watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
     """What `measure` returns, drawn on standard error. `findings` are what is wrong with the machine; None: said before."""
-    from harness.screen import Screen
+    from harness.cli.progress import Screen
 
     with Screen(stderr(), findings) as watcher:
         return measure(watcher)
@@ -209,8 +209,9 @@ def watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
 
 def _finish(folder: Path, reports: Path, report: bool) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
-    from harness import review, screen, units
+    from harness import review, units
     from harness.analysis import roofline
+    from harness.cli import tables
     from harness.record import AA, Status
     from harness.store import journal
 
@@ -218,21 +219,21 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     summary, _ = review.figures(folder)
     console, messages = stdout(), stderr()
     unfinished = say_how_far(folder, folder.parent.parent)
-    console.print(screen.closing(summary))
-    for line in screen.key(summary):
+    console.print(tables.closing(summary))
+    for line in tables.key(summary):
         console.print(line, markup=False)
-    for line in screen.shapes(summary):
+    for line in tables.shapes(summary):
         console.print(line, markup=False, soft_wrap=True)
-    for line in screen.ceilings(roofline.ceilings(summary)):
+    for line in tables.ceilings(roofline.ceilings(summary)):
         console.print(line, markup=False)
-    for line in screen.failures(summary):
+    for line in tables.failures(summary):
         console.print(line, markup=False)
     if AA in run.tags and (found := review.aa_noise(folder.parent.parent, run)):
         if found[1].machine:
-            console.print(screen.aa_table(found[1]))
-        for line in screen.aa_lines(found[1]):
+            console.print(tables.aa_table(found[1]))
+        for line in tables.aa_lines(found[1]):
             console.print(line, markup=False, soft_wrap=True)
-    messages.print(f"wall time {units.wall(run.wall_s)}, of it {screen.where_time_went(review.spent(folder))}", soft_wrap=True)
+    messages.print(f"wall time {units.wall(run.wall_s)}, of it {tables.where_time_went(review.spent(folder))}", soft_wrap=True)
     measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)

@@ -1,16 +1,14 @@
 """The sentences and tables of a comparison and of an A/A run."""
 
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from harness import screen
 from harness.analysis.compare import compare
 from harness.analysis.ranking import rank
+from harness.cli import tables
 from harness.record import Flag, Status
-from harness.spec import Budget, Plan, Step
 from tests.analysis.test_compare import BOTH, CALM, LOADED, QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
 from tests.builders import cell, failed, record
@@ -22,30 +20,9 @@ def shown(table) -> str:
     return console.file.getvalue()
 
 
-def test_a_cell_that_is_measured_once_more_is_told_so_and_counted_once():
-    out = io.StringIO()
-    watcher = screen.Screen(Console(file=out, width=220))
-    of = (cell(), cell(backend="jax"))
-    watcher.planned(Plan("tests", tuple(Step(0, order, each) for order, each in enumerate(of)), 7, Budget()), 2.0)
-    first, other = (record(of=each, order=order) for order, each in enumerate(of))
-    lost = failed(Status.CRASHED, "exit code 3", of=of[1], order=1)
-    for each in (
-        first,
-        other,
-        replace(first, repeated_for=(Flag.DRIFT, Flag.BIMODAL)),
-        replace(lost, repeated_for=(Flag.DRIFT,)),
-    ):
-        watcher.recorded(each)
-    assert out.getvalue().splitlines()[1:] == [
-        f"[1/2] {of[0]} ok", f"[2/2] {of[1]} ok", f"[2/2] {of[0]} once more for drift, bimodal ok",
-        f"[2/2] {of[1]} once more for drift crashed: exit code 3",
-    ]  # fmt: skip
-    assert watcher.counts == {Status.OK: 2}
-
-
 @pytest.mark.parametrize(("trials", "said"), [(1, True), (2, True), (3, False)])
 def test_intervals_that_do_not_hold_what_processes_differ_by_are_said_to_be_so(trials, said):
-    lines = screen.key(side(*base(*[1_000_000] * trials)).summary)
+    lines = tables.key(side(*base(*[1_000_000] * trials)).summary)
     assert any("what processes differ by" in line for line in lines) is said
 
 
@@ -54,16 +31,16 @@ def test_a_comparison_shows_ratio_interval_verdict_and_reason():
     found = compare(
         side(*base(1000, 1000, 1000), *base(5, 5, 5, of=other)), side(*new(1200, 1210, 1190), *new(5, 9, 7, of=other)), QUIET
     )
-    lines = shown(screen.comparison(found)).splitlines()
+    lines = shown(tables.comparison(found)).splitlines()
     assert [part in lines[2] for part in ("1.000 µs", "1.200 µs", "1.20× (1.18× to 1.23×)", "slower", "median")] == [True] * 5
     assert lines[3].startswith("  n1 c1 k2 4x4 f3x3 p1x1 ")
     assert "is possible: more trials narrow that" in lines[4]
-    assert screen.verdicts(found) == "1 slower, 1 uncertain"
-    assert screen.verdicts(found.head(0)) == "no cells"
+    assert tables.verdicts(found) == "1 slower, 1 uncertain"
+    assert tables.verdicts(found.head(0)) == "no cells"
 
 
 def test_a_corrected_ratio_is_named_and_the_ratio_of_the_times_stands_under_it():
-    lines = shown(screen.comparison(compare(side(*CALM), side(*LOADED), BOTH))).splitlines()
+    lines = shown(tables.comparison(compare(side(*CALM), side(*LOADED), BOTH))).splitlines()
     assert "1.00× (0.999× to 1.00×) corrected" in lines[2]
     assert "1.001 µs │ 1.201 µs" in lines[2]
     assert "1.20× of the times" in lines[3]
@@ -74,13 +51,13 @@ def test_every_workload_shows_its_shape_once():
     cells = [cell(workload=name, backend=backend) for name in ("one", "two") for backend in ("jax", "torch")]
     summary = side(*(record(of=each, order=place) for place, each in enumerate(cells))).summary
     for table in (
-        screen.cells_table(rank(summary)),
-        screen.comparison(compare(side(*(record(of=each) for each in cells)), side())),
+        tables.cells_table(rank(summary)),
+        tables.comparison(compare(side(*(record(of=each) for each in cells)), side())),
     ):
         printed = shown(table)
         assert printed.count("n1 c1 k2 4x4 f3x3 p1x1") == 2
         assert [line.split("/")[0] for line in printed.splitlines()[2:] if "/" in line] == ["one", "one", "two", "two"]
-    assert screen.shapes(summary) == ["shape of one  n1 c1 k2 4x4 f3x3 p1x1", "shape of two  n1 c1 k2 4x4 f3x3 p1x1"]
+    assert tables.shapes(summary) == ["shape of one  n1 c1 k2 4x4 f3x3 p1x1", "shape of two  n1 c1 k2 4x4 f3x3 p1x1"]
 
 
 def test_what_was_not_run_stands_after_what_failed_and_in_words():
@@ -88,23 +65,23 @@ def test_what_was_not_run_stands_after_what_failed_and_in_words():
         failed(Status.NOT_RUN, "the run ended", of=cell(), order=0),
         failed(Status.CRASHED, "signal 11", of=cell(workload="other"), order=1),
     ]
-    assert screen.failures(side(*records).summary) == [
+    assert tables.failures(side(*records).summary) == [
         "crashed: torch, 1 cell: signal 11", "not run: torch, 1 cell: the run ended",
     ]  # fmt: skip
 
 
 def test_a_cell_of_one_run_has_a_dash_for_the_other():
-    line = shown(screen.comparison(compare(side(*base(1000)), side()))).splitlines()[2]
+    line = shown(tables.comparison(compare(side(*base(1000)), side()))).splitlines()[2]
     assert "–" in line
     assert "only base" in line
 
 
 def test_the_noise_of_a_machine_is_told_per_estimator_and_in_sentences():
     found = measured(*(pair(name, ratios(0.01, -0.01, 0.01)) for name in "abc"), pair("d", ratios(0.2, 0.21, 0.19)))
-    rows = shown(screen.aa_table(found)).splitlines()
+    rows = shown(tables.aa_table(found)).splitlines()
     assert rows[2].replace("│", "").split() == ["median", "1.5", "%", "4", "pairs"]
     # Laid on these pairs, 6.0 %, what normal noise asks for, would be found in fewer than 9 of 10.
-    assert screen.aa_lines(found) == [
+    assert tables.aa_lines(found) == [
         "A/A: 4 pairs of equals; 1 of 4 were called different (25.0 %)",
         "A slowdown of 9.4 % is found in 9 of 10 comparisons of 3 trials (by cell: 9.4 % to 220.1 %)",
     ]
@@ -113,11 +90,11 @@ def test_the_noise_of_a_machine_is_told_per_estimator_and_in_sentences():
 def test_what_the_correction_is_worth_is_told_beside_what_is_used():
     quiet = (pair(name, ratios(0.01, -0.01, 0.01), [1, 1.2, 0.8]) for name in "ab")
     found = measured(*quiet, pair("c", [1.1, 0.9, 1.05], [1.1, 0.9, 1.05]))
-    assert screen.aa_lines(found)[1] == (
+    assert tables.aa_lines(found)[1] == (
         "Corrected by the yardstick these have less noise: the median in 1 of 3 pairs (not used), "
         "the lower quartile in 1 of 3 pairs (not used); two thirds are asked for"
     )
-    rows = shown(screen.aa_table(found)).splitlines()
+    rows = shown(tables.aa_table(found)).splitlines()
     assert rows[2].rstrip().endswith("3 pairs")
     assert "corrected median" in rows[4]
     assert rows[4].rstrip().endswith("not used")
@@ -126,18 +103,18 @@ def test_what_the_correction_is_worth_is_told_beside_what_is_used():
 def test_flagged_pairs_are_told_apart_from_the_others():
     flagged = [pair(name, ratios(0.2, 0.21, 0.19), flags=(Flag.DRIFT,)) for name in "ab"]
     found = measured(*(pair(name, ratios(0.01, -0.01, 0.01)) for name in "cdef"), *flagged)
-    assert screen.aa_lines(found)[0] == (
+    assert tables.aa_lines(found)[0] == (
         "A/A: 6 pairs of equals; 0 of 4 were called different (0.0 %); 2 of 2 under a barring flag would have been"
     )
 
 
 @pytest.mark.parametrize("pairs", [[], [pair("a", [1.1])]])
 def test_what_an_aa_run_cannot_say_it_does_not(pairs):
-    lines = screen.aa_lines(measured(*pairs))
+    lines = tables.aa_lines(measured(*pairs))
     assert len(lines) == 1
     assert "none could be judged" in lines[0]
 
 
 def test_noise_reaches_the_table():
     found = compare(side(*base(1000, 1000, 1000)), side(*new(1200, 1210, 1190)), noise(lower_quartile=0.01))
-    assert "lower quartile" in shown(screen.comparison(found))
+    assert "lower quartile" in shown(tables.comparison(found))
