@@ -63,18 +63,19 @@ def write(path: Path, text: str, *, sync: bool = False) -> None:
 def delivering(path: Path) -> Iterator[BinaryIO]:
     """A file to write into at a place that a user named: whole in the end, with the permissions of the one it replaces.
 
-    A user's own link is followed, and stays. What is no regular file, such as a pipe or a terminal, is written directly.
+    A user's own link is followed, and stays. What is no regular file, such as a pipe or a terminal, and a file that a process
+    has open, such as /dev/stdout, are written directly.
     """
-    path = path.resolve()
     try:
-        status = path.lstat()
+        status = path.stat()
     except FileNotFoundError:
         status = None
-    if status and not stat.S_ISREG(status.st_mode):
-        with path.open("wb") as file:
+    opened = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    if status and (opened or not stat.S_ISREG(status.st_mode)):
+        with path.open("wb") as file:  # by the name given: a pipe has no other
             yield file
         return
-    with replacing(path, mode=stat.S_IMODE(status.st_mode) if status else None) as file:
+    with replacing(path.resolve(), mode=stat.S_IMODE(status.st_mode) if status else None) as file:
         yield file
 
 
