@@ -1,14 +1,17 @@
-"""The one seam: what a framework must offer to be measured. Two protocols and the arrays that cross them.
+"""The one seam: what a framework must offer to be measured. Two base classes and the arrays that cross between them.
 
-An adapter is one class in one file. It imports its framework in `__init__` only (it may be absent, heavy or broken),
-answers `supports` instead of failing, and turns a Cell into a Prepared: a call that can be launched again and again.
+An adapter is a Backend and its Prepared in one file. The Backend imports its framework in `__init__` only (it may be absent,
+heavy or broken), answers `supports` instead of failing, and turns a Cell into a Prepared: a call that can be launched again
+and again. All public names of both are those that stand here, so that a mistyped optional member cannot go unnoticed; what an
+adapter keeps for itself begins with an underscore.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness.spec import Cell, Device, Mode
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:  # numpy must not be loaded before a worker has set the enviro
     from numpy.typing import NDArray
 
     Array = NDArray[np.floating[Any]]
+
+T = TypeVar("T")
 
 LEARNING_RATE = 0.01
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -57,100 +62,66 @@ class Results:
 ALREADY_DONE: Callable[[Any], object] = id
 
 
-class Prepared(Protocol):
-    """A cell made ready: operands where the device wants them, the call chosen. Only `launch` and `wait` are timed."""
+class Prepared(ABC):
+    """A cell made ready: its operands lie where the device wants them, and its call is chosen.
+
+    Only `launch` and `wait` are timed. An adapter's own class inherits from this one. It sets `op`, `settings`, `launch` and
+    `wait`, and it defines `load`, `fetch` and `close`; every other member is optional and has its default here.
+    """
 
     op: str  # the framework call that is timed, as text
     settings: Mapping[str, str]  # precision, layout and tuning settings as the framework reports them
+    # Starts the call and returns a handle that keeps its results alive; it may return before the results are there.
+    launch: Callable[[], Any]
+    # Returns when the results behind a handle are there; what it returns means nothing. It is `ALREADY_DONE` itself where they
+    # are there when `launch` returns.
+    wait: Callable[[Any], object]
 
+    composite: bool = False  # whether the call does more than the named operation, as `op` then says
+    device_clock: str = ""  # the clock that `device_time` reads, "CUDA events"; empty where this cell has none
+    # Overwrites that many bytes of a GPU's memory and returns when that is done; cells with cold caches on a GPU need it.
+    evict: Callable[[int], None] | None = None
+
+    @abstractmethod
     def load(self, operands: Operands) -> None:
-        """Replace the operands and every state that depends on them, `launch` too; shapes and dtypes stay."""
+        """Replace the operands and every state that depends on them, `launch` too; shapes and dtypes stay as they are."""
 
-    def reset(self) -> None:
-        """Bring back what a call changes (the filter and the optimizer's slots); nothing for the pure passes."""
-
-    def launch(self) -> Any:
-        """Start the call and return a handle that keeps its results alive; it may return before they are there."""
-
-    def wait(self, handle: Any) -> object:
-        """Return when the results behind `handle` are there; what is returned means nothing.
-
-        It is `ALREADY_DONE` itself where they are there when `launch` returns.
-        """
-
+    @abstractmethod
     def fetch(self, handle: Any) -> Results:
-        """The results on the host, in canonical layout."""
+        """The results behind a handle, on the host and in canonical layout."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of operands and results."""
 
-
-class HasDeviceMemory(Protocol):
-    """Optional for a Prepared: the framework tells the peak of device memory."""
+    def reset(self) -> None:  # noqa: B027, the default is to do nothing
+        """Bring back what a call changes: the filter and the optimizer's slots. The pure passes change nothing."""
 
     def device_memory(self) -> tuple[int, int, str] | None:
-        """(bytes in use before, peak bytes) of one call, and the name of the counter; None where there is none."""
-
-
-class HasFlops(Protocol):
-    """Optional for a Prepared: the framework counts FLOP itself."""
-
-    def flops(self) -> float | None:
-        """The framework's own count for one call; None where it cannot count this one."""
-
-
-class HasDeviceTime(Protocol):
-    """Optional for a Prepared: the framework has a clock on the device."""
-
-    device_clock: str  # what that clock is: "CUDA events", "XLA's profiler"; empty where this cell has none
+        """(bytes in use before, peak bytes) of one call, and the name of the counter; None where there is no counter."""
+        return None
 
     def device_time(self, calls: int) -> float | None:
-        """Nanoseconds that `calls` back-to-back calls took on the device's own clock; None where it could not be read."""
+        """Nanoseconds that `calls` calls in a row took on the device's own clock; None where it could not be read."""
+        return None
 
-
-class HasCompilations(Protocol):
-    """Optional for a Prepared: the framework tells when it compiles."""
+    def flops(self) -> float | None:
+        """The FLOP of one call as the framework itself counts them; None where it cannot count this one."""
+        return None
 
     def compilations(self) -> int:
-        """How often anything was compiled in this process so far; cheap to ask."""
+        """How often anything was compiled in this process so far; it must be cheap to ask."""
+        return 0
+
+    def on_own_stack(self, run: Callable[..., T], *arguments: Any) -> T:
+        """What `run(*arguments)` returns. Where a call looks at the Python frames above it, `run` gets a stack without any."""
+        return run(*arguments)
 
 
-class IsComposite(Protocol):
-    """Optional for a Prepared: whether the call does more than the named operation, as `op` then says."""
-
-    composite: bool
-
-
-class HasStack(Protocol):
-    """Optional for a Prepared: a call may look at the Python frames above it, and takes longer then the more there are."""
-
-    def on_own_stack(self, run: Callable[..., Any], *arguments: Any) -> Any:
-        """What `run(*arguments)` returns, with no frames above it, however deep this program is."""
-
-
-def on_stack_of(prepared: Prepared) -> Callable[..., Any]:
-    """What calls a function on the stack that the prepared cell has for it; on this one where it has none."""
-    return getattr(prepared, "on_own_stack", lambda run, *arguments: run(*arguments))
-
-
-class PadsBeforehand(Protocol):
-    """Optional for a Backend: a call may not take every padding, and x is padded before the clock starts."""
-
-    def pads_beforehand(self, cell: Cell) -> bool:
-        """Whether this cell's x is: the padded one is then in the memory forecast."""
-
-
-class HasEviction(Protocol):
-    """Optional for a Prepared on a GPU: needed for cells with cold caches."""
-
-    def evict(self, nbytes: int) -> None:
-        """Overwrite that many bytes of device memory, and wait until it is done."""
-
-
-class Backend(Protocol):
+class Backend(ABC):
     """A framework under test, on one kind of device with one number of threads, in a process of its own.
 
-    The constructor takes (device, threads) and may raise anything, ImportError above all: that becomes a row.
+    An adapter's own class inherits from this one. What is not abstract is optional and has its default here.
     """
 
     name: ClassVar[str]
@@ -160,17 +131,31 @@ class Backend(Protocol):
     @staticmethod
     def environ(device: Device, threads: int) -> dict[str, str]:
         """Environment variables to set before the framework is imported. `threads` is a concrete number here."""
+        return {}
 
-    def __init__(self, device: Device, threads: int) -> None: ...
+    @abstractmethod
+    def __init__(self, device: Device, threads: int) -> None:
+        """Import the framework. It may raise anything, ImportError above all: that becomes a row."""
 
+    @abstractmethod
     def devices(self) -> tuple[Device, ...]:
         """The devices that this framework sees, as this process was set up."""
 
-    def threads_used(self) -> int | None:
-        """How many threads the framework says it uses; None where it does not say."""
-
+    @abstractmethod
     def supports(self, cell: Cell) -> str | None:
         """None where the cell can be measured, else the reason in one sentence."""
 
+    @abstractmethod
     def prepare(self, cell: Cell, operands: Operands) -> Prepared:
-        """Operands brought to the device and the call set up. Called for supported cells only."""
+        """Operands brought to the device and the call set up. It is called for supported cells only."""
+
+    def threads_used(self) -> int | None:
+        """How many threads the framework says it uses; None where it does not say."""
+        return None
+
+    def pads_beforehand(self, cell: Cell) -> bool:
+        """Whether x is padded before the clock starts, since the call does not take this padding.
+
+        The forecast of the memory that a cell needs then has the padded x.
+        """
+        return False

@@ -19,14 +19,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import traces
-from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.backends.base import (
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_EPSILON,
+    LEARNING_RATE,
+    Backend,
+    Operands,
+    Prepared,
+    Results,
+)  # fmt: skip
 from harness.spec import Cell, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
 
 
-class JaxBackend:
+class JaxBackend(Backend):
     """JAX through XLA on the CPU or on an NVIDIA GPU."""
 
     name: ClassVar[str] = "jax"
@@ -55,10 +64,6 @@ class JaxBackend:
         with contextlib.suppress(RuntimeError):  # no such platform, or no plug-in for it
             found += [Device("gpu", index) for index in range(len(self.jax.devices("cuda")))]
         return tuple(found)
-
-    def threads_used(self) -> int | None:
-        """JAX does not say."""
-        return None
 
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
@@ -90,10 +95,8 @@ class _Compilations:
         self.count += event == self.EVENT
 
 
-class JaxPrepared:
+class JaxPrepared(Prepared):
     """One cell in JAX; see `base.Prepared`."""
-
-    composite = False  # every padding is an argument of the call
 
     def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations) -> None:
         self.jax, self.np, self.device, self.cell, self.compiled = jax, np, device, cell, compiled

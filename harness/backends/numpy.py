@@ -10,7 +10,17 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, ALREADY_DONE, LEARNING_RATE, Operands, Results
+from harness.backends.base import (
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_EPSILON,
+    ALREADY_DONE,
+    LEARNING_RATE,
+    Backend,
+    Operands,
+    Prepared,
+    Results,
+)  # fmt: skip
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
@@ -109,17 +119,12 @@ def _products(positions: Array, matrices: Array) -> Array:
     return (positions.reshape(shape[0], -1, shape[-1]) @ matrices).reshape(*shape[:-1], matrices.shape[-1])
 
 
-class NumpyBackend:
+class NumpyBackend(Backend):
     """The reference as a backend: every workload, in float32 and float64, on the CPU."""
 
     name: ClassVar[str] = "numpy"
     distributions: ClassVar[tuple[str, ...]] = ("numpy",)
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER})
-
-    @staticmethod
-    def environ(device: Device, threads: int) -> dict[str, str]:
-        """Nothing beyond what every worker gets."""
-        return {}
 
     def __init__(self, device: Device, threads: int) -> None:
         import numpy
@@ -130,10 +135,6 @@ class NumpyBackend:
     def devices(self) -> tuple[Device, ...]:
         """The CPU."""
         return (Device("cpu"),)
-
-    def threads_used(self) -> int | None:
-        """numpy does not say how many threads its BLAS uses."""
-        return None
 
     def supports(self, cell: Cell) -> str | None:
         """Only what numpy has arithmetic for, as it stands, on the CPU."""
@@ -150,7 +151,7 @@ class NumpyBackend:
         return (NumpyCeiling if cell.direction is Direction.NONE else NumpyPrepared)(self.np, cell, operands)
 
 
-class NumpyPrepared:
+class NumpyPrepared(Prepared):
     """One cell on the reference; see `base.Prepared`."""
 
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
@@ -213,7 +214,7 @@ class NumpyPrepared:
         self.x = self.w = self.dy = self.initial_w = self.m = self.v = None
 
 
-class NumpyCeiling:
+class NumpyCeiling(Prepared):
     """A matrix product or a copy, into an array that is there already; see `base.Prepared`."""
 
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
@@ -228,9 +229,6 @@ class NumpyCeiling:
         """Copies in the cell's precision, and room for the result."""
         self.x, self.w = (array.astype(self.dtype) for array in (operands.x, operands.w))
         self.y = self.np.zeros(self.x.shape if self.copies else (len(self.x), self.w.shape[1]), self.dtype)
-
-    def reset(self) -> None:
-        """Nothing is changed."""
 
     def launch(self) -> Array:
         """The result; numpy is synchronous."""

@@ -19,14 +19,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import traces
-from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, ALREADY_DONE, LEARNING_RATE, Operands, Results
+from harness.backends.base import (
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_EPSILON,
+    ALREADY_DONE,
+    LEARNING_RATE,
+    Backend,
+    Operands,
+    Prepared,
+    Results,
+    T,
+)  # fmt: skip
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
 
 
-class TensorFlowBackend:
+class TensorFlowBackend(Backend):
     """TensorFlow on the CPU (oneDNN, Eigen, XLA) or on an NVIDIA GPU (cuDNN, XLA)."""
 
     name: ClassVar[str] = "tensorflow"
@@ -186,19 +197,6 @@ def _depthwise(spec: ConvSpec) -> bool:
     return spec.depthwise and spec.ndim < 3 and len(set(_two(spec.stride))) == 1 and max(spec.dilation) == 1
 
 
-def on_own_stack(run: Callable[..., Any], *arguments: Any) -> Any:
-    """What `run(*arguments)` returns, with no Python frame above it.
-
-    An eager op notes the innermost 30 frames of its caller (StackTrace::kStackTraceInitialSize, set by pywrap_tfe_src.cc), each
-    of which is up to 0.3 us of a call.
-    """
-    from greenlet import greenlet
-
-    fresh = greenlet(run)
-    fresh.gr_context = copy_context()  # otherwise it would begin with nothing of what was set
-    return fresh.switch(*arguments)
-
-
 def waiting(tf: Any, device: str) -> Callable[[Any], object]:
     """What waits for a call.
 
@@ -213,10 +211,8 @@ def _two(values: tuple[Any, ...], filler: Any = None) -> tuple[Any, ...]:
     return ((values[0] if filler is None else filler), values[0]) if len(values) == 1 else values
 
 
-class TensorFlowPrepared:
+class TensorFlowPrepared(Prepared):
     """One cell in TensorFlow; see `base.Prepared`."""
-
-    on_own_stack = staticmethod(on_own_stack)
 
     def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
         self.tf, self.device, self.cell, self.spec = tf, device, cell, cell.conv
@@ -477,6 +473,18 @@ class TensorFlowPrepared:
     def compilations(self) -> int:
         """How often the call was traced, which XLA's compilation follows; nothing is compiled in eager mode."""
         return int(self.traced.experimental_get_tracing_count()) if self.traced else 0
+
+    def on_own_stack(self, run: Callable[..., T], *arguments: Any) -> T:
+        """What `run(*arguments)` returns, with no Python frame above it.
+
+        An eager op notes the innermost 30 frames of its caller (StackTrace::kStackTraceInitialSize, set by pywrap_tfe_src.cc),
+        each of which is up to 0.3 us of a call.
+        """
+        from greenlet import greenlet
+
+        fresh = greenlet(run)
+        fresh.gr_context = copy_context()  # otherwise it would begin with nothing of what was set
+        return fresh.switch(*arguments)
 
     def evict(self, nbytes: int) -> None:
         """A fresh buffer filled with zeros; the allocator keeps it for the next time."""

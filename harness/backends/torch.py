@@ -15,14 +15,24 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.backends.base import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, ALREADY_DONE, LEARNING_RATE, Operands, Results
+from harness.backends.base import (
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_EPSILON,
+    ALREADY_DONE,
+    LEARNING_RATE,
+    Backend,
+    Operands,
+    Prepared,
+    Results,
+)  # fmt: skip
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """PyTorch on the CPU (oneDNN and its own kernels) or on an NVIDIA GPU (cuDNN)."""
 
     name: ClassVar[str] = "torch"
@@ -104,7 +114,7 @@ _QUEUED = 32
 _FIRST_WAIT_CYCLES, _LONGEST_WAIT_CYCLES = 1 << 20, 1 << 31  # about half a millisecond, and a second
 
 
-class TorchPrepared:
+class TorchPrepared(Prepared):
     """One cell in PyTorch; see `base.Prepared`."""
 
     def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.backends import packages, registry
+from harness.backends.base import Backend
 from harness.isolate.wire import (
     Adapter,
     Channel,
@@ -35,7 +36,6 @@ from harness.record import Progress, Record
 from harness.spec import Device, Step
 
 if TYPE_CHECKING:
-    from harness.backends.base import Backend
     from harness.measure.engine import Engine
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -130,7 +130,7 @@ def look(backend: str, target: str) -> Adapter:
     return Adapter(names[0], packages.versions(names), "" if packages.present(names[0]) else registry.remedy(backend, target))
 
 
-def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False) -> "Backend":
+def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False) -> Backend:
     """The backend behind `module:Class`, made in this process once all is settled that its framework reads when it is imported.
 
     `cores` become the affinity. A probe sets none of the backend's environment variables. Raises whatever importing a framework
@@ -140,9 +140,11 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
     threads = len(cores)
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)) | _NO_HUGE_PAGES)
     kind = registry.resolve(target)
+    if not issubclass(kind, Backend):
+        raise TypeError(f"{target} does not inherit from {Backend.__module__}.Backend")
     if not probe:
         os.environ.update(kind.environ(device, threads))
-    backend: Backend = kind(device, threads)
+    backend = kind(device, threads)
     from harness.measure import memory
 
     memory.settle_allocator()

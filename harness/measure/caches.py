@@ -1,8 +1,8 @@
 """Cold caches: what lies in them overwritten, so that the next call finds none of its operands there."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class Eviction:
 class GpuEviction:
     """Overwrites more device memory than any level 2 holds, by the framework's own call."""
 
-    def __init__(self, prepared: Any) -> None:
-        self._evict = prepared.evict
+    def __init__(self, evict: Callable[[int], None]) -> None:
+        self._evict = evict
 
     def __call__(self) -> None:
         """Overwrite, and wait for it."""

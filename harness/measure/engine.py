@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.base import Backend, Operands, Prepared, on_stack_of
+from harness.backends.base import Backend, Operands, Prepared
 from harness.measure import clock as clocks
 from harness.measure import footprint, later, machine, memory, oracle, power
 from harness.measure.gpu import Gpu
@@ -111,7 +111,7 @@ class Engine:
         """Why the cell cannot fit in memory, with the figures; asked before anything is drawn."""
         if not self.room:
             return None
-        prepadded = getattr(self.backend, "pads_beforehand", lambda cell: False)(cell)
+        prepadded = self.backend.pads_beforehand(cell)
         return footprint.need(cell, len(os.sched_getaffinity(0)), prepadded).lacking(self.room())
 
     def _fill(self, facts: _Facts, cell: Cell, tools: Tools, held: ExitStack) -> None:
@@ -129,7 +129,7 @@ class Engine:
         facts.op, facts.settings = prepared.op, dict(prepared.settings)
         if cell.device.kind == "cpu" and len(self.nodes) > 1:
             facts.settings["memory_nodes"] = "+".join(map(str, self.nodes))
-        if getattr(prepared, "composite", False):
+        if prepared.composite:
             facts.flags.append(Flag.COMPOSITE)
         try:
             with spending("check"):
@@ -160,7 +160,7 @@ class Engine:
         try:
             prepared.reset()
             calls, window_s = (prepared.launch, prepared.wait), self.budget.energy_window_s
-            return on_stack_of(prepared)(power.measure, *calls, window_s, self.clock, counters)  # type: ignore[no-any-return]
+            return prepared.on_own_stack(power.measure, *calls, window_s, self.clock, counters)
         except Exception as error:
             return Power(None, None, None, f"not measured ({failure(error)[1]})")
 
@@ -206,18 +206,18 @@ def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], To
 def _beside(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float | None]:
     """Memory of one call and the framework's FLOP count; what fails here must not cost the samples that are there."""
     try:
-        found = memory.measure(call, getattr(prepared, "device_memory", lambda: None)())
+        found = memory.measure(call, prepared.device_memory())
     except Exception as error:
         found = Memory(None, None, None, None, f"not measured ({failure(error)[1]})")
     try:
-        return found, getattr(prepared, "flops", lambda: None)()
+        return found, prepared.flops()
     except Exception:  # a count of its own is an extra; its column stays empty
         return found, None
 
 
 def _cannot(cell: Cell, prepared: Prepared) -> str | None:
     """What only the prepared call can tell that it cannot do."""
-    if cell.cache is Cache.COLD and cell.device.kind != "cpu" and not hasattr(prepared, "evict"):
+    if cell.cache is Cache.COLD and cell.device.kind != "cpu" and prepared.evict is None:
         return "this backend does not say how to overwrite the caches of a GPU"
     return None
 

@@ -95,8 +95,8 @@ def _told(needed: int, what: str, parts: str, available: int) -> str:
 def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     """What a cell needs at the most on this many cores. Follows the steps of `engine` and `oracle`; change them together.
 
-    `prepadded`: the backend pads x before the call (see `base.PadsBeforehand`), so that x has its padding's size on the device,
-    and so has the dx that is computed of it.
+    `prepadded`: the backend pads x before the call (see `Backend.pads_beforehand`), so that x has its padding's size on the
+    device, and so has the dx that is computed of it.
     """
     x, w, dy = (math.prod(shape) for shape in oracle.operand_shapes(cell))
     elements, size = x + w + dy, cell.precision.itemsize

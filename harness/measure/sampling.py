@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.backends.base import ALREADY_DONE, Prepared, on_stack_of
+from harness.backends.base import ALREADY_DONE, Prepared
 from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
@@ -147,7 +147,6 @@ class Sampler:
     def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag], first: First) -> None:
         self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
         self.cell, self.prepared, self.flags, self.guard, self.first = cell, prepared, flags, tools.guard, first
-        self.on_stack = on_stack_of(prepared)
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
         self.stride = 1  # of so many short blocks one counts
@@ -155,7 +154,6 @@ class Sampler:
         self.cold = _eviction(cell, prepared)
         self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)  # of blocks on a CPU
         self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
-        self.compilations: Callable[[], int] = getattr(prepared, "compilations", lambda: 0)
         # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
         self.alone = self.cold is not None or cell.direction is Direction.TRAIN
 
@@ -197,7 +195,7 @@ class Sampler:
         The loop is the first frame of the stack that it runs on: the functions that lead here are no part of the call.
         """
         calls = range(self.iterations)
-        return self.on_stack(in_a_row, self.prepared.launch, self.prepared.wait, self.clock, calls, count)  # type: ignore[no-any-return]
+        return self.prepared.on_own_stack(in_a_row, self.prepared.launch, self.prepared.wait, self.clock, calls, count)
 
     def warm_up(self) -> int:
         """Run blocks until they are steady and of the right size; the time it took, in ns.
@@ -313,7 +311,7 @@ class Sampler:
             with self.ledger.spending("yardstick"):
                 self.yardstick.take(looking, self.call)
         self.make_ready()
-        compilations = self.compilations()
+        compilations = self.prepared.compilations()
         with self.ledger.spending("witness"):
             delay, others = looking.read()
         cpu_before = time.process_time_ns()
@@ -327,7 +325,7 @@ class Sampler:
         with self.ledger.spending("witness"):
             delay_after, others_after = looking.read()
         self.first.made += (lead + len(times)) * self.iterations
-        group, compiled = times[self.stride - 1 :: self.stride], self.compilations() != compilations
+        group, compiled = times[self.stride - 1 :: self.stride], self.prepared.compilations() != compilations
         totals.wall_ns += wall
         totals.cpu_ns += cpu
         # What others ran elsewhere took nothing from this process: they had at most what it left of its own cores.
@@ -364,7 +362,7 @@ class Sampler:
         def block() -> int:
             self.make_ready()
             self.first.made += calls
-            return self.on_stack(queued, self.prepared.launch, self.prepared.wait, self.clock, range(calls))  # type: ignore[no-any-return]
+            return self.prepared.on_own_stack(queued, self.prepared.launch, self.prepared.wait, self.clock, range(calls))
 
         # Two blocks of a size: a single hiccup must not pass for a long call.
         while (found := min(block(), block())) < enough_ns / 2:
@@ -380,13 +378,13 @@ class Sampler:
         A block that could not be read is passed over. Asking may take far longer than the calls, a trace each: it has a cap.
         """
         calls = self.queue
-        if not getattr(self.prepared, "device_clock", ""):
+        if not self.prepared.device_clock:
             return None
         budget = replace(self.budget, min_samples=10, min_time_s=0.0, max_samples=_DEVICE_SAMPLES, max_time_s=_DEVICE_S)
         rule, blocks = Stopping(budget, calls), []
         begun, unread = self.clock(), 0
         while not rule.done() and unread < _DEVICE_UNREAD and self.clock() - begun < _DEVICE_WALL_S * 1e9:
-            found = self.prepared.device_time(calls)  # type: ignore[attr-defined]
+            found = self.prepared.device_time(calls)
             self.first.made += calls
             if found is None:
                 unread += 1
@@ -396,7 +394,7 @@ class Sampler:
         if not blocks:
             return None
         # Its name is asked for afterwards: whether the host could queue in time shows only then.
-        method = self.prepared.device_clock  # type: ignore[attr-defined]
+        method = self.prepared.device_clock
         return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why or "max_time", method=method)
 
 
@@ -515,7 +513,10 @@ class Witness:
 def _eviction(cell: Cell, prepared: Prepared) -> Callable[[], None] | None:
     if cell.cache is not Cache.COLD:
         return None
-    return Eviction() if cell.device.kind == "cpu" else GpuEviction(prepared)
+    if cell.device.kind == "cpu":
+        return Eviction()
+    assert prepared.evict is not None  # the engine has asked
+    return GpuEviction(prepared.evict)
 
 
 def _measured(values: tuple[float, ...]) -> tuple[int, ...]:

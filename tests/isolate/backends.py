@@ -224,6 +224,12 @@ class Refusing(Plain):
         raise RuntimeError("built for another CPU\nand more")
 
 
+class Foreign:
+    """Knows nothing of the base class, and so not what is asked of a backend."""
+
+    distributions: ClassVar[tuple[str, ...]] = ("numpy",)
+
+
 class Leaving(Plain):
     """Ends the process when it is made, as some libraries do."""
 

@@ -505,6 +505,7 @@ def test_a_record_that_cannot_be_read_is_an_error_row_and_the_run_goes_on(make: 
     ("backend", "reason"),
     [
         ("refusing", "RuntimeError: built for another CPU"),
+        ("foreign", "TypeError: tests.isolate.backends:Foreign does not inherit from harness.backends.base.Backend"),
         ("broken", "ImportError: libbroken.so.1: cannot open shared object file"),
         ("misspelt", "AttributeError: module 'tests.isolate.backends' has no attribute 'Nobody'"),
         ("leaving", "exit code 7; last output: this CPU is too old"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any, ClassVar
 
+from harness.backends import base
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure.engine import Engine
@@ -37,7 +38,7 @@ def then_always(first: Iterable[int], last: int) -> Iterator[int]:
     return chain(first, repeat(last))
 
 
-class Prepared:
+class Prepared(base.Prepared):
     """Calls that take what the script says and whose results come from the reference."""
 
     op = "scripted.call"

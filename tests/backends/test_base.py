@@ -1,0 +1,79 @@
+"""The base classes of an adapter: their defaults, and that no adapter has a public name which they do not know."""
+
+import importlib
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+from harness.backends import base, registry
+from harness.backends.numpy import NumpyBackend
+from tests.builders import cell
+
+
+def known(kind: type) -> set[str]:
+    """The public names of a base class: what it defines and what it only declares."""
+    return {name for name in {*vars(kind), *inspect.get_annotations(kind)} if not name.startswith("_")}
+
+
+def unknown(kind: type) -> set[str]:
+    """The public names of an adapter's class that its base does not know."""
+    seam = base.Backend if issubclass(kind, base.Backend) else base.Prepared
+    return {name for each in kind.mro() if issubclass(each, seam) for name in known(each)} - known(seam)
+
+
+def classes(name: str) -> Iterator[type]:
+    """The classes in the file of a registered backend that take part in the seam."""
+    module = importlib.import_module(registry.find(name).partition(":")[0])
+    for _, kind in inspect.getmembers(module, inspect.isclass):
+        if issubclass(kind, base.Backend | base.Prepared) and kind.__module__ == module.__name__:
+            yield kind
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_an_adapter_has_no_public_name_that_its_base_does_not_know(name: str):
+    """A mistyped optional member would never be asked for, and its column would stay empty for ever."""
+    assert {issubclass(kind, base.Backend) for kind in classes(name)} == {True, False}
+    assert {kind.__name__: found for kind in classes(name) if (found := unknown(kind))} == {}
+
+
+def test_such_a_name_is_found():
+    class Mistyped(base.Prepared):
+        def device_memoy(self) -> None: ...
+
+    class Inheriting(Mistyped):
+        def device_memory(self) -> None: ...
+
+    class Padding(NumpyBackend):
+        pads_before = True
+
+    assert unknown(Mistyped) == unknown(Inheriting) == {"device_memoy"}
+    assert unknown(Padding) == {"pads_before"}
+
+
+def test_what_is_optional_has_a_default():
+    """The least that an adapter can be: it answers everything that is asked of it."""
+
+    class Least(base.Backend):
+        def __init__(self) -> None: ...
+        def devices(self): ...
+        def supports(self, cell): ...
+        def prepare(self, cell, operands): ...
+
+    class Call(base.Prepared):
+        def load(self, operands): ...
+        def fetch(self, handle): ...
+        def close(self): ...
+
+    backend, call = Least(), Call()
+    assert (backend.environ(None, 1), backend.threads_used(), backend.pads_beforehand(cell())) == ({}, None, False)
+    assert (call.composite, call.device_clock, call.evict, call.reset()) == (False, "", None, None)
+    assert (call.device_memory(), call.device_time(1), call.flops(), call.compilations()) == (None, None, None, 0)
+    assert call.on_own_stack(max, 2, 3) == 3
+
+
+@pytest.mark.parametrize("missing", ["load", "fetch", "close"])
+def test_what_is_not_must_be_there(missing: str):
+    kind = type("Call", (base.Prepared,), {name: lambda *_: None for name in {"load", "fetch", "close"} - {missing}})
+    with pytest.raises(TypeError, match=missing):
+        kind()
