@@ -16,7 +16,7 @@ from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_ax
 from harness.page.facts import cut
 from harness.page.palette import DARK, LIGHT, Look, sentinel
 from harness.page.svg import clean
-from harness.page.view import NAME_LENGTH, View
+from harness.page.view import View, short
 from harness.spec import ConvSpec, Mode
 
 MOST_ROWS = 300  # of a table; all are what `convbench compare RUN published:all` prints
@@ -55,7 +55,7 @@ class Line:
     device: str
     n: int
     published_n: int
-    ours: tables.Cell
+    ours: tables.Named
     time: str
     rate: str
     figures: list[Figure]
@@ -108,16 +108,11 @@ def _joined(view: View, beside: pd.DataFrame) -> pd.DataFrame:
     rows = names.merge(beside.astype({"cell": object}), on="cell")
     several = rows["table"].nunique() > 1
     rows["source_key"] = [
-        (_short(row.hardware), _short(row.math), _short(row.table) if several else "") for row in rows.itertuples()
+        (short(row.hardware), short(row.math), short(row.table) if several else "") for row in rows.itertuples()
     ]
     workloads = list(view.cells["key"].drop_duplicates())
     place = rows["key"].map(workloads.index), rows["words"].map(view.directions.index)
     return rows.assign(at=place[0], pass_at=place[1]).sort_values(["at", "pass_at", "device"], kind="stable")
-
-
-def _short(text: str) -> str:
-    text = clean(text)
-    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"
 
 
 def _ordered(rows: pd.DataFrame) -> list[Source]:
@@ -148,7 +143,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
                 device=first["device"] if len(view.devices) > 1 else "",
                 n=ConvSpec.parse(first["shape"]).n,
                 published_n=int(published_n),
-                ours=tables.Cell(first["who"], icon=tables.icon(view, first["backend"], first["mode"])),
+                ours=tables.named(view, first["backend"], first["mode"]),
                 time=units.milliseconds(first["median_ns"]),
                 rate=units.teraflops(first["flop_per_s"]),
                 figures=_folded([_figure(published.get(source)) for source in sources]),

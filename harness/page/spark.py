@@ -36,14 +36,12 @@ def interval_bar(ratio: float, low: float, high: float, threshold: float, edge: 
     return _svg("".join(parts))
 
 
-def sparkline(values: Sequence[float], since: int | None = None, tone: str = "ink") -> Markup:
-    """The last 30 of the values, NaN where a night is missing; a line at `since`, the place among them where a change began.
+def sparkline(values: Sequence[float], tone: str = "ink") -> Markup:
+    """The last 30 of the values as a line with a dot at its end; NaN, a missing night, is a gap. Empty where none is known.
 
-    Its own range, but at least 6 % high; the last value is a dot. Nothing where no value is known.
+    The height is the range of the values, but at least 6 % of them.
     """
-    skipped = max(0, len(values) - NIGHTS)
-    values = list(values)[skipped:]
-    since = since - skipped if since is not None and since >= skipped else None
+    values = list(values)[-NIGHTS:]
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return Markup("")
@@ -61,14 +59,11 @@ def sparkline(values: Sequence[float], since: int | None = None, tone: str = "in
             pen = "L"
         else:
             pen = "M"  # a missing night is a gap
-    parts = (
-        [f'<path d="M{4 + step * (since - 0.5):.1f} 0V{_HEIGHT}" class="s-{tone}" stroke-dasharray="2 2"/>'] if since else []
-    )
-    parts.append(f'<path d="{path}" class="s-mut" fill="none" stroke-width="1.3"/>')
     last = max(place for place, value in enumerate(values) if math.isfinite(value))
     x, _, y = point(last).partition(" ")
-    parts.append(f'<circle cx="{x}" cy="{y}" r="2.3" class="f-{tone}"/>')
-    return _svg("".join(parts))
+    return _svg(
+        f'<path d="{path}" class="s-mut" fill="none" stroke-width="1.3"/><circle cx="{x}" cy="{y}" r="2.3" class="f-{tone}"/>'
+    )
 
 
 def _svg(inside: str) -> Markup:

@@ -31,14 +31,20 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, what it sorts by if not by that, its class, the icon of a backend and mode, and its case."""
+    """A cell of the heat table: its text, its CSS class, its tooltip, and the case that it opens (its `i`), if any."""
 
     text: str
-    sort: float | None = None
-    kind: str = ""
-    icon: str = ""
+    kind: str
     title: str = ""
     i: int | None = None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A backend in words, with the id of its icon; no icon for a backend that this run does not have."""
+
+    text: str
+    icon: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,13 @@ class Heat:
 def icon(view: View, backend: str, mode: str) -> str:
     """The id of the symbol that stands for a backend in a mode."""
     return f"k-{view.looks[backend].key}-{fill_of(mode)}"
+
+
+def named(view: View, backend: str, mode: str) -> Named:
+    """A backend as tables name it: with its mode where the run has several, and as it stands where the run does not have it."""
+    if backend not in view.looks:
+        return Named(clean(backend))
+    return Named(who(view.looks, backend, mode if len(view.modes) > 1 else ""), icon(view, backend, mode))
 
 
 def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
@@ -267,7 +280,7 @@ class Step:
     case: str
     shape: str
     slug: str
-    backend: Cell
+    backend: Named
     device: str
     since: str
     cause: str
@@ -294,11 +307,6 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
     for row in dated.sort_values("size", ascending=False, kind="stable").iloc[:MOST_STEPS].itertuples():
         here = known.loc[row.cell] if row.cell in known.index else None
         tone = "slow" if row.change > 0 else "fast"
-        backend = (
-            who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "")
-            if row.backend in view.looks
-            else clean(row.backend)
-        )
         made.append(
             Step(
                 case=" · ".join((here["row"], here["words"]))
@@ -306,7 +314,7 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
                 else clean(f"{row.workload} · {direction_words(row.direction)}"),
                 shape=clean(here["shape"]) if here is not None else "",
                 slug=here["slug"] if here is not None else "",
-                backend=Cell(backend, icon=icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
+                backend=named(view, row.backend, row.mode),
                 device=clean(row.device),
                 since=began.get(str(row.dated), clean(row.dated)),
                 cause=first_line(row.cause or "") or units.MISSING,
@@ -339,84 +347,3 @@ def memory_methods(view: View) -> list[tuple[str, str, int, int]]:
     """How memory was read, or why not: device, words, cells with a figure, cells without."""
     counted = view.ok.assign(known=view.ok["workspace_bytes"].notna()).groupby(["device", "memory_method"], sort=True)["known"]
     return [(device, how or "no reason given", int(known.sum()), int((~known).sum())) for (device, how), known in counted]
-
-
-# --- every number ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Head:
-    """The head of a column: its key in links, its label, its unit, whether it holds numbers."""
-
-    key: str
-    label: str
-    unit: str = ""
-    numeric: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: its cells, the first of which heads it, and what it is found by beside their text."""
-
-    cells: list[Cell]
-    words: str
-
-
-def results(view: View) -> tuple[list[Head], list[Row]]:
-    """Every cell with every number."""
-    heads = [
-        Head("workload", "Workload"), Head("direction", "Direction"), Head("backend", "Backend"), Head("mode", "Mode"),
-        Head("device", "Device"), *(Head(axis, axis.capitalize(), "", axis == "threads") for axis in view.axes),
-        Head("status", "Status"), Head("median", "Median", "ms", True), Head("interval", "95 % interval", "", True),
-        Head("factor", "÷ lowest", "", True), Head("rate", "Rate", "TFLOP/s", True), Head("ceiling", "Of ceiling", "", True),
-        Head("workspace", "Workspace", "MiB", True), Head("cores", "Cores used", "", True),
-        Head("first", "First call", "ms", True), Head("check", "Checked by"),
-        Head("error", "Largest error", "", True), Head("flags", "Flags"), Head("call", "Call, or why there is no figure"),
-    ]  # fmt: skip
-    # Together what is compared; workloads in the order of the suite.
-    first = {key: place for place, key in enumerate(view.cells["key"].drop_duplicates())}
-    place = view.cells["key"].map(first), view.cells["words"].map(view.directions.index)
-    ordered = view.cells.assign(at=place[0], pass_at=place[1]).sort_values(
-        ["device", "at", "pass_at", "order_in_group"], kind="stable"
-    )
-    return heads, [Row(_result(view, row), clean(row["cell"])) for row in ordered.to_dict("records")]
-
-
-def _result(view: View, row: dict[str, Any]) -> list[Cell]:
-    ok = row["status"] == str(Status.OK)
-    median, low, high = row["median_ns"], row["ci_low_ns"], row["ci_high_ns"]
-    half = 50 * (high - low) / median if median else math.nan
-    mark = "● " if row["best"] else "○ " if row["tie"] else ""
-    call = first_line(row["op"]) if ok else first_line(row["reason"])
-    return [
-        Cell(row["name"]),
-        Cell(row["words"]),
-        Cell(who(view.looks, row["backend"]), icon=icon(view, row["backend"], row["mode"])),
-        Cell(clean(row["mode"])),
-        Cell(clean(row["device"])),
-        *(Cell(clean(str(row[axis])), sort=float(row[axis]) if axis == "threads" else None) for axis in view.axes),
-        Cell(row["status"], kind=f"tag {row['status']}"),
-        _number(units.milliseconds(median), median),
-        _number(units.interval(median, low, high), half),
-        _number(mark + units.ratio(row["vs_best"]), row["vs_best"]),
-        _number(units.teraflops(row["flop_per_s"]), row["flop_per_s"]),
-        _number(units.percent(row["ceiling_share"]), row["ceiling_share"]),
-        _number(units.mebibytes(row["workspace_bytes"]), row["workspace_bytes"]),
-        _number(_plain(row["effective_cores"]), row["effective_cores"]),
-        _number(units.milliseconds(row["first_call_ns"]), row["first_call_ns"]),
-        Cell(first_line(row["check_method"]) or units.MISSING),
-        _number(
-            units.MISSING if pd.isna(row["max_rel_err"]) else f"{row['max_rel_err']:.1e}".replace("-", "−"), row["max_rel_err"]
-        ),
-        Cell(clean(row["flags"].replace(",", ", ").replace("_", " ")) or units.MISSING),
-        Cell(call or units.MISSING, kind="mono"),
-    ]
-
-
-def _plain(value: float) -> str:
-    return units.MISSING if pd.isna(value) else f"{value:.2f}"
-
-
-def _number(text: str, value: float | None) -> Cell:
-    known = value is not None and not pd.isna(value) and math.isfinite(value)
-    return Cell(text, sort=float(value) if known else None, kind="r")

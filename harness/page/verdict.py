@@ -82,7 +82,7 @@ class Change:
     case: str
     shape: str
     slug: str
-    backend: tables.Cell
+    backend: tables.Named
     device: str
     base: str
     now: str
@@ -256,11 +256,6 @@ def _changes(
 def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Mapping[str, list[float]]) -> Change:
     tone, sign = TONES[row.verdict]
     here = known.loc[row.cell] if row.cell in known.index else None
-    backend = (
-        who(view.looks, row.backend, row.mode if len(view.modes) > 1 else "")
-        if row.backend in view.looks
-        else clean(row.backend)
-    )
     failed = row.verdict in ("failed", "lost")
     ends = [row.ratio_low, row.ratio_high]
     low, high = map(units.change, ends) if np.isfinite(ends).all() else ("", "")
@@ -270,7 +265,7 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         else clean(f"{row.workload} · {direction_words(row.direction)}"),
         shape=clean(here["shape"]) if here is not None else "",
         slug=here["slug"] if here is not None else "",
-        backend=tables.Cell(backend, icon=tables.icon(view, row.backend, row.mode) if row.backend in view.looks else ""),
+        backend=tables.named(view, row.backend, row.mode),
         device=clean(row.device),
         base=units.milliseconds(row.baseline_ns),
         now=(here["status"].replace("_", " ") if here is not None else "lost") if failed else units.milliseconds(row.now_ns),

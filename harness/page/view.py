@@ -138,13 +138,13 @@ def prepare(summary: pd.DataFrame) -> View:
 
     axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
     optimizers = cells["optimizer"][cells["optimizer"] != ""].nunique() > 1
-    cells["name"] = [_short(text) for text in cells["workload"]]
+    cells["name"] = [short(text) for text in cells["workload"]]
     said = [[_axis(axis, value) for value in cells[axis]] for axis in axes]
     cells["varies"] = [" · ".join(row) for row in zip(*said, strict=True)] if axes else [""] * len(cells)
     cells["key"] = [" ".join(pair) for pair in zip(cells["workload"], cells["varies"], strict=True)]
     cells["row"] = [" · ".join(filter(None, pair)) for pair in zip(cells["name"], cells["varies"], strict=True)]
     cells["words"] = [
-        direction_words(row.direction) + (f" ({_short(row.optimizer)})" if optimizers and row.optimizer else "")
+        direction_words(row.direction) + (f" ({short(row.optimizer)})" if optimizers and row.optimizer else "")
         for row in cells.itertuples()
     ]
     cells["counted"] = sweeps.counted(cells)
@@ -190,12 +190,12 @@ def _slugs(cells: pd.DataFrame) -> list[str]:
 
 def direction_words(direction: str) -> str:
     """`backward filter`; what is no direction, as it stands."""
-    return Direction(direction).words if direction in set(Direction) else _short(direction)
+    return Direction(direction).words if direction in set(Direction) else short(direction)
 
 
 def who(looks: Mapping[str, palette.Look], backend: str, mode: str = "") -> str:
     """Backend, and mode if given, in words: `PyTorch compiled`."""
-    return _short(f"{looks[backend].words} {mode}".strip())
+    return short(f"{looks[backend].words} {mode}".strip())
 
 
 def flags_of(text: str) -> list[str]:
@@ -263,7 +263,8 @@ def _natural(name: object) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _DIGITS.split(str(name)) if part]
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A name on one line, cut to NAME_LENGTH."""
     text = clean(text)
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"
 
@@ -276,7 +277,7 @@ def _kinds(axis: str, values: pd.Series) -> int:
 
 
 def _axis(axis: str, value: object) -> str:
-    return f"{value} threads" if axis == "threads" else _short(str(value))
+    return f"{value} threads" if axis == "threads" else short(str(value))
 
 
 def _place(known: list[str], value: str) -> int:
