@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.execution.execute import run
-    from harness.review import compare, load, report, samples, summary
+    from harness.review.pages import compare, load, report, samples, summary
 
 __all__ = ["compare", "load", "report", "run", "samples", "summary"]
 
-_HOMES = dict.fromkeys(__all__, "harness.review") | {"run": "harness.execution.execute"}
+_HOMES = dict.fromkeys(__all__, "harness.review.pages") | {"run": "harness.execution.execute"}
 
 
 def __getattr__(name: str) -> Any:

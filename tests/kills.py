@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import drafts, review
+from harness import drafts
 from harness.execution import execute, host
 from harness.record import Environment, Flag, Record, Status
+from harness.review import pages as review
 from harness.store import journal, table
 
 MARK = "CONVBENCH_TEST_OF_KILLS"  # in the environment of whatever such a run starts

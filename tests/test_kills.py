@@ -16,7 +16,7 @@ from tests import kills
 from tests.execution.test_execute import NO_CEILINGS
 
 FORKS = multiprocessing.get_context("forkserver")  # each run is forked from a process that has imported all it needs
-FORKS.set_forkserver_preload(["harness.review", "harness.cli.tables", "harness.cli", "pyarrow.parquet", "tests.kills"])
+FORKS.set_forkserver_preload(["harness.review.pages", "harness.cli.tables", "harness.cli", "pyarrow.parquet", "tests.kills"])
 RUN = ["run", "tiny"]
 TIMEOUT_S = 120
 

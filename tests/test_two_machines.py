@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import past, review
 from harness.analysis.gate import Level
 from harness.page import index
 from harness.record import Status
+from harness.review import nights as past
+from harness.review import pages as review
 from harness.store import digests, journal, table
 from tests import builders, stored
 from tests.test_cli import convbench

@@ -9,12 +9,14 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from harness import codec, past, review
+from harness import codec
 from harness.analysis import verdict
 from harness.cli import app
 from harness.execution import host
 from harness.nights import notify
 from harness.record import METHOD_VERSION, NIGHTLY, Status
+from harness.review import nights as past
+from harness.review import pages as review
 from harness.spec import Budget, Direction, Plan, Step
 from harness.store import journal, table
 from tests import builders, stored

@@ -167,8 +167,8 @@ def history(
     ] = TableFormat.TABLE,
 ) -> None:
     """Print the nights of a cell: its time, where versions changed, where its level did, and what was acknowledged."""
-    from harness import past
     from harness.cli import tables
+    from harness.review import nights as past
     from harness.store import exchange
 
     found = past.of_cell(out, cell, suite)
@@ -199,7 +199,7 @@ def ack(
     import getpass
     from datetime import UTC, datetime
 
-    from harness import past
+    from harness.review import nights as past
 
     said = past.acknowledge(
         out, cell, reason, by or getpass.getuser(), suite=suite, from_run=from_, at=datetime.now(UTC)

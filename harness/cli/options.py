@@ -82,7 +82,7 @@ def say_how_far(folder: Path, out: Path, on_stdout: bool = True, side: str = "")
 
     `side` stands before each line, where several runs are told of.
     """
-    from harness import review
+    from harness.review import pages as review
 
     console = stdout() if on_stdout else stderr()
     if remark := review.remark(folder):

@@ -123,8 +123,8 @@ def show(
     ] = False,
 ) -> None:
     """Print the summary of a run. Exit code 5 if the run has not ended."""
-    from harness import review
     from harness.cli import tables
+    from harness.review import pages as review
     from harness.store import journal
 
     for option, asked in (("--spent", spent), ("--networks", networks)):
@@ -152,8 +152,8 @@ def show(
 
 
 def _print_summary(folder: Path, sort: str | None, by: str | None, format: TableFormat) -> None:
-    from harness import review
     from harness.cli import tables
+    from harness.review import pages as review
     from harness.store import exchange
 
     summary, _ = review.figures(folder)
@@ -184,9 +184,9 @@ def compare(
     if base.startswith(PUBLISHED) or new.startswith(PUBLISHED):
         _compare_published(*((new, base) if base.startswith(PUBLISHED) else (base, new)), out, format)
         return
-    from harness import review
     from harness.analysis.compare import Verdict
     from harness.cli import tables
+    from harness.review import pages as review
     from harness.store import exchange
 
     folders = [folder_of(out, run) for run in (base, new)]
@@ -221,7 +221,7 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Build the HTML report of a run from what is stored, and the index of all runs. Exit code 5 if the run has not ended."""
-    from harness import review
+    from harness.review import pages as review
 
     folder = folder_of(out, run)
     unfinished = say_how_far(folder, out, on_stdout=False)
@@ -269,8 +269,8 @@ def _missing_suite(what: What) -> str:
 
 def _compare_published(run: str, published: str, out: Path, format: CompareFormat) -> None:
     """Print a run beside what is published."""
-    from harness import review
     from harness.cli import tables
+    from harness.review import pages as review
     from harness.store import exchange
 
     if run.startswith(PUBLISHED):
@@ -288,7 +288,8 @@ def _compare_published(run: str, published: str, out: Path, format: CompareForma
 
 def _runs(out: Path) -> list[tuple[str, ...]]:
     """The runs of a store as rows of text. A damaged run is named on standard error."""
-    from harness import review, units
+    from harness import units
+    from harness.review import pages as review
 
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")

@@ -209,10 +209,11 @@ def watched(measure: Any, findings: "Sequence[Finding] | None") -> "Run":
 
 def _finish(folder: Path, reports: Path, report: bool) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
-    from harness import review, units
+    from harness import units
     from harness.analysis import roofline
     from harness.cli import tables
     from harness.record import AA, Status
+    from harness.review import pages as review
     from harness.store import journal
 
     run = journal.read_run(folder)

@@ -43,7 +43,7 @@ def export(
     """Write runs to a file that other programs read."""
     import pandas as pd
 
-    from harness import review
+    from harness.review import pages as review
     from harness.store import exchange
 
     ending = to.suffix.lstrip(".")

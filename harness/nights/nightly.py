@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import doctor, review, units
+from harness import doctor, units
 from harness.analysis.gate import Judgement
 from harness.digest import Digest
 from harness.execution import host
 from harness.record import Run
+from harness.review import pages as review
 from harness.store import digests
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import past
 from harness.analysis.history import FIGURES
 from harness.errors import UserError
 from harness.record import AA, Run
+from harness.review import nights as past
 from harness.store import acknowledgements, journal, nights, table
 
 

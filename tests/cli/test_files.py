@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import review
+from harness.review import pages as review
 from harness.store import journal, table
 from tests import stored
 from tests.test_cli import convbench

@@ -195,7 +195,7 @@ def test_a_mistake_is_told_before_anybody_waits(scripted: Callable[..., Any], mo
 def test_a_page_that_breaks_ends_with_1_after_everybody_was_told(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.review.publish", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("harness.review.pages.publish", lambda *_, **__: 1 / 0)
     said = scripted(0, None, "--report")
     assert said.exit_code == 1
     assert isinstance(said.exception, ZeroDivisionError)

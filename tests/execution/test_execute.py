@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import harness
-from harness import codec, review
+from harness import codec
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, StoreError, SuiteError, UserError
@@ -25,6 +25,7 @@ from harness.execution import discovery, execute, host
 from harness.execution.execute import Watcher
 from harness.isolate import launcher
 from harness.record import Environment, Flag, Record, Run, Status
+from harness.review import pages as review
 from harness.spec import Plan
 from harness.store import digests, journal, table
 from tests import builders

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, past, review
+from harness import doctor
 from harness.analysis.gate import Level
 from harness.doctor import Finding, Severity
 from harness.execution import host
 from harness.execution.host import Patience
 from harness.nights import nightly
+from harness.review import nights as past
+from harness.review import pages as review
 from harness.store import digests
 from tests import builders, stored
 

@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness import review
 from harness.errors import UserError
 from harness.nights import notify
 from harness.nights.notify import Case, Format, Notice, Webhook
+from harness.review import pages as review
 from tests import stored
 from tests.listening import SECRET, Server, listening
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import review
 from harness.cli import app
 from harness.nights import retention
+from harness.review import pages as review
 from harness.store import nights, table
 from tests import builders, stored
 

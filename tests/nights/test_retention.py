@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness import codec, past, review
+from harness import codec
 from harness.cli import app
 from harness.nights import retention
 from harness.record import AA, NIGHTLY
+from harness.review import nights as past
+from harness.review import pages as review
 from harness.store import journal, nights, table
 from tests import builders, stored
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
-from harness import review
 from harness.page import html, index
 from harness.page.sections import Given
+from harness.review import pages as review
 from harness.spec import Cell, ConvSpec, Device, Direction
 from tests.page import synthetic
 from tests.page.test_index import nights

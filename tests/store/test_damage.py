@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from harness import codec, drafts, review
+from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
 from harness.record import NIGHTLY, Record, Status
+from harness.review import pages as review
 from harness.spec import Budget, Plan, Step
 from harness.store import journal, nights, parquet, table
 from tests import builders, stored
@@ -270,7 +271,7 @@ def test_a_private_run_costs_a_shared_store_nothing_else(tmp_path: Path) -> None
     (tmp_path / "store" / "runs" / IDS[2] / journal.RUN).chmod(0)
     look = f"""
 import os, warnings
-from harness import review
+from harness.review import pages as review
 from harness.store import table
 os.chdir({str(tmp_path / "store")!r})
 review.overview("."), review.history(".", "small")  # what is loaded late must be there before the rights go

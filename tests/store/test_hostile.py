@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness import review
 from harness.errors import UserError
+from harness.review import pages as review
 from harness.spec import Budget, Plan, Step
 from harness.store import acknowledgements, digests, journal, nights, pytest_json, table
 from tests import builders, stored

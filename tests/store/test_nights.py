@@ -6,8 +6,8 @@ import warnings
 import pandas as pd
 import pytest
 
-from harness import review
 from harness.record import AA, COLUMNS, NIGHT_COLUMNS, NIGHTLY
+from harness.review import pages as review
 from harness.store import journal, nights, table
 from tests.builders import environment, record, run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import codec, drafts, past, units
+from harness import codec, drafts, units
 from harness.analysis import compare as comparing
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
@@ -26,9 +26,10 @@ from harness.ask.wording import hint, show
 from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
 from harness.execution import host
-from harness.past import night
-from harness.past import of_suite as history
 from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
+from harness.review import nights as past
+from harness.review.nights import night
+from harness.review.nights import of_suite as history
 from harness.spec import Direction
 from harness.store import digests, journal, junit, nights, published, table
 from harness.store.table import load, samples

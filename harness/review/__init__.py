@@ -1,0 +1,1 @@
+"""What stored runs mean: read once, judged, compared, and shown on pages."""
