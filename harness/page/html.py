@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness import units
-from harness.page import canvas, contents, data, palette, tables
+from harness.page import builders, canvas, embedded, palette, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
 from harness.page.svg import clean, speakable
 from harness.page.view import View, flag_words, prepare, who
@@ -44,7 +44,7 @@ class Thrift:
     """What a page does without to stay small: marks per figure, nights of history, and whether its data is compressed."""
 
     marks: int | None = None
-    nights: int = data.NIGHTS
+    nights: int = embedded.NIGHTS
     packed: bool = False
 
 
@@ -61,7 +61,7 @@ def budget(cases: int) -> float:
 
 
 def render(summary: pd.DataFrame, samples: pd.DataFrame, run: Run, **more: Any) -> str:
-    """The page of one run as HTML; `more` are further fields of `contents.Given`."""
+    """The page of one run as HTML; `more` are further fields of `sections.Given`."""
     return build(Given(summary, samples, run, **more)).text
 
 
@@ -79,7 +79,7 @@ def build(given: Given) -> Page:
     broken = _broken(found)
     if size > MOST_BYTES:
         broken.append(f"size: {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.0f} are the most")
-    return Page(text, tuple(broken), data.as_csv(view, given))
+    return Page(text, tuple(broken), embedded.as_csv(view, given))
 
 
 def _broken(found: Mapping[str, Content]) -> list[str]:
@@ -88,7 +88,7 @@ def _broken(found: Mapping[str, Content]) -> list[str]:
 
 
 def _written(view: View, given: Given, found: Mapping[str, Content], thrift: Thrift) -> str:
-    embedded = data.embedded(view, given, thrift.nights) if len(view.cells) else None
+    held = embedded.as_json(view, given, thrift.nights) if len(view.cells) else None
     context = {
         "run": given.run,
         "view": view,
@@ -97,7 +97,7 @@ def _written(view: View, given: Given, found: Mapping[str, Content], thrift: Thr
         "sections": [(number, section, found[section.id]) for number, section in enumerate(SECTIONS, 1)],
         "broken": _broken(found),
         "scaled": _scaled(view),
-        "data": data.packed(embedded) if embedded and thrift.packed else embedded,
+        "data": embedded.packed(held) if held and thrift.packed else held,
         "packed": thrift.packed,
         **_merged(found),
         **_helpers(view),
@@ -130,7 +130,7 @@ def _scaled(view: View) -> list[str]:
 
 def _content(section: Section, view: View, given: Given) -> Content:
     try:
-        return contents.BUILDERS[section.id](view, given)
+        return builders.BUILDERS[section.id](view, given)
     except Exception as error:  # whatever a value nobody thought of throws
         return Content(failure=type(error).__name__)
 
@@ -176,8 +176,8 @@ def _helpers(view: View) -> dict[str, Callable[..., Any] | Any]:
         "units": units,
         "Status": Status,
         "flag_sentence": flag_words,
-        "case_link": data.case_link,
-        "table_link": data.table_link,
+        "case_link": embedded.case_link,
+        "table_link": embedded.table_link,
     }
 
 

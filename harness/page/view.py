@@ -65,7 +65,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class View:
-    """The convolutions of one run as the sections read them; matrix products and copies are among the facts (`facts.ceilings`).
+    """The convolutions of one run as the sections read them; matrix products and copies are in `provenance.ceilings`.
 
     `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by, with the axes
     that vary), `name` and `row` (the workload to be read, without and with them), `varies` (those axes alone), `words`

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from harness import units
-from harness.page import html, published, view
+from harness.page import elsewhere, html, view
 from harness.record import BESIDE_COLUMNS, COLUMNS
 from harness.spec import ConvSpec
 from tests.page import synthetic
@@ -102,7 +102,7 @@ def test_both_are_kept_apart_and_what_is_in_our_precision_comes_first(made):
     sources = [
         {"hardware": "A", "math": "int8"}, {"hardware": "Z"}, {"hardware": "B", "basis": "rates", "published_n": 4},
     ]  # fmt: skip
-    built = published.elsewhere(view.prepare(made.summary), beside(made, *sources))
+    built = elsewhere.elsewhere(view.prepare(made.summary), beside(made, *sources))
     assert built
     assert built.shapes == 3
     assert [(table.basis, table.sources) for table in built.tables] == [
@@ -126,7 +126,7 @@ def test_a_source_that_lacks_a_shape_has_a_dash(made):
 
 
 def test_the_chart_has_a_mark_per_row_and_direction(made):
-    built = published.elsewhere(view.prepare(made.summary), beside(made, {}, {"hardware": "Other", "math": "int8"}))
+    built = elsewhere.elsewhere(view.prepare(made.summary), beside(made, {}, {"hardware": "Other", "math": "int8"}))
     assert built
     # Three backends and two sources, in three directions; all at the one shape of the workload.
     marks = re.findall("<title>([^<]*)</title>", built.chart.svg)
@@ -137,16 +137,16 @@ def test_the_chart_has_a_mark_per_row_and_direction(made):
 
 
 def test_the_chart_has_as_many_sources_as_it_has_room_for(made):
-    sources = [{"hardware": f"GPU {number}", "factor": 1.0 + number} for number in range(published.MOST_SOURCES + 3)]
-    built = published.elsewhere(view.prepare(made.summary), beside(made, *sources))
+    sources = [{"hardware": f"GPU {number}", "factor": 1.0 + number} for number in range(elsewhere.MOST_SOURCES + 3)]
+    built = elsewhere.elsewhere(view.prepare(made.summary), beside(made, *sources))
     assert built
-    assert f"The {published.MOST_SOURCES} of {published.MOST_SOURCES + 3} sources" in built.chart.note
+    assert f"The {elsewhere.MOST_SOURCES} of {elsewhere.MOST_SOURCES + 3} sources" in built.chart.note
     assert "GPU 3 ·" in built.chart.svg
     assert "GPU 2 ·" not in built.chart.svg
 
 
 def test_a_long_table_is_cut_and_says_so(made, monkeypatch):
-    monkeypatch.setattr(published, "MOST_ROWS", 2)
+    monkeypatch.setattr(elsewhere, "MOST_ROWS", 2)
     said = page(made, beside(made, {}))
     assert "(2 of 3 rows)" in said
     assert len(lines(said)) == 2

@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 
-from harness.page import data, html
+from harness.page import embedded, html
 from harness.page.sections import Given
 from harness.page.view import prepare
 from tests.page import synthetic
@@ -25,7 +25,7 @@ def given() -> Given:
 
 
 def as_rows(given: Given) -> list[dict[str, str]]:
-    text = data.as_csv(prepare(given.summary), given)
+    text = embedded.as_csv(prepare(given.summary), given)
     assert text.startswith("\ufeff")
     assert text.count("\n") == text.count("\r\n")
     return list(csv.DictReader(io.StringIO(text[1:], newline="")))
@@ -34,7 +34,7 @@ def as_rows(given: Given) -> list[dict[str, str]]:
 def test_the_csv_has_every_case_with_its_figures(given):
     rows = as_rows(given)
     assert len(rows) == len(given.summary)
-    assert len(rows[0]) == len(data.columns(prepare(given.summary)))
+    assert len(rows[0]) == len(embedded.columns(prepare(given.summary)))
     expected = sorted(given.summary["median_ns"].dropna() / 1e6)
     assert sorted(float(row["median (ms)"]) for row in rows if row["median (ms)"]) == pytest.approx(expected, rel=1e-5)
     assert {row["status"] for row in rows if not row["median (ms)"]} == {"oom", "timeout", "incorrect", "unsupported"}
@@ -51,7 +51,7 @@ def test_no_text_is_computed_by_a_spreadsheet(given, start):
 @pytest.mark.parametrize("nasty", HOSTILE)
 def test_the_data_cannot_end_its_script(given, nasty):
     nasty = nasty.replace("\ud800", "")
-    made = data.embedded(prepare(given.summary), dataclasses.replace(given, command=nasty))
+    made = embedded.as_json(prepare(given.summary), dataclasses.replace(given, command=nasty))
     assert not set("<>&\u2028\u2029") & set(made)
     assert json.loads(made)["n"] == 66
 
@@ -84,12 +84,12 @@ def test_links_name_every_case_once(given):
 )
 def test_the_command_that_runs_a_case_again(given, command, expected):
     plain = dataclasses.replace(given, run=dataclasses.replace(given.run, command=command))
-    assert json.loads(data.embedded(prepare(given.summary), plain))["command"] == expected
+    assert json.loads(embedded.as_json(prepare(given.summary), plain))["command"] == expected
 
 
 def test_a_case_that_the_command_line_cannot_name_has_no_command(given):
     summary = given.summary.assign(cell=[f"no (word) {i}" for i in range(66)])
-    held = json.loads(data.embedded(prepare(summary), dataclasses.replace(given, summary=summary)))
+    held = json.loads(embedded.as_json(prepare(summary), dataclasses.replace(given, summary=summary)))
     assert set(held["ids"].values()) == {""}
     assert len(held["ids"]) == 66
 
@@ -97,7 +97,7 @@ def test_a_case_that_the_command_line_cannot_name_has_no_command(given):
 def test_nights_come_back_to_a_ten_thousandth(given):
     made = synthetic.Made(given.summary, given.samples, given.run)
     nights = synthetic.nights(made, 30)
-    held = json.loads(data.embedded(prepare(given.summary), dataclasses.replace(given, nights=nights), nights=14))["history"]
+    held = json.loads(embedded.as_json(prepare(given.summary), dataclasses.replace(given, nights=nights), nights=14))["history"]
     assert len(held["nights"]) == 14
     steps = np.frombuffer(base64.b64decode(held["b64"]), dtype="<u2").reshape(66, 14)
     view = prepare(given.summary)
@@ -108,7 +108,7 @@ def test_nights_come_back_to_a_ten_thousandth(given):
 
 def test_numbers_that_are_none_are_null(given):
     summary = given.summary.assign(flop_per_s=np.inf, vs_best=np.nan)
-    held = json.loads(data.embedded(prepare(summary), dataclasses.replace(given, summary=summary)))
+    held = json.loads(embedded.as_json(prepare(summary), dataclasses.replace(given, summary=summary)))
     assert set(held["values"]["rate"]) == set(held["values"]["factor"]) == {None}
 
 

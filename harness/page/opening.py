@@ -14,7 +14,7 @@ from markupsafe import Markup
 from harness import units
 from harness.page import spark, tables
 from harness.page.charts.change import edge_of
-from harness.page.facts import cut
+from harness.page.provenance import cut
 from harness.page.svg import clean
 from harness.page.view import FEWEST_FOR_VERDICT, Standing, View, direction_words, standings, who
 from harness.record import Status

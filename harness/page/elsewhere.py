@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from harness import units
 from harness.page import tables
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis
-from harness.page.facts import cut
 from harness.page.palette import DARK, LIGHT, Look, sentinel
+from harness.page.provenance import cut
 from harness.page.svg import clean
 from harness.page.view import View, short
 from harness.spec import ConvSpec, Mode

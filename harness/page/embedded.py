@@ -142,7 +142,7 @@ def frame(view: View, given: Given) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def embedded(view: View, given: Given, nights: int = NIGHTS) -> Markup:
+def as_json(view: View, given: Given, nights: int = NIGHTS) -> Markup:
     """All of it as JSON that the script reads; at most so many nights of history."""
     found, known = frame(view, given), columns(view)
     values = {each.key: _packed(each, found[each.key], view) for each in known}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from harness import units
-from harness.page import data, facts, published, tables, verdict
+from harness.page import elsewhere, embedded, opening, provenance, tables
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
@@ -16,8 +16,8 @@ EMPTY_RUN = "This run holds no case."
 
 def _verdict(view: View, given: Given) -> Content:
     if given.judged is None:
-        return Content({"verdict": verdict.verdict(view, given.duration_s, given.extent, given.pruned), "strip": None})
-    head = verdict.beside_baseline(
+        return Content({"verdict": opening.verdict(view, given.duration_s, given.extent, given.pruned), "strip": None})
+    head = opening.beside_baseline(
         view, given.judged, given.checks, given.differences, given.nights, given.extent, given.pruned
     )
     comparable = (given.judged.cases["ratio"] > 0).any() and len(view.cells)
@@ -38,11 +38,11 @@ def _validity(view: View, given: Given) -> Content:
             "checks": given.checks,
             "differences": given.differences,
             "compared": given.judged is not None and bool(given.judged.baseline),
-            "facts": facts.of_run(given.run, view, given.duration_s, given.command),
-            "machines": facts.machines(given.run, view),
-            "variables": facts.variables(given.run, view),
-            "settings": facts.settings(view),
-            "limits": facts.ceilings(given.ceilings, given.summary, view),
+            "facts": provenance.of_run(given.run, view, given.duration_s, given.command),
+            "machines": provenance.machines(given.run, view),
+            "variables": provenance.variables(given.run, view),
+            "settings": provenance.settings(view),
+            "limits": provenance.ceilings(given.ceilings, given.summary, view),
         },
         count=f"{open_checks} open" if open_checks else "",
         bad=any(check.blocks for check in given.checks),
@@ -66,16 +66,16 @@ def _compare(view: View, given: Given) -> Content:
 
 def _workloads(view: View, given: Given) -> Content:
     drawn = each("lat", latency.latency, view, view.drawn)
-    elsewhere = published.elsewhere(view, given.beside)
+    published = elsewhere.elsewhere(view, given.beside)
     return Content(
         {
             "heats": [tables.heat(view, device) for device in view.devices],
-            "short": [(tables.SHORT[status], words) for status, words in verdict.FAILURE_WORDS.items() if view.count(status)],
+            "short": [(tables.SHORT[status], words) for status, words in opening.FAILURE_WORDS.items() if view.count(status)],
             "networks": tables.networks(view, given.networks),
             "latency": drawn,
-            "elsewhere": elsewhere,
+            "elsewhere": published,
         },
-        figures=(*drawn, *([elsewhere.chart] if elsewhere else [])),
+        figures=(*drawn, *([published.chart] if published else [])),
         empty="" if len(view.cells) else EMPTY_RUN,
     )
 
@@ -151,7 +151,7 @@ def _history(view: View, given: Given) -> Content:
     return Content(
         {
             "history": drawn,
-            "steps": tables.steps(view, given.steps, given.nights, verdict.lines(given.nights)),
+            "steps": tables.steps(view, given.steps, given.nights, opening.lines(given.nights)),
             "nights": given.nights["run_id"].nunique(),
         },
         figures=(drawn,) if drawn else (),
@@ -179,12 +179,12 @@ def _failures(view: View, given: Given) -> Content:
 def _results(view: View, given: Given) -> Content:
     if not len(view.cells):
         return Content(empty=EMPTY_RUN)
-    return Content({"left_out": data.missing(view, given)}, count=str(len(view.cells)))
+    return Content({"left_out": embedded.missing(view, given)}, count=str(len(view.cells)))
 
 
 def _method(view: View, given: Given) -> Content:
     return Content(
-        {"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": facts.method(given.run)}
+        {"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": provenance.method(given.run)}
     )
 
 
