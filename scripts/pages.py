@@ -1,4 +1,4 @@
-"""What scripts/fidelity and scripts/fuzz do alike: name the machine, and keep tables in a page of docs/."""
+"""What scripts/fidelity and scripts/fuzz.py do alike: name the machine, and keep tables in a page of docs/."""
 
 import platform
 import time

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 def columns(*arguments):
     return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "columns", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / "columns.py", *arguments], capture_output=True, text=True, check=False
     )
 
 
@@ -40,7 +40,7 @@ def test_a_stale_or_missing_page_is_told(tmp_path):
     assert columns("--check", "--out", page).returncode == 0
     page.write_text(page.read_text() + "more\n")
     result = columns("--check", "--out", page)
-    assert (result.returncode, result.stderr) == (1, f"{page} is stale; run scripts/columns\n")
+    assert (result.returncode, result.stderr) == (1, f"{page} is stale; run scripts/columns.py\n")
 
 
 def test_every_column_is_on_the_page_once_per_frame():

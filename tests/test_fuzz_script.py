@@ -1,9 +1,8 @@
-"""scripts/fuzz as people call it, on the numpy reference; its tables from rows of our own making."""
+"""scripts/fuzz.py as people call it, on the numpy reference; its tables from rows of our own making."""
 
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -13,20 +12,16 @@ from harness import load
 from harness.record import Check, Record, Status
 from harness.spec import ConvSpec, Direction, Layout
 from harness.store.frames import records_frame
-from tests import builders, scripts
+from scripts import fuzz as script
+from tests import builders
 
-SCRIPT = scripts.FOLDER / "fuzz"
+SCRIPT = script.__file__
 
 
 def fuzz(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False, cwd=cwd
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return scripts.load("fuzz")
 
 
 def test_the_reference_agrees_with_itself_and_the_page_keeps_it(tmp_path: Path) -> None:
@@ -87,7 +82,7 @@ def frame(*rows: Record) -> pd.DataFrame:
     return records_frame(rows, [builders.environment()], "fuzz")
 
 
-def test_tables_count_outcomes_and_put_alike_ones_together(script: ModuleType) -> None:
+def test_tables_count_outcomes_and_put_alike_ones_together() -> None:
     lines = script.tables(frame(
         row("n1 c4 k4 9x9 f3x3"),
         row("n1 c4 k4 9x9 f3x3", method="spot"),
@@ -111,7 +106,7 @@ def test_tables_count_outcomes_and_put_alike_ones_together(script: ModuleType) -
     ("status", "code"), [(Status.INCORRECT, 5), (Status.CRASHED, 5), (Status.TIMEOUT, 5), (Status.UNSUPPORTED, 0)]
 )
 def test_what_failed_is_in_the_exit_code(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: Status, code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: Status, code: int
 ) -> None:
     rows = frame(row("n1 c4 k4 9x9 f3x3"), row("n1 c4 k4 9x9 f3x3", status, "why"))
     monkeypatch.setattr("harness.execution.execute.execute", lambda *asked, **more: builders.run())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import scripts
+from scripts import lower_bounds
 from tests.test_wheel import ROOT, built, copied
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -144,7 +144,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_of_the_readme_runs_in_a_fresh_environment_from_an_empty_folder(
     versions: str, wheel: Path, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path, wheel, scripts.load("lower-bounds").constraints() if versions == "lowest" else [])
+    place = Place(tmp_path, wheel, lower_bounds.constraints() if versions == "lowest" else [])
     (place.folder / "mine.toml").write_text(fenced("toml"))
     shutil.copytree(ROOT / "results" / "samples" / "short-nights", place.folder / "nights")
     wrong = []

@@ -1,10 +1,10 @@
-"""scripts/lower-bounds: what it pins, and what it refuses."""
+"""scripts/lower_bounds.py: what it pins, and what it refuses."""
 
 from pathlib import Path
 
 import pytest
 
-from tests import scripts
+from scripts import lower_bounds
 
 PROJECT = """
 [project]
@@ -20,7 +20,7 @@ dev = ["tool", "linter>=1"]
 def test_each_dependency_stands_at_its_lower_bound_and_the_rest_as_it_was_tested(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PROJECT.format(more=""))
     (tmp_path / "constraints.txt").write_text("# tested\nplain==9\nplain_core==8\ndotted-name==7\nbeneath==6\nlinter==5\n")
-    found = scripts.load("lower-bounds").constraints(tmp_path)
+    found = lower_bounds.constraints(tmp_path)
     assert found == ["plain==1.2", "dotted-name==3", "framework==5", "beneath==6", "linter==5"]
 
 
@@ -29,10 +29,10 @@ def test_a_dependency_without_a_lower_bound_is_refused(tmp_path: Path, requireme
     (tmp_path / "pyproject.toml").write_text(PROJECT.format(more=f'"{requirement}"'))
     (tmp_path / "constraints.txt").write_text("")
     with pytest.raises(SystemExit, match=f"'{requirement}' has no lower bound"):
-        scripts.load("lower-bounds").constraints(tmp_path)
+        lower_bounds.constraints(tmp_path)
 
 
 @pytest.mark.fault("a dependency has no lower bound", "it is refused")
 def test_every_dependency_of_this_project_has_a_lower_bound() -> None:
-    pins = dict(line.split("==") for line in scripts.load("lower-bounds").constraints())
+    pins = dict(line.split("==") for line in lower_bounds.constraints())
     assert {"pandas", "typer", "pytest", "torch", "click"} <= set(pins)

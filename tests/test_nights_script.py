@@ -1,18 +1,13 @@
-"""What scripts/nights makes of the nights in a store; the nights themselves are scripted ones."""
+"""What scripts/nights.py makes of the nights in a store; the nights themselves are scripted ones."""
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from harness.nights import nightly
 from harness.record import NIGHTLY
-from tests import scripts, stored
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return scripts.load("nights")
+from scripts import nights as script
+from tests import stored
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def test_every_night_has_its_line(script: ModuleType, store: Path) -> None:
+def test_every_night_has_its_line(store: Path) -> None:
     _, _, first, *others = script.rows(store, stored.SLOW)
     assert first.endswith("not judged | | | | | it ended before that |")
     assert len(others) == 13
@@ -42,7 +37,7 @@ def test_every_night_has_its_line(script: ModuleType, store: Path) -> None:
     assert "| regression | 3 | Regression: two " in confirmed
 
 
-def test_in_a_copy_with_another_version_that_is_the_cause(script: ModuleType, store: Path) -> None:
+def test_in_a_copy_with_another_version_that_is_the_cause(store: Path) -> None:
     *_, suspect, confirmed = script.upgraded(store)
     assert suspect.startswith("- suspect, code 4: ")
     assert "with torch 2.13 -> 2.99.0" in suspect

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import scripts
+from scripts import promises
 
 ROOT = Path(__file__).parents[1]
 LEAST_FAULTS = 60
-
-promises = scripts.load("promises.py")
 
 
 def test_the_page_is_what_the_tests_say():

@@ -51,8 +51,8 @@ _KNOWN = {
     "jax": Look("JAX", "jx", "#0072b2", "#4a98e3", "^", ":"),
     "numpy": Look("NumPy", "np", "#747d87", "#8a939d", "X", "-."),
 }
-# What a backend gets that nobody knows, in the order of names; found by scripts/palette. Of all eight and ink the two nearest
-# are 15.3 apart in light and 16.0 in dark. Beyond these, the last one again: names stand beside all marks.
+# What a backend gets that nobody knows, in the order of names; found by scripts/palette.py. Of all eight and ink the two
+# nearest are 15.3 apart in light and 16.0 in dark. Beyond these, the last one again: names stand beside all marks.
 _SPARE: tuple[tuple[str, str, str, str, Dash], ...] = (
     ("x1", "#0000b8", "#47668f", "D", (0, (9, 3))),
     ("x2", "#c28570", "#99525c", "v", (0, (6, 2, 2, 2))),

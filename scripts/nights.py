@@ -1,8 +1,8 @@
 #!/usr/bin/env -S python3
 """The gate on real nights: N of one suite as they come, then some with one cell slowed by a known factor.
 
-    .venv/bin/python scripts/nights --store DIR                                  20 nights, then 2 slowed ones
-    .venv/bin/python scripts/nights --store DIR --quiet-nights 20 --slowed-nights 0
+    .venv/bin/python scripts/nights.py --store DIR                                  20 nights, then 2 slowed ones
+    .venv/bin/python scripts/nights.py --store DIR --quiet-nights 20 --slowed-nights 0
     ... --write docs/gate.md                                                     keep the table, with machine and versions
 
 Every night is a `convbench nightly` of its own, one after the other. What DIR holds already is not run again, so that a series
@@ -30,18 +30,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "scripts"))
-from pages import keep, machine  # noqa: E402
-
-from harness import units  # noqa: E402
-from harness.review import pages as review  # noqa: E402
-from harness.review import nights as past  # noqa: E402
-from harness.analysis import validity  # noqa: E402
-from harness.analysis.gate import Judgement  # noqa: E402
-from harness.analysis.replay import Rules  # noqa: E402
-from harness.digest import Digest  # noqa: E402
-from harness.record import Run  # noqa: E402
-from harness.store import digests, table  # noqa: E402
+from harness import units
+from harness.analysis import validity
+from harness.analysis.gate import Judgement
+from harness.analysis.replay import Rules
+from harness.digest import Digest
+from harness.record import Run
+from harness.review import nights as past
+from harness.review import pages as review
+from harness.store import digests, table
+from scripts.pages import keep, machine
 
 SLOWED = "slowed"  # the tag of a night in which a cell was slowed
 ENTRY = "[harness.backends]\ntorch = tests.slowed:SlowedTorch\n"

@@ -1,9 +1,9 @@
 #!/usr/bin/env -S python3
 """Are the frameworks right, and our adapters honest, about convolutions that nobody asks for? Random ones, each checked.
 
-    .venv/bin/python scripts/fuzz                                  300 convolutions, three passes, both layouts, all frameworks
-    .venv/bin/python scripts/fuzz --seed 7 --count 50 -a backend=torch -a direction=wgrad
-    .venv/bin/python scripts/fuzz --shape "n1 c4 k4 7x7 f3x3 p0-1x1"      this one alone; may be repeated
+    .venv/bin/python scripts/fuzz.py                               300 convolutions, three passes, both layouts, all frameworks
+    .venv/bin/python scripts/fuzz.py --seed 7 --count 50 -a backend=torch -a direction=wgrad
+    .venv/bin/python scripts/fuzz.py --shape "n1 c4 k4 7x7 f3x3 p0-1x1"      this one alone; may be repeated
     ... --write docs/frameworks.md                                 keep the tables, with machine and versions
 
 An ordinary run without the sampling: cells in worker processes, each result held against the reference, rows in the store
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pages import keep, machine
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from scripts.pages import keep, machine
 
 FAILED_CELLS, USAGE = 5, 2
 MODES = {"torch": "eager", "tensorflow": "eager", "jax": "compiled", "numpy": "eager"}
@@ -109,10 +109,10 @@ def main() -> int:
     options = parser.parse_args()
 
     from harness import load
-    from harness.execution import execute
     from harness.ask import fuzz
     from harness.ask.selection import Selection, parse_axis
     from harness.errors import UserError
+    from harness.execution import execute
     from harness.spec import ConvSpec
 
     if options.seed < 0 or options.count < 1:
@@ -122,7 +122,7 @@ def main() -> int:
         axes = dict(map(parse_axis, options.axis))
         specs = tuple(map(ConvSpec.parse, options.shape)) or fuzz.specs(options.seed, options.count)
         asked = suite(specs, "shape" if options.shape else f"seed{options.seed}", axes)
-        command = shlex.join(["scripts/fuzz", *sys.argv[1:]])
+        command = shlex.join(["scripts/fuzz.py", *sys.argv[1:]])
         run = execute.execute(
             asked, Selection(axes), out=options.out, seed=options.seed, command=command, ceilings=False, watcher=_watcher()
         )

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Searches colours for backends that have none: as far as possible from those that are fixed and from each other.
 
-Run from the root of the project with its Python: .venv/bin/python scripts/palette 4. What it prints for `light` and `dark`
+Run from the root of the project with its Python: .venv/bin/python scripts/palette.py 4. What it prints for `light` and `dark`
 are the spare colours of harness/page/palette.py. Every colour has a contrast of 3 to its background and is not taken for
 ink; distances are in CAM02-UCS, the smallest over normal vision and full protanopia, deuteranopia and tritanopia.
 """

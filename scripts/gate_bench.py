@@ -1,8 +1,8 @@
 #!/usr/bin/env -S python3
 """How long do gate and index take over a year? Synthetic nights as a store of run folders, judged in fresh processes.
 
-    .venv/bin/python scripts/gate-bench                              30 and 365 nights of 1,500 cells
-    .venv/bin/python scripts/gate-bench --nights 365 --keep DIR      keep the store, to try other things with it
+    .venv/bin/python scripts/gate_bench.py                              30 and 365 nights of 1,500 cells
+    .venv/bin/python scripts/gate_bench.py --nights 365 --keep DIR      keep the store, to try other things with it
     ... --write docs/gate.md                                         keep the table, with machine and versions
 
 The last two nights hold an upgrade that slows a fifth of the cells: those are dated, which is the dear part.
@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from pages import keep, machine
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from scripts.pages import keep, machine
 
 SUITE = "synthetic"
 BACKENDS = ("torch", "tensorflow", "jax", "torch@aa")
@@ -95,9 +94,9 @@ def generate(store: Path, nights: int, cells: int) -> None:
 def measure(store: Path) -> None:
     """Read, judge, and write digest and index, in this process; print what it took."""
     began = time.perf_counter()
-    from harness.review import pages as review
-    from harness.review import nights as past
     from harness.analysis import gate
+    from harness.review import nights as past
+    from harness.review import pages as review
     from harness.store import digests
 
     imported = time.perf_counter()

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.record import (  # noqa: E402
+from harness.record import (
     BESIDE_COLUMNS,
     CASE_COLUMNS,
     COLUMNS,
@@ -27,7 +27,7 @@ from harness.record import (  # noqa: E402
 INTRODUCTION = """\
 # Columns
 
-<!-- Written by scripts/columns from harness/record.py: change the schema there and run the script. -->
+<!-- Written by scripts/columns.py from harness/record.py: change the schema there and run the script. -->
 
 The frames of convbench, and what each column holds. The unit is in the column's name. A missing number is NaN
 (float64) or NA (Int64): not measured, never 0. Missing text is empty. Times of a clock are integers in the samples and
@@ -76,7 +76,7 @@ def main() -> int:
         return 0
     if options.out.exists() and options.out.read_text(encoding="utf-8") == page():
         return 0
-    print(f"{options.out} is stale; run scripts/columns", file=sys.stderr)
+    print(f"{options.out} is stale; run scripts/columns.py", file=sys.stderr)
     return 1
 
 

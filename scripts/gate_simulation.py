@@ -1,8 +1,8 @@
 #!/usr/bin/env -S python3
 """How often does the nightly gate cry wolf, and what does it find? Simulated nights, judged by the gate itself.
 
-    .venv/bin/python scripts/gate-simulation                                with assumed noise
-    .venv/bin/python scripts/gate-simulation --store results --suite NAME   with the noise of real nights, too
+    .venv/bin/python scripts/gate_simulation.py                                with assumed noise
+    .venv/bin/python scripts/gate_simulation.py --store results --suite NAME   with the noise of real nights, too
     ... --write docs/gate.md                                                keep the tables
 
 The whole gate runs, through harness.analysis.replay: baselines, thresholds, equals and yardstick, machine events,
@@ -22,13 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from pages import keep
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness.analysis.history import ABSENT, AXES, Grid, History, grids
 from harness.analysis.replay import replay
 from harness.record import Run
+from scripts.pages import keep
 
 NS = 2e6  # a call takes 2 ms: 20 us are 1 % of that
 QUIET_NIGHTS, STEP_AT = 130, 60
@@ -226,7 +224,7 @@ def main() -> None:
         from harness.review import pages as review
 
         history = review.history(options.store, options.suite)
-        untouched = tuple(run for run in history.runs if "slowed" not in run.tags)  # a tag of scripts/nights
+        untouched = tuple(run for run in history.runs if "slowed" not in run.tags)  # a tag of scripts/nights.py
         cells = history.cells[history.cells["run_id"].isin([run.id for run in untouched])]
         for grid in grids(History(untouched, cells)) if untouched else ():
             nights = int((~np.isnan(grid.raw)).any(axis=0).sum())

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds the page to its budgets, for runs of 900 and of 5,400 cases that never were; exit code 1 where one is over.
 
-Run from the root of the project with its Python: .venv/bin/python scripts/page-budgets [--slack 2] [--keep FOLDER]. Times
+Run from the root of the project with its Python: .venv/bin/python scripts/page_budgets.py [--slack 2] [--keep FOLDER]. Times
 are of this machine, so a busy one may take the slack. Where there is no chromium, what only a browser can say is left out.
 """
 

@@ -1,0 +1,1 @@
+"""What the project is tested, measured and documented with; each file is run by itself."""
