@@ -7,6 +7,8 @@ is the gate's, the counts are the report's. It can be made again from the stored
 from dataclasses import dataclass
 from datetime import datetime
 
+from harness.outcome import Check, Outcome, Result, State
+
 SCHEMA = 1  # raised whenever a field changes its meaning or its name; a digest of another schema is made again
 
 
@@ -21,11 +23,16 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Validity:
-    """One check of whether the figures can be trusted: its name, `pass`, `warning` or `failed`, and what was found."""
+    """One check of whether the figures can be trusted: its name, how it came out, and what was found."""
 
     name: str
-    result: str
+    result: Result
     found: str
+
+    @classmethod
+    def of(cls, check: Check) -> "Validity":
+        """What is kept of a check."""
+        return cls(check.name, check.result, check.measured)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class Digest:
     changes: tuple[str, ...] = ()
     report_bytes: int | None = None
     unfinished: str = ""
+
+    def count(self, outcome: Outcome) -> int:
+        """Cells that came to an outcome, by its own words or by a state of the gate that comes to it."""
+        names = {outcome.words, *(state.value for state in State if state.outcome is outcome)}
+        return sum(self.verdicts.get(name, 0) for name in names)
 
     @property
     def measured(self) -> int:

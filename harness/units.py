@@ -44,6 +44,11 @@ def wall(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def many(count: int, what: str) -> str:
+    """A count of things whose plural ends in s: `1 cell`, `2 cells`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def milliseconds(ns: float | None) -> str:
     """A time in ms without its unit, for a column whose header carries it."""
     return MISSING if ns is None or math.isnan(ns) else _significant(ns / 1e6, 4)

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from harness import units
 from harness.analysis import validity
-from harness.analysis.gate import Judgement
+from harness.analysis.gate import NightJudgement
 from harness.analysis.replay import Rules
 from harness.digest import Digest
 from harness.record import Run
@@ -84,7 +84,7 @@ def factor(options: argparse.Namespace) -> float:
     return 1 + 2 * effect
 
 
-def a_day_apart(folder: Path) -> Judgement:
+def a_day_apart(folder: Path) -> NightJudgement:
     """What the gate says of a night by its rules, but for the hour that must lie between two."""
     return past.find_night(folder).judge(validity.blocking(review.checks(folder)), Rules(apart_s=0.0))
 

@@ -40,7 +40,7 @@ def test_every_night_has_its_line(store: Path) -> None:
 def test_in_a_copy_with_another_version_that_is_the_cause(store: Path) -> None:
     *_, suspect, confirmed = script.upgraded(store)
     assert suspect.startswith("- suspect, code 4: ")
-    assert "with torch 2.13 -> 2.99.0" in suspect
+    assert "with torch 2.13 → 2.99.0" in suspect
     assert confirmed.startswith("- regression, code 3: ")
-    assert "with torch 2.13 -> 2.99.0" in confirmed
+    assert "with torch 2.13 → 2.99.0" in confirmed
     assert "2.99.0" not in "".join(script.rows(store, stored.SLOW))  # it was a copy

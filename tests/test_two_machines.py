@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.gate import Level
+from harness.outcome import Level
 from harness.page import index
 from harness.record import Status
 from harness.review import nights as past

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import codec
-from harness.analysis import verdict
+from harness.analysis import judgement
 from harness.cli import app
 from harness.execution import host
 from harness.nights import notify
@@ -162,7 +162,7 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
 @pytest.mark.fault("the baseline was cut off", "what it never ran is new, not fixed")
 def test_what_the_baseline_never_ran_is_new_and_not_fixed(tmp_path: Path) -> None:
     cut, whole = killed(tmp_path, 5), killed(tmp_path, 9, run="20260301T033000-small-0000")
-    found = verdict.against(review.compare(review.load(cut), review.load(whole)), cut.name)
+    found = judgement.against(review.compare(review.load(cut), review.load(whole)), cut.name)
     assert found.count("new") == 4
     assert found.count("fixed") == 0
 

@@ -6,13 +6,13 @@ Pure: a run comes as a Side, the noise of the machine as the frame that `noise` 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import pandas as pd
 
 from harness import stats, units
 from harness.analysis.trials import Estimator, Key, Trial
+from harness.outcome import Outcome
 from harness.record import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS, Run, Status
 
 # An interval from 1 / SAME to SAME says that nothing changed: 5 % is the change that a comparison is there to find.
@@ -22,17 +22,6 @@ ENOUGH_TRIALS = 5
 REMEDY = "convbench run SUITE --aa"
 
 _AXES = tuple(name for name in COMPARISON_COLUMNS if name in SUMMARY_COLUMNS)
-
-
-class Verdict(StrEnum):
-    """What is said of a cell; docs/method.md says when."""
-
-    SLOWER = "slower"
-    FASTER = "faster"
-    NO_CHANGE = "no_change"
-    UNCERTAIN = "uncertain"
-    ONLY_BASE = "only_base"
-    ONLY_NEW = "only_new"
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ def compare(base: Side, new: Side, noise: pd.DataFrame | None = None) -> pd.Data
         row = _facts("base", base.run.id, before) | _facts("new", new.run.id, after)
         row |= {name: (before or after).row[name] for name in _AXES}  # type: ignore[union-attr]
         if before is None or after is None:
-            verdict, lacking = (Verdict.ONLY_NEW, "base") if before is None else (Verdict.ONLY_BASE, "new")
+            verdict, lacking = (Outcome.ONLY_NEW, "base") if before is None else (Outcome.ONLY_BASE, "new")
             row |= {"verdict": verdict, "why": f"{lacking} lacks it", "pairs": 0}
         else:
             row |= _compared(before, after, known, method)
@@ -138,7 +127,7 @@ def _compared(before: CellSide, after: CellSide, known: "_Noise", method: str) -
         row |= {"ratio": after.row["median_ns"] / before.row["median_ns"], "estimator": str(Estimator.MEDIAN)}
     verdict, why = judge(ratios, noise, unknown=known.lacks(before.row["machine_id"] if same_machine else None))
     if shortcoming := method or _shortcoming(before, after):
-        verdict, why = Verdict.UNCERTAIN, shortcoming
+        verdict, why = Outcome.UNCERTAIN, shortcoming
     return row | {"verdict": verdict, "why": why}
 
 
@@ -165,29 +154,29 @@ def _shortcoming(before: CellSide, after: CellSide) -> str:
     return f"flagged {'; '.join(flagged)}" if flagged else ""
 
 
-def judge(ratios: Sequence[float], noise: float | None, unknown: str = "") -> tuple[Verdict, str]:
+def judge(ratios: Sequence[float], noise: float | None, unknown: str = "") -> tuple[Outcome, str]:
     """The verdict on the ratios of the trials, new over base, and why it is uncertain where it is.
 
     `noise` is that of one trial's log-ratio between equals, None where it is not known; `unknown` says why that is so.
     """
     if len(ratios) < 2:
-        return Verdict.UNCERTAIN, "under 2 trials in common: how much processes differ is not known"
+        return Outcome.UNCERTAIN, "under 2 trials in common: how much processes differ is not known"
     low, high = stats.log_t_interval(ratios)
     difference = math.log(stats.geometric_mean(ratios))
     small = low >= 1 / SAME and high <= SAME
     if low <= 1 <= high:
         if small:
-            return Verdict.NO_CHANGE, ""
+            return Outcome.NO_CHANGE, ""
         change = f"{units.percent(low - 1)} to {units.percent(high - 1)}"
-        return Verdict.UNCERTAIN, f"{change} is possible: more trials narrow that"
+        return Outcome.UNCERTAIN, f"{change} is possible: more trials narrow that"
     if noise is None and len(ratios) < ENOUGH_TRIALS:
-        return Verdict.UNCERTAIN, f"under {ENOUGH_TRIALS} trials, and {unknown}"
+        return Outcome.UNCERTAIN, f"under {ENOUGH_TRIALS} trials, and {unknown}"
     if noise is not None and abs(difference) <= noise:
         if small:
-            return Verdict.NO_CHANGE, ""
+            return Outcome.NO_CHANGE, ""
         told = f"{units.percent(math.expm1(difference))} is within the A/A noise of {units.percent(math.expm1(noise))}"
-        return Verdict.UNCERTAIN, told
-    return (Verdict.SLOWER if difference > 0 else Verdict.FASTER), ""
+        return Outcome.UNCERTAIN, told
+    return (Outcome.SLOWER if difference > 0 else Outcome.FASTER), ""
 
 
 def usable(pairs: Iterable[tuple[Mapping[Estimator, float], Mapping[Estimator, float]]], *, corrected: bool) -> list[Estimator]:

@@ -1,78 +1,29 @@
 """The nightly gate: which of tonight's figures have moved, and what the night as a whole is worth.
 
-Pure: a History and what people have acknowledged in, a Judgement out. Nothing is remembered between nights; every state
+Pure: a History and what people have acknowledged in, a NightJudgement out. Nothing is remembered between nights; every state
 follows from the stored runs and the acknowledgements, replayed from the first night on.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
 from harness import units
 from harness.analysis import changes
-from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, differences, grids
+from harness.analysis.environments import version_changes
+from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, grids
 from harness.analysis.replay import CORRECTED, RAW, Rules, replay
 from harness.analysis.trials import Estimator
+from harness.outcome import Level, State
 from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, Acknowledgement, Run, Status
 from harness.spec import Direction
 
 COMPLETE = 0.9  # a run with figures of fewer of its cells is no night
 # Each of two nights must be over the threshold, together in 95 of 100 cases: each in the root of 0.95, a normal quantile.
 SURE_TWICE = 1.9551
-
-
-class Level(StrEnum):
-    """What a night is worth, the most serious first; the first that applies is that of the night."""
-
-    INVALID = "invalid"
-    REGRESSION = "regression"
-    PARTIAL = "partial"
-    SUSPECT = "suspect"
-    INCONCLUSIVE = "inconclusive"
-    MACHINE_EVENT = "machine_event"
-    IMPROVED = "improved"
-    QUIET = "quiet"
-
-    @property
-    def code(self) -> int:
-        """The exit code: 0 for good news and none, 3 for a regression, 4 for a doubt, 5 for what was not measured."""
-        return _CODES[self]
-
-
-_CODES = {
-    Level.INVALID: 5,
-    Level.REGRESSION: 3,
-    Level.PARTIAL: 5,
-    Level.SUSPECT: 4,
-    Level.INCONCLUSIVE: 4,
-    Level.MACHINE_EVENT: 4,
-    Level.IMPROVED: 0,
-    Level.QUIET: 0,
-}
-
-
-class State(StrEnum):
-    """What the gate says of a case on a night, in the order in which people want to see it."""
-
-    CONFIRMED = "confirmed"  # slower on this night and on the one before: new tonight
-    OPEN = "open"  # confirmed on an earlier night, neither resolved nor acknowledged
-    FAILED = "failed"  # failed, and did not on the last night that tells
-    LOST = "lost"  # not measured, though the suite is the same
-    SUSPECT = "suspect"  # slower, and the next night must say so too
-    RESOLVED = "resolved"  # was open, and is under the threshold for the second night in a row
-    IMPROVED = "improved"  # faster on two nights in a row; the baseline follows after 10
-    IMPROVING = "improving"  # faster on this night
-    ACKNOWLEDGED = "acknowledged"  # a person has said so; the new baseline is not complete
-    FAILING = "failing"  # failed, as before
-    BARRED = "barred"  # measured, but a flag bars every verdict
-    MACHINE_EVENT = "machine_event"  # the machine as a whole has moved, so nothing is said of its cases
-    INSUFFICIENT_HISTORY = "insufficient_history"  # fewer than 10 nights to be held against
-    STEADY = "steady"
-    GONE = "gone"  # no longer in the suite, or not supported; shown where it was there on the night before
 
 
 @dataclass(frozen=True)
@@ -113,7 +64,7 @@ class OwnRecord:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class NightJudgement:
     """What the gate says of the newest night of a history.
 
     `sentence` says it in one line, and names the worst case; `reasons` has one line for each thing that bears on the level,
@@ -143,7 +94,7 @@ def judge(
     *,
     invalid: Sequence[str] = (),
     rules: Rules | None = None,
-) -> Judgement:
+) -> NightJudgement:
     """The judgement of the newest run of a history; `invalid` are the validity checks that failed elsewhere.
 
     The same history cut off at an earlier run gives the judgement of that night. Raises ValueError for a history without runs.
@@ -158,7 +109,7 @@ def judge(
     reasons = [*((Level.INVALID, why) for why in blocking), *_reasons(cases, machines)]
     reasons.sort(key=lambda reason: list(Level).index(reason[0]))
     level = reasons[0][0] if reasons else Level.QUIET
-    return Judgement(
+    return NightJudgement(
         run_id=run.id,
         level=level,
         sentence=_sentence(level, [why for of, why in reasons if of is level], cases),
@@ -329,7 +280,9 @@ class _Machine:
         """Which versions differ between the last figure before a night and that of the same or a later night."""
         known = np.flatnonzero(~np.isnan(self.grid.raw[case, :first]))
         known = known[~np.isin(known, list(self.replay.events))]
-        return ", ".join(differences(self._with(case, int(known[-1])), self._with(case, last))) if len(known) else ""
+        if not len(known):
+            return ""
+        return ", ".join(each.words for each in version_changes(self._with(case, int(known[-1])), self._with(case, last)))
 
     def _with(self, case: int, night: int) -> tuple[Run, str]:
         return self.grid.runs[night], str(self.history.cells["environment_id"].iloc[self.grid.row[case, night]])
@@ -434,7 +387,7 @@ def _reasons(cases: pd.DataFrame, machines: Sequence[_Machine]) -> list[tuple[Le
     ]
     short = by_state.get(State.INSUFFICIENT_HISTORY, cases[:0])
     if len(short):
-        found.append((Level.QUIET, f"{_count(len(short), 'case')} with too few nights to be judged"))
+        found.append((Level.QUIET, f"{units.many(len(short), 'case')} with too few nights to be judged"))
     return found
 
 
@@ -451,7 +404,7 @@ def machine_reasons(machine: _Machine) -> list[tuple[Level, str]]:
                     str(STATUSES[code]) if code != ABSENT else "absent" for code in grid.status[which & ~grid.is_twin, -1]
                 )
                 told = ", ".join(f"{count} {status}" for status, count in statuses.items())
-                found.append((Level.PARTIAL, f"{_count(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
+                found.append((Level.PARTIAL, f"{units.many(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
     found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]
     ok = grid.status[:, -1] == STATUSES.index(Status.OK)
     barred = int((ok & grid.barred[:, -1]).sum())
@@ -470,7 +423,7 @@ def _changed(state: State, row: "pd.Series[object]") -> str:
         return f"{name(row)} is {state}, since {where}{cause}; it has no figure tonight"
     faster = row["change"] < 0
     size = f"{_percent(abs(row['change']))} {'faster' if faster else 'slower'}"
-    times = f"{units.duration(row['baseline_ns'])} -> {units.duration(row['night_ns'])}"
+    times = f"{units.duration(row['baseline_ns'])} → {units.duration(row['night_ns'])}"
     if how := correction(row["estimator"]):
         size += f" {how}"
         times = f"measured: {times}, {units.change(row['night_ns'] / row['baseline_ns'])}"
@@ -492,16 +445,12 @@ def _sentence(level: Level, reasons: Sequence[str], cases: pd.DataFrame) -> str:
         return f"{words}: {reasons[0]}{more}."
     judged = int(cases["change"].notna().sum())
     short = int((cases["state"] == str(State.INSUFFICIENT_HISTORY)).sum())
-    told = f"Quiet: {_count(judged, 'case')} as before"
+    told = f"Quiet: {units.many(judged, 'case')} as before"
     return f"{told}; {short} with too few nights to be judged." if short else f"{told}."
 
 
 def _percent(share: object) -> str:
     return units.percent(float(share))  # type: ignore[arg-type]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _first(cells: Iterable[str], shown: int = 3) -> str:

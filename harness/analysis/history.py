@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import roofline
-from harness.record import AA, NIGHT_COLUMNS, YARDSTICK_SINCE, Environment, Run, Status
+from harness.analysis.environments import versions
+from harness.record import AA, NIGHT_COLUMNS, YARDSTICK_SINCE, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
 FIGURES = 2
@@ -19,7 +20,6 @@ FIGURES = 2
 STATUSES = tuple(Status)
 ABSENT = -1  # where a matrix of codes has no row
 
-_NUMBERS = ("threads", "median_ns", "yardstick_ratio", "reference_ns")
 AXES = ("cell", "workload", "direction", "backend", "mode", "device", "threads")
 
 
@@ -205,7 +205,7 @@ class _Facts:
             next((each for each in run.environments if each.id == names[code % max(len(names), 1)]), None)
             for run, code in zip(runs, pair, strict=True)
         ]
-        self.segment = _numbered(facts(each) if each else {} for each in known)[of_row]
+        self.segment = _numbered(versions(each) if each else {} for each in known)[of_row]
         numpys = _numbered(each.packages.get("numpy", "") if each else "" for each in known)[of_row]
         # Another kernel may time the same work otherwise: it starts a new series, as it does for every cell.
         systems = _numbered((each.os, each.driver) if each else () for each in known)[of_row]
@@ -214,40 +214,6 @@ class _Facts:
         self.yardstick = _rows_numbered(threads, numpys, systems, works)
         methods = _numbered(run.method_version for run in runs)[of_row]
         self.identity = _rows_numbered(methods, _codes(cells["shape"])[0])
-
-
-def facts(environment: Environment) -> dict[str, str]:
-    """What a change of starts a new segment, by the names that people know: packages, Python, kernel, driver, variables."""
-    return {
-        **dict(sorted(environment.packages.items())),
-        "Python": environment.python.removeprefix("CPython "),
-        "kernel": environment.os,
-        "driver": environment.driver,
-        **dict(sorted(environment.environ.items())),
-    }
-
-
-def differences(before: tuple[Run, str] | None, after: tuple[Run, str] | None) -> tuple[str, ...]:
-    """Which versions differ between two figures, each given as its run and the id of its environment: `torch 2.13 -> 2.14`.
-
-    convbench's own version comes last; empty where none differs or one is not known.
-    """
-    if before is None or after is None:
-        return ()
-    old, new = ({each.id: each for each in run.environments}.get(id) for run, id in (before, after))
-    pairs = _differing(facts(old), facts(new)) if old and new else []
-    ours = [(run.harness_version, run.commit[:10]) for run, _ in (before, after)]
-    if ours[0] != ours[1]:
-        versions = [version if ours[0][0] != ours[1][0] else commit for version, commit in ours]
-        pairs.append(f"convbench {versions[0] or 'unknown'} -> {versions[1] or 'unknown'}")
-    return tuple(pairs)
-
-
-def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    names = dict.fromkeys([*old, *new])
-    return [
-        f"{name} {old.get(name) or 'none'} -> {new.get(name) or 'none'}" for name in names if old.get(name) != new.get(name)
-    ]
 
 
 # Columns of text to numbers -----------------------------------------------------------------------------------------------

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import ENOUGH_TRIALS, CellSide, Side, Verdict, judge, noise_column, quietest, usable
+from harness.analysis.compare import ENOUGH_TRIALS, CellSide, Side, judge, noise_column, quietest, usable
 from harness.analysis.trials import Estimator
+from harness.outcome import CHANGED, Outcome
 from harness.record import AA
 from harness.stats import log_t_interval, t_quantile
 
 # A normal standard deviation is 1.4826 median absolute deviations. They are taken from 0, the log-ratio of equals, not from
 # the median of the ratios: of 3 normal values that would give half of the true figure (simulated: 0.54, from 0: 1.00).
 SIGMA_PER_MAD = 1.4826
-DIFFERENT = (Verdict.SLOWER, Verdict.FASTER)
 FOUND = 0.9  # the probability with which the smallest effect is found
 # A correction by the yardstick is used on a machine where it has less noise than the raw time in so many of the pairs: in 42 of
 # 63, which chance alone gives once in 180 times. Where calls differ by less than the yardstick itself it only adds to them.
@@ -86,7 +86,7 @@ def measure(run: Side) -> Noise:
         row["estimator"], row["noise"] = quietest(noises, noises)
         row["verdict"] = _verdict(row, _medians([other for other in rows if other is not row], used))
     judged, flagged = (
-        [row["verdict"] in DIFFERENT for row in rows if row["barred"] is barred and row["verdict"] is not None]
+        [row["verdict"] in CHANGED for row in rows if row["barred"] is barred and row["verdict"] is not None]
         for barred in (False, True)
     )
     seen = _seen(rows, of_used)
@@ -143,7 +143,7 @@ def _medians(rows: Sequence[dict[str, Any]], estimators: Iterable[Estimator]) ->
     return {each: float(statistics.median(values)) for each, values in found.items() if values}
 
 
-def _verdict(row: dict[str, Any], others: dict[Estimator, float]) -> Verdict | None:
+def _verdict(row: dict[str, Any], others: dict[Estimator, float]) -> Outcome | None:
     """What the rule says of a pair, None where it can say nothing.
 
     The rule picks an estimator and asks for a difference beyond the noise. With the pair's own noise both would be picked

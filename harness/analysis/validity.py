@@ -1,18 +1,17 @@
 """Can the numbers of a run be trusted? Every check with what was measured, its limit, and what follows for the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
 import pandas as pd
 
 from harness import units
-from harness.analysis.extent import Extent
-from harness.analysis.noise import DIFFERENT, Noise
+from harness.analysis.environments import differences
+from harness.analysis.noise import Noise
 from harness.analysis.trials import FEW_SAMPLES
-from harness.analysis.verdict import Outcome
+from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import Environment, Flag, Run, Status
+from harness.record import Flag, Run, Status
 from harness.spec import Direction
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
@@ -29,36 +28,6 @@ _DRIFT = "No drift of the clocks within a trial"
 LOCKED_CLOCKS = 0.02  # of the mean clock: cells of a run on locked clocks differ by less
 
 
-class Result(StrEnum):
-    """How a check came out."""
-
-    PASS = "pass"
-    WARNING = "warning"
-    FAILED = "failed"
-    UNKNOWN = "not measured"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: what was measured beside what limit, and what that does to the report. `blocks`: nothing else may be said."""
-
-    name: str
-    result: Result
-    measured: str
-    limit: str
-    effect: str = units.MISSING
-    blocks: bool = False
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A fact of the environment that differs between the baseline and this run; "" where one of them lacks it."""
-
-    fact: str
-    base: str
-    new: str
-
-
 def checks(
     summary: pd.DataFrame, samples: pd.DataFrame, run: Run, *, noise: Noise | None = None, base: Run | None = None,
     cases: pd.DataFrame | None = None, extent: Extent | None = None, pruned: bool = False,
@@ -67,7 +36,7 @@ def checks(
     its samples were removed: what only they tell is not kept. `noise` is that of the machine by an A/A run, else by the
     equals of the run itself, None where there are none.
 
-    `base` and `cases` (with `verdict.CASES`) are those of the comparison, None where there is none.
+    `base` and `cases` (with `judgement.CASES`) are those of the comparison, None where there is none.
     """
     cells = summary[summary["direction"] != str(Direction.NONE)]
     ok = cells[cells["status"] == str(Status.OK)]
@@ -246,7 +215,7 @@ def _equals(noise: Noise | None) -> Check:
     if noise.smallest_effect is not None:
         said += f"; smallest change found {units.percent(noise.smallest_effect)}"
     if noise.differences > MOST_FALSE * noise.judged:
-        unequal = noise.cells[noise.cells["verdict"].isin(DIFFERENT) & ~noise.cells["barred"].astype(bool)]
+        unequal = noise.cells[noise.cells["verdict"].isin(CHANGED) & ~noise.cells["barred"].astype(bool)]
         named = "; ".join(f"{row.cell} {units.change(row.ratio)}" for row in unequal.head(MOST_NAMED).itertuples())
         more = f" and {len(unequal) - MOST_NAMED} more" if len(unequal) > MOST_NAMED else ""
         effect = f"A change of that size is found here where there is none: {named}{more}. Read single verdicts with care."
@@ -317,46 +286,4 @@ def _energy(ok: pd.DataFrame) -> Check:
     said = f"{_of(known, len(ok))}; {first}"
     return Check(
         name, Result.UNKNOWN if not known else Result.WARNING, said, limit, "Cells without a reading have no energy figure."
-    )
-
-
-# What changed on the machine ---------------------------------------------------------------------------------------------
-
-
-def facts(run: Run) -> dict[str, str]:
-    """What is known of where and with what a run was measured, by name. A fact of one backend alone carries its name."""
-    found: dict[str, str] = {
-        "commit": run.commit, "convbench": run.harness_version, "method version": str(run.method_version),
-        "suite's hash": run.suite_sha256,
-    }  # fmt: skip
-    values: dict[str, dict[str, str]] = {}
-    for one in run.environments:
-        for name, value in _of_environment(one).items():
-            values.setdefault(name, {})[one.backend] = value
-    for name, by_backend in values.items():
-        if len(set(by_backend.values())) == 1:
-            found[name] = next(iter(by_backend.values()))
-        else:
-            found |= {f"{name} ({backend})": value for backend, value in by_backend.items()}
-    return found
-
-
-def _of_environment(one: Environment) -> dict[str, str]:
-    return {
-        "machine": one.machine_id, "host": one.host, "operating system": one.os, "CPU": one.cpu, "cores": str(one.cores),
-        "affinity": ",".join(map(str, one.affinity)), "CPU quota": "" if one.cpu_quota is None else f"{one.cpu_quota:.3g}",
-        "memory nodes": "; ".join(f"{node}: CPU {cpus}" for node, cpus in one.nodes.items()),
-        "memory": units.size(one.memory_bytes), "GPU": one.gpu, "driver": one.driver, "Python": one.python,
-        **one.packages, **one.environ,
-    }  # fmt: skip
-
-
-def differences(base: Run, new: Run) -> tuple[Difference, ...]:
-    """The facts that differ between two runs, by name."""
-    before, after = facts(base), facts(new)
-    names = dict.fromkeys([*after, *before])
-    return tuple(
-        Difference(name, before.get(name, ""), after.get(name, ""))
-        for name in names
-        if before.get(name, "") != after.get(name, "")
     )

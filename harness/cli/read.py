@@ -184,8 +184,8 @@ def compare(
     if base.startswith(PUBLISHED) or new.startswith(PUBLISHED):
         _compare_published(*((new, base) if base.startswith(PUBLISHED) else (base, new)), out, format)
         return
-    from harness.analysis.compare import Verdict
     from harness.cli import tables
+    from harness.outcome import Outcome
     from harness.review import pages as review
     from harness.store import exchange
 
@@ -206,7 +206,7 @@ def compare(
     messages.print(tables.verdicts(compared), markup=False)
     noise = compared.attrs["noise"]
     messages.print(f"A/A noise of run {noise}" if noise else tables.NO_NOISE, markup=False, soft_wrap=True)
-    if (compared["verdict"] == Verdict.SLOWER).any():
+    if (compared["verdict"] == Outcome.SLOWER).any():
         raise typer.Exit(SLOWER)
     if any(unfinished):
         raise typer.Exit(UNFINISHED)

@@ -10,12 +10,13 @@ from rich.text import Text
 
 from harness import units
 from harness.analysis import roofline
-from harness.analysis.compare import REMEDY, Verdict
+from harness.analysis.compare import REMEDY
 from harness.analysis.noise import Noise
 from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
 from harness.doctor import Finding, Severity
+from harness.outcome import Outcome
 from harness.plain import plain
 from harness.record import Status
 from harness.spec import ConvSpec, Direction
@@ -153,7 +154,7 @@ def _factor(row: Any) -> str:
 
 
 NO_NOISE = f"no A/A noise is known for this machine: {REMEDY}"
-_VERDICT_STYLES = {Verdict.SLOWER: "bold red", Verdict.FASTER: "bold green", Verdict.NO_CHANGE: "", Verdict.UNCERTAIN: "yellow"}
+_STYLES = {Outcome.SLOWER: "bold red", Outcome.FASTER: "bold green", Outcome.NO_CHANGE: "", Outcome.UNCERTAIN: "yellow"}
 
 
 def comparison(compared: pd.DataFrame) -> Table:
@@ -169,13 +170,13 @@ def comparison(compared: pd.DataFrame) -> Table:
     table.add_column("by, or why", overflow="fold")
     named = _Cells()
     for row in compared.itertuples():
-        verdict = Verdict(row.verdict)
+        verdict = Outcome(row.verdict)
         ratio = units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)
         if row.estimator and Estimator(row.estimator).corrected:
             ratio = f"{ratio} corrected\n{units.ratio(row.new_ns / row.base_ns)} of the times"
         table.add_row(
             named(row), units.duration(row.base_ns), units.duration(row.new_ns), ratio,
-            Text(words(verdict), _VERDICT_STYLES.get(verdict, "dim")), Text(row.why or words(row.estimator)),
+            Text(verdict.words, _STYLES.get(verdict, "dim")), Text(row.why or words(row.estimator)),
         )  # fmt: skip
     return table
 
@@ -186,7 +187,7 @@ TIMES = "base, new: geometric means over the trials that both runs have, by the 
 def verdicts(compared: pd.DataFrame) -> str:
     """How many cells have each verdict, in one line."""
     counts = compared["verdict"].value_counts()
-    return ", ".join(f"{counts[verdict]} {verdict.replace('_', ' ')}" for verdict in Verdict if verdict in counts) or "no cells"
+    return ", ".join(f"{counts[verdict]} {verdict.words}" for verdict in Outcome if verdict in counts) or "no cells"
 
 
 def beside(found: pd.DataFrame) -> Table:

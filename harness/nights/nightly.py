@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import doctor, units
-from harness.analysis.gate import Judgement
+from harness.analysis.gate import NightJudgement
 from harness.digest import Digest
 from harness.execution import host
 from harness.record import Run
@@ -24,7 +24,7 @@ class Night:
     """
 
     folder: Path
-    judgement: Judgement
+    judgement: NightJudgement
     digest: Digest
     page: Path | None
     index: Path

@@ -16,9 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import units
-from harness.analysis.gate import Judgement, State, correction
+from harness.analysis.gate import NightJudgement, correction
 from harness.digest import Digest
 from harness.errors import UserError
+from harness.outcome import State
 from harness.plain import plain
 from harness.record import Status
 from harness.store import junit
@@ -30,13 +31,6 @@ ERROR = "error"  # the level of a night that ended before it could be judged
 TIMEOUT_S, TRIES, PAUSE_S = 10.0, 3, 2.0
 LISTED = 20  # cases that a message names; the page has them all
 SLACK_CHARACTERS = 2900  # a section of Slack's holds 3000, https://docs.slack.dev/reference/block-kit/blocks/section-block
-
-# What a case is worth to a reader, in this order; the rest has not moved, or cannot be judged.
-NAMED = (
-    State.CONFIRMED, State.OPEN, State.FAILED, State.LOST, State.SUSPECT, State.RESOLVED, State.IMPROVED, State.IMPROVING,
-)  # fmt: skip
-_FAILURES = {State.CONFIRMED, State.OPEN, State.FAILED, State.LOST, State.FAILING}
-_PASSES = {State.SUSPECT, State.RESOLVED, State.IMPROVED, State.IMPROVING, State.STEADY, State.ACKNOWLEDGED}
 
 
 @dataclass(frozen=True)
@@ -78,9 +72,9 @@ class Notice:
     report: str = ""
 
 
-def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> Notice:
+def notice(judgement: NightJudgement, digest: Digest, report: Path | None = None) -> Notice:
     """What there is to say of a night that was judged."""
-    speaking = judgement.cases[judgement.cases["state"].isin([str(state) for state in NAMED])]
+    speaking = judgement.cases[judgement.cases["state"].isin([state for state in State if state.told])]
     cases = tuple(
         Case(
             row.cell, row.shape, _said(row.state, row.status), _known(row.change), _known(row.night_ns),
@@ -91,7 +85,7 @@ def notice(judgement: Judgement, digest: Digest, report: Path | None = None) -> 
     return Notice(
         digest.level, digest.code, digest.sentence, digest.suite, digest.run_id, judgement.reasons, cases,
         len(speaking) - len(cases), digest.measured, digest.cells,
-        tuple(f"{check.name}: {check.found}" for check in digest.validity if check.result in ("warning", "failed")),
+        tuple(f"{check.name}: {check.found}" for check in digest.validity if check.result.open),
         digest.changes, str(report or ""),
     )  # fmt: skip
 
@@ -176,18 +170,16 @@ def append_job_summary(text: str, environ: Mapping[str, str]) -> None:
 # JUnit --------------------------------------------------------------------------------------------------------------------
 
 
-def junit_xml(judgement: Judgement, digest: Digest) -> str:
+def junit_xml(judgement: NightJudgement, digest: Digest) -> str:
     """A night as JUnit XML, a test case per cell: slower and failed are failures; what cannot be judged is skipped.
 
     A first case stands for the night itself, so that one without cells is not green: it fails where the level does.
     """
-    whole = junit.Case(
-        "night", junit.Outcome.FAILURE if digest.code else junit.Outcome.PASSED, f"{_words(digest.level)}: {digest.sentence}"
-    )
+    whole = junit.Case("night", not digest.code, f"{_words(digest.level)}: {digest.sentence}")
     cases = [
         junit.Case(
             name=row.cell,
-            outcome=_outcome(State(row.state), row.status),
+            passed=None if _said(row.state, row.status) == Status.NOT_RUN else State(row.state).passes,
             message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {row.cause} {row.note} ({row.shape})"),
             time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
         )
@@ -206,14 +198,6 @@ def _moved(row: Any) -> str:
 def _said(state: str, status: str) -> str:
     """What became of a case: a cell that was not run is neither lost nor failed."""
     return status if status == Status.NOT_RUN and state == State.LOST else state
-
-
-def _outcome(state: State, status: str) -> junit.Outcome:
-    if _said(state, status) == Status.NOT_RUN:
-        return junit.Outcome.SKIPPED
-    if state in _FAILURES:
-        return junit.Outcome.FAILURE
-    return junit.Outcome.PASSED if state in _PASSES else junit.Outcome.SKIPPED
 
 
 # Webhook ------------------------------------------------------------------------------------------------------------------

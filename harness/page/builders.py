@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from harness import units
+from harness.outcome import Outcome
 from harness.page import elsewhere, embedded, opening, provenance, tables
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
@@ -22,7 +23,7 @@ def _verdict(view: View, given: Given) -> Content:
     )
     comparable = (given.judged.cases["ratio"] > 0).any() and len(view.cells)
     strip = change.strip(view, given.judged) if comparable else None
-    slower = given.judged.count("slower")
+    slower = given.judged.count(Outcome.SLOWER)
     return Content(
         {"verdict": head, "strip": strip},
         figures=(strip,) if strip else (),
@@ -32,7 +33,7 @@ def _verdict(view: View, given: Given) -> Content:
 
 
 def _validity(view: View, given: Given) -> Content:
-    open_checks = sum(str(check.result) in ("failed", "warning") for check in given.checks)
+    open_checks = sum(check.result.open for check in given.checks)
     return Content(
         {
             "checks": given.checks,
@@ -161,7 +162,9 @@ def _history(view: View, given: Given) -> Content:
 def _failures(view: View, given: Given) -> Content:
     columns, counts = tables.matrix(view)
     failed = len(view.failed)
-    new = set() if given.judged is None else set(given.judged.cases.loc[given.judged.cases["verdict"] == "failed", "cell"])
+    new = (
+        set() if given.judged is None else set(given.judged.cases.loc[given.judged.cases["verdict"] == Outcome.FAILED, "cell"])
+    )
     return Content(
         {
             "matrix_columns": columns,

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 from markupsafe import Markup
 
+from harness.outcome import Outcome
 from harness.page.sections import Given
 from harness.page.svg import clean
 from harness.page.tables import STANDINGS, first_line, icon, standing
@@ -272,8 +273,9 @@ def _changes(cells: pd.DataFrame, changes: pd.DataFrame | None) -> pd.DataFrame:
     if changes is None:
         changes = pd.DataFrame(columns=["cell", *texts, *names])
     found = changes.drop_duplicates("cell").set_index("cell").reindex(cells["cell"]).reset_index(drop=True)
-    told = {name: found[name].astype(object).where(found[name].notna(), "").map(_named) for name in texts}
-    return found[names].astype("float64").assign(**told)
+    told = {name: found[name].astype(object).where(found[name].notna(), "") for name in texts}
+    verdict = told["verdict"].map(lambda name: Outcome(name).words if name else "")
+    return found[names].astype("float64").assign(verdict=verdict, estimator=told["estimator"].map(_named))
 
 
 def _named(text: str) -> str:

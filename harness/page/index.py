@@ -17,6 +17,7 @@ from matplotlib.dates import date2num
 
 from harness import units
 from harness.digest import Digest
+from harness.outcome import Level, Outcome, Result
 from harness.page import html, palette
 from harness.page.canvas import Canvas, Drawn, draw, fitted, night_axis, nightly_ratios
 from harness.page.palette import Look, sentinel
@@ -26,14 +27,6 @@ MOST_PANELS = 8
 MOST_REMARK = 160  # characters
 NOT_JUDGED, NO_SUMMARY = "not judged", "no summary"
 UNFINISHED = "unfinished"  # in a link, in the place of a level
-_SLOWER = ("slower", "confirmed", "open", "suspect")
-_FASTER = ("faster", "improved", "improving")
-# A tone and an icon for each level of the gate; words come with both.
-_TONES = {
-    "invalid": ("slow", "✕"), "regression": ("slow", "▲"), "partial": ("slow", "✕"), "suspect": ("warn", "▲"),
-    "inconclusive": ("warn", "?"), "machine_event": ("warn", "!"), "improved": ("fast", "▼"), "quiet": ("fast", "✓"),
-}  # fmt: skip
-_TROUBLE = {"failed": ("slow", "✕"), "warning": ("warn", "!"), "pass": ("fast", "✓")}
 _PANEL, _FOOT, _HEAD, _LEFT, _RIGHT = 150.0, 40.0, 26.0, 56.0, 150.0  # px
 _NIGHT = timedelta(hours=36)  # two runs further apart have missed a night between them, where runs are nightly at all
 
@@ -73,7 +66,7 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
     known = [digest for digest in digests.values() if digest]
     known.sort(key=lambda digest: (digest.started_at, digest.run_id))
     looks = palette.looks({ratio.backend for digest in known for ratio in (*digest.over_first, *digest.over_baseline)})
-    most = max((max(_count(digest, _SLOWER), _count(digest, _FASTER)) for digest in known), default=0)
+    most = max((max(digest.count(Outcome.SLOWER), digest.count(Outcome.FASTER)) for digest in known), default=0)
     rows = [_row(digest, looks, most, digest.run_id in pages) for digest in reversed(known)]
     rows += [_unknown(run_id, looks, run_id in pages) for run_id, digest in reversed(digests.items()) if digest is None]
     trends = _trends(known)
@@ -83,8 +76,8 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
         "latest": known[-1] if known else None,
         "latest_level": _level(known[-1]) if known else None,
         "latest_page": bool(known) and known[-1].run_id in pages,
-        "quiet": _last(known, ("quiet", "improved")),
-        "invalid": _last(known, ("invalid",)),
+        "quiet": _last(known, (Level.QUIET, Level.IMPROVED)),
+        "invalid": _last(known, (Level.INVALID,)),
         "charts": charts,
         "left_out": len(trends) - len(charts),
         "rows": rows,
@@ -102,10 +95,6 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
     return html.Page(text, broken, rows="")
 
 
-def _count(digest: Digest, names: Sequence[str]) -> int:
-    return sum(digest.verdicts.get(name, 0) for name in names)
-
-
 def _last(known: Sequence[Digest], levels: Collection[str]) -> Digest | None:
     return next((digest for digest in reversed(known) if digest.level in levels), None)
 
@@ -116,15 +105,15 @@ def _level(digest: Digest) -> Tag:
         return Tag("warn", f"! {clean(digest.unfinished).partition(':')[0]}")
     if not level:
         return Tag("", NOT_JUDGED)
-    tone, icon = _TONES.get(level, ("", ""))
-    return Tag(tone, f"{icon} {clean(level).replace('_', ' ')}".strip())
+    known = next((each for each in Level if each == level), None)
+    return Tag(known.tone, known.tag) if known else Tag("", clean(level).replace("_", " "))
 
 
 def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Row:
     judged = bool(digest.verdicts)
-    slower, faster = _count(digest, _SLOWER), _count(digest, _FASTER)
+    slower, faster = digest.count(Outcome.SLOWER), digest.count(Outcome.FASTER)
     means = {ratio.backend: ratio.ratio for ratio in digest.over_baseline}
-    why = digest.sentence if digest.level == "invalid" else ""
+    why = digest.sentence if digest.level == Level.INVALID else ""
     return Row(
         run_id=digest.run_id,
         night=f"{digest.started_at:%Y-%m-%d %H:%M}",
@@ -154,10 +143,12 @@ def _unknown(run_id: str, looks: Mapping[str, Look], page: bool) -> Row:
 
 
 def _validity(digest: Digest) -> Tag | None:
-    for result, (tone, icon) in _TROUBLE.items():
-        found = [check for check in digest.validity if check.result == result]
-        if found:
-            return Tag(tone, f"{icon} {len(found)} {result}" if result != "pass" else f"{icon} pass")
+    for result in (Result.FAILED, Result.WARNING, Result.PASS):
+        if count := sum(check.result is result for check in digest.validity):
+            return Tag(
+                result.tone,
+                f"{result.icon} {result.words}" if result is Result.PASS else f"{result.icon} {count} {result.words}",
+            )
     return None
 
 

@@ -1,17 +1,19 @@
 """The first section: what changed since the baseline; without one, what was measured and who is fastest.
 
-In sentences made from frames and nothing else. Verdict, severity and groups come from `analysis.verdict`.
+In sentences made from frames and nothing else. Verdict, severity and groups come from `analysis.judgement`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote_plus
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from harness import units
+from harness.outcome import CHANGED, COMPARABLE, Check, Difference, Extent, Judgement, Outcome, Result
 from harness.page import spark, tables
 from harness.page.charts.change import edge_of
 from harness.page.provenance import cut
@@ -97,20 +99,7 @@ class Change:
     why: str
 
 
-MOST = {"failed": 10, "lost": 10, "slower": 10, "faster": 5}
-LEVELS = {
-    "invalid": ("slow", "✕ invalid"),
-    "regression": ("slow", "▲ regression"),
-    "partial": ("slow", "✕ partial"),
-    "suspect": ("warn", "▲ suspect"),
-    "inconclusive": ("warn", "? inconclusive"),
-    "machine_event": ("warn", "! machine event"),
-    "improved": ("fast", "▼ improved"),
-    "quiet": ("fast", "✓ quiet"),
-}
-TONES = {"failed": ("slow", "✕"), "lost": ("warn", "✕"), "slower": ("slow", "▲"), "faster": ("fast", "▼")}
-
-
+MOST = {Outcome.FAILED: 10, Outcome.LOST: 10, Outcome.SLOWER: 10, Outcome.FASTER: 5}
 NO_BASELINE = "There is no earlier night to hold it against."
 PRUNED = (
     "The samples of this run were removed: its medians are kept, and intervals, spread and the flags that bar no verdict are "
@@ -118,7 +107,7 @@ PRUNED = (
 )
 
 
-def verdict(view: View, duration_s: float | None, extent: Any | None = None, pruned: bool = False) -> Verdict:
+def verdict(view: View, duration_s: float | None, extent: Extent | None = None, pruned: bool = False) -> Verdict:
     """What the first section says of a run without a baseline; `extent` and `pruned` as in `sections.Given`."""
     found = standings(view)
     ok, failed = view.count(Status.OK), len(view.failed)
@@ -140,25 +129,27 @@ def verdict(view: View, duration_s: float | None, extent: Any | None = None, pru
     )
 
 
-def _unfinished(extent: Any) -> str:
+def _unfinished(extent: Extent) -> str:
     """How far the run came, how to go on, and what is not said before it is whole."""
     told = extent.sentence().replace("`", "")
     return f"{told[0].upper()}{told[1:]}. No backend is called the fastest before all of it is measured."
 
 
 def beside_baseline(
-    view: View, judged: Any, checks: Sequence[Any], differences: Sequence[Any], nights: pd.DataFrame | None,
-    extent: Any | None = None, pruned: bool = False,
+    view: View, judged: Judgement, checks: Sequence[Check], differences: Sequence[Difference], nights: pd.DataFrame | None,
+    extent: Extent | None = None, pruned: bool = False,
 ) -> Verdict:  # fmt: skip
     """What the first section says of a run and its baseline; the arguments are what `analysis` gives of them."""
-    tone, tag = ("warn", "? not comparable") if judged.incomparable and not judged.invalid else LEVELS[str(judged.level)]
+    tone, tag = (
+        ("warn", "? not comparable") if judged.incomparable and not judged.invalid else (judged.level.tone, judged.level.tag)
+    )
     if extent:
         tone, tag = "warn", f"! {extent.tag}"
     changes, more = _changes(view, judged.cases, nights)
     return Verdict(
         tone=tone,
         tag=tag,
-        lead=judged.sentence.removeprefix(f"{str(judged.level).capitalize()}: "),  # the tag before it says that word
+        lead=judged.sentence.removeprefix(f"{judged.level.value.capitalize()}: "),  # the tag before it says that word
         sentences=[*([_unfinished(extent)] if extent else []), *([PRUNED] if pruned else [])],
         tiles=[replace(tile, tone="") if extent and tile.tone == "fast" else tile for tile in _compared_tiles(view, judged)],
         standings=standings(view),
@@ -170,8 +161,8 @@ def beside_baseline(
     )
 
 
-def _groups(view: View, judged: Any) -> Groups | None:
-    slower = judged.cases[judged.cases["verdict"] == "slower"]
+def _groups(view: View, judged: Judgement) -> Groups | None:
+    slower = judged.cases[judged.cases["verdict"] == Outcome.SLOWER]
     if slower.empty:
         return None
     if not judged.groups:
@@ -187,7 +178,7 @@ def _groups(view: View, judged: Any) -> Groups | None:
             "direction": group.direction,
             "device": group.device,
             "q": group.family,
-            "verdict": "slower",
+            "verdict": Outcome.SLOWER.words,
         }
         said = ", ".join(clean(word) for word in words if word)
         parts.append(
@@ -196,20 +187,20 @@ def _groups(view: View, judged: Any) -> Groups | None:
     return Groups("Slower above all:", parts)
 
 
-def _differ(differences: Sequence[Any], most: int = 4) -> str:
+def _differ(differences: Sequence[Difference], most: int = 4) -> str:
     """Which facts of the environment changed, in a sentence."""
     if not differences:
         return "No recorded fact of the environment has changed since."
-    told = [f"{each.fact} {each.base or units.MISSING} → {each.new or units.MISSING}" for each in differences[:most]]
+    told = [each.words for each in differences[:most]]
     more = f" and {len(differences) - most} more" if len(differences) > most else ""
     return f"Changed since: {'; '.join(cut(text) for text in told)}{more}."
 
 
-def trust(checks: Sequence[Any]) -> str:
+def trust(checks: Sequence[Check]) -> str:
     """The validity in words."""
     failed, warned, unknown = (
-        [f"{each.name}: {each.measured}" for each in checks if str(each.result) == kind]
-        for kind in ("failed", "warning", "not measured")
+        [f"{each.name}: {each.measured}" for each in checks if each.result is result]
+        for result in (Result.FAILED, Result.WARNING, Result.UNKNOWN)
     )
     blocked = any(each.blocks for each in checks)
     parts = [f"{len(failed)} failed ({', '.join(failed)})"] if failed else []
@@ -219,20 +210,23 @@ def trust(checks: Sequence[Any]) -> str:
     return f"{head}; {', '.join(parts)}." if parts else f"{head}, all {len(checks)} checks passed."
 
 
-def _compared_tiles(view: View, judged: Any) -> list[Tile]:
-    count = {name: judged.count(name) for name in ("slower", "faster", "no change", "uncertain", "failed", "lost")}
+def _compared_tiles(view: View, judged: Judgement) -> list[Tile]:
+    count = {outcome: judged.count(outcome) for outcome in (*COMPARABLE, Outcome.FAILED, Outcome.LOST)}
     failures, measured = len(view.failed), view.count(Status.OK)
     not_run = view.count(Status.NOT_RUN)
-    new = (f", {count['failed']} new" if count["failed"] else "") + (f", {count['lost']} lost" if count["lost"] else "")
+    new = "".join(f", {count[each]} {word}" for each, word in ((Outcome.FAILED, "new"), (Outcome.LOST, "lost")) if count[each])
     return [
-        Tile(f"▲ {count['slower']}", "slower", "results?verdict=slower", "slow" if count["slower"] else ""),
-        Tile(f"▼ {count['faster']}", "faster", "results?verdict=faster", "fast" if count["faster"] else ""),
-        Tile(str(count["no change"]), "no change", "results?verdict=no+change"),
-        Tile(str(count["uncertain"]), "uncertain", "results?verdict=uncertain", "warn" if count["uncertain"] else ""),
+        *(_outcome_tile(outcome, count[outcome]) for outcome in COMPARABLE),
         Tile(str(failures), f"{'failure' if failures == 1 else 'failures'}{new}", "failures", "slow" if failures else ""),
         *([Tile(str(not_run), "not run", "failures", "warn")] if not_run else []),
         Tile(f"{measured} / {len(view.cells)}", "cells measured", "results"),
     ]
+
+
+def _outcome_tile(outcome: Outcome, count: int) -> Tile:
+    number = f"{outcome.icon} {count}" if outcome in CHANGED else str(count)
+    link = f"results?verdict={quote_plus(outcome.words)}"
+    return Tile(number, outcome.words, link, outcome.tone if count and outcome is not Outcome.NO_CHANGE else "")
 
 
 def _changes(
@@ -244,7 +238,7 @@ def _changes(
         same = cases[cases["verdict"] == outcome].sort_values("severity", ascending=False, kind="stable")
         shown.append(same.iloc[:most])
         if len(same) > most:
-            more.append((outcome, most, len(same)))
+            more.append((outcome.words, most, len(same)))
     rows = pd.concat(shown)
     known = view.cells.set_index("cell")
     bounds = rows[["ratio", "ratio_low", "ratio_high"]].stack()
@@ -254,9 +248,10 @@ def _changes(
 
 
 def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Mapping[str, list[float]]) -> Change:
-    tone, sign = TONES[row.verdict]
+    outcome = Outcome(row.verdict)
+    plain = row.word == outcome.words  # else it is what the gate says of the case
     here = known.loc[row.cell] if row.cell in known.index else None
-    failed = row.verdict in ("failed", "lost")
+    failed = outcome in (Outcome.FAILED, Outcome.LOST)
     ends = [row.ratio_low, row.ratio_high]
     low, high = map(units.change, ends) if np.isfinite(ends).all() else ("", "")
     return Change(
@@ -269,14 +264,16 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         device=clean(row.device),
         base=units.milliseconds(row.baseline_ns),
         now=(here["status"].replace("_", " ") if here is not None else "lost") if failed else units.milliseconds(row.now_ns),
-        change=units.change(row.ratio) if not failed and row.word != row.verdict else "",
+        change=units.change(row.ratio) if not failed and not plain else "",
         interval=f"{low.removesuffix(' %')} to {high}" if low and not failed else "",
-        bar=Markup("") if failed else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, tone),
-        word=f"{sign} {row.word if failed or row.word != row.verdict else units.change(row.ratio)}",
+        bar=Markup("")
+        if failed
+        else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, outcome.tone),
+        word=f"{outcome.icon} {row.word if failed or not plain else units.change(row.ratio)}",
         by="" if failed or row.estimator in ("", tables.MEDIAN) else f"by the {row.estimator.replace('_', ' ')}",
-        tone=tone,
+        tone=outcome.tone,
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
-        nights=spark.sparkline(of_cell.get(row.cell, []), tone=tone),
+        nights=spark.sparkline(of_cell.get(row.cell, []), tone=outcome.tone),
         why=tables.first_line(here["reason"]) if failed and here is not None else "",
     )
 

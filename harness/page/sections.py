@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.outcome import Check, Difference, Extent, Judgement
 from harness.page.canvas import Drawn
 from harness.record import Run
 
@@ -17,16 +18,14 @@ class Given:
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.published.beside`.
 
-    `judged` is the `analysis.verdict.Judged` of this run beside its baseline; `changes` are its cases, a row per cell: `cell`,
-    `verdict` (in words: slower, faster, no change, uncertain, new, failed, fixed, failed (known), lost, skipped),
-    `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`. `checks` and `differences` are
-    those of `analysis.validity`.
+    `judged` is this run beside its baseline; `changes` are its cases, a row per cell: `cell`, `verdict` (an Outcome),
+    `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`.
 
     `nights` are earlier figures and this one, a row per night and cell, as `analysis.history.nights` has them: `run_id`,
     `started_at`, `cell`, `backend`, `device`, `status`, `median_ns` and `night_ns`. `breaks` are ids of runs and what changed
     before each; `steps` the change points, with the columns of `analysis.gate`'s cases.
 
-    `extent` is the `analysis.extent.Extent` of a run that has not ended: such a page names no winner.
+    `extent` is that of a run that has not ended: such a page names no winner.
     `pruned`: its samples were removed, and `summary` has what was kept of the figures.
     """
 
@@ -38,14 +37,14 @@ class Given:
     ceilings: pd.DataFrame | None = None
     networks: pd.DataFrame | None = None
     beside: pd.DataFrame | None = None
-    judged: Any | None = None
-    checks: Sequence[Any] = ()
-    differences: Sequence[Any] = ()
+    judged: Judgement | None = None
+    checks: Sequence[Check] = ()
+    differences: Sequence[Difference] = ()
     nights: pd.DataFrame | None = None
     breaks: Sequence[tuple[str, str]] = ()
     steps: pd.DataFrame | None = None
     index: str = ""
-    extent: Any | None = None
+    extent: Extent | None = None
     pruned: bool = False
 
     @property

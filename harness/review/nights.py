@@ -14,13 +14,15 @@ import pandas as pd
 from harness import units
 from harness.analysis import changes, gate
 from harness.analysis import history as analysis
-from harness.analysis.gate import Judgement
-from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, differences, grids
+from harness.analysis.environments import version_changes
+from harness.analysis.gate import NightJudgement
+from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, grids
 from harness.analysis.replay import Rules
 from harness.analysis.summary import summarize
 from harness.ask.wording import not_one_of, show
 from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.errors import HistoryError
+from harness.outcome import State
 from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Flag, Run, Status
 from harness.store import acknowledgements, journal, nights, table
 
@@ -61,14 +63,14 @@ class Night:
         earlier = [run for run in self.history.runs if run.id != self.run.id and run.environments]
         return next((run for run in reversed(earlier) if not here or _machines(run) & here), None)
 
-    def baseline(self, judgement: Judgement) -> str:
+    def baseline(self, judgement: NightJudgement) -> str:
         """What its cases were held against, in words: a case may have fewer good nights than another. Empty for nothing."""
         most = int(judgement.cases["nights"].max()) if len(judgement.cases) else 0
         if not most or self.before is None:
             return ""
         return f"up to {most} earlier nights, the last of {self.before.started_at:%Y-%m-%d}"
 
-    def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> Judgement:
+    def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> NightJudgement:
         """The gate's judgement, by other than its own rules where some are given; `invalid` are the checks that block one."""
         said = acknowledgements.read(_store_of(self.folder))
         return gate.judge(self.history, said, invalid=(*_unmeasured(self.folder), *invalid), rules=rules)
@@ -116,7 +118,7 @@ def _unmeasured(folder: Path) -> list[str]:
     return []
 
 
-def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), report_bytes: int | None = None) -> Digest:
+def digest(of: Night, judgement: NightJudgement, checks: Sequence[Validity] = (), report_bytes: int | None = None) -> Digest:
     """What summary.json holds of a night that was judged."""
     run, before = of.run, of.before
     told = run.machines or (before.machines if before else {})
@@ -130,7 +132,7 @@ def digest(of: Night, judgement: Judgement, checks: Sequence[Validity] = (), rep
         level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
         verdicts={str(name): int(count) for name, count in states.items() if count},
         statuses={str(name): int(count) for name, count in cells["status"].value_counts().items() if count},
-        new_failures=int(states.get(str(gate.State.FAILED), 0)),
+        new_failures=int(states.get(str(State.FAILED), 0)),
         over_baseline=_over(judgement.cases.assign(ratio=judgement.cases["change"] + 1.0)),
         over_first=_over(_over_first(of.history, run.id)), validity=tuple(checks),
         changes=_changed(before, run) if before else (), report_bytes=report_bytes,
@@ -161,8 +163,8 @@ def _over_first(known: History, run_id: str) -> pd.DataFrame:
 def _changed(before: Run, run: Run) -> tuple[str, ...]:
     """The versions that differ between two runs, each once."""
     old = {each.backend: each.id for each in before.environments}
-    told = [differences((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old]
-    return tuple(dict.fromkeys(chain.from_iterable(told)))
+    told = [version_changes((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old]
+    return tuple(dict.fromkeys(each.words for each in chain.from_iterable(told)))
 
 
 # One cell -----------------------------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def _now(known: History, said: Sequence[Acknowledgement], cell: str, found: pd.D
 
 
 def _line(row: Any) -> str:
-    told = f"{row.cell}: {row.state.replace('_', ' ')}"
+    told = f"{row.cell}: {State(row.state).words}"
     how = f" {gate.correction(row.estimator)}" if gate.correction(row.estimator) else ""
     told += f", {units.percent(row.change)}{how} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
     told += f", since {row.since}" if row.since else ""
@@ -246,11 +248,12 @@ def _of_grid(known: History, grid: Grid, cell: str, said: Sequence[Acknowledgeme
             continue
         told = known.cells.iloc[row]
         here = (run, str(told["environment_id"]))
+        changed = ", ".join(each.words for each in version_changes(last, here))
         rows.append({
             "run_id": run.id, "started_at": run.started_at, "machine_id": grid.machine_id,
             "status": str(STATUSES[grid.status[case, night]]), "flags": str(told["barred_by"]), "median_ns": told["median_ns"],
             "yardstick_ratio": told["yardstick_ratio"], "segment": int(grid.segment[case, night]),
-            "changed": ", ".join(differences(last, here)), "step": steps.get(night, np.nan), "note": "",
+            "changed": changed, "step": steps.get(night, np.nan), "note": "",
         })  # fmt: skip
         last = here if here[1] else last
     frame = pd.DataFrame(rows)

@@ -10,15 +10,14 @@ import pandas as pd
 
 from harness import codec, drafts, units
 from harness.analysis import compare as comparing
+from harness.analysis import environments, noise, ranking, roofline, validity
 from harness.analysis import extent as extents
+from harness.analysis import judgement as judging
 from harness.analysis import networks as rolling
-from harness.analysis import noise, ranking, roofline, validity
 from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
-from harness.analysis import verdict as judging
-from harness.analysis.compare import Side, Verdict
-from harness.analysis.extent import Extent
-from harness.analysis.gate import Judgement
+from harness.analysis.compare import Side
+from harness.analysis.gate import NightJudgement
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize, with_kept
 from harness.analysis.trials import medians, trials
@@ -26,6 +25,7 @@ from harness.ask.wording import hint, show
 from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
 from harness.execution import host
+from harness.outcome import Check, Extent, Outcome
 from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
 from harness.review import nights as past
 from harness.review.nights import night
@@ -132,11 +132,10 @@ def compare(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 def junit_of(comparison: pd.DataFrame) -> str:
     """A comparison as JUnit XML: slower is a failure, and what has no verdict is skipped."""
-    outcomes = {Verdict.SLOWER: "failure", Verdict.FASTER: "passed", Verdict.NO_CHANGE: "passed"}
     cases = [
         junit.Case(
             name=row.cell,
-            outcome=junit.Outcome(outcomes.get(row.verdict, "skipped")),
+            passed=Outcome(row.verdict).passes,
             message=f"{row.verdict}: {row.why or units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)}",
             time_s=None if pd.isna(row.new_median_ns) else row.new_median_ns / 1e9,
         )
@@ -301,7 +300,7 @@ def _night(folder: Path, baseline: Path | None) -> past.Night | None:
     return past.find_night(folder) if baseline is None and NIGHTLY in journal.read_run(folder).tags else None
 
 
-def judge(folder: Path) -> tuple[Judgement, Digest]:
+def judge(folder: Path) -> tuple[NightJudgement, Digest]:
     """The gate's judgement of a stored night, its checks included, and what summary.json holds of it without a page.
 
     Raises HistoryError for a run that is no night.
@@ -312,17 +311,19 @@ def judge(folder: Path) -> tuple[Judgement, Digest]:
     return judgement, replace(digest, unfinished=unfinished.words if unfinished else "")
 
 
-def checks(folder: Path) -> tuple[validity.Check, ...]:
+def checks(folder: Path) -> tuple[Check, ...]:
     """Whether the figures of a run can be trusted."""
     run, (ranked, blocks) = journal.read_run(folder), figures(folder)
     return validity.checks(ranked, blocks, run, noise=_noise(folder, run), extent=extent(folder), pruned=table.pruned(folder))
 
 
-def _validities(found: Sequence[validity.Check]) -> tuple[Validity, ...]:
-    return tuple(Validity(check.name, str(check.result), check.measured) for check in found)
+def _validities(found: Sequence[Check]) -> tuple[Validity, ...]:
+    return tuple(map(Validity.of, found))
 
 
-def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None, judgement: Judgement | None = None) -> "Given":
+def _given(
+    folder: Path, cells: Collection[str] | None, baseline: Path | None, judgement: NightJudgement | None = None
+) -> "Given":
     run = journal.read_run(folder)
     ranked, blocks = figures(folder, cells)
     unfinished = extent(folder)
@@ -338,7 +339,7 @@ def _given(folder: Path, cells: Collection[str] | None, baseline: Path | None, j
 
 
 def publish(
-    folder: Path, reports: str | Path = "reports", baseline: Path | None = None, judgement: Judgement | None = None
+    folder: Path, reports: str | Path = "reports", baseline: Path | None = None, judgement: NightJudgement | None = None
 ) -> Published:
     """Write what people get of a run to `reports/<run-id>/`, and the index of all runs again: each file whole, or as it was.
 
@@ -365,7 +366,7 @@ def publish(
 
 
 def _judged(
-    folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None, judgement: Judgement | None,
+    folder: Path, ranked: pd.DataFrame, blocks: pd.DataFrame, run: Run, baseline: Path | None, judgement: NightJudgement | None,
     unfinished: Extent | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The checks of a run, and what changed since its baseline where there is one, by the names of the page's fields."""
@@ -379,7 +380,7 @@ def _judged(
             network = ranked.drop_duplicates("cell").set_index("cell")["network"]
             found |= {
                 "judged": judging.of_night(judgement, night.baseline(judgement), network),
-                "differences": validity.differences(night.before, run) if night.before and run.environments else (),
+                "differences": environments.differences(night.before, run) if night.before and run.environments else (),
                 "nights": night.figures(), "breaks": night.breaks(), "steps": judgement.cases,
             }  # fmt: skip
         return found
@@ -394,7 +395,7 @@ def _judged(
     return {
         "checks": checks,
         "judged": judging.against(compared, base.id, validity.blocking(checks), incomparable),
-        "differences": validity.differences(base, run),
+        "differences": environments.differences(base, run),
     }
 
 
@@ -423,7 +424,9 @@ def _digest(given: "Given") -> Digest:
     ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()) if status != Status.OK)
     failed = any(Status(status).failed for status in counts)
     machine_id, machine = next(iter(run.machines.items()), ("", ""))
-    verdicts = {} if judged is None else {str(name): int(n) for name, n in judged.cases["verdict"].value_counts().items()}
+    verdicts = (
+        {} if judged is None else {Outcome(name).words: int(n) for name, n in judged.cases["verdict"].value_counts().items()}
+    )
     plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
     if given.extent:
         failed, plain = True, f"{given.extent.words.capitalize()}. {plain}"
@@ -433,9 +436,10 @@ def _digest(given: "Given") -> Digest:
         commit=run.commit, baseline_id=judged.baseline if judged else "", level=str(judged.level) if judged else "",
         code=judged.level.code if judged else 5 if failed or not counts.get(Status.OK) else 0,
         sentence=judged.sentence if judged else plain,
-        verdicts=dict(sorted(verdicts.items())), statuses=dict(sorted(counts.items())), new_failures=verdicts.get("failed", 0),
+        verdicts=dict(sorted(verdicts.items())), statuses=dict(sorted(counts.items())),
+        new_failures=verdicts.get(Outcome.FAILED.words, 0),
         validity=_validities(given.checks),
-        changes=tuple(f"{one.fact}: {one.base or units.MISSING} → {one.new or units.MISSING}" for one in given.differences),
+        changes=tuple(one.words for one in given.differences),
     )  # fmt: skip
 
 

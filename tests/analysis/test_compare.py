@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from harness import stats
-from harness.analysis.compare import REMEDY, Side, Verdict, compare, judge, noise_column
+from harness.analysis.compare import REMEDY, Side, compare, judge, noise_column
 from harness.analysis.summary import summarize
 from harness.analysis.trials import Estimator, trials
+from harness.outcome import Outcome
 from harness.record import COLUMNS, COMPARISON_COLUMNS, OTHERS_METHOD, Flag, Status
 from harness.spec import Direction
 from harness.store import frames
@@ -278,5 +279,5 @@ def test_equals_are_seldom_told_apart(pairs, at_most):
 
 
 def test_no_change_is_seldom_said_of_a_change_of_five_percent():
-    said = [judge(list(ratios), 0.04)[0] is Verdict.NO_CHANGE for ratios in drawn(4000, 5, effect=math.log(1.05))]
+    said = [judge(list(ratios), 0.04)[0] is Outcome.NO_CHANGE for ratios in drawn(4000, 5, effect=math.log(1.05))]
     assert np.mean(said) <= 0.03

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import units
-from harness.analysis.gate import Level, State, judge, name
+from harness.analysis.gate import judge, name
 from harness.analysis.history import History, grids
 from harness.analysis.replay import Rules, replay
+from harness.outcome import Level, State
 from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, YARDSTICK_SINCE
 from tests.histories import acknowledgement, cell_id, flat, history, run_id, with_step
 
@@ -59,7 +60,7 @@ def test_a_suspect_is_not_dated_by_the_noise_before_it_and_keeps_its_cause():
     values[0, STEP - 2 : STEP] = 1.06  # a level of two nights by chance, of which the suspect night would be the third
     upgraded = lambda night: {"torch": "2.14"} if night >= STEP else {}  # noqa: E731
     row = case(at(history(values, packages=upgraded), STEP))
-    assert (row["state"], row["since"], row["dated"], row["cause"]) == ("suspect", run_id(STEP), "", "torch 2.13 -> 2.14")
+    assert (row["state"], row["since"], row["dated"], row["cause"]) == ("suspect", run_id(STEP), "", "torch 2.13 → 2.14")
 
 
 @pytest.mark.parametrize("upgrade", [STEP - 3, STEP], ids=["at the date", "at the first bad night"])
@@ -70,7 +71,7 @@ def test_what_changed_between_the_date_and_the_alarm_is_the_cause(upgrade):
     upgraded = lambda night: {"torch": "2.14"} if night >= upgrade else {}  # noqa: E731
     row = case(at(history(values, packages=upgraded), STEP + 1))
     assert (row["state"], row["since"], row["dated"]) == ("confirmed", run_id(STEP), run_id(STEP - 3))
-    assert row["cause"] == "torch 2.13 -> 2.14"
+    assert row["cause"] == "torch 2.13 → 2.14"
 
 
 def test_the_frame_has_the_columns_and_dtypes_of_the_schema():
@@ -244,14 +245,14 @@ def test_an_upgrade_that_slows_every_cell_of_one_framework_is_a_regression_with_
     assert (suspect.level, suspect.events) == ("suspect", ())
     assert (confirmed.level, confirmed.events) == ("regression", ())
     assert states(confirmed, State.CONFIRMED) == sorted(cell_id(number) for number in range(6))
-    assert set(confirmed.cases["cause"][:6]) == {"torch 2.13 -> 2.14"}
-    assert "with torch 2.13 -> 2.14" in confirmed.sentence
+    assert set(confirmed.cases["cause"][:6]) == {"torch 2.13 → 2.14"}
+    assert "with torch 2.13 → 2.14" in confirmed.sentence
 
 
 def test_a_new_kernel_may_slow_everything_and_is_a_regression():
     found = stepped(cases=range(12), backends=["torch", "jax"] * 6, facts=lambda night: {"os": f"Linux {6 + (night >= STEP)}"})
     assert at(found, STEP + 1).level is Level.REGRESSION
-    assert set(at(found, STEP + 1).cases["cause"]) == {"kernel Linux 6 -> Linux 7"}
+    assert set(at(found, STEP + 1).cases["cause"]) == {"operating system Linux 6 → Linux 7"}
 
 
 def test_a_segment_is_held_against_the_one_before_until_it_has_ten_nights_of_its_own():
@@ -270,7 +271,7 @@ def test_an_unresolved_regression_of_an_upgrade_does_not_become_its_baseline():
 def test_a_new_version_every_night_is_held_against_the_versions_before():
     found = stepped(packages=lambda night: {"torch": f"2.14.dev{night}"})
     assert at(found, STEP + 1).level is Level.REGRESSION
-    assert case(at(found, STEP + 1))["cause"] == f"torch 2.14.dev{STEP - 1} -> 2.14.dev{STEP}"
+    assert case(at(found, STEP + 1))["cause"] == f"torch 2.14.dev{STEP - 1} → 2.14.dev{STEP}"
 
 
 @pytest.mark.parametrize("cut", ["method", "shape"])
@@ -284,7 +285,7 @@ def test_another_method_or_shape_cuts_the_comparison(cut):
 
 def test_the_harness_is_named_among_the_causes():
     found = stepped(of_run=lambda night: {"commit": "b" * 40 if night >= STEP else "a" * 40})
-    assert case(at(found, STEP + 1))["cause"] == "convbench aaaaaaaaaa -> bbbbbbbbbb"
+    assert case(at(found, STEP + 1))["cause"] == "convbench aaaaaaaaaa → bbbbbbbbbb"
 
 
 # Machine events -----------------------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from harness.analysis.history import ABSENT, STATUSES, differences, facts, grids, night
+from harness.analysis.history import ABSENT, STATUSES, grids, night
 from harness.analysis.summary import summarize
 from harness.record import COLUMNS, NIGHT_COLUMNS, Flag, Status
 from harness.spec import CopySpec, Direction, Layout
 from harness.store import frames
-from tests.builders import cell, environment, failed, record, run, samples, series
+from tests.builders import cell, environment, failed, record, samples, series
 from tests.histories import flat, history, run_id
 
 
@@ -93,41 +93,3 @@ def test_a_history_can_be_cut_off():
     assert set(part.cells["run_id"]) == {run_id(0), run_id(1), run_id(2)}
     with pytest.raises(KeyError, match="night-0009"):
         found.until(run_id(9))
-
-
-# Versions -----------------------------------------------------------------------------------------------------------------
-
-
-def both(before, after, **runs):
-    sides = [
-        run(environments=(environment(**facts),), **{name: values[side] for name, values in runs.items()})
-        for side, facts in enumerate((before, after))
-    ]
-    return differences((sides[0], "env-1"), (sides[1], "env-1"))
-
-
-def test_what_differs_is_named():
-    assert both({}, {}) == ()
-    assert both({"packages": {"torch": "2.13"}}, {"packages": {"torch": "2.14"}}) == ("torch 2.13 -> 2.14",)
-    assert both({"python": "CPython 3.11.7", "driver": ""}, {"python": "CPython 3.12.1", "driver": "580"}) == (
-        "Python 3.11.7 -> 3.12.1",
-        "driver none -> 580",
-    )
-    assert both({}, {}, harness_version=("0.1", "0.2"), commit=("a", "b")) == ("convbench 0.1 -> 0.2",)
-    assert both({}, {}, commit=("a" * 40, "")) == ("convbench aaaaaaaaaa -> unknown",)
-
-
-def test_a_variable_of_several_values_is_one_difference():
-    assert both({"environ": {"XLA_FLAGS": "--a, --b"}}, {"environ": {"XLA_FLAGS": "--a"}}) == ("XLA_FLAGS --a, --b -> --a",)
-
-
-def test_an_environment_that_is_not_known_differs_from_none():
-    known = run(environments=(environment(),))
-    assert differences((known, "env-1"), (known, "another")) == ()
-    assert differences(None, (known, "env-1")) == ()
-
-
-def test_facts_have_the_names_that_people_know():
-    assert facts(environment(environ={"OMP_NUM_THREADS": "2"})) == {
-        "torch": "2.13", "Python": "3.11.7", "kernel": "Linux", "driver": "", "OMP_NUM_THREADS": "2",
-    }  # fmt: skip

@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import nct, t
 
 from harness.analysis import noise as noises
-from harness.analysis.compare import Verdict, judge, noise_column
+from harness.analysis.compare import judge, noise_column
 from harness.analysis.noise import SIGMA_PER_MAD, measure, smallest_effect
 from harness.analysis.trials import Estimator
+from harness.outcome import Outcome
 from harness.record import Flag, Status
 from tests.analysis.test_compare import side
 from tests.builders import cell, failed, record, samples, series
@@ -103,7 +104,7 @@ def test_what_is_not_used_makes_no_smallest_effect():
     assert found.smallest_effect >= smallest_effect(of_raw, 3)
 
 
-@pytest.mark.parametrize(("steady", "verdict"), [(2, Verdict.SLOWER), (3, Verdict.UNCERTAIN)])
+@pytest.mark.parametrize(("steady", "verdict"), [(2, Outcome.SLOWER), (3, Outcome.UNCERTAIN)])
 def test_what_is_not_used_makes_no_verdict(steady, verdict):
     """One pair is 10 % slower, as only the corrected ratio tells; in 5 of 7 pairs it is worth using, in 5 of 8 it is not."""
     drift, own = [1.1, 0.9, 1.05], [1, 1.2, 0.8]
@@ -123,10 +124,10 @@ def test_a_pair_is_judged_by_the_noise_of_the_others():
     steady = [pair(name, ratios(0.01, -0.01, 0.01)) for name in "abc"]
     biased = pair("d", ratios(0.2, 0.21, 0.19))
     found = measured(*steady, biased)
-    assert row(found, "d")["verdict"] == Verdict.SLOWER
+    assert row(found, "d")["verdict"] == Outcome.SLOWER
     assert (found.judged, found.differences) == (4, 1)
     # By its own noise it would be none: the ratios cannot lie beyond their own median.
-    assert judge(ratios(0.2, 0.21, 0.19), row(found, "d")["own_median"])[0] == Verdict.UNCERTAIN
+    assert judge(ratios(0.2, 0.21, 0.19), row(found, "d")["own_median"])[0] == Outcome.UNCERTAIN
 
 
 def test_a_pair_alone_can_be_judged_from_five_trials_on():
@@ -190,7 +191,7 @@ def test_the_smallest_effect_is_found_in_nine_of_ten(trials, noise):
     effect = smallest_effect(noise, trials)
     drawn = np.exp(np.random.default_rng(32).normal(math.log1p(effect), noise, (4000, trials)))
     said = np.array([judge(list(each), noise)[0] for each in drawn])
-    assert np.mean(said == Verdict.SLOWER) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(said == Outcome.SLOWER) == pytest.approx(0.9, abs=0.02)
 
 
 def test_without_the_noise_condition_the_power_is_that_of_the_t_test():
@@ -219,7 +220,7 @@ def test_single_trials_far_off_make_the_smallest_effect_what_is_found_in_nine_of
     noise = found.machine[MEDIAN]
     slowed = np.exp(drawn(4000) + math.log1p(found.smallest_effect))
     said = np.array([judge(list(each), noise)[0] for each in slowed])
-    assert np.mean(said == Verdict.SLOWER) == pytest.approx(0.9, abs=0.03)
+    assert np.mean(said == Outcome.SLOWER) == pytest.approx(0.9, abs=0.03)
     assert found.smallest_effect > 1.5 * smallest_effect(noise, 3)
 
 

@@ -241,10 +241,10 @@ def test_history_shows_nights_segments_and_change_points(nights: Path) -> None:
     lines = said.stdout.splitlines()
     assert lines[0].startswith(f"{stored.SLOW}: n")  # the shape of its workload
     assert "f3x3" in lines[0]
-    (begun,) = [line for line in lines if "torch 2.13 -> 2.14" in line]
+    (begun,) = [line for line in lines if "torch 2.13 → 2.14" in line]
     assert "2026-03-13 02:30" in begun
     assert f"{stored.SLOW}: confirmed" in said.stderr
-    assert "with torch 2.13 -> 2.14" in said.stderr
+    assert "with torch 2.13 → 2.14" in said.stderr
     rows = json.loads(CliRunner().invoke(app, ["history", stored.SLOW, "--format", "json"]).stdout)
     assert len(rows) == 14
     assert [row["segment"] for row in rows] == [0] * 12 + [1] * 2

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from harness import doctor
-from harness.analysis.gate import Level
 from harness.doctor import Finding, Severity
 from harness.execution import host
 from harness.execution.host import Patience
 from harness.nights import nightly
+from harness.outcome import Level
 from harness.review import nights as past
 from harness.review import pages as review
 from harness.store import digests
@@ -149,7 +149,7 @@ def test_the_digest_stands_beside_the_page(tmp_path: Path) -> None:
     assert night.page is not None
     assert found.report_bytes == night.page.stat().st_size
     assert "Held against up to 11 earlier nights, the last of 2026-03-11. Changed since:" in night.page.read_text()
-    assert found.changes == ("torch 2.13 -> 2.14",)
+    assert found.changes == ("torch 2.13 → 2.14",)
     assert found.baseline_id.endswith("000a")
     assert {each.backend: each.cells for each in found.over_baseline} == {"jax": 3, "torch": 3}
     assert {each.backend: round(each.ratio, 2) for each in found.over_first} == {"jax": 1.0, "torch": 1.0}

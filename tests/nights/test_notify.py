@@ -126,7 +126,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 SAID = Notice(
     "suspect", 4, "Suspect: one case.", "small", "run-1",
-    cases=(Case("two/fprop", "n1 c2 k3 8x8 f3x3", "suspect", 0.08, 1.08e6, None, "run-1", "torch 2.13 -> 2.14"),), more=3,
+    cases=(Case("two/fprop", "n1 c2 k3 8x8 f3x3", "suspect", 0.08, 1.08e6, None, "run-1", "torch 2.13 → 2.14"),), more=3,
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_json_has_every_field(server: Server) -> None:
     assert headers["Authorization"] == "Bearer t0ken"
     assert headers["Content-Type"] == "application/json"
     assert (body["schema"], body["level"], body["code"], body["run_id"]) == (1, "suspect", 4, "run-1")
-    assert body["cases"][0]["cause"] == "torch 2.13 -> 2.14"
+    assert body["cases"][0]["cause"] == "torch 2.13 → 2.14"
     assert body["cases"][0]["baseline_ns"] is None
 
 
@@ -147,8 +147,7 @@ def test_slack_gets_its_blocks(server: Server) -> None:
     assert body["text"] == "convbench: small suspect: Suspect: one case."
     assert [block["type"] for block in body["blocks"]] == ["header", "section", "context"]
     assert (
-        "• suspect: two/fprop (n1 c2 k3 8x8 f3x3) +8.0 % (torch 2.13 -&gt; 2.14)\n• and 3 more"
-        in body["blocks"][1]["text"]["text"]
+        "• suspect: two/fprop (n1 c2 k3 8x8 f3x3) +8.0 % (torch 2.13 → 2.14)\n• and 3 more" in body["blocks"][1]["text"]["text"]
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness import flops
+from harness.outcome import Check, Difference, Group, Judgement, Level, Outcome, Result
 from harness.record import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Environment, Flag, Run
 from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer
 
@@ -184,73 +185,23 @@ def run(backends: list[str]) -> Run:
 # --- beside a baseline -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Group:
-    """As `analysis.verdict.Group`, which this wing's tests do not import; the same holds for what follows."""
-
-    backend: str
-    direction: str
-    device: str
-    family: str
-    slower: int
-    cases: int
-    ratio: float
-
-
-@dataclass(frozen=True)
-class Judged:
-    """As `analysis.verdict.Judged`."""
-
-    level: str
-    sentence: str
-    baseline: str
-    cases: pd.DataFrame
-    groups: tuple[Group, ...] = ()
-    invalid: tuple[str, ...] = ()
-    incomparable: str = ""
-
-    def count(self, outcome: str) -> int:
-        return int((self.cases["verdict"] == outcome).sum())
-
-
-@dataclass(frozen=True)
-class Check:
-    """As `analysis.validity.Check`."""
-
-    name: str
-    result: str
-    measured: str
-    limit: str
-    effect: str = "–"
-    blocks: bool = False
-
-
-@dataclass(frozen=True)
-class Difference:
-    """As `analysis.validity.Difference`."""
-
-    fact: str
-    base: str
-    new: str
-
-
 CHECKS = (
-    Check("Results match the reference", "pass", "60 of 60 cells that gave a result", "all"),
+    Check("Results match the reference", Result.PASS, "60 of 60 cells that gave a result", "all"),
     Check(
         "Nobody else on the cores",
-        "warning",
+        Result.WARNING,
         "9 of 60 cells under contended",
         "5 % of the cells",
         "Flagged cells are set aside.",
     ),
     Check(
-        "Energy counter readable", "not measured", "no counter", "every cell", "Cells without a reading have no energy figure."
+        "Energy counter readable", Result.UNKNOWN, "no counter", "every cell", "Cells without a reading have no energy figure."
     ),
 )
 DIFFERENCES = (Difference("jax", "0.10.1", "0.10.2"), Difference("operating system", "Linux-6.0", "Linux-6.1"))
 
 
-def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 3) -> Judged:
+def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 3) -> Judgement:
     """Every case beside a baseline: noise of 1 %, and `slower` maps parts of a cell's id to the factor that it changed by."""
     lots = np.random.default_rng(seed)
     rows = []
@@ -260,15 +211,17 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
         ratio = factor * lots.lognormal(0, 0.01) if ok else np.nan
         width = lots.uniform(0.005, 0.03)
         low, high = ratio * (1 - width), ratio * (1 + width)
-        verdict = (
-            "slower" if low > 1.03 else "faster" if high < 0.97 else "no change" if low > 0.95 and high < 1.05 else "uncertain"
-        )
-        verdict = verdict if ok else "failed" if row["status"] == "incorrect" else "failed (known)"
-        verdict = "skipped" if row["status"] in ("unsupported", "skipped") else verdict
+        if not ok:
+            skipped = row["status"] in ("unsupported", "skipped")
+            outcome = Outcome.SKIPPED if skipped else Outcome.FAILED if row["status"] == "incorrect" else Outcome.STILL_FAILED
+        elif low > 1.03 or high < 0.97:
+            outcome = Outcome.SLOWER if low > 1.03 else Outcome.FASTER
+        else:
+            outcome = Outcome.NO_CHANGE if low > 0.95 and high < 1.05 else Outcome.UNCERTAIN
         rows.append(
             {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device")}
             | {
-                "family": row["workload"].partition("_")[0], "verdict": verdict, "word": verdict,
+                "family": row["workload"].partition("_")[0], "verdict": str(outcome), "word": outcome.words,
                 "baseline_ns": row["median_ns"] / ratio if ok else 1e6, "now_ns": row["median_ns"], "ratio": ratio,
                 "ratio_low": low, "ratio_high": high, "threshold": 0.03, "estimator": "median" if ok else "",
                 "severity": abs(np.log(ratio)) / np.log(1.03) if ok else np.nan, "why": "",
@@ -295,9 +248,9 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
         )
     cases = pd.DataFrame(rows).fillna({"why": "", "estimator": ""})
     count = cases["verdict"].value_counts()
-    return Judged(
-        "suspect", f"{count.get('slower', 0)} of {count.get('no change', 0)} cases are slower.", "20260228-023000-0001", cases,
-        (Group("jax", "wgrad", "", "rn50", 3, 4, 1.15),),
+    return Judgement(
+        Level.SUSPECT, f"{count.get('slower', 0)} of {count.get('no_change', 0)} cases are slower.", "20260228-023000-0001",
+        cases, (Group("jax", "wgrad", "", "rn50", 3, 4, 1.15),),
     )  # fmt: skip
 
 

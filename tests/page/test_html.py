@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from harness import units
+from harness.outcome import Level
 from harness.page import html, sections, tables, view
 from harness.page.charts import latency, roofline, stability
 from harness.record import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
@@ -492,7 +493,7 @@ def test_odd_shapes_beside_a_baseline(shape):
 
 
 def test_the_banner_says_the_word_of_its_tag_once(made):
-    judged = dataclasses.replace(synthetic.judged(made, {}), level="regression", sentence="Regression: one is slower.")
+    judged = dataclasses.replace(synthetic.judged(made, {}), level=Level.REGRESSION, sentence="Regression: one is slower.")
     text = rendered(made, judged=judged, checks=synthetic.CHECKS, differences=synthetic.DIFFERENCES)
     assert '<span class="tag slow">▲ regression</span> one is slower.</p>' in text
 

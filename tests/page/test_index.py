@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from harness.digest import SCHEMA, Digest, Ratio, Validity
+from harness.outcome import Result
 from harness.page import index
 from tests.page.soundness import HOSTILE, Page
 
@@ -25,8 +26,8 @@ def digest(at: int, machine: int = 1, **overrides: object) -> Digest:
         "verdicts": {"confirmed": moved, "suspect": 1, "improved": 2, "steady": 80}, "statuses": {"ok": 83, "oom": 1},
         "new_failures": moved, "over_baseline": (Ratio("torch", 1.012, 40), Ratio("jax", 0.9996, 40)),
         "over_first": (Ratio("torch", 1 + at / 500, 40), Ratio("jax", 1 - at / 900, 38)),
-        "validity": (Validity("foreign load", "warning" if at % 3 else "pass", "12 %"),),
-        "changes": ("torch 2.13 -> 2.14",) if at % 10 == 9 else (), "report_bytes": 1_000_000,
+        "validity": (Validity("foreign load", Result.WARNING if at % 3 else Result.PASS, "12 %"),),
+        "changes": ("torch 2.13 → 2.14",) if at % 10 == 9 else (), "report_bytes": 1_000_000,
     }  # fmt: skip
     return Digest(**{**plain, **overrides})
 
@@ -82,7 +83,7 @@ def test_a_row_per_run_newest_first():
         "2026-01-12 02:30", "machine-2", "0000000", "▲ suspect", "2", "", "2", "1", "+1.2", "0.0", "! 1 warning",
         "83 / 84", "",
     ]  # fmt: skip
-    assert shown[2][-1] == "torch 2.13 -&gt; 2.14"
+    assert shown[2][-1] == "torch 2.13 → 2.14"
 
 
 def test_machines_and_suites_are_not_joined():
@@ -141,7 +142,8 @@ def test_hostile_text_stays_text(nasty):
     found = [
         digest(
             at, suite=nasty, machine=nasty, machine_id=nasty, commit=nasty, sentence=nasty, changes=(nasty,), level=nasty,
-            over_first=(Ratio(nasty, 1.0, 3),), over_baseline=(Ratio(nasty, 1.0, 3),), validity=(Validity(nasty, nasty, ""),),
+            over_first=(Ratio(nasty, 1.0, 3),), over_baseline=(Ratio(nasty, 1.0, 3),),
+            validity=(Validity(nasty, Result.FAILED, ""),),
         )
         for at in range(3)
     ]  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from harness import codec
 from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.errors import UserError
+from harness.outcome import Result
 from harness.store import digests
 from tests import builders
 
@@ -19,7 +20,7 @@ def digest(run_id: str = "20260301T023000-nightly-aaaa", **overrides: object) ->
         "machine_id": "machine-1", "machine": "Some CPU, 2 cores", "commit": "0123456789ab", "baseline_id": "",
         "level": "quiet", "code": 0, "sentence": "No case changed beyond its noise.", "verdicts": {"no_change": 3},
         "statuses": {"ok": 3, "oom": 1}, "new_failures": 0, "over_baseline": (Ratio("torch", 1.01, 3),),
-        "validity": (Validity("foreign load", "warning", "12 % of one CPU"),), "changes": ("torch 2.13 -> 2.14",),
+        "validity": (Validity("foreign load", Result.WARNING, "12 % of one CPU"),), "changes": ("torch 2.13 → 2.14",),
     }  # fmt: skip
     return Digest(**{**plain, **overrides})
 

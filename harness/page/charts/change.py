@@ -1,11 +1,10 @@
 """Every case against the baseline on one strip: one look shows how many moved, how far, and whether all to one side."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from harness import units
+from harness.outcome import Judgement, Outcome
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis
 from harness.page.charts.layout import FOOT, points, thinned
 from harness.page.palette import sentinel
@@ -14,22 +13,22 @@ from harness.page.view import View
 _BAND = 1.02
 _LEAST, _MOST = 1.25, 4.0  # of the axis, in either direction
 _PITCH = 26.0
-# Outcome -> token, marker, size, hollow: shape and place say it too, not the colour alone.
+# Outcome -> marker, size, hollow: shape and place say it too, not the colour alone.
 LOOKS = {
-    "no change": ("soft", "o", 12, False),
-    "uncertain": ("warn", "D", 18, True),
-    "faster": ("fast", "v", 40, False),
-    "slower": ("slow", "^", 40, False),
+    Outcome.NO_CHANGE: ("o", 12, False),
+    Outcome.UNCERTAIN: ("D", 18, True),
+    Outcome.FASTER: ("v", 40, False),
+    Outcome.SLOWER: ("^", 40, False),
 }
 
 
-def strip(view: View, judged: Any, name: str = "change") -> Drawn:
-    """Time now over the baseline of every case with a ratio, a row per backend and device; `judged` is `analysis.verdict`'s."""
+def strip(view: View, judged: Judgement, name: str = "change") -> Drawn:
+    """Time now over the baseline of every case with a ratio, a row per backend and device; `judged` has them."""
     rows = _rows(view, judged.cases)
-    shown = thinned(rows, rows["verdict"] != "no change")
+    shown = thinned(rows, rows["verdict"] != Outcome.NO_CHANGE)
     kinds = [outcome for outcome in LOOKS if outcome in set(shown["verdict"])]
-    words = {"no change": "○ no change", "uncertain": "◇ uncertain", "faster": "▼ faster", "slower": "▲ slower"}
-    note = f"{', '.join(words[kind] for kind in reversed(kinds))}. Grey: within 2 % of the baseline. Dotted: no change."
+    legend = ", ".join(f"{kind.icon} {kind.words}" for kind in reversed(kinds))
+    note = f"{legend}. Grey: within 2 % of the baseline. Dotted: no change."
     if (rows["clipped"] != 0).any():
         note += " An arrow at the edge lies beyond it."
     if len(shown) < len(rows):
@@ -88,20 +87,18 @@ def _strip(view: View, rows: pd.DataFrame) -> Canvas:
         canvas.text(left - 10, top + y, fitted(labels[pair], left), ha="right")
     at = [middle[pair] for pair in zip(rows["backend"], rows["device"], strict=True)]
     rows = rows.assign(y=np.array(at) + lots.uniform(-0.3, 0.3, len(rows)) * _PITCH)
-    for outcome, (key, marker, size, hollow) in LOOKS.items():
+    for outcome, (marker, size, hollow) in LOOKS.items():
         for side in (-1, 0, 1):
             same = rows[(rows["verdict"] == outcome) & (rows["clipped"] == side)]
             if len(same):
                 points(
-                    canvas, axes, same["shown"].to_list(), same["y"].to_list(), same["i"].to_list(), key=key,
+                    canvas, axes, same["shown"].to_list(), same["y"].to_list(), same["i"].to_list(), key=outcome.tone,
                     marker={-1: "<", 0: marker, 1: ">"}[side], size=size if side == 0 else 60, hollow=hollow,
                 )  # fmt: skip
     axes.set(xlabel="time now ÷ baseline, log", ylabel="")
     canvas.text(left, top / 2 - 2, "◀ faster", color=sentinel("fast"), fontweight="bold")
     canvas.text(canvas.width - 20, top / 2 - 2, "slower ▶", color=sentinel("slow"), fontweight="bold", ha="right")
-    counts = rows["verdict"].value_counts()
-    told = (
-        f"{counts.get('faster', 0)} faster, {counts.get('slower', 0)} slower, median {units.ratio(rows['ratio'].median(), 4)}"
-    )
+    faster, slower = (int((rows["verdict"] == outcome).sum()) for outcome in (Outcome.FASTER, Outcome.SLOWER))
+    told = f"{faster} faster, {slower} slower, median {units.ratio(rows['ratio'].median(), 4)}"
     canvas.text((left + canvas.width - 20) / 2, top / 2 - 2, told, color=sentinel("mut"), ha="center")
     return canvas

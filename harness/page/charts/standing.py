@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from harness import stats, units
+from harness.outcome import Judgement
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis, ratio_axis
 from harness.page.charts.layout import FOOT, HEAD
 from harness.page.palette import Look, sentinel
@@ -69,7 +69,7 @@ def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn
     )
 
 
-def speedup(view: View, judged: Any, name: str = "speedup") -> Drawn | None:
+def speedup(view: View, judged: Judgement, name: str = "speedup") -> Drawn | None:
     """Time now over the baseline per backend, the same way; None where under 5 cases of any backend can be compared."""
     cases = judged.cases[judged.cases["ratio"] > 0]
     rows = view.cells[["cell", "backend", "device", "words"]].merge(

@@ -6,15 +6,13 @@ Made once, here, from a comparison of two runs or from the gate's judgement of a
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import Verdict
-from harness.analysis.gate import Judgement, Level, State
+from harness.analysis.gate import NightJudgement
+from harness.outcome import COMPARABLE, Group, Judgement, Level, Outcome, State
 from harness.record import Status
 
 # The least change that severity counts as one step: the floor of the gate's rule on what is suspect.
@@ -32,74 +30,7 @@ CASES = (
 _NUMBERS = ("baseline_ns", "now_ns", "ratio", "ratio_low", "ratio_high", "threshold", "severity")
 
 
-class Outcome(StrEnum):
-    """What became of a case since the baseline."""
-
-    FAILED = "failed"  # ok before, a failure now
-    SLOWER = "slower"
-    FASTER = "faster"
-    NO_CHANGE = "no change"
-    UNCERTAIN = "uncertain"
-    NEW = "new"  # the baseline says nothing of it
-    FIXED = "fixed"  # a failure before, ok now
-    KNOWN = "failed (known)"  # a failure before and now
-    LOST = "lost"  # measured before, not now
-    SKIPPED = "skipped"  # measured in neither
-    NOT_RUN = "not run"  # this run has not come to it
-
-
-COMPARABLE = (Outcome.SLOWER, Outcome.FASTER, Outcome.NO_CHANGE, Outcome.UNCERTAIN)
-_OF_VERDICT = {
-    Verdict.SLOWER: Outcome.SLOWER, Verdict.FASTER: Outcome.FASTER, Verdict.NO_CHANGE: Outcome.NO_CHANGE,
-    Verdict.UNCERTAIN: Outcome.UNCERTAIN, Verdict.ONLY_BASE: Outcome.LOST, Verdict.ONLY_NEW: Outcome.NEW,
-}  # fmt: skip
-_OF_STATE = {
-    State.CONFIRMED: Outcome.SLOWER, State.OPEN: Outcome.SLOWER, State.SUSPECT: Outcome.SLOWER, State.FAILED: Outcome.FAILED,
-    State.LOST: Outcome.LOST, State.IMPROVED: Outcome.FASTER, State.IMPROVING: Outcome.FASTER,
-    State.RESOLVED: Outcome.NO_CHANGE, State.ACKNOWLEDGED: Outcome.NO_CHANGE, State.STEADY: Outcome.NO_CHANGE,
-    State.FAILING: Outcome.KNOWN, State.BARRED: Outcome.UNCERTAIN, State.MACHINE_EVENT: Outcome.UNCERTAIN,
-    State.INSUFFICIENT_HISTORY: Outcome.NEW, State.GONE: Outcome.SKIPPED,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Group:
-    """What slower cases have in common: values of FACETS, "" where any will do; `slower` of `cases` comparable ones are.
-
-    `ratio` is the median over these slower ones of time now over baseline.
-    """
-
-    backend: str
-    direction: str
-    device: str
-    family: str
-    slower: int
-    cases: int
-    ratio: float
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A run beside its baseline. `cases` has one row per case with CASES, `baseline` is the id of the run or says what it is.
-
-    `invalid` are the blocking checks that failed: where there is any, nothing else is said of the run. `incomparable` says why
-    nothing of it can be held against the baseline, which is no fault of the run.
-    """
-
-    level: Level
-    sentence: str
-    baseline: str
-    cases: pd.DataFrame
-    groups: tuple[Group, ...]
-    invalid: tuple[str, ...]
-    incomparable: str = ""
-
-    def count(self, outcome: str) -> int:
-        """How many cases came to this outcome."""
-        return int((self.cases["verdict"] == outcome).sum())
-
-
-def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = (), incomparable: str = "") -> Judged:
+def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = (), incomparable: str = "") -> Judgement:
     """The verdict on a frame with COMPARISON_COLUMNS; `invalid` names the blocking checks of `validity` that failed.
 
     Where the two are `incomparable`, and why, no case has a verdict.
@@ -108,23 +39,23 @@ def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()
     rows = [_compared(row) for row in comparison.to_dict("records")]
     cases = _frame(rows)
     if incomparable:
-        both = cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])
+        both = cases["verdict"].isin(COMPARABLE)
         cases.loc[both, ["verdict", "word", "why"]] = str(Outcome.UNCERTAIN), str(Outcome.UNCERTAIN), incomparable
         level, said = (Level.INVALID, _invalid(invalid)) if invalid else (Level.INCONCLUSIVE, [])
         told = " ".join([*said, f"Not comparable: {incomparable}."])
-        return Judged(level, told, baseline, cases, (), tuple(invalid), incomparable)
+        return Judgement(level, told, baseline, cases, (), tuple(invalid), incomparable)
     counts = cases["verdict"].value_counts()
-    return Judged(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
+    return Judgement(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
 
 
-def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = None) -> Judged:
+def of_night(night: NightJudgement, baseline: str, networks: pd.Series | None = None) -> Judgement:
     """The gate's judgement of a night in the same form; its states stand in `word`.
 
     `baseline` says which nights it was held against, `networks` maps a cell to its network.
     """
     network = {} if networks is None else networks.to_dict()
     rows = []
-    for row in judgement.cases.to_dict("records"):
+    for row in night.cases.to_dict("records"):
         ratio = 1 + row["change"] if pd.notna(row["change"]) else math.nan
         threshold = row["threshold"] if pd.notna(row["threshold"]) else FLOOR
         rows.append(
@@ -132,7 +63,7 @@ def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = N
             | {
                 "family": family(row["workload"], network.get(row["cell"], "")),
                 "verdict": str(_of_state(row)),
-                "word": row["state"].replace("_", " "),
+                "word": State(row["state"]).words,
                 "baseline_ns": row["baseline_ns"],
                 "now_ns": row["night_ns"],
                 "ratio": ratio,
@@ -143,12 +74,12 @@ def of_night(judgement: Judgement, baseline: str, networks: pd.Series | None = N
             }
         )
     cases = _frame(rows)
-    return Judged(judgement.level, judgement.sentence, baseline, cases, groups(cases), judgement.invalid)
+    return Judgement(night.level, night.sentence, baseline, cases, groups(cases), night.invalid)
 
 
 def _of_state(row: Mapping[str, Any]) -> Outcome:
-    lost = row["state"] == State.LOST
-    return Outcome.NOT_RUN if lost and row["status"] == Status.NOT_RUN else _OF_STATE[State(row["state"])]
+    state = State(row["state"])
+    return Outcome.NOT_RUN if state is State.LOST and row["status"] == Status.NOT_RUN else state.outcome
 
 
 def severity(ratio: float, threshold: float) -> float:
@@ -171,7 +102,7 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device", "why")} | {
         "family": family(row["workload"], row["network"]),
         "verdict": str(outcome),
-        "word": str(outcome),
+        "word": outcome.words,
         "baseline_ns": row["base_ns"],
         "now_ns": row["new_ns"],
         "ratio": ratio,
@@ -184,7 +115,7 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outcome(row: dict[str, Any]) -> Outcome:
-    if row["verdict"] == Verdict.ONLY_NEW:
+    if row["verdict"] == Outcome.ONLY_NEW:
         return Outcome.NEW
     before, after = Status(row["base_status"]), Status(row["new_status"]) if row["new_status"] else None
     if after is Status.NOT_RUN:
@@ -194,9 +125,9 @@ def _outcome(row: dict[str, Any]) -> Outcome:
     if after is None:
         return Outcome.LOST if before is Status.OK else Outcome.SKIPPED
     if after is Status.OK:
-        return _OF_VERDICT[row["verdict"]] if before is Status.OK else Outcome.FIXED if before.failed else Outcome.NEW
+        return Outcome(row["verdict"]) if before is Status.OK else Outcome.FIXED if before.failed else Outcome.NEW
     if after.failed:
-        return Outcome.KNOWN if before.failed else Outcome.FAILED
+        return Outcome.STILL_FAILED if before.failed else Outcome.FAILED
     return Outcome.LOST if before is Status.OK else Outcome.SKIPPED
 
 
@@ -275,7 +206,7 @@ def groups(cases: pd.DataFrame) -> tuple[Group, ...]:
     cases are slower. It ends at 80 % covered. Of groups that cover as many the one with the largest share of slower cases,
     then the one with the fewest facets, is taken.
     """
-    known = cases[cases["verdict"].isin([str(outcome) for outcome in COMPARABLE])]
+    known = cases[cases["verdict"].isin(COMPARABLE)]
     slower = (known["verdict"] == str(Outcome.SLOWER)).to_numpy()
     total, found, covered = int(slower.sum()), [], np.zeros(len(known), dtype=bool)
     varying = [name for name in FACETS if known[name].nunique() > 1]  # what all cases share explains nothing

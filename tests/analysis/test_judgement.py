@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analysis import verdict
-from harness.analysis.gate import Judgement, Level
-from harness.analysis.verdict import Outcome, against, family, groups, of_night, sentence, severity
+from harness.analysis import judgement
+from harness.analysis.gate import NightJudgement
+from harness.analysis.judgement import against, family, groups, of_night, sentence, severity
+from harness.outcome import Level, Outcome
 from harness.record import CASE_COLUMNS, COMPARISON_COLUMNS
 
 
@@ -26,11 +27,11 @@ def compared(*rows: dict) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("row", "outcome"),
     [
-        ({}, "no change"),
+        ({}, "no_change"),
         ({"verdict": "slower", "ratio": 1.2}, "slower"),
         ({"verdict": "uncertain"}, "uncertain"),
         ({"verdict": "uncertain", "new_status": "oom"}, "failed"),
-        ({"verdict": "uncertain", "base_status": "oom", "new_status": "oom"}, "failed (known)"),
+        ({"verdict": "uncertain", "base_status": "oom", "new_status": "oom"}, "failed_known"),
         ({"verdict": "uncertain", "base_status": "crashed"}, "fixed"),
         ({"verdict": "uncertain", "base_status": "unsupported"}, "new"),
         ({"verdict": "uncertain", "new_status": "unsupported"}, "lost"),
@@ -49,7 +50,7 @@ def test_severity_is_one_just_above_the_noise_and_the_same_both_ways() -> None:
     assert severity(1 / 1.03**2, 0.03) == pytest.approx(2)
     assert math.isnan(severity(math.nan, 0.03))
     cases = against(compared({"ratio": 1.1, "aa_noise": 0.1}, {"ratio": 1.1, "aa_noise": 0.001}), "base").cases
-    assert cases["threshold"].to_list() == pytest.approx([math.expm1(0.1), verdict.FLOOR])
+    assert cases["threshold"].to_list() == pytest.approx([math.expm1(0.1), judgement.FLOOR])
 
 
 @pytest.mark.parametrize(
@@ -148,9 +149,11 @@ def test_the_states_of_a_night_stand_in_the_same_places_by_name() -> None:
     states = ["confirmed", "suspect", "failed", "steady", "insufficient_history", "barred"]
     plain = dict.fromkeys(CASE_COLUMNS, "") | {"threshold": 0.05, "change": 0.1, "baseline_ns": 1e6, "night_ns": 1.1e6}
     cases = pd.DataFrame([{**plain, "cell": state, "workload": "a_b", "state": state} for state in states])
-    judged = of_night(Judgement("run", Level.REGRESSION, "It is slower.", (), cases, (), (), ()), "up to 12 earlier nights")
+    judged = of_night(
+        NightJudgement("run", Level.REGRESSION, "It is slower.", (), cases, (), (), ()), "up to 12 earlier nights"
+    )
     assert judged.baseline == "up to 12 earlier nights"
-    assert judged.cases["verdict"].to_list() == ["slower", "slower", "failed", "no change", "new", "uncertain"]
+    assert judged.cases["verdict"].to_list() == ["slower", "slower", "failed", "no_change", "new", "uncertain"]
     assert judged.cases["word"].to_list()[:2] == ["confirmed", "suspect"]
     assert judged.level is Level.REGRESSION
     assert judged.cases["severity"].to_numpy() == pytest.approx(np.full(6, math.log(1.1) / math.log(1.05)))
