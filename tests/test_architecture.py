@@ -13,7 +13,7 @@ import harness
 
 ROOT = Path(__file__).parents[1]
 # Each may import those before it.
-GROUND = ("errors", "plain", "drafts", "units", "stats", "codec", "spec", "flops", "record", "outcome", "digest")
+GROUND = ("errors", "plain", "drafts", "units", "stats", "codec", "spec", "plan", "flops", "record", "outcome", "digest")
 WINGS = {
     "ground": set(),  # by the order above
     "backends": {"ground", "backends"},

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from harness import codec
 from harness.isolate.wire import Measure, Setup
+from harness.plan import Budget, Plan, Step
 from harness.record import Check, Environment, Flag, Memory, Progress, Record, Run, Samples, Series, Status
-from harness.spec import Budget, Cell, CopySpec, Device, Direction, GemmSpec, Optimizer, Plan, Step
+from harness.spec import Cell, CopySpec, Device, Direction, GemmSpec, Optimizer
 from tests.builders import cell, environment, record, run
 from tests.convolutions import small_specs
 

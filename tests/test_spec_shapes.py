@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.spec import Budget, Cache, Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Plan, Precision, Step
+from harness.plan import Budget, Plan, Step
+from harness.spec import Cache, Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
 from tests.builders import CONV, cell
 from tests.convolutions import small_specs
 

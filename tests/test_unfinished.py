@@ -14,10 +14,11 @@ from harness.analysis import judgement
 from harness.cli import app
 from harness.execution import host
 from harness.nights import notify
+from harness.plan import Budget, Plan, Step
 from harness.record import METHOD_VERSION, NIGHTLY, Status
 from harness.review import nights as past
 from harness.review import pages as review
-from harness.spec import Budget, Direction, Plan, Step
+from harness.spec import Direction
 from harness.store import journal, table
 from tests import builders, stored
 

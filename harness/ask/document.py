@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from harness.ask import axes
 from harness.ask.wording import hint, not_one_of, show
-from harness.spec import Budget
+from harness.plan import Budget
 
 MOST_DOTS = 200  # in a line
 

@@ -14,7 +14,8 @@ from harness.ask.axes import REFERENCE
 from harness.ask.suite import Suite, Workload
 from harness.ask.wording import quote, show
 from harness.errors import SelectionError
-from harness.spec import Budget, Cell, ConvSpec, CopySpec, Device, Direction, Mode, Plan, Precision, Step
+from harness.plan import Budget, Plan, Step
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Mode, Precision
 
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
 

@@ -14,7 +14,8 @@ from harness.ask import document, expression
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SelectionError
-from harness.spec import Budget, ConvSpec
+from harness.plan import Budget
+from harness.spec import ConvSpec
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from harness.ask import document, files, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SuiteError
-from harness.spec import Budget, Cell, ConvSpec, CopySpec, Direction, GemmSpec, WorkloadSpec
+from harness.plan import Budget
+from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")  # a suite's and a workload's
 

@@ -18,8 +18,9 @@ from harness import units
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
 from harness.execution.execute import Watcher
+from harness.plan import Plan, Step
 from harness.record import Environment, Progress, Record, Status
-from harness.spec import Cell, Device, Plan, Step
+from harness.spec import Cell, Device
 
 
 class Screen(Watcher):

@@ -10,7 +10,7 @@ from harness.doctor.finding import BLOCKING, FINE, NOTE, WARNING, Finding, Found
 from harness.measure import clock, machine
 from harness.measure.machine import Counters
 from harness.measure.power import POWERCAP, Rapl
-from harness.spec import Budget
+from harness.plan import Budget
 
 # A worker with its framework and small operands takes 0.2 GB (torch, jax) to 0.8 GB (tensorflow), and three stand side by side.
 LOW_MEMORY, NO_MEMORY = 4 * 2**30, 2**30

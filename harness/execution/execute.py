@@ -28,8 +28,9 @@ from harness.execution import discovery, host
 from harness.execution.interrupts import Interrupts
 from harness.isolate import launcher
 from harness.measure import environment
+from harness.plan import Budget, Plan, Step
 from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Flag, Progress, Record, Run, Status
-from harness.spec import Budget, ConvSpec, Device, Plan, Step
+from harness.spec import ConvSpec, Device
 from harness.store import frames, journal, table
 
 PLAN = journal.PLAN

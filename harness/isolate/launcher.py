@@ -23,8 +23,9 @@ from harness.isolate.process import LostError, Observe, Refusal, Worker
 from harness.isolate.wire import Adapter, Hello, Look, Setup
 from harness.measure import machine
 from harness.plain import plain
+from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Flag, Progress, Record, Status
-from harness.spec import Budget, Device, Plan, Step
+from harness.spec import Device
 
 LOOK_TIMEOUT_S = 30.0  # importing one file, and whatever a package's own __init__ does
 

@@ -34,8 +34,8 @@ from harness.isolate.wire import (
     Working,
 )
 from harness.plain import plain
+from harness.plan import Step
 from harness.record import SPENT, Progress, Record, Status
-from harness.spec import Step
 
 START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
 _GRACE_S = 2.0

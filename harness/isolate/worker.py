@@ -32,8 +32,9 @@ from harness.isolate.wire import (
     Working,
 )
 from harness.plain import plain
+from harness.plan import Step
 from harness.record import Progress, Record
-from harness.spec import Device, Step
+from harness.spec import Device
 
 if TYPE_CHECKING:
     from harness.measure.engine import Engine

@@ -21,8 +21,9 @@ from harness.measure.ledger import Ledger
 from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
 from harness.measure.wrong import WrongResultError, fetched, verdict
 from harness.plain import plain
+from harness.plan import Budget, Step
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
-from harness.spec import Budget, Cache, Cell, Step
+from harness.spec import Cache, Cell
 
 # How frameworks say that memory ran out: torch on the GPU and on the CPU, XLA, TensorFlow, the C++ library.
 _STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")

@@ -23,8 +23,9 @@ from harness.measure.gpu import Gpu, State, Throttling
 from harness.measure.later import First
 from harness.measure.ledger import Ledger
 from harness.measure.stopping import CHECK_EVERY, Stopping
+from harness.plan import Budget
 from harness.record import Flag, Progress, Series, SeriesKind, contended
-from harness.spec import Budget, Cache, Cell, Direction
+from harness.spec import Cache, Cell, Direction
 from harness.stats import median_interval
 
 # What is read beside the samples may take this much of their time, each: 4 %, together well under a tenth.

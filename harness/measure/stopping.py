@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from harness.spec import Budget
+from harness.plan import Budget
 from harness.stats import median_interval
 
 CHECK_EVERY = 16  # clean samples between two looks: looking costs time, and looking often finds luck

@@ -25,8 +25,8 @@ from typing import Any, Self
 from harness import codec, drafts
 from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plain import plain
+from harness.plan import Plan
 from harness.record import Environment, Record, Run
-from harness.spec import Plan
 
 RUN = "run.json"
 JOURNAL = "journal.jsonl"

@@ -82,7 +82,8 @@ class Read(NamedTuple):
 
 def read_by_convbench(engine: Any, ns: int | None, cache: Any) -> Read:
     """A spin of that many ns, or an empty call for None, measured like any cell."""
-    from harness.spec import Cell, ConvSpec, Direction, Step
+    from harness.plan import Step
+    from harness.spec import Cell, ConvSpec, Direction
 
     engine.backend.ask(ns)
     spec = ConvSpec(1, 1, 1, (4,), (3,), (1,), (1,), ((1, 1),))
@@ -94,7 +95,7 @@ def read_by_convbench(engine: Any, ns: int | None, cache: Any) -> Read:
 def clock_round(cache: Any, waited: bool) -> list[tuple[int | None, Read, Read]]:
     """Each spin between two controls, by the same code at the same addresses: (asked ns, read, mean of its controls)."""
     from harness.measure.engine import Engine
-    from harness.spec import Budget
+    from harness.plan import Budget
 
     engine = Engine(Spin(waited), Budget(), 0, "fidelity", "")  # type: ignore[arg-type]
     empty, before = read_by_convbench(engine, None, cache), read_by_convbench(engine, CONTROL_NS, cache)

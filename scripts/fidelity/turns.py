@@ -79,8 +79,8 @@ def one_cell(found: Turn, cell: str, seed: int, tools: Sequence[str], settled: b
     So neither has the quieter half of a change of speed. Both start at the same time; nothing is measured while they do.
     """
     from harness.isolate.launcher import Launcher
+    from harness.plan import Budget, Plan, Step
     from harness.record import Record
-    from harness.spec import Budget, Plan, Step
 
     plan = Plan("fidelity", (Step(0, 0, cell_of(found.framework, cell)),), seed, Budget(trials=1, max_time_s=MAX_TIME_S))
     with (

@@ -9,22 +9,8 @@ from harness.ask import planning, suite
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite, Workload
 from harness.errors import SelectionError
-from harness.spec import (
-    Budget,
-    Cache,
-    Cell,
-    ConvSpec,
-    CopySpec,
-    Device,
-    Direction,
-    GemmSpec,
-    Layout,
-    Mode,
-    Optimizer,
-    Plan,
-    Precision,
-    Step,
-)  # fmt: skip
+from harness.plan import Budget, Plan, Step
+from harness.spec import Cache, Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 
 CPU, GPU = Device("cpu"), Device("gpu")
 FOUND = {"torch": (CPU, GPU), "tensorflow": (CPU,), "jax": (CPU,), "numpy": (CPU,)}

@@ -6,7 +6,8 @@ from harness.ask import axes, planning, suite
 from harness.ask.selection import Selection, narrow, parse_axis, parse_set
 from harness.ask.suite import Suite
 from harness.errors import SelectionError
-from harness.spec import Budget, Device, Direction, Layout, Mode
+from harness.plan import Budget
+from harness.spec import Device, Direction, Layout, Mode
 
 CPU = (Device("cpu"),)
 FOUND = {"jax": CPU, "numpy": CPU, "torch": CPU}

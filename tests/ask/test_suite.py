@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from harness.ask import axes, planning, shapes, suite
 from harness.ask.selection import Selection, narrow
 from harness.errors import SelectionError, SuiteError
-from harness.spec import Budget, ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.plan import Budget
+from harness.spec import ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 
 Write = Callable[[str], Path]
 

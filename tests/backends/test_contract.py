@@ -15,21 +15,9 @@ import pytest
 
 from harness.backends import registry
 from harness.isolate.launcher import Launcher
+from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Record, Status
-from harness.spec import (
-    Budget,
-    Cell,
-    ConvSpec,
-    CopySpec,
-    Direction,
-    GemmSpec,
-    Layout,
-    Mode,
-    Optimizer,
-    Plan,
-    Precision,
-    Step,
-)  # fmt: skip
+from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 
 BACKENDS = registry.names()
 FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST

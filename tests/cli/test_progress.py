@@ -6,8 +6,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from harness.cli import progress
+from harness.plan import Budget, Plan, Step
 from harness.record import Flag, Status
-from harness.spec import Budget, Plan, Step
 from tests.builders import cell, failed, record
 
 

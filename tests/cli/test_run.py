@@ -15,8 +15,8 @@ from harness.cli import run as run_room
 from harness.errors import BusyError, UserError
 from harness.execution import host
 from harness.isolate import launcher
+from harness.plan import Plan
 from harness.record import Environment, Record
-from harness.spec import Plan
 from harness.store import journal, table
 from tests import builders
 from tests.execution.test_execute import NO_CEILINGS, SUITE

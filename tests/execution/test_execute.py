@@ -24,9 +24,9 @@ from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionE
 from harness.execution import discovery, execute, host
 from harness.execution.execute import Watcher
 from harness.isolate import launcher
+from harness.plan import Plan
 from harness.record import Environment, Flag, Record, Run, Status
 from harness.review import pages as review
-from harness.spec import Plan
 from harness.store import digests, journal, table
 from tests import builders
 

@@ -8,7 +8,8 @@ import pytest
 
 from harness.isolate import launcher, process
 from harness.isolate.wire import Setup
-from harness.spec import Budget, Device
+from harness.plan import Budget
+from harness.spec import Device
 
 ROOT = Path(__file__).parents[2]
 TINY = Budget(

@@ -18,8 +18,9 @@ from harness.isolate import launcher, log, process, wire
 from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
 from harness.measure import machine
+from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Flag, Progress, Record, Status
-from harness.spec import Budget, Cell, Device, Plan, Step
+from harness.spec import Cell, Device
 from tests import builders, machines
 from tests.isolate.conftest import ROOT, TINY
 from tests.isolate.test_worker import ended

@@ -31,8 +31,9 @@ from harness.isolate.wire import (
     Stop,
     Working,
 )
+from harness.plan import Budget, Step
 from harness.record import Flag, Progress, Status
-from harness.spec import Budget, Device, Direction, Optimizer, Step
+from harness.spec import Device, Direction, Optimizer
 from tests import builders
 
 SETUP = Setup("a.b:C", "torch@old", Device("gpu", 1), (0, 2), Budget(trials=5, block_s=0.5), 7, "run", probe=True)

@@ -13,8 +13,9 @@ import pytest
 from harness.isolate.launcher import physical_cores_first
 from harness.isolate.process import Worker
 from harness.isolate.wire import Closed, ClosedError, Done, GoOn, Hello, Measure, Working
+from harness.plan import Step
 from harness.record import Status
-from harness.spec import Device, Step
+from harness.spec import Device
 from tests import builders
 from tests.isolate.conftest import ROOT
 

@@ -5,7 +5,8 @@ import sys
 
 from harness.backends import registry
 from harness.isolate import worker
-from harness.spec import Budget, Cell, ConvSpec, Device, Direction, Layout, Optimizer, Step
+from harness.plan import Budget, Step
+from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Optimizer
 
 # A KiB unpadded and some tens of MiB padded, on a stride so wide that little is computed.
 SPECS = {

@@ -8,8 +8,9 @@ from harness.backends import base
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure.engine import Engine
+from harness.plan import Budget, Step
 from harness.record import Progress, Record, SeriesKind, Status
-from harness.spec import Budget, Cell, Device, Direction, Mode, Optimizer, Step
+from harness.spec import Cell, Device, Direction, Mode, Optimizer
 from tests import builders
 
 MS = 1_000_000

@@ -13,8 +13,9 @@ from harness.measure import machine, oracle
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
 from harness.measure.gpu import State
+from harness.plan import Budget
 from harness.record import SPENT, Flag, Record, Status
-from harness.spec import Budget, Cache, Cell, Device, Direction
+from harness.spec import Cache, Cell, Device, Direction
 from tests.measure.scripted import (
     BUDGET,
     CALL,

@@ -15,8 +15,9 @@ from harness.backends.numpy import NumpyBackend, NumpyPrepared
 from harness.measure import footprint
 from harness.measure.engine import Engine
 from harness.measure.footprint import Look, Need, Room
+from harness.plan import Budget
 from harness.record import Record, Status
-from harness.spec import Budget, Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
 from tests import builders
 from tests.measure.scripted import step
 from tests.tree import Tree

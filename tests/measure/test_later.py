@@ -14,8 +14,9 @@ from harness.backends.numpy import NumpyBackend
 from harness.measure import engine, footprint, later, memory, oracle, sampling
 from harness.measure.engine import Engine
 from harness.measure.later import First
+from harness.plan import Budget
 from harness.record import Record, Status
-from harness.spec import Budget, Cache, Cell, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
+from harness.spec import Cache, Cell, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
 from tests import builders
 from tests.measure.scripted import BUDGET, CALL, MS, TRAIN, Backend, Clock, Machine, Prepared, measure, then_always
 

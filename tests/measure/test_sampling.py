@@ -11,8 +11,9 @@ import pytest
 from harness.measure import caches, sampling, witness
 from harness.measure.engine import Engine
 from harness.measure.gpu import State
+from harness.plan import Budget
 from harness.record import Flag, Progress, Record, SeriesKind, Status
-from harness.spec import Budget, Cache, Device, Direction
+from harness.spec import Cache, Device, Direction
 from tests.measure.scripted import (
     BUDGET,
     CALL,

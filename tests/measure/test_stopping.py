@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.measure.stopping import Stopping
-from harness.spec import Budget
+from harness.plan import Budget
 
 MS = 1_000_000
 S = 1_000 * MS

@@ -15,9 +15,9 @@ import pytest
 
 from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
+from harness.plan import Budget, Plan, Step
 from harness.record import NIGHTLY, Record, Status
 from harness.review import pages as review
-from harness.spec import Budget, Plan, Step
 from harness.store import journal, nights, parquet, table
 from tests import builders, stored
 

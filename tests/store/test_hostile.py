@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
+from harness.plan import Budget, Plan, Step
 from harness.review import pages as review
-from harness.spec import Budget, Plan, Step
 from harness.store import acknowledgements, digests, journal, nights, pytest_json, table
 from tests import builders, stored
 from tests.store.test_acknowledgements import ONE

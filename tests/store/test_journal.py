@@ -10,8 +10,8 @@ import pytest
 
 from harness import codec
 from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
+from harness.plan import Budget, Plan, Step
 from harness.record import Check, Status
-from harness.spec import Budget, Plan, Step
 from harness.store import journal
 from tests.builders import START, cell, environment, failed, record, run, samples, series
 
