@@ -9,7 +9,8 @@ from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
 from harness.page.sections import Content, Given
-from harness.page.view import View, standings
+from harness.page.standings import standings
+from harness.page.view import View
 from harness.record import Flag
 
 EMPTY_RUN = "This run holds no case."
@@ -17,15 +18,15 @@ EMPTY_RUN = "This run holds no case."
 
 def _verdict(view: View, given: Given) -> Content:
     if given.judged is None:
-        return Content({"verdict": opening.verdict(view, given.duration_s, given.extent, given.pruned), "strip": None})
-    head = opening.beside_baseline(
+        return Content({"opening": opening.without_baseline(view, given.duration_s, given.extent, given.pruned), "strip": None})
+    beside = opening.beside_baseline(
         view, given.judged, given.checks, given.differences, given.nights, given.extent, given.pruned
     )
     comparable = (given.judged.cases["ratio"] > 0).any() and len(view.cells)
     strip = change.strip(view, given.judged) if comparable else None
     slower = given.judged.count(Outcome.SLOWER)
     return Content(
-        {"verdict": head, "strip": strip},
+        {"opening": beside, "strip": strip},
         figures=(strip,) if strip else (),
         count=f"{slower} slower" if slower else "",
         bad=bool(slower),
@@ -67,7 +68,7 @@ def _compare(view: View, given: Given) -> Content:
 
 def _workloads(view: View, given: Given) -> Content:
     drawn = each("lat", latency.latency, view, view.drawn)
-    published = elsewhere.elsewhere(view, given.beside)
+    published = elsewhere.section(view, given.beside)
     return Content(
         {
             "heats": [tables.heat(view, device) for device in view.devices],

@@ -86,7 +86,7 @@ class Elsewhere:
     sources: list[tuple[str, str]]
 
 
-def elsewhere(view: View, beside: pd.DataFrame | None) -> Elsewhere | None:
+def section(view: View, beside: pd.DataFrame | None) -> Elsewhere | None:
     """The section for the frame of `analysis.published.beside`; None where none of the cells that are drawn is published."""
     if beside is None or beside.empty:
         return None

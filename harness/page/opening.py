@@ -17,8 +17,9 @@ from harness.outcome import CHANGED, COMPARABLE, Check, Difference, Extent, Judg
 from harness.page import spark, tables
 from harness.page.charts.change import edge_of
 from harness.page.provenance import cut
+from harness.page.standings import FEWEST_FOR_VERDICT, Standing, standings
 from harness.page.svg import clean
-from harness.page.view import FEWEST_FOR_VERDICT, Standing, View, direction_words, standings, who
+from harness.page.view import View, direction_words, who
 from harness.record import Status
 
 _BAD = (Status.INCORRECT, Status.CRASHED, Status.ERROR)
@@ -45,7 +46,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Opening:
     """The head of the page: `tone` and `tag` of the box, its sentences, the tiles; what follows is empty without a baseline.
 
     `groups` explain the slower cases: words, filter of the table, "k of m". `changes` are the largest, `more` says how many
@@ -107,7 +108,7 @@ PRUNED = (
 )
 
 
-def verdict(view: View, duration_s: float | None, extent: Extent | None = None, pruned: bool = False) -> Verdict:
+def without_baseline(view: View, duration_s: float | None, extent: Extent | None = None, pruned: bool = False) -> Opening:
     """What the first section says of a run without a baseline; `extent` and `pruned` as in `sections.Given`."""
     found = standings(view)
     ok, failed = view.count(Status.OK), len(view.failed)
@@ -115,7 +116,7 @@ def verdict(view: View, duration_s: float | None, extent: Extent | None = None, 
     tag = f"✕ {failed} failed" if tone == "slow" else f"! {failed} failed" if failed else "✓ complete" if ok else "! no figures"
     if extent:
         tone, tag = ("slow" if tone == "slow" else "warn"), f"! {extent.tag}"
-    return Verdict(
+    return Opening(
         tone=tone,
         tag=tag,
         lead=_lead(view, ok, whole=extent is None),
@@ -138,7 +139,7 @@ def _unfinished(extent: Extent) -> str:
 def beside_baseline(
     view: View, judged: Judgement, checks: Sequence[Check], differences: Sequence[Difference], nights: pd.DataFrame | None,
     extent: Extent | None = None, pruned: bool = False,
-) -> Verdict:  # fmt: skip
+) -> Opening:  # fmt: skip
     """What the first section says of a run and its baseline; the arguments are what `analysis` gives of them."""
     tone, tag = (
         ("warn", "? not comparable") if judged.incomparable and not judged.invalid else (judged.level.tone, judged.level.tag)
@@ -146,7 +147,7 @@ def beside_baseline(
     if extent:
         tone, tag = "warn", f"! {extent.tag}"
     changes, more = _changes(view, judged.cases, nights)
-    return Verdict(
+    return Opening(
         tone=tone,
         tag=tag,
         lead=judged.sentence.removeprefix(f"{judged.level.value.capitalize()}: "),  # the tag before it says that word

@@ -102,7 +102,7 @@ def test_both_are_kept_apart_and_what_is_in_our_precision_comes_first(made):
     sources = [
         {"hardware": "A", "math": "int8"}, {"hardware": "Z"}, {"hardware": "B", "basis": "rates", "published_n": 4},
     ]  # fmt: skip
-    built = elsewhere.elsewhere(view.prepare(made.summary), beside(made, *sources))
+    built = elsewhere.section(view.prepare(made.summary), beside(made, *sources))
     assert built
     assert built.shapes == 3
     assert [(table.basis, table.sources) for table in built.tables] == [
@@ -126,7 +126,7 @@ def test_a_source_that_lacks_a_shape_has_a_dash(made):
 
 
 def test_the_chart_has_a_mark_per_row_and_direction(made):
-    built = elsewhere.elsewhere(view.prepare(made.summary), beside(made, {}, {"hardware": "Other", "math": "int8"}))
+    built = elsewhere.section(view.prepare(made.summary), beside(made, {}, {"hardware": "Other", "math": "int8"}))
     assert built
     # Three backends and two sources, in three directions; all at the one shape of the workload.
     marks = re.findall("<title>([^<]*)</title>", built.chart.svg)
@@ -138,7 +138,7 @@ def test_the_chart_has_a_mark_per_row_and_direction(made):
 
 def test_the_chart_has_as_many_sources_as_it_has_room_for(made):
     sources = [{"hardware": f"GPU {number}", "factor": 1.0 + number} for number in range(elsewhere.MOST_SOURCES + 3)]
-    built = elsewhere.elsewhere(view.prepare(made.summary), beside(made, *sources))
+    built = elsewhere.section(view.prepare(made.summary), beside(made, *sources))
     assert built
     assert f"The {elsewhere.MOST_SOURCES} of {elsewhere.MOST_SOURCES + 3} sources" in built.chart.note
     assert "GPU 3 ·" in built.chart.svg

@@ -16,7 +16,7 @@ import pytest
 
 from harness import units
 from harness.outcome import Level
-from harness.page import html, sections, tables, view
+from harness.page import html, sections, standings, tables, view
 from harness.page.charts import latency, roofline, stability
 from harness.record import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.spec import Direction, Mode, Precision
@@ -151,7 +151,7 @@ def test_the_head_counts_right(text):
 
 
 def test_the_geometric_mean_is_over_common_workloads(made):
-    standings = view.standings(view.prepare(made.summary.assign(barred_by="")))
+    found = standings.standings(view.prepare(made.summary.assign(barred_by="")))
     by_direction = {standing.direction: standing for standing in standings}
     passes = ("forward", "backward input", "backward filter", "training step")
     assert [by_direction[name].common for name in passes] == [5, 4, 3, 1]
@@ -163,7 +163,7 @@ def test_the_geometric_mean_is_over_common_workloads(made):
     assert {mean.backend: mean.value for mean in by_direction["training step"].means} == pytest.approx(expected.to_dict())
 
 
-def standing_of(times: dict[str, list[float]], barred: str = "") -> view.Standing:
+def standing_of(times: dict[str, list[float]], barred: str = "") -> standings.Standing:
     """The standing of these backends in one direction, a workload for each time; the first time of `barred` is under a flag."""
     cells = [cell for cell in synthetic.cells(tuple(times)) if cell.direction is Direction.FPROP and cell.mode is Mode.EAGER]
     names = sorted({cell.workload for cell in cells})[: len(next(iter(times.values())))]
@@ -171,7 +171,7 @@ def standing_of(times: dict[str, list[float]], barred: str = "") -> view.Standin
     place = [times[row.backend][names.index(row.workload)] for row in summary.itertuples()]
     flagged = (summary["backend"] == barred) & (summary["workload"] == names[0])
     summary = summary.assign(median_ns=place, barred_by=flagged.map({True: "drift", False: ""}))
-    (found,) = view.standings(view.prepare(synthetic.ranked(summary)))
+    (found,) = standings.standings(view.prepare(synthetic.ranked(summary)))
     return found
 
 
@@ -194,8 +194,8 @@ def test_nobody_is_fastest_over_fewer_than_three_workloads():
 
 
 def test_nobody_is_fastest_by_one_trial(made):
-    found = view.standings(view.prepare(made.summary.assign(trials=1, barred_by="")))
-    assert any(standing.common >= view.FEWEST_FOR_VERDICT for standing in found)
+    found = standings.standings(view.prepare(made.summary.assign(trials=1, barred_by="")))
+    assert any(standing.common >= standings.FEWEST_FOR_VERDICT for standing in found)
     assert not any(standing.decidable for standing in found)
 
 
@@ -344,7 +344,7 @@ def test_odd_shapes_of_data(shape):
 
 def test_the_reference_is_shown_and_never_ranked():
     made = four_backends()
-    assert all("numpy" not in [mean.backend for mean in s.means] for s in view.standings(view.prepare(made.summary)))
+    assert all("numpy" not in [mean.backend for mean in s.means] for s in standings.standings(view.prepare(made.summary)))
     mine = [row for row in rows_of(rendered(made)) if row["backend"] == "numpy"]
     assert mine
     assert all(row["factor"] is None and row["median"] is not None for row in mine)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.page.charts import standing
-from harness.page.view import prepare, standings
+from harness.page.standings import standings
+from harness.page.view import prepare
 from harness.spec import Cell, Device, Direction
 from tests.page import synthetic
 from tests.page.test_html import rendered, section

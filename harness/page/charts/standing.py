@@ -13,7 +13,8 @@ from harness.outcome import Judgement
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis, ratio_axis
 from harness.page.charts.layout import FOOT, HEAD
 from harness.page.palette import Look, sentinel
-from harness.page.view import FEWEST_FOR_INTERVAL, Standing, View, who
+from harness.page.standings import FEWEST_FOR_INTERVAL, Standing
+from harness.page.view import View, who
 from harness.record import Status
 from harness.spec import Mode
 

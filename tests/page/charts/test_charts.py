@@ -9,7 +9,8 @@ import pytest
 
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, ratios, roofline, scaling, standing
-from harness.page.view import View, prepare, standings
+from harness.page.standings import standings
+from harness.page.view import View, prepare
 from harness.spec import Device
 from tests.page import synthetic
 

@@ -1,0 +1,96 @@
+"""Who is fastest over all workloads: geometric means of time over the lowest, per device and direction."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness import stats
+from harness.page.view import View
+
+FEWEST_FOR_INTERVAL = 5
+FEWEST_FOR_VERDICT = 3  # workloads; of fewer nobody is called fastest
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A backend over the workloads that all have in common: geometric mean of time over the lowest, and its interval.
+
+    `leads`: it is the first, or cannot be told from it by the ratios of the two over these workloads.
+    """
+
+    backend: str
+    value: float
+    interval: stats.Interval | None
+    leads: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The backends in one direction on one device, the lowest mean first, each in its fastest mode per workload.
+
+    Of `total` workloads `common` are compared: each backend has a time there, and no flag bars a verdict on any of these. In
+    `barred` workloads one does. `backends` have a time in some workload, `without` has none at all and is left out.
+    `trials` are the fewest that a time is of.
+    """
+
+    device: str
+    direction: str
+    means: tuple[Mean, ...]
+    common: int
+    barred: int
+    total: int
+    backends: int
+    trials: int
+    without: tuple[str, ...]
+
+    @property
+    def decidable(self) -> bool:
+        """Whether anybody may be called the fastest: over enough workloads, each timed in more than one trial."""
+        return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT and self.trials > 1
+
+
+def standings(view: View) -> list[Standing]:
+    """Who is fastest over all workloads, per device and direction; empty where the frame ranks nothing."""
+    ranked = view.cells[view.cells["vs_best"].notna()]
+    found = []
+    for device in view.devices:
+        here = view.cells[(view.cells["device"] == device) & view.cells["counted"]]
+        compared = set(ranked.loc[ranked["device"] == device, "backend"])
+        for direction in view.directions:
+            asked = here[(here["words"] == direction) & here["backend"].isin(compared)]
+            if not asked.empty:
+                found.append(
+                    _standing(device, direction, asked, [name for name in view.looks if name in set(asked["backend"])])
+                )
+    return found
+
+
+def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterable[str]) -> Standing:
+    # Modes compete, so a backend stands here in its fastest one; vs_best is relative to the lowest of all.
+    asked = asked.assign(barred=asked["barred_by"] != "").sort_values("vs_best", kind="stable")
+    fastest = asked.groupby(["key", "backend"], sort=False)[["vs_best", "barred"]].first().unstack()
+    times, barred = fastest["vs_best"], fastest["barred"]
+    present = [name for name in backends if times[name].notna().any()]
+    without = tuple(name for name in backends if name not in present)
+    everywhere = times[present].dropna() if present else times.iloc[:0]
+    in_doubt = barred.loc[everywhere.index, present].eq(True).any(axis=1)
+    common = everywhere[~in_doubt]
+    trials = asked.loc[asked["vs_best"].notna(), "trials"].min()
+    counts = len(common), int(in_doubt.sum()), len(times), len(present), int(trials) if trials > 0 else 0
+    return Standing(device, direction, _means(common), *counts, without)
+
+
+def _means(common: pd.DataFrame) -> tuple[Mean, ...]:
+    """The backends in the order of their geometric means over the workloads of a frame with a column for each."""
+    if common.empty:
+        return ()
+    value = {name: stats.geometric_mean(common[name].to_list()) for name in common}
+    order = sorted(value, key=value.__getitem__)
+    found = []
+    for name in order:
+        interval = stats.bootstrap_interval(common[name].to_list()) if len(common) >= FEWEST_FOR_INTERVAL else None
+        ratios = (common[name] / common[order[0]]).to_list()
+        low, high = stats.log_t_interval(ratios) if len(ratios) > 1 else (1.0, 1.0)
+        found.append(Mean(name, value[name], interval, leads=low <= 1 <= high))
+    return tuple(found)
