@@ -6,6 +6,7 @@ from collections import Counter
 from html.parser import HTMLParser
 
 from harness.page import sections
+from harness.page.canvas import Drawn
 
 SECTIONS = [section.id for section in sections.SECTIONS]
 HOSTILE = [
@@ -79,3 +80,9 @@ def rows_of(text: str) -> list[dict]:
         for key, found in held["values"].items()
     }
     return [{key: found[i] for key, found in values.items()} | {"mark": held["marks"][i]} for i in range(held["n"])]
+
+
+def marks(drawn: Drawn) -> list[int]:
+    """The cases that the marks of a chart stand for, by their `i`."""
+    assert not drawn.failure
+    return sorted(map(int, re.findall(r'data-i="(\d+)"', drawn.svg)))

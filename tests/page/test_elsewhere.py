@@ -35,11 +35,6 @@ def beside(made: synthetic.Made, *sources: dict[str, object], where: str = "rn50
     return frame.astype({name: COLUMNS[name].dtype for name in BESIDE_COLUMNS})
 
 
-@pytest.fixture(scope="module")
-def made() -> synthetic.Made:
-    return synthetic.make()
-
-
 def section(text: str) -> str:
     return text[text.index('<h3 id="published"') : text.index('<section id="roofline"')]
 

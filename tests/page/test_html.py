@@ -16,21 +16,16 @@ import pytest
 
 from harness import units
 from harness.outcome import Level
-from harness.page import html, sections, standings, tables, view
-from harness.page.charts import latency, roofline, stability
+from harness.page import html, sections, standings, view
+from harness.page.charts import latency
 from harness.record import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
-from harness.spec import Direction, Mode, Precision
+from harness.spec import Mode, Precision
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
 
 
 def rendered(made: synthetic.Made, **more) -> str:
     return html.render(made.summary, made.samples, made.run, **more)
-
-
-@pytest.fixture(scope="module")
-def made() -> synthetic.Made:
-    return synthetic.make()
 
 
 @pytest.fixture(scope="module")
@@ -115,27 +110,6 @@ def test_marks_of_the_lowest_of_ties_and_of_what_is_not_decided(made, text):
     assert shown["1"] == int(made.summary["tie"].sum()) > 0
     undecided = made.summary["vs_best"].notna() & ~made.summary[["best", "tie", "decided"]].any(axis=1)
     assert shown["3"] == int(undecided.sum()) > 0
-    heat = tables.heat(view.prepare(made.summary), "cpu")
-    drawn = [cell.text for _, lines in heat.rows for _, cells in lines for cell in cells]
-    assert sum(cell.startswith("●") for cell in drawn) == int(made.summary["best"].sum())
-    assert sum(cell.startswith("○ ~1.") for cell in drawn) == int(made.summary["tie"].sum())
-    assert sum(cell.startswith("~") for cell in drawn) == int(undecided.sum())
-    barred = [cell for cell in drawn if cell.endswith(" !")]
-    assert barred
-    assert all(cell.startswith("~") for cell in barred)
-    assert (drawn.count("WRONG"), drawn.count("OOM"), drawn.count("T/O"), drawn.count("n/s")) == (1, 2, 1, 2)
-
-
-def test_a_workload_is_one_row_of_the_heat_table_where_each_backend_has_one_mode(made):
-    usual = {"tensorflow": "eager", "torch": "eager", "jax": "compiled"}
-    backends = made.summary["backend"].map(usual)
-    one_mode = made.summary.assign(mode=backends).drop_duplicates(["workload", "direction", "backend", "optimizer"])
-    chosen = synthetic.ranked(one_mode.reset_index(drop=True))
-    heat = tables.heat(view.prepare(chosen), "cpu")
-    assert heat.mode_of == usual
-    assert all(len(lines) == 1 for _, lines in heat.rows)
-    asked = sum(cell.title != "not asked for" for _, lines in heat.rows for _, cells in lines for cell in cells)
-    assert asked == len(chosen)
 
 
 def test_the_head_says_what_was_scaled(made):
@@ -150,78 +124,11 @@ def test_the_head_counts_right(text):
     assert "<b>5 min 12 s</b>" in text
 
 
-def test_the_geometric_mean_is_over_common_workloads(made):
-    found = standings.standings(view.prepare(made.summary.assign(barred_by="")))
-    by_direction = {standing.direction: standing for standing in standings}
-    passes = ("forward", "backward input", "backward filter", "training step")
-    assert [by_direction[name].common for name in passes] == [5, 4, 3, 1]
-    assert by_direction["forward"].means[0].interval
-    assert not by_direction["backward input"].means[0].interval
-    # One workload, two modes: a backend stands in its fastest.
-    train = made.summary[(made.summary["direction"] == "train") & (made.summary["status"] == "ok")]
-    expected = train.groupby("backend")["vs_best"].min().sort_values()
-    assert {mean.backend: mean.value for mean in by_direction["training step"].means} == pytest.approx(expected.to_dict())
-
-
-def standing_of(times: dict[str, list[float]], barred: str = "") -> standings.Standing:
-    """The standing of these backends in one direction, a workload for each time; the first time of `barred` is under a flag."""
-    cells = [cell for cell in synthetic.cells(tuple(times)) if cell.direction is Direction.FPROP and cell.mode is Mode.EAGER]
-    names = sorted({cell.workload for cell in cells})[: len(next(iter(times.values())))]
-    summary = synthetic.make([cell for cell in cells if cell.workload in names], {}).summary
-    place = [times[row.backend][names.index(row.workload)] for row in summary.itertuples()]
-    flagged = (summary["backend"] == barred) & (summary["workload"] == names[0])
-    summary = summary.assign(median_ns=place, barred_by=flagged.map({True: "drift", False: ""}))
-    (found,) = standings.standings(view.prepare(synthetic.ranked(summary)))
-    return found
-
-
-def test_who_leads_is_told_by_the_ratios_over_the_workloads():
-    apart = standing_of({"torch": [1e6, 9e6, 2e6, 5e6], "jax": [1.1e6, 10e6, 2.2e6, 5.6e6]})
-    assert [(mean.backend, mean.leads) for mean in apart.means] == [("torch", True), ("jax", False)]
-    alike = standing_of({"torch": [1e6, 9e6, 2e6, 5e6], "jax": [0.8e6, 12e6, 1.7e6, 6e6]})
-    assert [mean.leads for mean in alike.means] == [True, True]
-    assert apart.decidable
-    assert alike.decidable
-
-
-@pytest.mark.fault("a direction has fewer than three workloads", "nobody is called fastest in it")
-def test_nobody_is_fastest_over_fewer_than_three_workloads():
-    assert not standing_of({"torch": [1e6, 9e6], "jax": [2e6, 18e6]}).decidable
-    found = standing_of({"torch": [1e6, 9e6, 3e6], "jax": [2e6, 18e6, 6e6]})
-    assert found.decidable
-    doubtful = standing_of({"torch": [1e6, 9e6, 3e6], "jax": [2e6, 18e6, 6e6]}, barred="jax")
-    assert (doubtful.common, doubtful.barred, doubtful.decidable) == (2, 1, False)
-
-
-def test_nobody_is_fastest_by_one_trial(made):
-    found = standings.standings(view.prepare(made.summary.assign(trials=1, barred_by="")))
-    assert any(standing.common >= standings.FEWEST_FOR_VERDICT for standing in found)
-    assert not any(standing.decidable for standing in found)
-
-
 def test_the_head_names_no_winner_where_there_is_none(made, text):
     assert "nobody is called fastest in forward + both gradients and training step: that takes 3 workloads" in text
     assert "Left out, since a flag bars a verdict there, are these workloads: 1 in forward" in text
     one = synthetic.make(synthetic.cells(("torch",)))
     assert "one backend has times: there is no other to compare it with" in html.render(one.summary, one.samples, one.run)
-
-
-def test_reasons_that_differ_in_numbers_are_one(made):
-    groups = tables.failures(view.prepare(made.summary))
-    assert [(group.status, len(group.cases)) for group in groups] == [
-        ("incorrect", 1), ("oom", 2), ("timeout", 1), ("unsupported", 2),
-    ]  # fmt: skip
-
-
-def test_the_least_stable_cells_come_first(made):
-    worst = stability.unsteady(view.prepare(made.summary), made.samples)
-    spreads = worst.drop_duplicates("cell")["spread"].to_list()
-    assert len(spreads) == stability.WORST
-    assert spreads == sorted(spreads, reverse=True)
-    cell = worst["cell"].iloc[0]
-    clean = made.samples[(made.samples["cell"] == cell) & ~made.samples["contended"]]["block_ns"]
-    median = made.summary.set_index("cell")["median_ns"][cell]
-    assert spreads[0] == pytest.approx((np.quantile(clean, 0.95) - np.quantile(clean, 0.05)) / median)
 
 
 # --- hostile text ----------------------------------------------------------------------------------------------------------
@@ -419,12 +326,6 @@ def test_a_figure_that_raises_does_not_lose_the_page(made, monkeypatch):
     assert "1 part of this page could not be made" in text
     assert html.build(sections.Given(made.summary, made.samples, made.run)).broken == ("lat-0: RuntimeError",)
     assert "Effective rate" in text
-
-
-def test_every_chart_draws_as_many_marks_as_cells(made):
-    shown = view.prepare(made.summary)
-    for drawn in (latency.latency(shown, "cpu", "a"), roofline.roofline(shown, "cpu", None, "b")):
-        assert sorted(map(int, re.findall(r'data-i="(\d+)"', drawn.svg))) == sorted(shown.ok["i"])
 
 
 def test_charts_leave_no_figure_behind(made):

@@ -1,0 +1,120 @@
+"""The tables of the page: factors to the lowest time, failures, change points, flags."""
+
+import pandas as pd
+
+from harness import units
+from harness.page import tables
+from harness.page.view import prepare
+from harness.record import Flag
+from tests.page import synthetic
+
+
+def test_marks_of_the_lowest_of_ties_and_of_what_is_not_decided(made, view):
+    undecided = made.summary["vs_best"].notna() & ~made.summary[["best", "tie", "decided"]].any(axis=1)
+    heat = tables.heat(view, "cpu")
+    drawn = [cell.text for _, lines in heat.rows for _, cells in lines for cell in cells]
+    assert sum(cell.startswith("●") for cell in drawn) == int(made.summary["best"].sum())
+    assert sum(cell.startswith("○ ~1.") for cell in drawn) == int(made.summary["tie"].sum())
+    assert sum(cell.startswith("~") for cell in drawn) == int(undecided.sum())
+    barred = [cell for cell in drawn if cell.endswith(" !")]
+    assert barred
+    assert all(cell.startswith("~") for cell in barred)
+    assert (drawn.count("WRONG"), drawn.count("OOM"), drawn.count("T/O"), drawn.count("n/s")) == (1, 2, 1, 2)
+
+
+def test_a_workload_is_one_row_of_the_heat_table_where_each_backend_has_one_mode(made):
+    usual = {"tensorflow": "eager", "torch": "eager", "jax": "compiled"}
+    backends = made.summary["backend"].map(usual)
+    one_mode = made.summary.assign(mode=backends).drop_duplicates(["workload", "direction", "backend", "optimizer"])
+    chosen = synthetic.ranked(one_mode.reset_index(drop=True))
+    heat = tables.heat(prepare(chosen), "cpu")
+    assert heat.mode_of == usual
+    assert all(len(lines) == 1 for _, lines in heat.rows)
+    asked = sum(cell.title != "not asked for" for _, lines in heat.rows for _, cells in lines for cell in cells)
+    assert asked == len(chosen)
+
+
+def test_reasons_that_differ_in_numbers_are_one(made):
+    groups = tables.failures(prepare(made.summary))
+    assert [(group.status, len(group.cases)) for group in groups] == [
+        ("incorrect", 1), ("oom", 2), ("timeout", 1), ("unsupported", 2),
+    ]  # fmt: skip
+
+
+def test_failures_that_are_new_come_first_and_each_says_since_when(made, view):
+    (late,) = view.cells.loc[view.cells["status"] == "timeout", "cell"]
+    first, *others = tables.failures(view, {late}, {late: "2026-02-20"})
+    assert (first.status, first.new, first.since) == ("timeout", True, "2026-02-20")
+    assert all((group.new, group.since) == (False, "") for group in others)
+
+
+def test_of_a_wrong_result_its_largest_error_is_told(made):
+    wrong = made.summary["status"] == "incorrect"
+    summary = made.summary.assign(
+        reason=made.summary["reason"].where(~wrong, "wrong at 3 elements"),
+        max_rel_err=made.summary["max_rel_err"].where(~wrong, 0.03),
+        tolerance=made.summary["tolerance"].where(~wrong, 2e-4),
+    )
+    assert tables.failures(prepare(summary))[0].message == "wrong at 3 elements (largest error 3.0e−02, allowed 2.0e−04)"
+
+
+def test_a_cell_fails_since_the_first_night_of_its_latest_stretch(made):
+    nights = synthetic.nights(made, 6)
+    cell = made.summary.loc[made.summary["status"] == "ok", "cell"].iloc[0]
+    runs = nights["run_id"].unique()
+    bad = (nights["cell"] == cell) & nights["run_id"].isin([runs[0], *runs[-2:]])
+    since = tables.failing_since(nights.assign(status=nights["status"].where(~bad, "error")))
+    assert since[cell] == "2026-02-28"
+    assert cell not in tables.failing_since(nights)
+    assert tables.failing_since(None) == {}
+
+
+def test_the_matrix_counts_each_cell_once(made, view):
+    columns, rows = tables.matrix(view)
+    assert columns == [(name, "cpu") for name in view.looks]
+    assert sum(sum(counts) for _, counts in rows) == len(made.summary)
+    assert [status for status, _ in rows] == ["ok", "incorrect", "oom", "timeout", "unsupported"]
+
+
+def test_the_largest_of_the_dated_steps_come_first(made, view):
+    nights = synthetic.nights(made, 6)
+    cells = view.ok["cell"].iloc[:3].to_list()
+    night = nights["run_id"].unique()[3]
+    found = pd.DataFrame(
+        {
+            "cell": cells, "workload": "w", "direction": "fprop", "backend": "torch", "mode": "eager", "device": "cpu",
+            "dated": [night, "", night], "change": [0.1, 0.5, -0.3], "cause": ["", "", "jax 1 → 2"],
+            "baseline_ns": 1e6, "night_ns": [1.1e6, 1.5e6, 0.7e6], "estimator": ["median", "median", "lower_quartile"],
+        }
+    )  # fmt: skip
+    down, up = tables.steps(view, found, nights, {})
+    assert (down.tone, down.change, down.cause, down.by) == ("fast", "−30.0 %", "jax 1 → 2", "by the lower quartile")
+    assert (up.tone, up.before, up.after, up.since, up.by) == ("slow", "1.000", "1.100", "2026-02-27", "")
+    assert up.shape == view.cells.set_index("cell")["shape"][cells[0]]
+    assert tables.steps(view, None, nights, {}) == []
+
+
+def test_a_network_that_the_page_shows_no_backend_of_is_left_out(view):
+    rolled = pd.DataFrame(
+        {
+            "network": "resnet50", "backend": ["torch", "gone"], "mode": "eager", "device": "cpu", "precision": "fp32",
+            "layout": "NCHW", "cache": "warm", "threads": 0, "optimizer": "", "scaled": "", "layers": 53, "shapes": 20,
+            "fprop": [2.5e6, 1e6], "passes": [float("nan"), 3e6],
+        }
+    )  # fmt: skip
+    found = tables.networks(view, rolled)
+    assert found.heads == ["forward", "three passes"]
+    assert found.rows == [("resnet50", "torch", "eager", "53 in 20 shapes", [units.duration(2.5e6), units.MISSING])]
+
+
+def test_flags_have_words_their_kind_and_the_cases_under_them(made, view):
+    raised = prepare(made.summary.assign(flags="nobody_knows"))
+    assert [(name, bars) for name, _, bars, _ in tables.flags(raised)] == [("nobody_knows", False)]
+    for name, words, bars, cases in tables.flags(view):
+        assert words
+        assert bars == Flag(name).bars_verdict
+        assert len(cases) == int(view.ok["flags"].str.split(",").map(lambda flags, name=name: name in flags).sum())
+
+
+def test_how_memory_was_read_is_counted(view):
+    assert tables.memory_methods(view) == [("cpu", "VmHWM after clear_refs", len(view.ok), 0)]
