@@ -5,9 +5,12 @@ Nothing here says how a framework does it (backends) or what came back (record).
 
 import math
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
+
+from harness.counting import taps_below
 
 
 class Direction(StrEnum):
@@ -35,6 +38,33 @@ class Direction(StrEnum):
             Direction.BPROP: "forward + both gradients",
             Direction.TRAIN: "training step",
             Direction.NONE: "no convolution",
+        }[self]
+
+    @property
+    def passes(self) -> int:
+        """How many passes over the convolution it stands for. The loss and the optimizer's step are not counted."""
+        return 3 if self in (Direction.BPROP, Direction.TRAIN) else 1
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one pass alone."""
+        return self in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The operands that a call reads, by the names of `backends.base.Operands`."""
+        return {Direction.DGRAD: ("w", "dy"), Direction.WGRAD: ("x", "dy")}.get(self, ("x", "w"))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a call leaves, by the names of `backends.base.Results`; the loss is a number, the others are arrays."""
+        return {
+            Direction.FPROP: ("y",),
+            Direction.DGRAD: ("dx",),
+            Direction.WGRAD: ("dw",),
+            Direction.BPROP: ("y", "loss", "dx", "dw"),
+            Direction.TRAIN: ("y", "loss", "dx", "dw", "w"),
+            Direction.NONE: ("y",),
         }[self]
 
 
@@ -117,8 +147,62 @@ class Device:
         return cls(kind, int(index or 0))
 
 
+Shape = tuple[int, ...]
+
+
+class Shapes(NamedTuple):
+    """The shapes of a workload's operands and of its result, y = f(x, w); (0,) for one that it does not have."""
+
+    x: Shape
+    w: Shape
+    y: Shape
+
+
+class Spec(ABC):
+    """One kind of workload, which answers for itself what the rest of the house asks of any kind.
+
+    A new kind is a frozen dataclass here, named in `WorkloadSpec` and in `parse_workload`. The suite's reader makes it, and
+    the adapters run it.
+    """
+
+    is_convolution = True  # has passes, layouts and caches to choose; what has not serves as a ceiling
+    computes = True  # has products to sum; what has not moves bytes, in whatever precision
+
+    @abstractmethod
+    def shapes(self, itemsize: int) -> Shapes:
+        """The shapes of x, w and y in elements of so many bytes."""
+
+    @abstractmethod
+    def products(self, direction: Direction) -> int:
+        """How many products are summed for one element of the result of a single pass."""
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one pass; the same for each of them."""
+        return math.prod(self.shapes(1).y) * self.products(Direction.FPROP if self.is_convolution else Direction.NONE)
+
+    @property
+    def multiply_adds_inside(self) -> int:
+        """The same without those whose tap falls into the padding."""
+        return self.multiply_adds
+
+    @property
+    def padding_elements(self) -> int:
+        """Elements of the padding around x."""
+        return 0
+
+    @property
+    def pads_evenly(self) -> bool:
+        """Whether every dimension is padded alike on both sides."""
+        return True
+
+    def layout_text(self, layout: Layout) -> str:
+        """The name of a layout for this kind: `NCW`, `NHWC`; empty where it has none."""
+        return ""
+
+
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(Spec):
     """A convolution of 1, 2 or 3 spatial dimensions: x [N, C, *spatial], w [K, C/groups, *kernel], y [N, K, *out_spatial].
 
     As in every deep-learning framework this is a cross-correlation. `padding` is (low, high) per dimension, so it may be
@@ -187,10 +271,46 @@ class ConvSpec:
         """Canonical shape of the output and of its gradient, [N, K, *out_spatial]."""
         return (self.n, self.k, *self.out_spatial)
 
+    def shapes(self, itemsize: int) -> Shapes:
+        """Those of x, w and y."""
+        return Shapes(self.x_shape, self.w_shape, self.y_shape)
+
+    def products(self, direction: Direction) -> int:
+        """Taps and channels of a group for y and dx, images and positions for dw."""
+        return {
+            Direction.FPROP: self.c // self.groups * math.prod(self.kernel),
+            Direction.DGRAD: self.k // self.groups * math.prod(self.kernel),
+            Direction.WGRAD: self.n * math.prod(self.out_spatial),
+        }[direction]
+
     @property
-    def symmetric(self) -> bool:
+    def multiply_adds_inside(self) -> int:
+        """Without the taps that fall into the padding; separable, so a product of counts per dimension.
+
+        Source: oneDNN's benchdnn (tests/benchdnn/conv/conv_aux.cpp) and XLA's cost analysis count so.
+        """
+        taps = 1
+        for size, out, r, s, d, (lo, _) in zip(
+            self.spatial, self.out_spatial, self.kernel, self.stride, self.dilation, self.padding, strict=True
+        ):
+            # A tap meets the input where 0 <= p * s + tap * d - lo < size: those before its end less those before its start.
+            taps *= taps_below(size + lo, out, s, r, d) - taps_below(lo, out, s, r, d)
+        return self.n * self.k * (self.c // self.groups) * taps
+
+    @property
+    def padding_elements(self) -> int:
+        """Elements of x with its padding, less those of x."""
+        sides = zip(self.spatial, self.padding, strict=True)
+        return self.n * self.c * math.prod(size + low + high for size, (low, high) in sides) - math.prod(self.x_shape)
+
+    @property
+    def pads_evenly(self) -> bool:
         """Whether every dimension is padded alike on both sides."""
         return all(lo == hi for lo, hi in self.padding)
+
+    def layout_text(self, layout: Layout) -> str:
+        """Its name for 1, 2 or 3 spatial dimensions: `NCW`, `NHWC`, `NDHWC`."""
+        return layout.text(self.ndim)
 
     @property
     def depthwise(self) -> bool:
@@ -262,17 +382,27 @@ _DESCRIPTOR = re.compile(
 
 
 @dataclass(frozen=True)
-class GemmSpec:
+class GemmSpec(Spec):
     """A matrix product, [m, k] times [k, n]: its rate is the ceiling of the arithmetic. Raises ValueError for sizes under 1."""
 
     m: int
     n: int
     k: int
 
+    is_convolution = False
+
     def __post_init__(self) -> None:
         for name in ("m", "n", "k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+
+    def shapes(self, itemsize: int) -> Shapes:
+        """[m, k], [k, n] and [m, n]."""
+        return Shapes((self.m, self.k), (self.k, self.n), (self.m, self.n))
+
+    def products(self, direction: Direction) -> int:
+        """k of them."""
+        return self.k
 
     def __str__(self) -> str:
         """`gemm m2048 n2048 k2048`."""
@@ -280,7 +410,7 @@ class GemmSpec:
 
 
 @dataclass(frozen=True)
-class CopySpec:
+class CopySpec(Spec):
     """A copy of nbytes from one buffer to another: its rate is the ceiling of the memory. Raises ValueError under 16 bytes.
 
     nbytes must be a multiple of 16, so that it is a whole number of elements in every precision.
@@ -288,9 +418,20 @@ class CopySpec:
 
     nbytes: int
 
+    is_convolution = False
+    computes = False
+
     def __post_init__(self) -> None:
         if self.nbytes < 16 or self.nbytes % 16:
             raise ValueError(f"nbytes is {self.nbytes}; a positive multiple of 16 is needed")
+
+    def shapes(self, itemsize: int) -> Shapes:
+        """Elements of x and as many of y."""
+        return Shapes((self.nbytes // itemsize,), (0,), (self.nbytes // itemsize,))
+
+    def products(self, direction: Direction) -> int:
+        """None."""
+        return 0
 
     def __str__(self) -> str:
         """`copy 268435456 bytes`."""
@@ -338,8 +479,31 @@ class Cell:
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
             raise ValueError(f"{self.direction} with optimizer {self.optimizer}: train needs one, the others take none")
-        if isinstance(self.spec, ConvSpec) == (self.direction is Direction.NONE):
+        if self.spec.is_convolution == (self.direction is Direction.NONE):
             raise ValueError(f"{self.direction} of {self.spec}: a convolution needs a direction, anything else takes none")
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether its workload is a convolution; else it is there to be a ceiling."""
+        return self.spec.is_convolution
+
+    @property
+    def layout_text(self) -> str:
+        """The name of its layout; empty where its workload has none."""
+        return self.spec.layout_text(self.layout)
+
+    @property
+    def operands(self) -> dict[str, Shape]:
+        """The shapes of x, w and dy, as `backends.base.Operands` says."""
+        x, w, y = self.spec.shapes(self.precision.itemsize)
+        return {"x": x, "w": w, "dy": y if self.is_convolution else (0,)}
+
+    @property
+    def results(self) -> dict[str, Shape]:
+        """The shape of each array that a call leaves, by the names of `backends.base.Results`."""
+        x, w, y = self.spec.shapes(self.precision.itemsize)
+        shapes = {"y": y, "dx": x, "dw": w, "w": w}
+        return {name: shapes[name] for name in self.direction.outputs if name in shapes}
 
     @property
     def conv(self) -> ConvSpec:

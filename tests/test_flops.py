@@ -26,7 +26,7 @@ def test_flop_by_hand():
 
 
 def test_bprop_and_train_stand_for_three_passes():
-    assert {direction: flops.passes(direction) for direction in Direction} == {
+    assert {direction: direction.passes for direction in Direction} == {
         Direction.FPROP: 1, Direction.DGRAD: 1, Direction.WGRAD: 1, Direction.BPROP: 3, Direction.TRAIN: 3,
         Direction.NONE: 1,
     }  # fmt: skip

@@ -53,8 +53,8 @@ def test_same_padding_at_stride_2_is_not_what_others_call_half_padding():
 
 def test_what_a_convolution_is_called():
     assert LINE.ndim == 1
-    assert CONV.symmetric
-    assert not replace(CONV, padding=((1, 1), (0, 1))).symmetric
+    assert CONV.pads_evenly
+    assert not replace(CONV, padding=((1, 1), (0, 1))).pads_evenly
     assert replace(LINE, groups=2).depthwise
     assert not LINE.depthwise
     assert not replace(LINE, c=1).depthwise  # one channel is no group of its own

@@ -215,7 +215,7 @@ def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Sh
         precision=Precision(precision),
         optimizer=Optimizer(optimizer) if optimizer else None,
     )
-    passes = flops.passes(cell.direction)
+    passes = cell.direction.passes
     nominal, least = passes * flops.nominal(cell.spec), flops.least_bytes(cell)
     return _Shape(nominal, passes * flops.exact(cell.spec), least, nominal / least, flops.result_bytes(cell))
 
@@ -306,7 +306,7 @@ def _flop_flags(flop_framework: float | None, direction: str, shape: _Shape) -> 
 
     Single passes only: beside three passes a framework counts the loss and the optimizer too, and we do not.
     """
-    if not _known([flop_framework]) or flops.passes(Direction(direction)) > 1:
+    if not _known([flop_framework]) or Direction(direction).passes > 1:
         return set()
     counts = (shape.flop_nominal, shape.flop_exact)
     return {Flag.FLOP_DISAGREE} if all(abs(flop_framework - ours) > FLOP_DISAGREE * ours for ours in counts) else set()

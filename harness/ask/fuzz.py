@@ -57,7 +57,7 @@ def traits(spec: ConvSpec) -> tuple[str, ...]:
         "dilated": any(d > 1 and r > 1 for d, r in zip(spec.dilation, spec.kernel, strict=True)),
         "dilated filter of 1": any(d > 1 and r == 1 for d, r in zip(spec.dilation, spec.kernel, strict=True)),
         "padded": any(map(any, spec.padding)),
-        "lopsided padding": not spec.symmetric,
+        "lopsided padding": not spec.pads_evenly,
         "padding over the filter": any(max(pair) > reached for pair, reached in zip(spec.padding, reach, strict=True)),
         "filter over the image": any(reached + 1 > size for reached, size in zip(reach, spec.spatial, strict=True)),
         "even filter": any(r % 2 == 0 for r in spec.kernel),

@@ -15,7 +15,7 @@ from harness.ask.suite import Suite, Workload
 from harness.ask.wording import quote, show
 from harness.errors import SelectionError
 from harness.plan import Budget, Plan, Step
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Mode, Precision
+from harness.spec import Cell, Device, Direction, Mode, Precision
 
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
 
@@ -59,7 +59,7 @@ def refuse_too_many(suite: Suite, found: Found) -> None:
     directions = sum(len(axes.optimizer) if direction is Direction.TRAIN else 1 for direction in axes.direction)
     of_a_convolution = each * directions * len(axes.precision) * len(axes.layout) * len(axes.cache)
     many = sum(
-        of_a_convolution if isinstance(workload.spec, ConvSpec) else each * len(_precisions(workload, axes.precision))
+        of_a_convolution if workload.spec.is_convolution else each * len(_precisions(workload, axes.precision))
         for workload in suite.workloads
     )
     if many * suite.budget.trials > MOST_STEPS:
@@ -80,7 +80,7 @@ def _devices(suite: Suite, found: Found, backend: str) -> tuple[Device, ...]:
 
 def _combinations(suite: Suite, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
     for workload in suite.workloads:
-        yield from (_convolutions if isinstance(workload.spec, ConvSpec) else _others)(suite, workload, pairs)
+        yield from (_convolutions if workload.spec.is_convolution else _others)(suite, workload, pairs)
 
 
 def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
@@ -126,7 +126,7 @@ def _others(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, Device]
 
 def _precisions(workload: Workload, precisions: Sequence[Precision]) -> Sequence[Precision]:
     """A copy moves bytes, whatever they stand for: it is made once, in the precision that everything has."""
-    return (Precision.FP32,) if isinstance(workload.spec, CopySpec) else precisions
+    return precisions if workload.spec.computes else (Precision.FP32,)
 
 
 def ceilings(asked: Sequence[Cell], suite: Suite, found: Found) -> tuple[Cell, ...]:
@@ -140,9 +140,9 @@ def ceilings(asked: Sequence[Cell], suite: Suite, found: Found) -> tuple[Cell, .
     joining: dict[Cell, None] = {}
     settings: dict[tuple[object, ...], Cell] = {}
     for cell in asked:
-        settings.setdefault((cell.direction is Direction.NONE, cell.backend, cell.device, cell.precision, cell.threads), cell)
+        settings.setdefault((cell.is_convolution, cell.backend, cell.device, cell.precision, cell.threads), cell)
     for cell in settings.values():
-        if cell.direction is Direction.NONE or cell.device not in found.get(cell.backend, ()) or not _open_to(suite, cell):
+        if not cell.is_convolution or cell.device not in found.get(cell.backend, ()) or not _open_to(suite, cell):
             continue
         axes = replace(suite.axes, precision=(cell.precision,), threads=(cell.threads,))
         cells = _combinations(replace(suite, axes=axes), [(cell.backend, cell.device)])
@@ -216,7 +216,7 @@ def _step_s(cell: Cell, budget: Budget, cores: int) -> float:
     on_cpu = cell.device.kind == "cpu"
     rate = CPU_FLOP_PER_S * min(cell.threads or cores, cores) if on_cpu else GPU_FLOP_PER_S
     moving_s = flops.least_bytes(cell) / (CPU_BYTES_PER_S if on_cpu else GPU_BYTES_PER_S)
-    call_s = max(flops.nominal(cell.spec) * flops.passes(cell.direction) / rate, moving_s)
+    call_s = max(flops.nominal(cell.spec) * cell.direction.passes / rate, moving_s)
     warmup_s = max(budget.warmup_cpu_s if on_cpu else budget.warmup_gpu_s, budget.warmup_calls * call_s)
     slow = call_s > budget.slow_call_s
     samples, cap_s = (budget.slow_min_samples, budget.slow_max_time_s) if slow else (budget.min_samples, budget.max_time_s)

@@ -15,7 +15,6 @@ from harness.ask.suite import Suite
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SelectionError
 from harness.plan import Budget
-from harness.spec import ConvSpec
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _altered(suite: Suite, texts: Mapping[str, str]) -> Suite:
     workloads = []
     for workload in suite.workloads:
         try:
-            workloads.append(workload.altered(keys) if isinstance(workload.spec, ConvSpec) else workload)
+            workloads.append(workload.altered(keys) if workload.spec.is_convolution else workload)
         except ValueError as error:
             raise SelectionError(f"--set: {show(workload.name)}: {error}") from None
     return replace(suite, workloads=tuple(workloads))

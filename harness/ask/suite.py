@@ -21,7 +21,7 @@ from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SuiteError
 from harness.plan import Budget
-from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, WorkloadSpec
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")  # a suite's and a workload's
 
@@ -79,9 +79,9 @@ def _fits(axis: str, values: tuple[str, ...], cell: Cell) -> bool:
     if axis == "workload":
         return any(fnmatchcase(cell.workload, pattern) for pattern in values)
     # A matrix product and a copy have none of these, and a copy moves bytes of no precision.
-    if cell.direction is Direction.NONE and axis in ("direction", "layout", "optimizer", "cache"):
+    if not cell.is_convolution and axis in ("direction", "layout", "optimizer", "cache"):
         return False
-    if isinstance(cell.spec, CopySpec) and axis == "precision":
+    if not cell.spec.computes and axis == "precision":
         return False
     names = {str(getattr(cell, axis))}
     # `gpu` means every GPU; `torch` also means torch@old, the same adapter under another interpreter.
@@ -215,12 +215,8 @@ def _pairs(padding: Any, dims: int) -> Any:
 
 def _bounded(spec: WorkloadSpec) -> Any:
     """The same, if a computer could ever hold and compute it. Raises ValueError, which says what is the most."""
-    if isinstance(spec, ConvSpec):
-        padded = [size + low + high for size, (low, high) in zip(spec.spatial, spec.padding, strict=True)]
-        tensors: list[Sequence[int]] = [(spec.n, spec.c, *padded), spec.w_shape, spec.y_shape]
-    else:
-        tensors = [(spec.m, spec.k), (spec.k, spec.n), (spec.m, spec.n)] if isinstance(spec, GemmSpec) else []
-    most = max(map(math.prod, tensors), default=0)
+    x, w, y = map(math.prod, spec.shapes(1))
+    most = max(x + spec.padding_elements, w, y)
     if most > MOST_ELEMENTS:
         raise ValueError(f"{spec} has a tensor of {most:.3g} elements (padded); allowed: 2^40")
     if flops.nominal(spec) > MOST_FLOP:

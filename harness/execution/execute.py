@@ -30,7 +30,7 @@ from harness.isolate import launcher
 from harness.measure import environment
 from harness.plan import Budget, Plan, Step
 from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Flag, Progress, Record, Run, Status
-from harness.spec import ConvSpec, Device
+from harness.spec import Device
 from harness.store import frames, journal, table
 
 PLAN = journal.PLAN
@@ -129,7 +129,7 @@ def check(suite: Suite, selection: Selection, *, aa: bool = False, ceilings: boo
 def _asked(suite: Suite, selection: Selection, aa: bool, ceilings: bool) -> tuple[Suite, Suite | None, tuple[str, ...]]:
     """What is left of the suite, the ceilings that join it, and the backends that are concerned."""
     narrowed = narrow(suite, selection)
-    joined = ceilings and not aa and any(isinstance(workload.spec, ConvSpec) for workload in narrowed.workloads)
+    joined = ceilings and not aa and any(workload.spec.is_convolution for workload in narrowed.workloads)
     return narrowed, suites.load(CEILINGS) if joined else None, discovery.concerned(narrowed)
 
 

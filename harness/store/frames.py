@@ -128,7 +128,7 @@ def _axes(cell: Cell) -> dict[str, Any]:
         "shape": str(cell.spec),
         "direction": str(cell.direction),
         "precision": str(cell.precision),
-        "layout": "" if cell.direction is Direction.NONE else cell.layout.text(cell.conv.ndim),
+        "layout": cell.layout_text,
         "cache": str(cell.cache),
         "backend": cell.backend,
         "mode": str(cell.mode),

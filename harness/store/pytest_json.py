@@ -17,7 +17,6 @@ from harness.record import OTHERS_METHOD, Check, Environment, Flag, Record, Run,
 from harness.spec import (
     Cache,
     Cell,
-    ConvSpec,
     Device,
     Direction,
     Layout,
@@ -72,10 +71,9 @@ class Row:
     @classmethod
     def of(cls, cell: Cell, suite: str, started_at: datetime) -> Self:
         """The row of a cell of that suite, before anything came back."""
-        layout = cell.layout.text(cell.spec.ndim) if isinstance(cell.spec, ConvSpec) else ""
         return cls(
             suite=suite, workload=cell.workload, shape=str(cell.spec), direction=cell.direction, precision=cell.precision,
-            layout=layout, cache=cell.cache, backend=cell.backend, mode=cell.mode, optimizer=cell.optimizer,
+            layout=cell.layout_text, cache=cell.cache, backend=cell.backend, mode=cell.mode, optimizer=cell.optimizer,
             device=str(cell.device), threads=cell.threads, count=cell.count, cell=str(cell), started_at=started_at,
         )  # fmt: skip
 
@@ -88,7 +86,7 @@ class Row:
             if isinstance(value, int) and not 0 <= value < _LARGEST:
                 raise ValueError(f"{name}: found {value}; allowed: 0 to 2^63 - 1")
         spec = parse_workload(self.shape)
-        layouts = {layout.text(spec.ndim): layout for layout in Layout} if isinstance(spec, ConvSpec) else {}
+        layouts = {text: layout for layout in Layout if (text := spec.layout_text(layout))}
         if layouts and self.layout not in layouts:
             raise ValueError(f"layout: found {self.layout!r}; allowed: {', '.join(layouts)}")
         cell = Cell(

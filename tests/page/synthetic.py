@@ -63,7 +63,7 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
 def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], pd.DataFrame]:
     """Figures and samples of a cell that went well."""
     speed = SPEED.get(cell.backend, 30e9) * (30 if cell.device.kind == "gpu" else 1)
-    flop = flops.passes(cell.direction) * flops.nominal(cell.spec)
+    flop = cell.direction.passes * flops.nominal(cell.spec)
     slow = {Direction.FPROP: 1.0, Direction.DGRAD: 1.4, Direction.WGRAD: 1.6}.get(cell.direction, 1.3)
     overhead = {Mode.EAGER: 45_000, Mode.COMPILED: 18_000, Mode.XLA: 15_000}[cell.mode] * lots.uniform(0.7, 1.6)
     median = flop / speed * 1e9 * slow * lots.lognormal(0, 0.35) + overhead
@@ -135,8 +135,8 @@ def make(asked: list[Cell] | None = None, failing: dict | None = None, seed: int
             "precision": str(cell.precision), "layout": cell.layout.text(2), "cache": str(cell.cache), "backend": cell.backend,
             "mode": str(cell.mode), "optimizer": str(cell.optimizer or ""), "device": str(cell.device), "threads": cell.threads,
             "count": cell.count, "network": cell.network, "scaled": cell.scaled, "cell": str(cell), "trials": 0, "samples": 0,
-            "flop_nominal": flops.passes(cell.direction) * flops.nominal(cell.spec), "bytes_min": flops.least_bytes(cell),
-            "intensity_flop_per_byte": flops.passes(cell.direction) * flops.nominal(cell.spec) / flops.least_bytes(cell),
+            "flop_nominal": cell.direction.passes * flops.nominal(cell.spec), "bytes_min": flops.least_bytes(cell),
+            "intensity_flop_per_byte": cell.direction.passes * flops.nominal(cell.spec) / flops.least_bytes(cell),
             "started_at": START + timedelta(seconds=order), "environment_id": f"env-{cell.backend}", "machine_id": "machine-1",
         }  # fmt: skip
         status, reason = failing.get((cell.backend, cell.workload, str(cell.direction), str(cell.mode)), ("ok", ""))
