@@ -34,6 +34,7 @@ TARGETS = {
         "moody",
         "framed",
         "refusing",
+        "foreign",
         "leaving",
         "stuck",
         "talkative",
