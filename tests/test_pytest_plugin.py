@@ -45,9 +45,9 @@ padding = "same"
 # Each row tells the process that made it; the moods go by the workload's name.
 BACKENDS = """
 import os, signal, subprocess, sys
-from harness.backends.numpy import NumpyBackend, NumpyPrepared
+from harness.backends.numpy import NumpyBackend, NumpyConvolution
 
-class Once(NumpyPrepared):
+class Once(NumpyConvolution):
     used = True  # until it is reset
 
     def reset(self):
@@ -55,7 +55,7 @@ class Once(NumpyPrepared):
         self.used = False
 
     def launch(self):
-        if self.used and self.cell.optimizer:
+        if self.used and self._cell.optimizer:
             raise RuntimeError("it was not reset")
         self.used = True
         return super().launch()
@@ -71,7 +71,7 @@ class Plain(NumpyBackend):
 
     def prepare(self, cell, operands):
         getattr(self, cell.workload, lambda: None)()
-        prepared = Once(self.np, cell, operands)
+        prepared = Once(self._np, cell, operands)
         cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
         prepared.settings = {"pid": str(os.getpid()), "threads": os.environ["OMP_NUM_THREADS"], "cores": cores}
         if cell.workload == "wrong":
@@ -79,7 +79,7 @@ class Plain(NumpyBackend):
             prepared.fetch = lambda handle: type(fetch(handle))(y=fetch(handle).y + 1)
         if cell.workload == "later":
             launch, calls = prepared.launch, iter(range(1000000))
-            prepared.launch = lambda: (next(calls) == 5 and prepared.x.__imul__(2), launch())[1]
+            prepared.launch = lambda: (next(calls) == 5 and prepared._x.__imul__(2), launch())[1]
         return prepared
 
     def crash(self):

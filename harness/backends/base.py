@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.spec import Cell, Device, Mode
+from harness.spec import Cell, Device, Direction, Mode, Precision
 
 if TYPE_CHECKING:  # numpy must not be loaded before a worker has set the environment variables that it reads
     import numpy as np
@@ -23,6 +23,23 @@ if TYPE_CHECKING:  # numpy must not be loaded before a worker has set the enviro
 
 T = TypeVar("T")
 
+# How frameworks call the types that arrays have; TF32 is a way to multiply arrays of float32.
+DTYPES = {
+    Precision.FP64: "float64",
+    Precision.FP32: "float32",
+    Precision.TF32: "float32",
+    Precision.BF16: "bfloat16",
+    Precision.FP16: "float16",
+}
+# What a call leaves, by the fields of `Results`.
+OUTPUTS: dict[Direction, tuple[str, ...]] = {
+    Direction.FPROP: ("y",),
+    Direction.DGRAD: ("dx",),
+    Direction.WGRAD: ("dw",),
+    Direction.BPROP: ("y", "loss", "dx", "dw"),
+    Direction.TRAIN: ("y", "loss", "dx", "dw", "w"),
+    Direction.NONE: ("y",),
+}
 LEARNING_RATE = 0.01
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
@@ -56,6 +73,19 @@ class Results:
     def items(self) -> dict[str, Any]:
         """What was computed, by name."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+
+
+def by_name(cell: Cell, handle: Any) -> dict[str, Any]:
+    """What a call gave, by name: one array where it computes one, else as many values as its direction has outputs."""
+    names = OUTPUTS[cell.direction]
+    return {names[0]: handle} if len(names) == 1 else dict(zip(names, handle, strict=True))
+
+
+def impossible(cell: Cell) -> str | None:
+    """Why no framework can measure this cell; None where some may."""
+    if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
+        return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+    return None
 
 
 # What waits for a call that is done when `launch` returns. Known by its identity, so that the latency loop leaves it out.

@@ -12,23 +12,14 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.backends import traces
-from harness.backends.base import (
-    ADAM_BETA1,
-    ADAM_BETA2,
-    ADAM_EPSILON,
-    LEARNING_RATE,
-    Backend,
-    Operands,
-    Prepared,
-    Results,
-)  # fmt: skip
+from harness.backends import base, traces
+from harness.backends.base import DTYPES, OUTPUTS, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.spec import Cell, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
@@ -53,33 +44,34 @@ class JaxBackend(Backend):
         import jax.numpy
         import numpy
 
-        self.jax, self.np = jax, numpy
-        self.compiled = _Compilations()
-        jax.monitoring.register_event_duration_secs_listener(self.compiled)
-        self.device = jax.devices("cpu" if device.kind == "cpu" else "cuda")[device.index]
+        self._jax: Any = jax
+        self._np = numpy
+        self._compiled = _Compilations()
+        jax.monitoring.register_event_duration_secs_listener(self._compiled)
+        self._device = jax.devices("cpu" if device.kind == "cpu" else "cuda")[device.index]
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU, and the GPUs where this process was not told to leave them alone."""
         found = [Device("cpu")]
         with contextlib.suppress(RuntimeError):  # no such platform, or no plug-in for it
-            found += [Device("gpu", index) for index in range(len(self.jax.devices("cuda")))]
+            found += [Device("gpu", index) for index in range(len(self._jax.devices("cuda")))]
         return tuple(found)
 
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:
             return f"JAX has no mode {cell.mode}"
-        if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
-            return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if reason := impossible(cell):
+            return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
         return None
 
     def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
         """Operands on the device; float64 needs the x64 mode, which is on for such cells only."""
-        self.jax.config.update("jax_enable_x64", cell.precision is Precision.FP64)
-        kind = JaxCeiling if cell.direction is Direction.NONE else JaxPrepared
-        return kind(self.jax, self.np, self.device, cell, operands, self.compiled)
+        self._jax.config.update("jax_enable_x64", cell.precision is Precision.FP64)
+        kind = JaxCeiling if cell.direction is Direction.NONE else JaxConvolution
+        return kind(self._jax, self._np, self._device, cell, operands, self._compiled)
 
 
 class _Compilations:
@@ -96,156 +88,44 @@ class _Compilations:
 
 
 class JaxPrepared(Prepared):
-    """One cell in JAX; see `base.Prepared`."""
+    """What a convolution and a ceiling have in common: arrays, waiting, the device's clock and memory, compilations, FLOP."""
 
-    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations) -> None:
-        self.jax, self.np, self.device, self.cell, self.compiled = jax, np, device, cell, compiled
-        self.device_clock = _device_clock(cell)
-        self.dtype = getattr(jax.numpy, _DTYPES[cell.precision])
-        spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.conv.ndim]
-        self.last = cell.layout is Layout.CHANNELS_LAST
-        activations = cell.layout.text(cell.conv.ndim)
-        self.numbers = (activations, f"{spatial}IO" if self.last else f"OI{spatial}", activations)
-        self.precision = _precision(jax, cell)
-        self.wait = waiting(jax, single=cell.direction in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD))
-        self.state: Any = None
-        self.lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
-        self.bind: Callable[[], Callable[[], Any]] | None = None
-        self.load(operands)
-        self.op, self.bind = self._choose()
-        self.launch = self.bind()
-        self.settings: Mapping[str, str] = {
-            "dtype": str(self.x.dtype),
-            "precision": self.precision.name,
-            "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of what names no precision; the call does
-            "filter_layout": self.numbers[1],
-            "x64": str(jax.config.jax_enable_x64),
-            **({} if cell.device.kind == "cpu" else {"xla_gpu_autotune_level": _autotune_level()}),
-        }
+    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, compiled: _Compilations) -> None:
+        self._jax, self._np, self._device, self._cell, self._compiled = jax, np, device, cell, compiled
+        on_cpu = cell.device.kind == "cpu"
+        self.device_clock = "" if on_cpu else "XLA's profiler: kernels and copies, without the gaps between"
+        self._dtype = getattr(jax.numpy, DTYPES[cell.precision])
+        exact = cell.precision in (Precision.FP32, Precision.FP64)
+        # DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it.
+        self._precision = jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
+        self.wait = waiting(jax, single=len(OUTPUTS[cell.direction]) == 1)
+        self._lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
 
-    def _array(self, array: Array, filter_: bool = False) -> Any:
-        if self.last:
-            array = self.np.moveaxis(array, (0, 1), (-1, -2)) if filter_ else self.np.moveaxis(array, 1, -1)
-        return self.jax.device_put(self.jax.numpy.asarray(array, dtype=self.dtype), self.device)
+    def _placed(self, array: Array) -> Any:
+        """An array on the device, in the cell's precision."""
+        return self._jax.device_put(self._jax.numpy.asarray(array, dtype=self._dtype), self._device)
 
-    def _canonical(self, array: Any, filter_: bool = False) -> Array:
-        array = self.np.asarray(array.astype(self.jax.numpy.float32) if array.dtype.itemsize < 4 else array).astype("float64")
-        if self.last:
-            array = self.np.moveaxis(array, (-1, -2), (0, 1)) if filter_ else self.np.moveaxis(array, -1, 1)
-        return array
-
-    def load(self, operands: Operands) -> None:
-        """Arrays on the device in the cell's layout."""
-        self.x, self.dy = self._array(operands.x), self._array(operands.dy)
-        self.w = self._array(operands.w, filter_=True)
-        if self.cell.direction in (Direction.DGRAD, Direction.WGRAD):
-            self.other = self.w if self.cell.direction is Direction.DGRAD else self.x
-            # Un-jitted, a transpose built in the call would have its tracing timed; jit builds its own, once.
-            self.transposed = self._transpose(self.other)
-        self.reset()
-        if self.bind is not None:
-            self.launch = self.bind()
-
-    def reset(self) -> None:
-        """The optimizer's state on the first filter; arrays are immutable, so the filter itself is unharmed."""
-        if self.cell.direction is not Direction.TRAIN:
-            return
-        from jax.example_libraries import optimizers
-
-        if self.cell.optimizer is Optimizer.SGD:
-            init, self.update, self.params = optimizers.sgd(LEARNING_RATE)
-        else:
-            init, self.update, self.params = optimizers.adam(LEARNING_RATE, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
-        self.state, self.step = self.jax.block_until_ready(init(self.w)), 0
-
-    def _convolution(self, x: Any, w: Any) -> Any:
-        spec = self.cell.conv
-        return self.jax.lax.conv_general_dilated(
-            x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self.numbers,
-            feature_group_count=spec.groups, precision=self.precision,
-        )  # fmt: skip
-
-    def _choose(self) -> tuple[str, Callable[[], Callable[[], Any]]]:
-        """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded.
-
-        No function of Python stands around a single compiled pass, as in the other adapters.
-        """
-        name, direction = "lax.conv_general_dilated", self.cell.direction
-        function: Callable[..., Any]
-        arguments: Callable[[], tuple[Any, ...]]
-        match direction:
-            case Direction.FPROP:
-                text, function, arguments = name, self._convolution, lambda: (self.x, self.w)
-            case Direction.DGRAD | Direction.WGRAD:
-                text = f"linear_transpose({name}) in {'x' if direction is Direction.DGRAD else 'w'}"
-                function, arguments = lambda dy, other: self._transpose(other)(dy)[0], lambda: (self.dy, self.other)
-            case Direction.BPROP:
-                text, function, arguments = f"value_and_grad(mean({name}^2))", self._both, lambda: (self.x, self.w)
-            case Direction.TRAIN:
-                text = f"value_and_grad(mean({name}^2)), optimizers.{self.cell.optimizer}"
-                function, arguments = self._step, lambda: (self.step, self.x, self.state)
-        if self.cell.mode is Mode.COMPILED:
-            function, text = self.jax.jit(function), f"jax.jit({text})"
-            self.lowered = lambda: function.lower(*arguments())
-        elif direction in (Direction.DGRAD, Direction.WGRAD):
-            function, arguments = lambda dy: self.transposed(dy)[0], lambda: (self.dy,)
-        if direction is not Direction.TRAIN:
-            return text, lambda: partial(function, *arguments())
-
-        def train() -> Any:
-            results = function(*arguments())
-            self.state = results[-1]
-            self.step += 1
-            return results
-
-        return text, lambda: train
-
-    def _transpose(self, other: Any) -> Callable[[Any], tuple[Any]]:
-        """The gradient as a function of dy: the transpose of the convolution in x with `other` = w, or in w with x."""
-        if self.cell.direction is Direction.DGRAD:
-            return self.jax.linear_transpose(lambda x: self._convolution(x, other), self._like(self.x))
-        return self.jax.linear_transpose(lambda w: self._convolution(other, w), self._like(self.w))
-
-    def _like(self, array: Any) -> Any:
-        return self.jax.ShapeDtypeStruct(array.shape, array.dtype)
-
-    def _loss(self, x: Any, w: Any) -> tuple[Any, Any]:
-        y = self._convolution(x, w)
-        return self.jax.numpy.mean(self.jax.numpy.square(y)), y
-
-    def _both(self, x: Any, w: Any) -> Any:
-        (loss, y), (dx, dw) = self.jax.value_and_grad(self._loss, argnums=(0, 1), has_aux=True)(x, w)
-        return y, loss, dx, dw
-
-    def _step(self, index: Any, x: Any, state: Any) -> Any:
-        y, loss, dx, dw = self._both(x, self.params(state))
-        return y, loss, dx, dw, self.update(index, dw, state)  # the filter is in the state; returned twice it would be copied
-
-    def fetch(self, handle: Any) -> Results:
-        """Host copies in float64 and canonical layout."""
-        single = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}.get(self.cell.direction)
-        values = {single: handle} if single else dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
-        loss = float(values.pop("loss")) if "loss" in values else None
-        if "w" in values:
-            values["w"] = self.params(values["w"])
-        arrays = {name: self._canonical(value, filter_=name in ("dw", "w")) for name, value in values.items()}
-        return Results(loss=loss, **arrays)
+    def _float64(self, array: Any) -> Array:
+        """A host copy of an array of the device."""
+        wide = array.astype(self._jax.numpy.float32) if array.dtype.itemsize < 4 else array
+        host: Array = self._np.asarray(wide).astype("float64")
+        return host
 
     def device_memory(self) -> tuple[int, int, str] | None:
         """What XLA planned for the compiled program: JAX's own peak counter has no reset, so none is read."""
-        if self.cell.device.kind == "cpu" or self.lowered is None:
+        if self._cell.device.kind == "cpu" or self._lowered is None:
             return None
-        plan = self.lowered().compile().memory_analysis()
-        base = int(plan.argument_size_in_bytes)
+        plan = self._lowered().compile().memory_analysis()
+        before = int(plan.argument_size_in_bytes)
         # What is donated is argument and result in one.
-        peak = base + int(plan.output_size_in_bytes) - int(plan.alias_size_in_bytes) + int(plan.temp_size_in_bytes)
-        return base, peak, "jax compiled.memory_analysis"
+        peak = before + int(plan.output_size_in_bytes) - int(plan.alias_size_in_bytes) + int(plan.temp_size_in_bytes)
+        return before, peak, "jax compiled.memory_analysis"
 
     def device_time(self, calls: int) -> float | None:
         """What XLA's profiler saw of the calls on the device. Takes a trace, so ask once for many calls; None on the CPU."""
-        if self.cell.device.kind == "cpu":  # its plane has the threads of the host, which wait for one another
+        if self._cell.device.kind == "cpu":  # its plane has the threads of the host, which wait for one another
             return None
-        profiler = self.jax.profiler
+        profiler = self._jax.profiler
         options = profiler.ProfileOptions()
         options.host_tracer_level = options.python_tracer_level = 0
         with tempfile.TemporaryDirectory() as folder:
@@ -258,9 +138,9 @@ class JaxPrepared(Prepared):
 
     def _events(self, folder: Path) -> Iterator[traces.Event]:
         """The events of this device in the traces that were written to a folder."""
-        wanted = traces.plane_name(self.device.local_hardware_id)
+        wanted = traces.plane_name(self._device.local_hardware_id)
         for path in folder.rglob("*.xplane.pb"):
-            for plane in self.jax.profiler.ProfileData.from_file(str(path)).planes:
+            for plane in self._jax.profiler.ProfileData.from_file(str(path)).planes:
                 for line in plane.lines if plane.name == wanted else ():
                     for event in line.events:
                         stats = frozenset(name for name, _ in event.stats)
@@ -268,75 +148,213 @@ class JaxPrepared(Prepared):
 
     def compilations(self) -> int:
         """Programs that XLA has compiled in this process, those of single operations included."""
-        return self.compiled.count
+        return self._compiled.count
 
     def evict(self, nbytes: int) -> None:
         """A fresh buffer filled with zeros."""
-        self.jax.block_until_ready(self.jax.numpy.zeros(-(-nbytes // 4), dtype="float32", device=self.device))
+        self._jax.block_until_ready(self._jax.numpy.zeros(-(-nbytes // 4), dtype="float32", device=self._device))
 
     def flops(self) -> float | None:
         """XLA's cost analysis of the traced program, before it is optimised; it leaves out taps in the padding."""
-        count = self.lowered().cost_analysis() if self.lowered else None
+        count = self._lowered().cost_analysis() if self._lowered else None
         return float(count["flops"]) if count and "flops" in count else None
 
     def close(self) -> None:
-        """Drop the arrays; compiled programs stay in JAX's own cache until the worker ends."""
-        self.x = self.w = self.dy = self.other = self.transposed = self.state = self.bind = self.launch = self.lowered = None
+        """Drop the call; compiled programs stay in JAX's own cache until the worker ends."""
+        self._lowered = None
+        del self.launch
+
+
+class JaxConvolution(JaxPrepared):
+    """A convolution in JAX."""
+
+    def __init__(
+        self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations
+    ) -> None:  # fmt: skip
+        super().__init__(jax, np, device, cell, compiled)
+        spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.conv.ndim]
+        self._last = cell.layout is Layout.CHANNELS_LAST
+        activations = cell.layout.text(cell.conv.ndim)
+        self._numbers = (activations, f"{spatial}IO" if self._last else f"OI{spatial}", activations)
+        self._state: Any = None
+        self._bind: Callable[[], Callable[[], Any]] | None = None
+        self.load(operands)
+        self.op, self._bind = self._choose()
+        self.launch = self._bind()
+        self.settings = {
+            "dtype": str(self._x.dtype),
+            "precision": self._precision.name,
+            "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of what names no precision; the call does
+            "filter_layout": self._numbers[1],
+            "x64": str(jax.config.jax_enable_x64),
+            **({} if cell.device.kind == "cpu" else {"xla_gpu_autotune_level": _autotune_level()}),
+        }
+
+    def _array(self, array: Array, filter_: bool = False) -> Any:
+        if self._last:
+            array = self._np.moveaxis(array, (0, 1), (-1, -2)) if filter_ else self._np.moveaxis(array, 1, -1)
+        return self._placed(array)
+
+    def _canonical(self, array: Any, filter_: bool = False) -> Array:
+        canonical = self._float64(array)
+        if self._last:
+            canonical = self._np.moveaxis(canonical, (-1, -2), (0, 1)) if filter_ else self._np.moveaxis(canonical, -1, 1)
+        return canonical
+
+    def load(self, operands: Operands) -> None:
+        """Arrays on the device in the cell's layout."""
+        self._x, self._dy = self._array(operands.x), self._array(operands.dy)
+        self._w = self._array(operands.w, filter_=True)
+        if self._cell.direction in (Direction.DGRAD, Direction.WGRAD):
+            self._other = self._w if self._cell.direction is Direction.DGRAD else self._x
+            # Un-jitted, a transpose built in the call would have its tracing timed; jit builds its own, once.
+            self._transposed = self._transpose(self._other)
+        self.reset()
+        if self._bind is not None:
+            self.launch = self._bind()
+
+    def reset(self) -> None:
+        """The optimizer's state on the first filter; arrays are immutable, so the filter itself is unharmed."""
+        if self._cell.direction is not Direction.TRAIN:
+            return
+        from jax.example_libraries import optimizers
+
+        if self._cell.optimizer is Optimizer.SGD:
+            init, self._update, self._params = optimizers.sgd(base.LEARNING_RATE)
+        else:
+            init, self._update, self._params = optimizers.adam(
+                base.LEARNING_RATE, base.ADAM_BETA1, base.ADAM_BETA2, base.ADAM_EPSILON
+            )
+        self._state, self._steps = self._jax.block_until_ready(init(self._w)), 0
+
+    def _convolution(self, x: Any, w: Any) -> Any:
+        spec = self._cell.conv
+        return self._jax.lax.conv_general_dilated(
+            x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self._numbers,
+            feature_group_count=spec.groups, precision=self._precision,
+        )  # fmt: skip
+
+    def _choose(self) -> tuple[str, Callable[[], Callable[[], Any]]]:
+        """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded.
+
+        No function of Python stands around a single compiled pass, as in the other adapters.
+        """
+        name, direction = "lax.conv_general_dilated", self._cell.direction
+        function: Callable[..., Any]
+        arguments: Callable[[], tuple[Any, ...]]
+        match direction:
+            case Direction.FPROP:
+                text, function, arguments = name, self._convolution, lambda: (self._x, self._w)
+            case Direction.DGRAD | Direction.WGRAD:
+                text = f"linear_transpose({name}) in {'x' if direction is Direction.DGRAD else 'w'}"
+                function, arguments = lambda dy, other: self._transpose(other)(dy)[0], lambda: (self._dy, self._other)
+            case Direction.BPROP:
+                text, function, arguments = f"value_and_grad(mean({name}^2))", self._both, lambda: (self._x, self._w)
+            case Direction.TRAIN:
+                text = f"value_and_grad(mean({name}^2)), optimizers.{self._cell.optimizer}"
+                function, arguments = self._step, lambda: (self._steps, self._x, self._state)
+        if self._cell.mode is Mode.COMPILED:
+            jitted = function = self._jax.jit(function)
+            text = f"jax.jit({text})"
+            self._lowered = lambda: jitted.lower(*arguments())
+        elif direction in (Direction.DGRAD, Direction.WGRAD):
+            function, arguments = lambda dy: self._transposed(dy)[0], lambda: (self._dy,)
+        if direction is not Direction.TRAIN:
+            return text, lambda: partial(function, *arguments())
+
+        def train() -> Any:
+            results = function(*arguments())
+            self._state = results[-1]
+            self._steps += 1
+            return results
+
+        return text, lambda: train
+
+    def _transpose(self, other: Any) -> Any:
+        """The gradient as a function of dy: the transpose of the convolution in x with `other` = w, or in w with x."""
+        if self._cell.direction is Direction.DGRAD:
+            return self._jax.linear_transpose(lambda x: self._convolution(x, other), self._like(self._x))
+        return self._jax.linear_transpose(lambda w: self._convolution(other, w), self._like(self._w))
+
+    def _like(self, array: Any) -> Any:
+        return self._jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+    def _loss(self, x: Any, w: Any) -> tuple[Any, Any]:
+        y = self._convolution(x, w)
+        return self._jax.numpy.mean(self._jax.numpy.square(y)), y
+
+    def _both(self, x: Any, w: Any) -> Any:
+        (loss, y), (dx, dw) = self._jax.value_and_grad(self._loss, argnums=(0, 1), has_aux=True)(x, w)
+        return y, loss, dx, dw
+
+    def _step(self, index: Any, x: Any, state: Any) -> Any:
+        y, loss, dx, dw = self._both(x, self._params(state))
+        return y, loss, dx, dw, self._update(index, dw, state)  # the filter is in the state; returned twice it would be copied
+
+    def fetch(self, handle: Any) -> Results:
+        """Host copies in float64 and canonical layout."""
+        values = by_name(self._cell, handle)
+        loss = float(values.pop("loss")) if "loss" in values else None
+        if "w" in values:
+            values["w"] = self._params(values["w"])
+        arrays = {name: self._canonical(value, filter_=name in ("dw", "w")) for name, value in values.items()}
+        return Results(loss=loss, **arrays)
+
+    def close(self) -> None:
+        """Drop the arrays."""
+        self._x = self._w = self._dy = self._other = self._transposed = self._state = self._bind = None
+        super().close()
 
 
 class JaxCeiling(JaxPrepared):
-    """A matrix product or a copy in JAX; waiting, counting and letting go are those of the convolutions."""
+    """A matrix product or a copy in JAX."""
 
-    def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations) -> None:
-        self.jax, self.np, self.device, self.cell, self.compiled = jax, np, device, cell, compiled
-        self.device_clock = _device_clock(cell)
-        self.dtype = getattr(jax.numpy, _DTYPES[cell.precision])
-        self.precision = _precision(jax, cell)
-        self.wait = waiting(jax, single=True)
-        self.last = False  # arrays go to the device as they are
-        self.lowered = None
+    def __init__(
+        self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations
+    ) -> None:  # fmt: skip
+        super().__init__(jax, np, device, cell, compiled)
         self.load(operands)
         self.op, self.launch = self._call()
-        self.settings: Mapping[str, str] = {"precision": self.precision.name, "x64": str(jax.config.jax_enable_x64)}
+        self.settings = {"precision": self._precision.name, "x64": str(jax.config.jax_enable_x64)}
 
     def load(self, operands: Operands) -> None:
         """Arrays on the device, and an empty one for a copy to go to."""
-        self.x, self.w = self._array(operands.x), self._array(operands.w)
-        self.into = self.jax.numpy.zeros_like(self.x)
+        self._x, self._w = self._placed(operands.x), self._placed(operands.w)
+        self._into = self._jax.numpy.zeros_like(self._x)
 
     def _call(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        jax, compiled = self.jax, self.cell.mode is Mode.COMPILED
-        if isinstance(self.cell.spec, CopySpec):
-            return self._copy() if compiled else ("jnp.copy", lambda: jax.numpy.copy(self.x))
+        jax, compiled = self._jax, self._cell.mode is Mode.COMPILED
+        if isinstance(self._cell.spec, CopySpec):
+            return self._copy() if compiled else ("jnp.copy", lambda: jax.numpy.copy(self._x))
 
         def product(x: Any, w: Any) -> Any:
-            return jax.numpy.matmul(x, w, precision=self.precision)
+            return jax.numpy.matmul(x, w, precision=self._precision)
 
         if not compiled:
-            return "jnp.matmul", lambda: product(self.x, self.w)
+            return "jnp.matmul", lambda: product(self._x, self._w)
         call = jax.jit(product)
-        self.lowered = lambda: call.lower(self.x, self.w)
-        return "jax.jit(jnp.matmul)", lambda: call(self.x, self.w)
+        self._lowered = lambda: call.lower(self._x, self._w)
+        return "jax.jit(jnp.matmul)", lambda: call(self._x, self._w)
 
     def _copy(self) -> tuple[str, Callable[[], Any]]:
         """A copy into the result of the one before, which is donated: no array is fresh, so no page of it is touched first."""
-        call = self.jax.jit(lambda into, x: self.jax.numpy.copy(x), donate_argnums=0, keep_unused=True)
-        self.lowered = lambda: call.lower(self.into, self.x)
+        call = self._jax.jit(lambda into, x: self._jax.numpy.copy(x), donate_argnums=0, keep_unused=True)
+        self._lowered = lambda: call.lower(self._into, self._x)
 
         def launch() -> Any:
-            self.into = call(self.into, self.x)
-            return self.into
+            self._into = call(self._into, self._x)
+            return self._into
 
         return "jax.jit(jnp.copy) into a donated array", launch
 
     def fetch(self, handle: Any) -> Results:
         """A host copy in float64."""
-        return Results(y=self._canonical(handle))
+        return Results(y=self._float64(handle))
 
     def close(self) -> None:
         """Drop the arrays."""
-        self.into = None
+        self._x = self._w = self._into = None
         super().close()
 
 
@@ -345,26 +363,7 @@ def waiting(jax: Any, single: bool) -> Callable[[Any], object]:
 
     Of a single array it is its own method, with no function of Python around it; that for trees takes microseconds more.
     """
-    return methodcaller("block_until_ready") if single else jax.block_until_ready  # type: ignore[no-any-return]
-
-
-def _device_clock(cell: Cell) -> str:
-    return "" if cell.device.kind == "cpu" else "XLA's profiler: kernels and copies, without the gaps between"
-
-
-def _precision(jax: Any, cell: Cell) -> Any:
-    """DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it."""
-    exact = cell.precision in (Precision.FP32, Precision.FP64)
-    return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
-
-
-_DTYPES = {
-    Precision.FP64: "float64",
-    Precision.FP32: "float32",
-    Precision.TF32: "float32",
-    Precision.BF16: "bfloat16",
-    Precision.FP16: "float16",
-}
+    return methodcaller("block_until_ready") if single else jax.block_until_ready
 
 
 def _autotune_level() -> str:

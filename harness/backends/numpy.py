@@ -10,17 +10,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.backends.base import (
-    ADAM_BETA1,
-    ADAM_BETA2,
-    ADAM_EPSILON,
-    ALREADY_DONE,
-    LEARNING_RATE,
-    Backend,
-    Operands,
-    Prepared,
-    Results,
-)  # fmt: skip
+from harness.backends import base
+from harness.backends.base import ALREADY_DONE, Backend, Operands, Prepared, Results
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
@@ -129,8 +120,8 @@ class NumpyBackend(Backend):
     def __init__(self, device: Device, threads: int) -> None:
         import numpy
 
-        self.np = numpy
-        self.threads = threads
+        self._np = numpy
+        self._threads = threads
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU."""
@@ -146,103 +137,106 @@ class NumpyBackend(Backend):
             return f"numpy has no {cell.precision} arithmetic"
         return None
 
-    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared | NumpyCeiling:
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution | NumpyCeiling:
         """The call on copies in the cell's precision; the layout is numpy's own affair and always channels first."""
-        return (NumpyCeiling if cell.direction is Direction.NONE else NumpyPrepared)(self.np, cell, operands)
+        return (NumpyCeiling if cell.direction is Direction.NONE else NumpyConvolution)(self._np, cell, operands)
 
 
-class NumpyPrepared(Prepared):
-    """One cell on the reference; see `base.Prepared`."""
+class NumpyConvolution(Prepared):
+    """A convolution on the reference."""
 
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
-        self.np, self.cell = np, cell
-        self.dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+        self._np, self._cell = np, cell
+        self._dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
         self.op = f"harness.backends.numpy: {cell.direction}, one matrix product per tap"
-        self.settings: Mapping[str, str] = {"dtype": self.dtype.__name__, "filter_layout": "K,C/g,*kernel"}
+        self.settings: Mapping[str, str] = {"dtype": self._dtype.__name__, "filter_layout": "K,C/g,*kernel"}
         self.load(operands)
 
     def load(self, operands: Operands) -> None:
         """Copies in the cell's precision."""
-        self.x, self.w, self.dy = (array.astype(self.dtype) for array in (operands.x, operands.w, operands.dy))
-        self.initial_w = self.w
+        self._x, self._w, self._dy = (array.astype(self._dtype) for array in (operands.x, operands.w, operands.dy))
+        self._initial_w = self._w
         self.reset()
 
     def reset(self) -> None:
         """The first filter, and slots of zero."""
-        self.w, self.m, self.v, self.step = self.initial_w, 0.0, 0.0, 0
+        self._w, self._step = self._initial_w, 0
+        self._m: Array | float = 0.0
+        self._v: Array | float = 0.0
 
     def launch(self) -> Results:
         """The results themselves; numpy is synchronous."""
-        spec = self.cell.conv
-        match self.cell.direction:
+        spec = self._cell.conv
+        match self._cell.direction:
             case Direction.FPROP:
-                return Results(y=fprop(spec, self.x, self.w))
+                return Results(y=fprop(spec, self._x, self._w))
             case Direction.DGRAD:
-                return Results(dx=dgrad(spec, self.w, self.dy))
+                return Results(dx=dgrad(spec, self._w, self._dy))
             case Direction.WGRAD:
-                return Results(dw=wgrad(spec, self.x, self.dy))
-        y = fprop(spec, self.x, self.w)
-        loss, dy = float(self.np.mean(self.np.square(y))), y * self.dtype(2 / y.size)
-        dx, dw = dgrad(spec, self.w, dy), wgrad(spec, self.x, dy)
-        if self.cell.direction is Direction.BPROP:
+                return Results(dw=wgrad(spec, self._x, self._dy))
+        y = fprop(spec, self._x, self._w)
+        loss, dy = float(self._np.mean(self._np.square(y))), y * self._dtype(2 / y.size)
+        dx, dw = dgrad(spec, self._w, dy), wgrad(spec, self._x, dy)
+        if self._cell.direction is Direction.BPROP:
             return Results(y=y, loss=loss, dx=dx, dw=dw)
-        self.w = self._updated(dw)
-        return Results(y=y, loss=loss, dx=dx, dw=dw, w=self.w)
+        self._w = self._updated(dw)
+        return Results(y=y, loss=loss, dx=dx, dw=dw, w=self._w)
 
     def _updated(self, dw: Array) -> Array:
-        if self.cell.optimizer is Optimizer.SGD:
-            return self.w - self.dtype(LEARNING_RATE) * dw
-        self.step += 1
-        self.m = ADAM_BETA1 * self.m + (1 - ADAM_BETA1) * dw
-        self.v = ADAM_BETA2 * self.v + (1 - ADAM_BETA2) * dw * dw
-        mean, power = self.m / (1 - ADAM_BETA1**self.step), self.v / (1 - ADAM_BETA2**self.step)
-        return (self.w - LEARNING_RATE * mean / (self.np.sqrt(power) + ADAM_EPSILON)).astype(self.dtype)
+        if self._cell.optimizer is Optimizer.SGD:
+            after: Array = self._w - self._dtype(base.LEARNING_RATE) * dw
+        else:
+            self._step += 1
+            self._m = base.ADAM_BETA1 * self._m + (1 - base.ADAM_BETA1) * dw
+            self._v = base.ADAM_BETA2 * self._v + (1 - base.ADAM_BETA2) * dw * dw
+            mean, power = self._m / (1 - base.ADAM_BETA1**self._step), self._v / (1 - base.ADAM_BETA2**self._step)
+            step = base.LEARNING_RATE * mean / (self._np.sqrt(power) + base.ADAM_EPSILON)
+            after = (self._w - step).astype(self._dtype)
+        return after
 
     wait = staticmethod(ALREADY_DONE)
 
     def fetch(self, handle: Results) -> Results:
         """As they are, in float64."""
-        return Results(
-            **{
-                name: value if isinstance(value, float) else value.astype(self.np.float64)
-                for name, value in handle.items().items()
-            }
-        )
+        loss, arrays = handle.loss, handle.items()
+        arrays.pop("loss", None)
+        return Results(loss=loss, **{name: array.astype(self._np.float64) for name, array in arrays.items()})
 
     def close(self) -> None:
         """Drop the arrays."""
-        self.x = self.w = self.dy = self.initial_w = self.m = self.v = None
+        del self._x, self._w, self._dy, self._initial_w, self._m, self._v
 
 
 class NumpyCeiling(Prepared):
-    """A matrix product or a copy, into an array that is there already; see `base.Prepared`."""
+    """A matrix product or a copy, into an array that is there already."""
 
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
-        self.np, self.cell = np, cell
-        self.dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
-        self.copies = isinstance(cell.spec, CopySpec)
-        self.op = "np.copyto" if self.copies else "np.matmul into out"
-        self.settings: Mapping[str, str] = {"dtype": self.np.dtype(self.dtype).name}
+        self._np, self._cell = np, cell
+        self._dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+        self._copies = isinstance(cell.spec, CopySpec)
+        self.op = "np.copyto" if self._copies else "np.matmul into out"
+        self.settings: Mapping[str, str] = {"dtype": self._np.dtype(self._dtype).name}
         self.load(operands)
 
     def load(self, operands: Operands) -> None:
         """Copies in the cell's precision, and room for the result."""
-        self.x, self.w = (array.astype(self.dtype) for array in (operands.x, operands.w))
-        self.y = self.np.zeros(self.x.shape if self.copies else (len(self.x), self.w.shape[1]), self.dtype)
+        self._x, self._w = (array.astype(self._dtype) for array in (operands.x, operands.w))
+        self._y: Array = self._np.zeros(self._x.shape if self._copies else (len(self._x), self._w.shape[1]), self._dtype)
 
     def launch(self) -> Array:
         """The result; numpy is synchronous."""
-        if self.copies:
-            self.np.copyto(self.y, self.x)
-            return self.y
-        return self.np.matmul(self.x, self.w, out=self.y)
+        if self._copies:
+            self._np.copyto(self._y, self._x)
+        else:
+            self._np.matmul(self._x, self._w, out=self._y)
+        return self._y
 
     wait = staticmethod(ALREADY_DONE)
 
     def fetch(self, handle: Array) -> Results:
         """A copy in float64."""
-        return Results(y=handle.astype(self.np.float64))
+        return Results(y=handle.astype(self._np.float64))
 
     def close(self) -> None:
         """Drop the arrays."""
-        self.x = self.w = self.y = None
+        del self._x, self._w, self._y

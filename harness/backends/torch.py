@@ -11,21 +11,12 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.backends.base import (
-    ADAM_BETA1,
-    ADAM_BETA2,
-    ADAM_EPSILON,
-    ALREADY_DONE,
-    LEARNING_RATE,
-    Backend,
-    Operands,
-    Prepared,
-    Results,
-)  # fmt: skip
+from harness.backends import base
+from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
@@ -48,18 +39,18 @@ class TorchBackend(Backend):
     def __init__(self, device: Device, threads: int) -> None:
         import torch
 
-        self.torch = torch
-        self.device = torch.device("cpu") if device.kind == "cpu" else torch.device("cuda", device.index)
+        self._torch = torch
+        self._device = torch.device("cpu") if device.kind == "cpu" else torch.device("cuda", device.index)
         torch.set_num_threads(threads)
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU and what CUDA shows."""
-        count = self.torch.cuda.device_count() if self.torch.cuda.is_available() else 0
+        count = self._torch.cuda.device_count() if self._torch.cuda.is_available() else 0
         return (Device("cpu"), *(Device("gpu", index) for index in range(count)))
 
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
-        return int(self.torch.get_num_threads())
+        return int(self._torch.get_num_threads())
 
     def supports(self, cell: Cell) -> str | None:
         """What PyTorch has no call for, or this machine no compiler."""
@@ -67,8 +58,8 @@ class TorchBackend(Backend):
             return f"PyTorch has no mode {cell.mode}"
         if cell.direction is not Direction.NONE and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
             return "PyTorch has no channels-last memory format for 1-D convolutions"
-        if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
-            return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+        if reason := impossible(cell):
+            return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
             return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
         compiler = os.environ.get("CXX", "g++")  # as torch._inductor.config has it
@@ -82,11 +73,11 @@ class TorchBackend(Backend):
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
-        kind = TorchCeiling if cell.direction is Direction.NONE else TorchPrepared
-        return kind(self.torch, self.device, cell, operands, self._settings(cell))
+        kind = TorchCeiling if cell.direction is Direction.NONE else TorchConvolution
+        return kind(self._torch, self._device, cell, operands, self._settings(cell))
 
     def _settings(self, cell: Cell) -> dict[str, str]:
-        backends = self.torch.backends
+        backends = self._torch.backends
         wanted = "tf32" if cell.precision is Precision.TF32 else "ieee"
         # By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
         on_cpu = cell.device.kind == "cpu"
@@ -105,7 +96,7 @@ class TorchBackend(Backend):
             )
             read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
             read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
-        return {**read, "deterministic_algorithms": str(self.torch.are_deterministic_algorithms_enabled())}
+        return {**read, "deterministic_algorithms": str(self._torch.are_deterministic_algorithms_enabled())}
 
 
 # Calls queued behind one wait of the device. CUDA queues about a thousand launches before the host blocks, and a training
@@ -115,77 +106,160 @@ _FIRST_WAIT_CYCLES, _LONGEST_WAIT_CYCLES = 1 << 20, 1 << 31  # about half a mill
 
 
 class TorchPrepared(Prepared):
-    """One cell in PyTorch; see `base.Prepared`."""
+    """What a convolution and a ceiling have in common: waiting, the device's clock and memory, eviction, compilations, FLOP."""
+
+    def __init__(self, torch: Any, device: Any, cell: Cell) -> None:
+        self._torch, self._device, self._cell = torch, device, cell
+        self._dtype = getattr(torch, DTYPES[cell.precision])
+        self.device_clock = "CUDA events" if device.type == "cuda" else ""
+        self.wait = waiting(torch, device)
+        self._wait_cycles = _FIRST_WAIT_CYCLES
+
+    def device_memory(self) -> tuple[int, int, str] | None:
+        """CUDA's caching allocator over one call."""
+        if self._device.type != "cuda":
+            return None
+        cuda = self._torch.cuda
+        cuda.synchronize(self._device)
+        cuda.reset_peak_memory_stats(self._device)
+        before = int(cuda.memory_allocated(self._device))
+        handle = self.launch()
+        self.wait(handle)
+        return before, int(cuda.max_memory_allocated(self._device)), "torch.cuda.max_memory_allocated"
+
+    def device_time(self, calls: int) -> float | None:
+        """Between two CUDA events around the calls, all of them queued while the device waits, so that no gap is the host's.
+
+        Where the host could not queue them in time, `device_clock` says so from then on. None on the CPU.
+        """
+        if self._device.type != "cuda":
+            return None
+        with self._torch.cuda.device(self._device):
+            parts = [_QUEUED] * (calls // _QUEUED) + [calls % _QUEUED] * bool(calls % _QUEUED)
+            return sum(map(self._between_events, parts)) * 1e6
+
+    def _between_events(self, calls: int) -> float:
+        """Milliseconds of calls queued behind one wait; the wait grows until the host is done before it is over."""
+        cuda = self._torch.cuda
+        stream, sleep = cuda.current_stream(self._device), getattr(cuda, "_sleep", None)  # no public call makes a device wait
+        sleep = sleep if self._wait_cycles else None
+        while True:
+            begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+            if sleep:
+                sleep(self._wait_cycles)
+            begin.record(stream)
+            for _ in range(calls):
+                self.launch()
+            end.record(stream)
+            all_queued = sleep is not None and not begin.query()  # the device still waits
+            end.synchronize()
+            if all_queued:
+                return float(begin.elapsed_time(end))
+            if sleep is None or self._wait_cycles >= _LONGEST_WAIT_CYCLES:
+                # A call that waits for the device itself can never be queued; trying again would cost a second each time.
+                self.device_clock, self._wait_cycles = "CUDA events; the host's gaps between launches may be in it", 0
+                return float(begin.elapsed_time(end))
+            self._wait_cycles = min(4 * self._wait_cycles, _LONGEST_WAIT_CYCLES)
+
+    def compilations(self) -> int:
+        """Graphs that torch.compile has made in this process; nothing has loaded it where there are none."""
+        dynamo = sys.modules.get("torch._dynamo.utils")
+        return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+
+    def evict(self, nbytes: int) -> None:
+        """A fresh buffer filled with zeros; the allocator keeps it for the next time."""
+        self._torch.zeros(-(-nbytes // 4), dtype=self._torch.float32, device=self._device)
+        self.wait(None)
+
+    def flops(self) -> float | None:
+        """FlopCounterMode over one eager call; it does not see into compiled code."""
+        if self._cell.mode is not Mode.EAGER:
+            return None
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self.launch()
+        return float(counter.get_total_flops())
+
+    def close(self) -> None:
+        """Drop the call, and on a GPU give the cached blocks back, so that the next cell starts alike."""
+        del self.launch
+        if self._device.type == "cuda":
+            self._torch.cuda.empty_cache()
+        if self._cell.mode is Mode.COMPILED:
+            with contextlib.suppress(AttributeError):
+                self._torch.compiler.reset()
+
+
+class TorchConvolution(TorchPrepared):
+    """A convolution in PyTorch."""
+
+    _x: Any = None
+    _optimizer: Any = None
 
     def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
-        self.torch, self.device, self.cell = torch, device, cell
-        self.wait = waiting(torch, device)
-        self.dtype = getattr(torch, _DTYPES[cell.precision])
-        self.format = _memory_format(torch, cell)
+        super().__init__(torch, device, cell)
+        self._format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
-        self.prepadded = _pads_beforehand(cell)
-        self.pads = (0,) * cell.conv.ndim if self.prepadded else tuple(lo for lo, _ in cell.conv.padding)
+        self._prepadded = _pads_beforehand(cell)
+        self._pads = (0,) * cell.conv.ndim if self._prepadded else tuple(lo for lo, _ in cell.conv.padding)
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
-        self.composite = self.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
-        self.device_clock = "CUDA events" if device.type == "cuda" else ""
-        self.wait_cycles = _FIRST_WAIT_CYCLES
-        self.optimizer: Any = None
+        self.composite = self._prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
         self.load(operands)
         self.op, self.launch = self._choose()
-        last = cell.layout is Layout.CHANNELS_LAST
-        layout = "channels_last" if last else "contiguous"
-        self.settings: Mapping[str, str] = {
-            "dtype": str(self.x.dtype).removeprefix("torch."), **settings, "filter_layout": layout
-        }  # fmt: skip
+        layout = "channels_last" if cell.layout is Layout.CHANNELS_LAST else "contiguous"
+        self.settings = {"dtype": str(self._x.dtype).removeprefix("torch."), **settings, "filter_layout": layout}
 
     def _tensor(self, array: Array) -> Any:
-        tensor = self.torch.tensor(array, dtype=self.dtype, device=self.device)
+        tensor = self._torch.tensor(array, dtype=self._dtype, device=self._device)
         # Not `contiguous`, which leaves one channel or a 1x1 filter as it is; the call would then run channels first.
-        return tensor.to(memory_format=self.format)
+        return tensor.to(memory_format=self._format)
 
     def load(self, operands: Operands) -> None:
         """Copies on the device; for bprop and train x and w ask for gradients."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
-        if self.prepadded:
-            flat = [side for pair in reversed(self.cell.conv.padding) for side in pair]
-            x = self.torch.nn.functional.pad(x, flat).to(memory_format=self.format)
-        if self.cell.direction in (Direction.BPROP, Direction.TRAIN):
+        if self._prepadded:
+            flat = [side for pair in reversed(self._cell.conv.padding) for side in pair]
+            x = self._torch.nn.functional.pad(x, flat).to(memory_format=self._format)
+        if self._cell.direction in (Direction.BPROP, Direction.TRAIN):
             x.requires_grad_()
             w.requires_grad_()
-        if getattr(self, "x", None) is None:
-            self.x, self.w, self.dy = x, w, dy
+        if self._x is None:
+            self._x, self._w, self._dy = x, w, dy
         else:  # into the same tensors: a compiled call may have specialised on them
-            with self.torch.no_grad():
-                for kept, new in ((self.x, x), (self.w, w), (self.dy, dy)):
+            with self._torch.no_grad():
+                for kept, new in ((self._x, x), (self._w, w), (self._dy, dy)):
                     kept.copy_(new)
-        self.initial_w = w.detach().clone()
+        self._initial_w = w.detach().clone()
         self.reset()
 
     def reset(self) -> None:
         """The first filter, and the optimizer's slots at zero; kept once they are there, since the first step makes them."""
-        if self.cell.direction is not Direction.TRAIN:
+        if self._cell.direction is not Direction.TRAIN:
             return
-        with self.torch.no_grad():
-            self.w.copy_(self.initial_w)
-            for slots in self.optimizer.state.values() if self.optimizer else ():
+        with self._torch.no_grad():
+            self._w.copy_(self._initial_w)
+            for slots in self._optimizer.state.values() if self._optimizer else ():
                 for slot in slots.values():
                     if slot is not None:  # SGD's momentum buffer, without momentum
                         slot.zero_()
-        if self.optimizer is None and self.cell.optimizer is Optimizer.SGD:
-            self.optimizer = self.torch.optim.SGD([self.w], lr=LEARNING_RATE)
-        elif self.optimizer is None:
-            betas = (ADAM_BETA1, ADAM_BETA2)
-            self.optimizer = self.torch.optim.Adam([self.w], lr=LEARNING_RATE, betas=betas, eps=ADAM_EPSILON)
+        if self._optimizer is None and self._cell.optimizer is Optimizer.SGD:
+            self._optimizer = self._torch.optim.SGD([self._w], lr=base.LEARNING_RATE)
+        elif self._optimizer is None:
+            betas = (base.ADAM_BETA1, base.ADAM_BETA2)
+            self._optimizer = self._torch.optim.Adam([self._w], lr=base.LEARNING_RATE, betas=betas, eps=base.ADAM_EPSILON)
 
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        spec, x, w, dy = self.cell.conv, self.x, self.w, self.dy
+        spec, x, w, dy = self._cell.conv, self._x, self._w, self._dy
         name = f"conv{spec.ndim}d"
-        conv = getattr(self.torch.nn.functional, name)
-        compiled = self.cell.mode is Mode.COMPILED
-        wrap = (lambda f: self.torch.compile(f, dynamic=False, fullgraph=True)) if compiled else (lambda f: f)
-        note = " on x padded beforehand" if self.prepadded else ""
-        stride, pads, dilation, groups = spec.stride, self.pads, spec.dilation, spec.groups
+        conv = getattr(self._torch.nn.functional, name)
+        compiled = self._cell.mode is Mode.COMPILED
+        note = " on x padded beforehand" if self._prepadded else ""
+        stride, pads, dilation, groups = spec.stride, self._pads, spec.dilation, spec.groups
+
+        def wrap(function: Callable[..., Any]) -> Any:
+            return self._torch.compile(function, dynamic=False, fullgraph=True) if compiled else function
 
         def single(op: Any, operands: tuple[Any, ...], *rest: Any) -> Callable[[], Any]:
             """One op; eager without a function around it, which would be timed with it."""
@@ -197,16 +271,16 @@ class TorchPrepared(Prepared):
             y = conv(x, w, None, stride, pads, dilation, groups)
             return y, y.square().mean()
 
-        match self.cell.direction:
+        match self._cell.direction:
             case Direction.FPROP:
                 text, launch = f"F.{name}", single(conv, (x, w), None, stride, pads, dilation, groups)
             case Direction.DGRAD | Direction.WGRAD:
-                mask = [self.cell.direction is Direction.DGRAD, self.cell.direction is Direction.WGRAD, False]
-                text, backward = f"aten.convolution_backward(output_mask={mask})", self.torch.ops.aten.convolution_backward
+                mask = [self._cell.direction is Direction.DGRAD, self._cell.direction is Direction.WGRAD, False]
+                text, backward = f"aten.convolution_backward(output_mask={mask})", self._torch.ops.aten.convolution_backward
                 geometry, output_padding = (list(stride), list(pads), list(dilation)), [0] * spec.ndim
                 launch = single(backward, (dy, x, w), None, *geometry, False, output_padding, groups, mask)
             case Direction.BPROP:
-                call, grad = wrap(forward_loss), self.torch.autograd.grad
+                call, grad = wrap(forward_loss), self._torch.autograd.grad
 
                 def launch() -> Any:
                     y, loss = call(x, w)
@@ -215,7 +289,7 @@ class TorchPrepared(Prepared):
                 text = f"F.{name}, mean(y^2), autograd.grad"
             case Direction.TRAIN:
                 text, launch = (
-                    f"F.{name}, mean(y^2), backward, optim.{self.cell.optimizer}.step",
+                    f"F.{name}, mean(y^2), backward, optim.{self._cell.optimizer}.step",
                     self._train(wrap(forward_loss)),
                 )
         if compiled:  # what follows the forward pass is dispatched by PyTorch itself, as in a program that compiles its model
@@ -224,154 +298,76 @@ class TorchPrepared(Prepared):
         return text + note, launch
 
     def _train(self, forward_loss: Callable[..., Any]) -> Callable[[], Any]:
-        x, w = self.x, self.w
+        x, w = self._x, self._w
 
         def launch() -> Any:
             x.grad = w.grad = None
             y, loss = forward_loss(x, w)
             loss.backward()
-            self.optimizer.step()
+            self._optimizer.step()
             return y, loss, x.grad, w.grad, w
 
         return launch
 
     def fetch(self, handle: Any) -> Results:
         """Host copies in float64; the part of dx that belongs to beforehand padding is cut off."""
-        match self.cell.direction:
-            case Direction.FPROP:
-                values = {"y": handle}
-            case Direction.DGRAD:
-                values = {"dx": handle[0]}
-            case Direction.WGRAD:
-                values = {"dw": handle[1]}
-            case _:
-                values = dict(zip(("y", "loss", "dx", "dw", "w"), handle, strict=False))
-        arrays = {name: tensor.detach().to("cpu", self.torch.float64).numpy().copy() for name, tensor in values.items()}
-        if self.prepadded and "dx" in arrays:
-            arrays["dx"] = arrays["dx"][_inside(self.cell.conv)]
+        if self._cell.direction in (Direction.DGRAD, Direction.WGRAD):
+            handle = handle[self._cell.direction is Direction.WGRAD]  # of (dx, dw, None), of which the mask leaves one
+        values = by_name(self._cell, handle)
+        arrays = {name: tensor.detach().to("cpu", self._torch.float64).numpy().copy() for name, tensor in values.items()}
+        if self._prepadded and "dx" in arrays:
+            arrays["dx"] = arrays["dx"][_inside(self._cell.conv)]
         if "loss" in arrays:
             arrays["loss"] = float(arrays["loss"])
         return Results(**arrays)
 
-    def device_memory(self) -> tuple[int, int, str] | None:
-        """CUDA's caching allocator over one call."""
-        if self.device.type != "cuda":
-            return None
-        cuda = self.torch.cuda
-        cuda.synchronize(self.device)
-        cuda.reset_peak_memory_stats(self.device)
-        base = int(cuda.memory_allocated(self.device))
-        handle = self.launch()
-        self.wait(handle)
-        return base, int(cuda.max_memory_allocated(self.device)), "torch.cuda.max_memory_allocated"
-
-    def device_time(self, calls: int) -> float | None:
-        """Between two CUDA events around the calls, all of them queued while the device waits, so that no gap is the host's.
-
-        Where the host could not queue them in time, `device_clock` says so from then on. None on the CPU.
-        """
-        if self.device.type != "cuda":
-            return None
-        with self.torch.cuda.device(self.device):
-            parts = [_QUEUED] * (calls // _QUEUED) + [calls % _QUEUED] * bool(calls % _QUEUED)
-            return sum(map(self._between_events, parts)) * 1e6
-
-    def _between_events(self, calls: int) -> float:
-        """Milliseconds of calls queued behind one wait; the wait grows until the host is done before it is over."""
-        cuda = self.torch.cuda
-        stream, sleep = cuda.current_stream(self.device), getattr(cuda, "_sleep", None)  # no public call makes a device wait
-        sleep = sleep if self.wait_cycles else None
-        while True:
-            begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
-            if sleep:
-                sleep(self.wait_cycles)
-            begin.record(stream)
-            for _ in range(calls):
-                self.launch()
-            end.record(stream)
-            all_queued = sleep is not None and not begin.query()  # the device still waits
-            end.synchronize()
-            if all_queued:
-                return float(begin.elapsed_time(end))
-            if sleep is None or self.wait_cycles >= _LONGEST_WAIT_CYCLES:
-                # A call that waits for the device itself can never be queued; trying again would cost a second each time.
-                self.device_clock, self.wait_cycles = "CUDA events; the host's gaps between launches may be in it", 0
-                return float(begin.elapsed_time(end))
-            self.wait_cycles = min(4 * self.wait_cycles, _LONGEST_WAIT_CYCLES)
-
-    def compilations(self) -> int:
-        """Graphs that torch.compile has made in this process; nothing has loaded it where there are none."""
-        dynamo = sys.modules.get("torch._dynamo.utils")
-        return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
-
-    def evict(self, nbytes: int) -> None:
-        """A fresh buffer filled with zeros; the allocator keeps it for the next time."""
-        self.torch.zeros(-(-nbytes // 4), dtype=self.torch.float32, device=self.device)
-        self.wait(None)
-
-    def flops(self) -> float | None:
-        """FlopCounterMode over one eager call; it does not see into compiled code."""
-        if self.cell.mode is not Mode.EAGER:
-            return None
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
-            self.launch()
-        return float(counter.get_total_flops())
-
     def close(self) -> None:
-        """Drop the tensors, and on a GPU give the cached blocks back, so that the next cell starts alike."""
-        self.x = self.w = self.dy = self.initial_w = self.optimizer = self.launch = None
-        if self.device.type == "cuda":
-            self.torch.cuda.empty_cache()
-        if self.cell.mode is Mode.COMPILED:
-            with contextlib.suppress(AttributeError):
-                self.torch.compiler.reset()
+        """Drop the tensors."""
+        self._x = self._w = self._dy = self._initial_w = self._optimizer = None
+        super().close()
 
 
 class TorchCeiling(TorchPrepared):
-    """A matrix product or a copy in PyTorch; waiting, counting and letting go are those of the convolutions."""
+    """A matrix product or a copy in PyTorch."""
+
+    _x: Any = None
 
     def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
-        self.torch, self.device, self.cell = torch, device, cell
-        self.wait = waiting(torch, device)
-        self.dtype = getattr(torch, _DTYPES[cell.precision])
-        self.composite, self.wait_cycles = False, _FIRST_WAIT_CYCLES
-        self.device_clock = "CUDA events" if device.type == "cuda" else ""
-        self.x: Any = None
+        super().__init__(torch, device, cell)
         self.load(operands)
         self.op, self.launch = self._choose()
-        self.settings: Mapping[str, str] = {**settings, "dtype": _DTYPES[cell.precision]}
+        self.settings = {**settings, "dtype": DTYPES[cell.precision]}
 
     def load(self, operands: Operands) -> None:
         """Copies on the device, always in the same tensors, and an empty one for a copy to go to."""
         arrays = (operands.x, operands.w)
-        x, w = (self.torch.tensor(array, dtype=self.dtype, device=self.device) for array in arrays)
-        if self.x is None:
-            self.x, self.w, self.into = x, w, self.torch.empty_like(x)
+        x, w = (self._torch.tensor(array, dtype=self._dtype, device=self._device) for array in arrays)
+        if self._x is None:
+            self._x, self._w, self._into = x, w, self._torch.empty_like(x)
         else:
-            self.x.copy_(x)
-            self.w.copy_(w)
-        self.into.zero_()
+            self._x.copy_(x)
+            self._w.copy_(w)
+        self._into.zero_()
 
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        if isinstance(self.cell.spec, CopySpec):
-            text, call, arguments = "Tensor.copy_", lambda into, x: into.copy_(x), (self.into, self.x)
+        call: Callable[[Any, Any], Any]
+        if isinstance(self._cell.spec, CopySpec):
+            text, call, arguments = "Tensor.copy_", lambda into, x: into.copy_(x), (self._into, self._x)
         else:
-            text, call, arguments = "torch.mm", self.torch.mm, (self.x, self.w)
-        if self.cell.mode is Mode.COMPILED:
-            compiled = self.torch.compile(lambda a, b: call(a, b), dynamic=False, fullgraph=True)
+            text, call, arguments = "torch.mm", self._torch.mm, (self._x, self._w)
+        if self._cell.mode is Mode.COMPILED:
+            compiled = self._torch.compile(lambda a, b: call(a, b), dynamic=False, fullgraph=True)
             return f"torch.compile({text})", lambda: compiled(*arguments)
         return text, lambda: call(*arguments)
 
     def fetch(self, handle: Any) -> Results:
         """A host copy in float64."""
-        return Results(y=handle.to("cpu", self.torch.float64, copy=True).numpy())
+        return Results(y=handle.to("cpu", self._torch.float64, copy=True).numpy())
 
     def close(self) -> None:
         """Drop the tensors."""
-        self.into = None
+        self._x = self._w = self._into = None
         super().close()
 
 
@@ -380,16 +376,11 @@ def waiting(torch: Any, device: Any) -> Callable[[Any], object]:
 
     The CPU is synchronous: nothing is left to wait for.
     """
-    return (lambda handle: torch.cuda.current_stream(device).synchronize()) if device.type == "cuda" else ALREADY_DONE
 
+    def synchronize(handle: Any) -> None:
+        torch.cuda.current_stream(device).synchronize()
 
-_DTYPES = {
-    Precision.FP64: "float64",
-    Precision.FP32: "float32",
-    Precision.TF32: "float32",
-    Precision.BF16: "bfloat16",
-    Precision.FP16: "float16",
-}
+    return synchronize if device.type == "cuda" else ALREADY_DONE
 
 
 def _pads_beforehand(cell: Cell) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from harness.backends import registry
-from harness.backends.jax import JaxBackend, JaxPrepared, _autotune_level
-from harness.backends.tensorflow import TensorFlowBackend, TensorFlowPrepared, _padding, _smallest
+from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
+from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
-from harness.backends.torch import TorchBackend, TorchPrepared
+from harness.backends.tensorflow_geometry import padding, smallest
+from harness.backends.torch import TorchBackend, TorchConvolution
 from harness.backends.torch import waiting as waiting_in_torch
 from harness.spec import ConvSpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
 from tests.builders import cell
@@ -124,8 +125,8 @@ answers["composite"] = {
 OF_ONE = {
     "torch": """
 def strides_last(call):
-    spec = call.cell.spec
-    channels = ((call.x, spec.c), (call.w, spec.c // spec.groups), (call.dy, spec.k))
+    spec = call._cell.spec
+    channels = ((call._x, spec.c), (call._w, spec.c // spec.groups), (call._dy, spec.k))
     return all(tensor.stride(1) == 1 and tensor.stride(3) == many for tensor, many in channels)
 
 shapes = ("n2 c1 k4 6x6 f3x3", "n2 c4 k8 6x6 f3x3 g4", "n2 c3 k4 6x6 f1x1", "n2 c3 k1 3x3 f3x3", "n2 c1 k4 6x6 f3x3 p0-1x0")
@@ -136,18 +137,18 @@ answers["others"] = [pure[1][1:], (pure[2][0], pure[2][2])]
 answers["called"] = [str(small(direction).launch.func) for direction in PURE]
 answers["waits"] = cpu.wait is not ALREADY_DONE
 answers["refuses"] = refuses(Device("gpu", 99))
-answers["evicted"] = evicted(cpu, backend.torch, "zeros")
+answers["evicted"] = evicted(cpu, backend._torch, "zeros")
 
 answers["eager"] = compilations(cpu, lambda: None)
 compiled = small(mode=Mode.COMPILED)
-if backend.supports(compiled.cell) is None:
-    wider = compiled.torch.ones(2, 3, 7, 7).to(memory_format=compiled.format)
-    answers["compilations"] = compilations(compiled, lambda: setattr(compiled.x, "data", wider))
+if backend.supports(compiled._cell) is None:
+    wider = compiled._torch.ones(2, 3, 7, 7).to(memory_format=compiled._format)
+    answers["compilations"] = compilations(compiled, lambda: setattr(compiled._x, "data", wider))
     compiled.close()
     answers["after the cell"] = compiled.compilations() > 0
 
 def overwrite(call, handle):
-    call.x.zero_()
+    call._x.zero_()
     return not handle.any()
 
 answers["copies"] = {mode: copies(mode) for mode in (Mode.EAGER,)}
@@ -176,11 +177,11 @@ with tempfile.TemporaryDirectory() as folder:
     traces.plane_name = lambda index: "/host:CPU"
     answers["own trace"] = len(list(cpu._events(Path(folder))))
 calls = [prepared("n2 c4 k4 6x6 f3x3 p1x1", direction, mode=Mode.COMPILED) for direction in PURE]
-answers["convolutions"] = [call.lowered().as_text().count("stablehlo.convolution") for call in calls]
+answers["convolutions"] = [call._lowered().as_text().count("stablehlo.convolution") for call in calls]
 answers["results"] = {one: len(jax.tree.leaves(train(one, Mode.COMPILED).launch())) for one in Optimizer}
 
 def overwrite(call, handle):  # nobody can write to an array of JAX's, so it is asked where they are
-    return handle.unsafe_buffer_pointer() == call.x.unsafe_buffer_pointer()
+    return handle.unsafe_buffer_pointer() == call._x.unsafe_buffer_pointer()
 
 answers["copies"] = {mode: copies(mode) for mode in (Mode.EAGER, Mode.COMPILED)}
 x = np.zeros(4096, "float32")
@@ -192,9 +193,9 @@ answers["places of a copy"] = len(places | {call.launch().unsafe_buffer_pointer(
     "tensorflow": """
 
 def overwrite(call, handle):
-    backend.tf.raw_ops.InplaceUpdate(x=call.x, i=[0], v=[-1.0])
+    backend._tf.raw_ops.InplaceUpdate(x=call._x, i=[0], v=[-1.0])
     changed = call.fetch(handle).y[0] == -1
-    assert call.x.numpy()[0] == -1
+    assert call._x.numpy()[0] == -1
     return bool(changed)
 
 
@@ -215,7 +216,7 @@ answers["waits"] = cpu.wait is not ALREADY_DONE
 answers["copies"] = {mode: copies(mode) for mode in Mode}
 answers["variable"] = [train(Optimizer.SGD, mode).launch()[-1].__class__.__name__ for mode in Mode]
 answers["refuses"] = refuses(Device("gpu", 99))
-answers["evicted"] = evicted(cpu, backend.tf, "fill")
+answers["evicted"] = evicted(cpu, backend._tf, "fill")
 
 answers["eager"] = compilations(cpu, lambda: None)
 for mode, key in ((Mode.COMPILED, "compilations"), (Mode.XLA, "xla")):
@@ -236,9 +237,9 @@ def profile(folder, options):
     space = text_format.Parse(TRACE, xplane_pb2.XSpace())
     (Path(folder) / "a.xplane.pb").write_bytes(space.SerializeToString())
 
-real, steps = backend.tf.profiler.experimental, []
+real, steps = backend._tf.profiler.experimental, []
 scripted = SimpleNamespace(Profile=profile, ProfilerOptions=real.ProfilerOptions)
-cpu.device, cpu.tf = "/GPU:0", SimpleNamespace(profiler=SimpleNamespace(experimental=scripted))
+cpu._device, cpu._tf = "/GPU:0", SimpleNamespace(profiler=SimpleNamespace(experimental=scripted))
 cpu.wait, launch = lambda handle: steps.append("wait"), cpu.launch
 cpu.launch = lambda: steps.append("launch")
 answers["device time"] = [cpu.device_time(2), steps]
@@ -258,13 +259,13 @@ answers["misplaced"] = {}
 for mode in Mode:
     stray = small(mode=mode)
     handle = stray.launch()
-    stray.device = "/GPU:0"
+    stray._device = "/GPU:0"
     try:
         stray.fetch(handle)
     except MisplacedError as error:
         answers["misplaced"][mode] = str(error)
-backend.device = "/GPU:0"
-answers["probe"] = backend._try(prepared("n1 c1 k1 3x3 f3x3", Direction.FPROP, kind(Device("cpu"), 1)).cell)
+backend._device = "/GPU:0"
+answers["probe"] = backend._try(prepared("n1 c1 k1 3x3 f3x3", Direction.FPROP, kind(Device("cpu"), 1))._cell)
 """,
 }
 # Two calls of a kernel and a copy, an allocation, and another device; times as the format has them, in picoseconds.
@@ -599,7 +600,7 @@ def calls() -> Calls:
 
 def prepared_on_gpu(kind: Any, calls: Calls, **attributes: Any) -> Any:
     one = object.__new__(kind)
-    vars(one).update({"cell": cell(device=GPU), "launch": lambda: calls.append("launch"), **attributes})
+    vars(one).update({"_cell": cell(device=GPU), "launch": lambda: calls.append("launch"), **attributes})
     return one
 
 
@@ -627,7 +628,7 @@ def fake_torch(calls: Calls) -> SimpleNamespace:
 def test_torch_s_peak_is_that_of_one_call(calls: Calls):
     """With a fake torch.cuda: the counter is reset after what ran before has ended, and read after the call has."""
     torch = fake_torch(calls)
-    one = prepared_on_gpu(TorchPrepared, calls, torch=torch, device=Cuda(), wait=waiting_in_torch(torch, Cuda()))
+    one = prepared_on_gpu(TorchConvolution, calls, _torch=torch, _device=Cuda(), wait=waiting_in_torch(torch, Cuda()))
     assert one.device_memory() == (100, 175, "torch.cuda.max_memory_allocated")
     assert calls == [
         "synchronize cuda:1", "reset_peak_memory_stats cuda:1", "memory_allocated cuda:1", "launch", "synchronize",
@@ -646,7 +647,7 @@ def test_torch_waits_for_the_stream_on_a_gpu_only(calls: Calls, kind: str, waite
 def test_torch_sets_cudnn_s_precision_and_reads_it_back(calls: Calls, precision: Precision, value: str):
     """With a fake torch.backends."""
     backend = object.__new__(TorchBackend)
-    backend.torch = fake_torch(calls)
+    backend._torch = fake_torch(calls)
     assert backend._settings(cell(device=GPU, precision=precision)) == {
         "fp32_precision": value, "matmul.fp32_precision": value, "cudnn.benchmark": "False", "cudnn.deterministic": "False",
         "deterministic_algorithms": "False",
@@ -696,10 +697,10 @@ class Stream:
 
 
 def on_stream(calls: Calls, stream: Stream, **more: Any) -> Any:
-    attributes = {"device": Cuda(), "launch": stream.launch, "wait_cycles": 1 << 20, "device_clock": "CUDA events"}
+    attributes = {"_device": Cuda(), "launch": stream.launch, "_wait_cycles": 1 << 20, "device_clock": "CUDA events"}
     torch = stream.torch(calls)
-    attributes |= {"torch": torch, "wait": waiting_in_torch(torch, Cuda())}
-    return prepared_on_gpu(TorchPrepared, calls, **{**attributes, **more})
+    attributes |= {"_torch": torch, "wait": waiting_in_torch(torch, Cuda())}
+    return prepared_on_gpu(TorchConvolution, calls, **{**attributes, **more})
 
 
 def test_torch_s_device_time_is_that_of_the_device_also_where_the_host_is_slower(calls: Calls):
@@ -724,14 +725,14 @@ def test_torch_queues_so_few_calls_behind_a_wait_that_the_queue_holds_them(calls
 def test_torch_says_so_where_no_wait_was_long_enough(calls: Calls, sleeps: bool):
     """With a fake stream, on which waiting takes no time or is not to be had: then it is the host that is timed."""
     stream = Stream(calls, launch_ms=0.5, call_ms=0.05, cycles_per_ms=1e12)
-    one = on_stream(calls, stream, torch=stream.torch(calls, sleeps))
+    one = on_stream(calls, stream, _torch=stream.torch(calls, sleeps))
     assert one.device_time(4) == pytest.approx(4 * 0.55e6, rel=0.1)
     assert one.device_clock == "CUDA events; the host's gaps between launches may be in it"
 
 
 def test_torch_is_not_asked_about_compilations_before_it_has_any(monkeypatch: pytest.MonkeyPatch):
     """With a fake of torch._dynamo: loading it takes seconds, and eager cells do without."""
-    one = object.__new__(TorchPrepared)
+    one = object.__new__(TorchConvolution)
     monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
     assert one.compilations() == 0
     monkeypatch.setitem(sys.modules, "torch._dynamo.utils", SimpleNamespace(counters={"stats": {"unique_graphs": 3}}))
@@ -758,7 +759,9 @@ def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
         ProfileData=SimpleNamespace(from_file=lambda path: SimpleNamespace(planes=planes)),
     )  # fmt: skip
     jax = SimpleNamespace(profiler=profiler, **vars(calls.api(block_until_ready=None)))
-    one = prepared_on_gpu(JaxPrepared, calls, jax=jax, device=SimpleNamespace(local_hardware_id=1), wait=jax.block_until_ready)
+    one = prepared_on_gpu(
+        JaxConvolution, calls, _jax=jax, _device=SimpleNamespace(local_hardware_id=1), wait=jax.block_until_ready
+    )
     assert one.device_time(2) == 80
     assert calls == ["trace host 0 python 0", "launch", "launch", "block_until_ready None", "end"]
 
@@ -778,16 +781,16 @@ def test_jax_s_autotuning_is_what_was_asked_of_xla(monkeypatch: pytest.MonkeyPat
 def test_torch_sets_the_precision_of_matrix_products_apart(calls: Calls, precision: Precision, value: str):
     """With a fake torch.backends: convolutions and matrix products each have a switch of their own."""
     backend = object.__new__(TorchBackend)
-    backend.torch = fake_torch(calls)
+    backend._torch = fake_torch(calls)
     asked = cell(device=GPU, precision=precision, spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
     assert backend._settings(asked)["matmul.fp32_precision"] == value
-    assert backend.torch.backends.cuda.matmul.fp32_precision == value
+    assert backend._torch.backends.cuda.matmul.fp32_precision == value
 
 
 def test_torch_lists_the_gpus_that_cuda_shows(calls: Calls):
     """With a fake torch.cuda."""
     backend = object.__new__(TorchBackend)
-    backend.torch = fake_torch(calls)
+    backend._torch = fake_torch(calls)
     assert list(map(str, backend.devices())) == ["cpu", "gpu:0", "gpu:1"]
 
 
@@ -813,7 +816,7 @@ def test_tensorflow_is_shown_the_one_gpu_that_it_is_to_use(calls: Calls, monkeyp
     """With a fake tensorflow of two GPUs: eager ops run on the first that is visible, wherever their operands are."""
     monkeypatch.setitem(sys.modules, "tensorflow", fake_tensorflow(calls, 2))
     backend = TensorFlowBackend(GPU, 1)
-    assert backend.device == "/GPU:0"
+    assert backend._device == "/GPU:0"
     assert "set_visible_devices physical 1 GPU" in calls
     assert "set_soft_device_placement False" in calls
     assert list(map(str, backend.devices())) == ["cpu", "gpu:0", "gpu:1"]
@@ -829,7 +832,7 @@ def test_tensorflow_refuses_a_gpu_that_it_does_not_see(calls: Calls, monkeypatch
 def test_tensorflow_s_peak_is_that_of_one_call(calls: Calls):
     """With fakes of tf.config.experimental and tf.test.experimental."""
     tf = fake_tensorflow(calls, 1)
-    one = prepared_on_gpu(TensorFlowPrepared, calls, tf=tf, device="/GPU:0", wait=waiting_in_tensorflow(tf, "/GPU:0"))
+    one = prepared_on_gpu(TensorFlowConvolution, calls, _tf=tf, _device="/GPU:0", wait=waiting_in_tensorflow(tf, "/GPU:0"))
     assert one.device_memory() == (100, 175, "tf.config.experimental.get_memory_info")
     assert calls == [
         "sync_devices", "reset_memory_stats GPU:0", "get_memory_info GPU:0", "launch", "sync_devices", "get_memory_info GPU:0",
@@ -847,16 +850,16 @@ def test_jax_s_memory_is_what_xla_planned():
     """With a fake of a lowered program."""
     plan = SimpleNamespace(argument_size_in_bytes=100, output_size_in_bytes=60, alias_size_in_bytes=10, temp_size_in_bytes=25)
     compiled = SimpleNamespace(memory_analysis=lambda: plan)
-    one = prepared_on_gpu(JaxPrepared, Calls(), lowered=lambda: SimpleNamespace(compile=lambda: compiled))
+    one = prepared_on_gpu(JaxConvolution, Calls(), _lowered=lambda: SimpleNamespace(compile=lambda: compiled))
     assert one.device_memory() == (100, 175, "jax compiled.memory_analysis")
-    one.lowered = None
+    one._lowered = None
     assert one.device_memory() is None
 
 
-@pytest.mark.parametrize("kind", [TorchPrepared, TensorFlowPrepared, JaxPrepared])
+@pytest.mark.parametrize("kind", [TorchConvolution, TensorFlowConvolution, JaxConvolution])
 def test_a_cpu_cell_has_no_device_memory(calls: Calls, kind: Any):
-    device: Any = "/CPU:0" if kind is TensorFlowPrepared else SimpleNamespace(type="cpu")
-    assert prepared_on_gpu(kind, calls, cell=cell(), device=device, lowered=None).device_memory() is None
+    device: Any = "/CPU:0" if kind is TensorFlowConvolution else SimpleNamespace(type="cpu")
+    assert prepared_on_gpu(kind, calls, _cell=cell(), _device=device, _lowered=None).device_memory() is None
     assert calls == []
 
 
@@ -870,7 +873,7 @@ def test_jax_lists_the_gpus_of_its_plug_in(platforms: dict[str, list[int]], expe
         return platforms[name]
 
     backend = object.__new__(JaxBackend)
-    backend.jax = SimpleNamespace(devices=devices)
+    backend._jax = SimpleNamespace(devices=devices)
     assert list(map(str, backend.devices())) == expected
 
 
@@ -881,9 +884,9 @@ def test_jax_lists_the_gpus_of_its_plug_in(platforms: dict[str, list[int]], expe
 def test_what_tensorflow_is_tried_with_is_small_however_wide_the_padding(text: str) -> None:
     """Whether it has a kernel is asked before the memory that a cell needs."""
     asked = ConvSpec.parse(text)
-    small = _smallest(asked)
+    small = smallest(asked)
     padded = [size + low + high for size, (low, high) in zip(small.spatial, small.padding, strict=True)]
     assert max(padded) < 40
-    assert _padding(small) == _padding(asked) == "EXPLICIT"
+    assert padding(small) == padding(asked) == "EXPLICIT"
     assert [(low > 0, high > 0) for low, high in small.padding] == [(low > 0, high > 0) for low, high in asked.padding]
     assert min(small.out_spatial) >= 1

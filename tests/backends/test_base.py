@@ -1,7 +1,9 @@
 """The base classes of an adapter: their defaults, and that no adapter has a public name which they do not know."""
 
+import ast
 import importlib
 import inspect
+import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -16,10 +18,17 @@ def known(kind: type) -> set[str]:
     return {name for name in {*vars(kind), *inspect.get_annotations(kind)} if not name.startswith("_")}
 
 
+def given(kind: type) -> set[str]:
+    """The public names that the methods of a class give to an instance."""
+    nodes = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(kind))))
+    stored = (node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store))
+    return {node.attr for node in stored if ast.unparse(node.value) == "self" and not node.attr.startswith("_")}
+
+
 def unknown(kind: type) -> set[str]:
-    """The public names of an adapter's class that its base does not know."""
+    """The public names of an adapter's class and of its instances that its base does not know."""
     seam = base.Backend if issubclass(kind, base.Backend) else base.Prepared
-    return {name for each in kind.mro() if issubclass(each, seam) for name in known(each)} - known(seam)
+    return {name for each in kind.mro() if issubclass(each, seam) for name in known(each) | given(each)} - known(seam)
 
 
 def classes(name: str) -> Iterator[type]:
@@ -47,8 +56,13 @@ def test_such_a_name_is_found():
     class Padding(NumpyBackend):
         pads_before = True
 
+    class Clocked(base.Prepared):
+        def __init__(self) -> None:
+            self.op, self.device_clok = "a call", "a clock"
+
     assert unknown(Mistyped) == unknown(Inheriting) == {"device_memoy"}
     assert unknown(Padding) == {"pads_before"}
+    assert unknown(Clocked) == {"device_clok"}
 
 
 def test_what_is_optional_has_a_default():

@@ -151,7 +151,7 @@ def test_products_and_copies_go_to_the_same_place_every_time(precision: Precisio
         assert first.dtype.itemsize == precision.itemsize
         np.testing.assert_allclose(prepared.fetch(first).y, expected, rtol=1e-5 if precision is Precision.FP32 else 1e-14)
         assert prepared.launch() is first
-        assert not np.shares_memory(first, prepared.x)
+        assert not np.shares_memory(first, prepared._x)
         prepared.load(Operands(-operands.x, operands.w, operands.dy))
         np.testing.assert_allclose(prepared.fetch(prepared.launch()).y, -expected, rtol=1e-5)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from harness.backends.base import Operands
-from harness.backends.numpy import NumpyBackend, NumpyPrepared
+from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.isolate import wire
 from harness.spec import Cell, Device
 
@@ -19,7 +19,7 @@ class Plain(NumpyBackend):
 
     name: ClassVar[str] = "plain"
 
-    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
         prepared = super().prepare(cell, operands)
         prepared.settings = {"pid": str(os.getpid())}
         return prepared
@@ -28,7 +28,7 @@ class Plain(NumpyBackend):
 class Paged(Plain):
     """Its rows tell whether NumPy asks the kernel for huge pages."""
 
-    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
         from numpy._core import _multiarray_umath
 
         prepared = super().prepare(cell, operands)
@@ -41,7 +41,7 @@ class Moody(Plain):
 
     name: ClassVar[str] = "moody"
 
-    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
         getattr(self, f"_{cell.workload}", lambda: None)()
         prepared = super().prepare(cell, operands)
         match cell.workload:
@@ -135,7 +135,7 @@ class Moody(Plain):
         self.prepare = self._broken  # type: ignore[method-assign]
         self._broken()
 
-    def _broken(self, *anything: Any) -> NumpyPrepared:
+    def _broken(self, *anything: Any) -> NumpyConvolution:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nand advice")
 
     def _fail(self) -> None:
@@ -160,7 +160,7 @@ class Framed(Plain):
     def devices(self) -> tuple[Device, ...]:
         return (Device("cpu"), Device("gpu", 1)) if not self.seen["own"] else (Device("cpu"),)
 
-    def prepare(self, cell: Cell, operands: Operands) -> NumpyPrepared:
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
         prepared = super().prepare(cell, operands)
         prepared.settings = dict(self.seen)
         return prepared

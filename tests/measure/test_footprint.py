@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.backends.numpy import NumpyBackend, NumpyPrepared
+from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.measure import footprint
 from harness.measure.engine import Engine
 from harness.measure.footprint import Look, Need, Room
@@ -136,12 +136,12 @@ class Padding(NumpyBackend):
         return True
 
     def prepare(self, cell: Cell, operands: Any) -> Any:
-        np, spec = self.np, cell.conv
+        np, spec = self._np, cell.conv
         padded = replace(spec, spatial=tuple(n + lo + hi for n, (lo, hi) in zip(spec.spatial, spec.padding, strict=True)),
                          padding=((0, 0),) * spec.ndim)  # fmt: skip
         inside = (..., *(slice(lo, lo + n) for n, (lo, _) in zip(spec.spatial, spec.padding, strict=True)))
 
-        class Padded(NumpyPrepared):
+        class Padded(NumpyConvolution):
             def load(self, operands: Any) -> None:
                 super().load(replace(operands, x=np.pad(operands.x, [(0, 0), (0, 0), *spec.padding])))
 

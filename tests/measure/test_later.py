@@ -60,7 +60,7 @@ def measured(change: Callable[[Any, int], None], **asked: Any) -> tuple[Record, 
 def doubled(prepared: Any, number: int) -> None:
     """From the 21st call on the operand is no longer what it was."""
     if number == 21:
-        for array in (prepared.x, prepared.dy) if hasattr(prepared, "dy") else (prepared.x,):
+        for array in (prepared._x, prepared._dy) if hasattr(prepared, "_dy") else (prepared._x,):
             array *= 2
 
 

@@ -1,0 +1,130 @@
+"""A convolution as TensorFlow's ops are told it: padding, strides, and the order in which the arrays lie. Needs no TensorFlow.
+
+The filter is [*kernel, C/g, K] in either layout. A 1-D convolution is the 2-D op on a height of 1, as `tf.nn.conv1d` does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from harness.spec import Cell, ConvSpec, Layout
+
+if TYPE_CHECKING:
+    from harness.backends.base import Array
+
+
+class Geometry:
+    """What the ops are told of one cell's convolution, and how its arrays are turned from canonical layout and back."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.spec, self.last = cell.conv, cell.layout is Layout.CHANNELS_LAST
+        self.depthwise = depthwise(self.spec)
+        # Conv3D takes SAME and VALID only; for any other padding x is padded before the clock starts.
+        self.prepadded = pads_beforehand(self.spec)
+        self.padding = "VALID" if self.prepadded else padding(self.spec)
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """strides, padding, dilations and data_format as the raw ops want them; what an op takes by default is left out."""
+        spec = self.spec
+        told: dict[str, Any] = {
+            "strides": self._around(_two(spec.stride, None if self.depthwise else 1), 1),
+            "padding": self.padding,
+        }
+        if max(spec.dilation) > 1:
+            told["dilations"] = self._around(_two(spec.dilation, 1), 1)
+        if not self.last:
+            told["data_format"] = "NCDHW" if spec.ndim == 3 else "NCHW"
+        if self.padding == "EXPLICIT":
+            pairs = self._around(_two(spec.padding, (0, 0)), (0, 0))
+            told["explicit_paddings"] = [side for pair in pairs for side in pair]
+        return told
+
+    def _around(self, inner: tuple[Any, ...], outer: Any) -> list[Any]:
+        """The entries of the spatial dimensions with those of batch and channels, all in the order of the layout."""
+        return [outer, *inner, outer] if self.last else [outer, outer, *inner]
+
+    @property
+    def pads(self) -> list[tuple[int, int]]:
+        """What `tf.pad` adds to both sides of every dimension of x where it is padded beforehand."""
+        return self._around(self.spec.padding, (0, 0))
+
+    def activations(self, array: Array) -> Array:
+        """[N, C, *spatial] in the cell's layout."""
+        if self.spec.ndim == 1:
+            array = array[:, :, None]
+        return _moved(array, 1, -1) if self.last else array
+
+    def filter(self, array: Array) -> Array:
+        """[K, C/g, *kernel] as [*kernel, C/g, K], or as [*kernel, C, K/C] for the depthwise op."""
+        if self.spec.ndim == 1:
+            array = array[:, :, None]
+        if self.depthwise:  # output channel c * multiplier + m belongs to input channel c
+            array = array[:, 0].reshape(self.spec.c, -1, *array.shape[2:])
+        return _moved(_moved(array, 0, -1), 0, -1) if self.depthwise else _moved(_moved(array, 1, -1), 0, -1)
+
+    def canonical_activations(self, array: Array) -> Array:
+        """The inverse of `activations`."""
+        array = _moved(array, -1, 1) if self.last else array
+        return array[:, :, 0] if self.spec.ndim == 1 else array
+
+    def canonical_filter(self, array: Array) -> Array:
+        """The inverse of `filter`."""
+        if self.depthwise:
+            array = _moved(_moved(array, -1, 0), -1, 0)
+            array = array.reshape(self.spec.k, 1, *array.shape[2:])
+        else:
+            array = _moved(_moved(array, -1, 0), -1, 1)
+        return array[:, :, 0] if self.spec.ndim == 1 else array
+
+    def unpadded(self, dx: Array) -> Array:
+        """The part of a canonical dx that belongs to x itself where x was padded beforehand; else all of it."""
+        if not self.prepadded:
+            return dx
+        inside = (slice(lo, lo + n) for n, (lo, _) in zip(self.spec.spatial, self.spec.padding, strict=True))
+        return dx[(slice(None), slice(None), *inside)]
+
+
+def padding(spec: ConvSpec) -> str:
+    """How the ops are told the padding. oneDNN's kernels take SAME and VALID only, as most programs say it."""
+    if not any(map(any, spec.padding)):
+        return "VALID"
+    return "SAME" if spec.padding == spec.same_padding() else "EXPLICIT"
+
+
+def pads_beforehand(spec: ConvSpec) -> bool:
+    """Whether no op takes this padding, so that x is padded before the clock starts."""
+    return spec.ndim == 3 and padding(spec) == "EXPLICIT"
+
+
+def depthwise(spec: ConvSpec) -> bool:
+    """Whether the depthwise op can serve: 2-D (or 1-D), one stride for all dimensions, no dilation."""
+    return spec.depthwise and spec.ndim < 3 and len(set(_two(spec.stride))) == 1 and max(spec.dilation) == 1
+
+
+def smallest(spec: ConvSpec) -> ConvSpec:
+    """A convolution of the same kind on as few positions as show it; sizes and paddings keep their remainder by the stride.
+
+    SAME padding depends on that remainder alone, so the small one is padded by the same rule as the large one. Padding wider
+    than the filter stays so, and with it explicit.
+    """
+    sizes, sides = [], []
+    for size, (low, high), r, s, d in zip(spec.spatial, spec.padding, spec.kernel, spec.stride, spec.dilation, strict=True):
+        least = d * (r - 1) + 1
+        size, low, high = (length - max(0, (length - least) // s) * s for length in (size, low, high))
+        sizes.append(size)
+        sides.append((low, high))
+    return replace(spec, n=1, spatial=tuple(sizes), padding=tuple(sides))
+
+
+def _two(values: tuple[Any, ...], filler: Any = None) -> tuple[Any, ...]:
+    """One entry becomes two: that of the added height of 1 first (its own, or that of the only dimension)."""
+    return ((values[0] if filler is None else filler), values[0]) if len(values) == 1 else values
+
+
+def _moved(array: Array, source: int, target: int) -> Array:
+    import numpy as np
+
+    return np.ascontiguousarray(np.moveaxis(array, source, target))
