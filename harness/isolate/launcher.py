@@ -10,7 +10,7 @@ import math
 import os
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +93,7 @@ class Launcher:
 
     def _rounds(
         self, plan: Plan, done: Mapping[int, Record]
-    ) -> Iterator[tuple[Record | Environment, dict[int, tuple[Flag, ...]]]]:
+    ) -> Generator[tuple[Record | Environment, dict[int, tuple[Flag, ...]]]]:
         """Every answer, with what is barred of its round, by order; the round reads that when all else of it is measured."""
         for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, step.cell.device, step.cell.threads)):
             together = list(steps)
@@ -105,7 +105,7 @@ class Launcher:
 
     def _round(
         self, plan: Plan, steps: list[Step], barred: Mapping[int, tuple[Flag, ...]], done: Mapping[int, Record]
-    ) -> Iterator[Record | Environment]:
+    ) -> Generator[Record | Environment]:
         """Steps that can share workers: one trial, one device, one number of threads; then those that are `barred` by then."""
 
         def again() -> list[Step]:

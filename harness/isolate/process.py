@@ -104,7 +104,7 @@ class Worker:
                 # -P: a numpy.py in the user's folder must not shadow anything.
                 self.process = subprocess.Popen(
                     [sys.executable or "", "-P", "-m", "harness.isolate.worker", str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self.log.fileno(), stderr=self.log.fileno(),
                     start_new_session=True, env={**os.environ, offspring.MARK: self._mark},
                 )  # fmt: skip
         except BaseException:

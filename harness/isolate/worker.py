@@ -77,7 +77,7 @@ def _serve(channel: Channel) -> None:
     except Exception as error:
         channel.send(Refused(refusal(error)))
         return
-    from harness.measure import environment, footprint, gpu, power
+    from harness.measure import cuda_errors, environment, footprint, gpu, power
     from harness.measure.engine import Engine
     from harness.measure.yardstick import Yardstick
 
@@ -94,8 +94,9 @@ def _serve(channel: Channel) -> None:
         if not isinstance(message, Measure):
             raise TypeError(f"expected Measure or Stop, got {message}")
         record = _answer(channel, engine, message.step, message.number)
-        beside = [record.memory.method if record.memory else "", record.power.source if record.power else ""]
-        broken = any(map(gpu.fatal, (record.reason, *beside, *(record.settings or {}).values())))
+        told = [record.reason, *(record.settings or {}).values()]
+        told += [record.memory.method if record.memory else "", record.power.source if record.power else ""]
+        broken = any(map(cuda_errors.fatal, told))
         modules = set_aside(modules)  # before the answer, since another worker measures after it
         channel.send(Closed(message.number, record.settings, record.spent_ns, leaving=broken))
         if broken:  # every later cell would fail with the same error
@@ -145,7 +146,7 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
         raise TypeError(f"{target} does not inherit from {Backend.__module__}.Backend")
     if not probe:
         os.environ.update(kind.environ(device, threads))
-    backend = kind(device, threads)
+    backend: Backend = kind(device, threads)
     from harness.measure import memory
 
     memory.settle_allocator()

@@ -3,7 +3,6 @@
 import gc
 import os
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,11 @@ from harness.measure import footprint, later, machine, memory, oracle, power
 from harness.measure.gpu import Gpu
 from harness.measure.later import First
 from harness.measure.ledger import Ledger
-from harness.measure.sampling import Guard, Observe, Sampler, Tools, Totals, Witness
-from harness.measure.wrong import WrongResultError, fetched, verdict
+from harness.measure.operands import draw, integer_operands
+from harness.measure.sampling import Observe, Sampler, Tools, Totals
+from harness.measure.throttling import Guard
+from harness.measure.witness import Witness
+from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import Budget, Step
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
@@ -223,15 +225,6 @@ def _cannot(cell: Cell, prepared: Prepared) -> str | None:
     return None
 
 
-def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
-    """The operands that a cell is timed on, and the generator that goes on to choose what is checked.
-
-    Every backend gets the same ones for a workload; in the cell's precision, N(0, 1).
-    """
-    rng = np.random.default_rng([seed, zlib.crc32(cell.workload.encode())])
-    return oracle.normal_operands(cell, rng), rng
-
-
 def failure(error: Exception) -> tuple[Status, str]:
     """The status and the reason, on one line, of a cell that ended so."""
     first_line = next(iter(str(error).strip().splitlines()), "")
@@ -247,10 +240,10 @@ def checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng
     """
     results = fetched(cell, prepared, handle)
     findings = oracle.spot(cell, operands, results, rng)
-    check, first = verdict(findings), First(cell, operands, results, findings, later.by_lot(rng))
+    check, first = check_of(findings), First(cell, operands, results, findings, later.by_lot(rng))
     del results
     if oracle.asks_exact(cell):
-        integers = oracle.integer_operands(cell, rng)
+        integers = integer_operands(cell, rng)
         prepared.load(integers)
         handle = prepared.launch()
         prepared.wait(handle)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from harness import flops, units
 from harness.measure import later, machine, oracle
 from harness.measure.gpu import Gpu
+from harness.measure.operands import operand_shapes
 from harness.spec import Cell, ConvSpec, CopySpec, Direction, Precision
 
 _DOUBLE = 8  # bytes of an element in the check
@@ -98,7 +99,7 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     `prepadded`: the backend pads x before the call (see `Backend.pads_beforehand`), so that x has its padding's size on the
     device, and so has the dx that is computed of it.
     """
-    x, w, dy = (math.prod(shape) for shape in oracle.operand_shapes(cell))
+    x, w, dy = (math.prod(shape) for shape in operand_shapes(cell))
     elements, size = x + w + dy, cell.precision.itemsize
     margin = _padding(cell)
     padding = margin if prepadded else 0

@@ -7,7 +7,6 @@ Source of names and bits: https://docs.nvidia.com/deploy/nvml-api/group__nvmlClo
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -281,78 +280,3 @@ def _string(text: Any) -> str:
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-# Keep or discard ----------------------------------------------------------------------------------------------------------
-
-_FIRST_PAUSE_S, _PAUSE_GROWTH, _LONGEST_PAUSE_S = 0.05, 1.5, 0.5
-
-
-class Verdict(NamedTuple):
-    """Whether a batch may stay, and how long to let the GPU rest before the next one."""
-
-    keep: bool
-    pause_s: float = 0.0
-
-
-class Throttling:
-    """The rule by which batches of samples are set aside while the GPU is throttled. Pure: the caller sleeps.
-
-    `limit_s` is what waiting and discarded batches may take together. Once another round would exceed it, everything is
-    kept from then on, so that no row is left empty, and `flagged` says so; `seen` is what NVML told the last time it was bad.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
-        self.lost_s = 0.0
-        self.discarded = 0
-        self.flagged = False
-        self.seen = ""
-        self._gave_up = False
-        self._pause_s = _FIRST_PAUSE_S
-
-    def judge(self, before: State, after: State, batch_s: float) -> Verdict:
-        """What to do with a batch of `batch_s` seconds, by the GPU's state right before and right after it.
-
-        A low clock before it counts only where the GPU had work: it clocks down by itself while it rests.
-        """
-        bad = next((state for state in (after, before) if state.throttled), None)
-        bad = bad or (after if after.slow else before if before.slow and not before.idle else None)
-        if bad is None:
-            self._pause_s = _FIRST_PAUSE_S
-            return Verdict(True)
-        self.seen = str(bad)
-        if self._gave_up or self.lost_s + batch_s + self._pause_s > self.limit_s:
-            self._gave_up = self.flagged = True
-            return Verdict(True)
-        pause_s = self._pause_s
-        self.lost_s += batch_s + pause_s
-        self.discarded += 1
-        self._pause_s = min(_LONGEST_PAUSE_S, pause_s * _PAUSE_GROWTH)
-        return Verdict(False, pause_s)
-
-
-# Errors after which nothing works any more ----------------------------------------------------------------------------------
-
-# After these a process "must be terminated and relaunched": every later call of CUDA in it fails with the same error.
-# https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html, cudaErrorIllegalAddress and its like; the text is
-# that of cudaGetErrorString.
-_STICKY = re.compile(
-    r"illegal memory access|device-side assert|unspecified launch failure|illegal instruction|misaligned address"
-    r"|invalid program counter|hardware stack error|operation not supported on global/shared address space"
-    r"|the launch timed out|uncorrectable (?:ECC|NVLink) error",
-    re.IGNORECASE,
-)
-# XLA and TensorFlow give the driver's name. Whatever is not known to leave the context whole is taken for sticky: a fresh
-# process costs seconds, a broken one every cell that follows.
-_NAMED = re.compile(r"\bCUDA_ERROR_(\w+)")
-_HARMLESS = {
-    "OUT_OF_MEMORY", "INVALID_VALUE", "NOT_SUPPORTED", "NO_DEVICE", "NO_BINARY_FOR_GPU", "INVALID_PTX", "NOT_FOUND",
-    "UNSUPPORTED_PTX_VERSION", "LAUNCH_OUT_OF_RESOURCES",
-}  # fmt: skip
-
-
-def fatal(error: BaseException | str) -> bool:
-    """Whether CUDA is broken for the rest of this process, by an error or by the text that is left of it."""
-    text = str(error)
-    return bool(_STICKY.search(text)) or any(name not in _HARMLESS for name in _NAMED.findall(text))

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.backends.base import Operands, Prepared, Results
 from harness.measure import oracle
-from harness.measure.wrong import Finding, fetched, held, output_shapes, verdict
+from harness.measure.wrong import Finding, check_of, fetched, held, output_shapes
 from harness.record import Check
 from harness.spec import Cell, CopySpec, Direction, Precision
 
@@ -50,7 +50,7 @@ class First:
         when = f"right in the first call, wrong in {which}"
         outputs = fetched(self.cell, prepared, handle, when)
         findings = self._findings(outputs)
-        verdict(findings, when)
+        check_of(findings, when)
         self.varies = max(self.varies, *(found.error for found in findings if found.output != "w"))
 
     def compare_last(self, prepared: Prepared, handle: Any) -> None:
@@ -67,15 +67,15 @@ class First:
         self.kept.clear()
 
     def _findings(self, outputs: Results) -> list[Finding]:
-        if isinstance(self.cell.spec, CopySpec):
-            return [oracle.copied(self.x, outputs.y)]
         given = outputs.items()
+        if self.x is not None:
+            return [oracle.copied(self.x, given["y"])]
         found = [
             held(name, given[name], kept, self.findings[name].scale, self.findings[name].tolerance)
             for name, kept in self.kept.items()
         ]
-        if outputs.w is not None:
-            found.append(oracle.updated_filter(self.cell, self.w, outputs.dw, outputs.w))
+        if self.w is not None:
+            found.append(oracle.updated_filter(self.cell, self.w, given["dw"], given["w"]))
         return found
 
 

@@ -20,66 +20,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness import flops
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.measure.operands import reduction_length
 from harness.measure.wrong import Finding, finite, held, identical
-from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Optimizer, Precision, WorkloadSpec
+from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Optimizer, Precision
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harness.backends.base import Array
 
-LARGEST_INTEGER = 4
-# Magnitudes under which every integer is exact: in fp32's accumulators, and in the outputs of the short formats.
-_EXACT_BELOW = {
-    Precision.FP64: 2**53,
-    Precision.FP32: 2**24,
-    Precision.TF32: 2**24,
-    Precision.FP16: 2**11,
-    Precision.BF16: 2**8,
-}
+    Indices = NDArray[np.integer[Any]]
+
 _DENSE_FLOP = 100_000_000  # up to here the reference computes everything; a few ms
 _SPOT_FLOP = 20_000_000
-_COPY_DRAWN = 1_000_003  # values drawn for a copy, which then come again; a prime, so that no two blocks moved are alike
 _COPY_SCALE = 2**16  # so many values say how large all are
 _SLACK = 16  # random-walk errors times this: the largest of some hundred elements, and blocked or Winograd summation
-
-
-def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
-    """N(0, 1) operands as the device will hold them: rounded to the cell's precision, so that only arithmetic differs."""
-    dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
-    if isinstance(cell.spec, CopySpec):  # drawn anew, a GiB would take longer than it takes to measure
-        drawn = _rounded(rng.standard_normal(_COPY_DRAWN, dtype=dtype), cell.precision)
-        return Operands(np.resize(drawn, operand_shapes(cell)[0]), np.zeros(0, dtype), np.zeros(0, dtype))
-    return Operands(*(_rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in operand_shapes(cell)))
-
-
-def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
-    """Integers in [-4, 4], thinned with zeros where the sums would leave the exact range of the cell's precision."""
-    # The standard deviation of a sum of L products of such integers is sqrt(L) * 20/3; eight of them must fit.
-    # Thinner than this direction's own sums need would leave little to compare: in bf16 some 23 products of each remain.
-    length = reduction_length(cell.spec, cell.direction)
-    density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(length) * 20 / 3))
-    arrays = []
-    for shape in operand_shapes(cell):
-        array = rng.integers(-LARGEST_INTEGER, LARGEST_INTEGER + 1, shape, dtype=np.int8).astype(np.float32)
-        arrays.append(array if density == 1.0 else array * (rng.random(shape, dtype=np.float32) < density))
-    return Operands(*arrays)
-
-
-def reduction_length(spec: WorkloadSpec, direction: Direction) -> int:
-    """How many products are summed for one element of the result; none, so 1, where elements are only copied."""
-    if not isinstance(spec, ConvSpec):
-        return spec.k if isinstance(spec, GemmSpec) else 1
-    return {
-        Direction.FPROP: spec.c // spec.groups * math.prod(spec.kernel),
-        Direction.DGRAD: spec.k // spec.groups * math.prod(spec.kernel),
-        Direction.WGRAD: spec.n * math.prod(spec.out_spatial),
-    }[direction]
 
 
 def asks_exact(cell: Cell) -> bool:
@@ -91,34 +53,35 @@ def asks_exact(cell: Cell) -> bool:
 def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[bool, str]:
     """Whether a call on `integer_operands` is right to the last bit, and how all of it was compared; see `asks_exact`."""
     x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
+    outputs = results.items()
     if isinstance(cell.spec, GemmSpec):
-        return _exact_product(cell.spec, x, w, results.y, rng)
+        return _exact_product(cell.spec, x, w, outputs["y"], rng)
     spec = cell.conv
     dense = flops.nominal(spec) <= _DENSE_FLOP
     signs = _signs(rng, spec.c if cell.direction is Direction.DGRAD else spec.k)
     match cell.direction:
         case Direction.FPROP:
-            got, expected = results.y, reference.fprop(spec, x, w if dense else _over_filters(spec, w, signs))
+            got, expected = outputs["y"], reference.fprop(spec, x, w if dense else _over_filters(spec, w, signs))
             combined = got if dense else _over_channels(spec, got, signs)
         case Direction.DGRAD:
             by_channel = signs.reshape(spec.groups, 1, -1).repeat(spec.k // spec.groups, axis=1).reshape(spec.k, -1)
             projected = np.einsum("kc,kc...->k...", by_channel, w)[:, None]
-            got, expected = results.dx, reference.dgrad(spec, w if dense else projected, dy)
+            got, expected = outputs["dx"], reference.dgrad(spec, w if dense else projected, dy)
             combined = got if dense else _over_channels(spec, got, signs)
         case Direction.WGRAD:
-            got, expected = results.dw, reference.wgrad(spec, x, dy if dense else _over_channels(spec, dy, signs))
+            got, expected = outputs["dw"], reference.wgrad(spec, x, dy if dense else _over_channels(spec, dy, signs))
             combined = got if dense else _over_filters(spec, got, signs)
         case _:
             raise ValueError(f"{cell.direction} is no single pass")
     return bool(np.array_equal(combined, expected)), "exact" if dense else "exact_sums"
 
 
-def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array | None, rng: np.random.Generator) -> tuple[bool, str]:
+def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array, rng: np.random.Generator) -> tuple[bool, str]:
     """The same of y = x w: element by element, or the columns summed with their signs, y s = x (w s)."""
     if flops.nominal(spec) <= _DENSE_FLOP:
         return bool(np.array_equal(y, x @ w)), "exact"
     signs = _signs(rng, spec.n)
-    return y is not None and bool(np.array_equal(y @ signs, x @ (w @ signs))), "exact_sums"
+    return bool(np.array_equal(y @ signs, x @ (w @ signs))), "exact_sums"
 
 
 def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[Finding, ...]:
@@ -126,9 +89,9 @@ def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Genera
 
     Only a part is recomputed, but every element must be finite. A copy is compared whole, and bit by bit; method is `exact`.
     """
-    if isinstance(cell.spec, CopySpec):
-        return (copied(operands.x, results.y),)
     outputs = results.items()
+    if isinstance(cell.spec, CopySpec):
+        return (copied(operands.x, outputs["y"]),)
     with np.errstate(invalid="ignore", over="ignore"):  # results that are not finite are found, not warned about
         return tuple(finite(finding, outputs[finding.output]) for finding in _comparisons(cell, operands, results, rng))
 
@@ -140,7 +103,7 @@ def copied(x: Array, y: Array) -> Finding:
 
 def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Iterator[Finding]:
     if isinstance(cell.spec, GemmSpec):
-        yield _product(cell, cell.spec, operands, results.y, rng)
+        yield _product(cell, cell.spec, operands, results.items()["y"], rng)
         return
     spec = cell.conv
     dy = operands.dy
@@ -173,7 +136,14 @@ def _roundoff(cell: Cell) -> float:
 
 
 def _compare(
-    cell: Cell, direction: Direction, whole: Array, chosen: tuple[Array, Array], part: ConvSpec, x: Array, w: Array, dy: Array
+    cell: Cell,
+    direction: Direction,
+    whole: Array,
+    chosen: tuple[Indices, Indices],
+    part: ConvSpec,
+    x: Array,
+    w: Array,
+    dy: Array,
 ) -> Finding:
     """What was chosen of an output against the definition."""
     match direction:
@@ -187,7 +157,7 @@ def _compare(
 
 
 def _against(
-    cell: Cell, name: str, whole: Array, chosen: tuple[Array, Array], expected: Array, factors: tuple[Array, Array],
+    cell: Cell, name: str, whole: Array, chosen: tuple[Indices, Indices], expected: Array, factors: tuple[Array, Array],
     direction: Direction,
 ) -> Finding:  # fmt: skip
     """Errors relative to what a sum of that many products of such factors amounts to."""
@@ -210,7 +180,8 @@ def updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> Findin
     """The first step of the optimizer, in units of its own size, element by element against the formula in float64."""
     before = before.astype(np.float64)
     if cell.optimizer is Optimizer.SGD:
-        step, ambiguity = LEARNING_RATE * dw, 0.0
+        step: Array = LEARNING_RATE * dw
+        ambiguity: Array | float = 0.0
     else:  # at the first step both moments are dw's own, so the step is the learning rate times dw / (|dw| + eps)
         step = LEARNING_RATE * dw / (np.abs(dw) + ADAM_EPSILON)
         # Frameworks add epsilon before or after correcting the second moment: a factor of 1 / sqrt(1 - 0.999) = 32.
@@ -230,10 +201,10 @@ def updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> Findin
 class _Selection:
     """For each array the indices along its first and second dimension."""
 
-    x: tuple[Array, Array]
-    w: tuple[Array, Array]
-    dy: tuple[Array, Array]
-    result: tuple[Array, Array]
+    x: tuple[Indices, Indices]
+    w: tuple[Indices, Indices]
+    dy: tuple[Indices, Indices]
+    result: tuple[Indices, Indices]
 
 
 def _part(spec: ConvSpec, direction: Direction, rng: np.random.Generator) -> tuple[ConvSpec, _Selection]:
@@ -248,7 +219,7 @@ def _part(spec: ConvSpec, direction: Direction, rng: np.random.Generator) -> tup
     # The first and the last image: what goes wrong with batches goes wrong in the later ones.
     batch = np.arange(spec.n) if direction is Direction.WGRAD else np.unique([0, spec.n - 1])
 
-    def members(per_group: int, chosen: Array) -> Array:
+    def members(per_group: int, chosen: Indices) -> Indices:
         return (groups[:, None] * per_group + chosen).reshape(-1)
 
     some_c = np.arange(cg) if direction is not Direction.DGRAD else channels
@@ -259,8 +230,9 @@ def _part(spec: ConvSpec, direction: Direction, rng: np.random.Generator) -> tup
     return part, _Selection((batch, c), (k, some_c), (batch, k), result)
 
 
-def _take(array: Array, indices: tuple[Array, Array]) -> Array:
-    return array[np.ix_(*indices)].astype(np.float64)
+def _take(array: Array, indices: tuple[Indices, Indices]) -> Array:
+    taken: Array = array[np.ix_(*indices)].astype(np.float64)
+    return taken
 
 
 # Sums over channels -------------------------------------------------------------------------------------------------------
@@ -273,32 +245,12 @@ def _signs(rng: np.random.Generator, channels: int) -> Array:
 def _over_channels(spec: ConvSpec, array: Array, signs: Array) -> Array:
     """[N, G * J, ...] -> [N, G, ...], the channels of each group summed with their signs."""
     n, _, *rest = array.shape
-    return np.einsum("gj,ngj...->ng...", signs.reshape(spec.groups, -1), array.reshape(n, spec.groups, -1, *rest))
+    summed: Array = np.einsum("gj,ngj...->ng...", signs.reshape(spec.groups, -1), array.reshape(n, spec.groups, -1, *rest))
+    return summed
 
 
 def _over_filters(spec: ConvSpec, array: Array, signs: Array) -> Array:
     """[G * J, C/g, ...] -> [G, C/g, ...], the filters of each group summed with their signs."""
     _, *rest = array.shape
-    return np.einsum("gj,gj...->g...", signs.reshape(spec.groups, -1), array.reshape(spec.groups, -1, *rest))
-
-
-# Arrays -------------------------------------------------------------------------------------------------------------------
-
-
-def operand_shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
-    """Of x, w and dy, as `Operands` says."""
-    if isinstance(cell.spec, GemmSpec):
-        return (cell.spec.m, cell.spec.k), (cell.spec.k, cell.spec.n), (0,)
-    if isinstance(cell.spec, CopySpec):
-        return (cell.spec.nbytes // cell.precision.itemsize,), (0,), (0,)
-    return cell.spec.x_shape, cell.spec.w_shape, cell.spec.y_shape
-
-
-def _rounded(array: Array, precision: Precision) -> Array:
-    """Rounded to what the device will hold, still in float32: to even for fp16 and bf16; TF32 rounds inside the product."""
-    if precision is Precision.FP16:
-        return array.astype(np.float16).astype(np.float32)
-    if precision is Precision.BF16:
-        bits = array.view(np.uint32)
-        return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-    return array
+    summed: Array = np.einsum("gj,gj...->g...", signs.reshape(spec.groups, -1), array.reshape(spec.groups, -1, *rest))
+    return summed

@@ -19,19 +19,17 @@ from harness.backends.base import ALREADY_DONE, Prepared
 from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
-from harness.measure.gpu import Gpu, State, Throttling
 from harness.measure.later import First
 from harness.measure.ledger import Ledger
 from harness.measure.stopping import CHECK_EVERY, Stopping
+from harness.measure.throttling import Guard
+from harness.measure.witness import Witness
+from harness.measure.yardstick import PacedYardstick
 from harness.plan import Budget
 from harness.record import Flag, Progress, Series, SeriesKind, contended
 from harness.spec import Cache, Cell, Direction
 from harness.stats import median_interval
 
-# What is read beside the samples may take this much of their time, each: 4 %, together well under a tenth.
-_WORK_TO_READING = 25
-_REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
-_REWARM_BELOW_NS = 1_000_000  # of what the yardstick took a longer call has filled its caches again within a hundredth
 # Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer; of short calls
 # 0.2 to 0.7 % is left after 3 ms and 0.1 % after 12. It is 0.1 ms in all, so that from 100 ms on it is left in.
 _COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 12_000_000, 48_000_000, 100_000_000
@@ -58,7 +56,7 @@ class Tools:
     ledger: Ledger
     observe: Observe
     yardstick: Callable[[], int] | None = None  # times a fixed piece of work, in ns
-    guard: "Guard | None" = None  # of the GPU's clock
+    guard: Guard | None = None  # of the GPU's clock
 
 
 class Block(NamedTuple):
@@ -154,7 +152,7 @@ class Sampler:
         self.block_ns = 0.0  # how long a block is, by the last of the warm-up
         self.cold = _eviction(cell, prepared)
         self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)  # of blocks on a CPU
-        self.yardstick = _Yardstick(tools.yardstick if self.on_cpu else None, tools.clock)
+        self.yardstick = PacedYardstick(tools.yardstick if self.on_cpu else None, tools.clock)
         # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
         self.alone = self.cold is not None or cell.direction is Direction.TRAIN
 
@@ -257,7 +255,7 @@ class Sampler:
 
     # Latency ------------------------------------------------------------------------------------------------------------
 
-    def latency(self, looking: "Witness") -> tuple[Series, Totals]:
+    def latency(self, looking: Witness) -> tuple[Series, Totals]:
         """Blocks until the stopping rule is content; those in which the process waited for others are replaced."""
         rule, totals, told = Stopping(self.budget, self.iterations), Totals(), self.clock()
         steal = witness.steal_ns()
@@ -303,7 +301,7 @@ class Sampler:
             pending = []
         return kept
 
-    def _group(self, looking: "Witness", totals: Totals, crowded: bool) -> list[Block]:
+    def _group(self, looking: Witness, totals: Totals, crowded: bool) -> list[Block]:
         """Blocks between two readings of the witness, which is too dear to be read around each short one.
 
         Waiting and others' time over the whole of it, the blocks that do not count included, are shared out by time.
@@ -397,118 +395,6 @@ class Sampler:
         # Its name is asked for afterwards: whether the host could queue in time shows only then.
         method = self.prepared.device_clock
         return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why or "max_time", method=method)
-
-
-class Guard:
-    """Looks at the GPU around each batch of samples, and sets batches aside while it is throttled."""
-
-    def __init__(self, gpu: Gpu, budget: Budget, ledger: Ledger, sleep: Callable[[float], None]) -> None:
-        self._gpu, self._ledger, self._sleep = gpu, ledger, sleep
-        self._rule = Throttling(budget.discard_share * budget.max_time_s)
-        self._before = State()
-
-    @property
-    def flagged(self) -> bool:
-        """Whether there was more throttling than could be waited for."""
-        return self._rule.flagged
-
-    @property
-    def seen(self) -> str:
-        """What NVML told the last time that it was bad."""
-        return self._rule.seen
-
-    def look(self) -> None:
-        """The state before a batch."""
-        with self._ledger.spending("witness"):
-            self._before = self._gpu.read()
-
-    def keeps(self, batch_ns: int) -> bool:
-        """Whether a batch of that length counts; where not, the GPU has had its rest."""
-        with self._ledger.spending("witness"):
-            after = self._gpu.read()
-        verdict = self._rule.judge(self._before, after, batch_ns / 1e9)
-        self._before = after
-        if not verdict.keep:
-            with self._ledger.spending("waiting"):
-                self._sleep(verdict.pause_s)
-            self.look()
-        return verdict.keep
-
-
-class _Yardstick:
-    """When the fixed piece of work is due, and what it last took; NaN and never due where there is none."""
-
-    def __init__(self, work: Callable[[], int] | None, clock: clocks.Clock) -> None:
-        self._work, self._clock = work, clock
-        self.last_ns = math.nan
-        self.call_ns = 0.0  # how long a call is
-        self._cost_ns, self._taken = math.inf, -math.inf
-
-    @property
-    def due(self) -> bool:
-        """Before the first block, and whenever the time since is worth the cost.
-
-        The least cost so far: with that of the last one a reading that lost its core would stand for the more samples.
-        """
-        return self._work is not None and (
-            math.isnan(self.last_ns) or self._clock() - self._taken >= _WORK_TO_READING * self._cost_ns
-        )
-
-    def take(self, looking: "Witness", call: Callable[[], None]) -> None:
-        """Time the work, then call once untimed where the call is short, since the work took its caches.
-
-        Where another process held the core meanwhile it is timed once more, and the shorter time counts.
-        """
-        assert self._work is not None
-        delay, others = looking.read()
-        begun = self._clock()
-        taken = self._work()
-        delay_after, others_after = looking.read()
-        if contended(taken, delay_after - delay, others_after - others):
-            taken = min(taken, self._work())
-        self.last_ns = float(taken)
-        if self.call_ns < _REWARM_BELOW_NS:
-            call()
-        self._taken = self._clock()
-        self._cost_ns = min(self._cost_ns, self._taken - begun)
-
-
-class Witness:
-    """The run delay of this process and the time that others ran, read together; knows what reading costs."""
-
-    def __init__(self, clock: clocks.Clock) -> None:
-        self.clock = clock
-        begun = clock()
-        self.delay, self.others = witness.RunDelay(), witness.Others()
-        self.refresh_cost_ns = clock() - begun
-        self.looked = clock()
-        self.read()
-        self.group_ns = 2 * _WORK_TO_READING * (clock() - self.looked)  # one reading before a group and one after
-
-    def __enter__(self) -> "Witness":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.delay.close()
-        self.others.close()
-
-    def read(self) -> tuple[float, float]:
-        """(run delay, others' time) so far, in ns; NaN for not measured."""
-        delay, others = self.delay.read(), self.others.read()
-        return math.nan if delay is None else delay, math.nan if others is None else others
-
-    @property
-    def stale(self) -> bool:
-        """Whether to look for new threads: looking costs milliseconds where there are many."""
-        return self.clock() - self.looked > _REFRESH_TO_COST * self.refresh_cost_ns
-
-    def refresh(self) -> None:
-        """Look for threads that were born or woke up since."""
-        begun = self.clock()
-        self.delay.refresh()
-        self.others.refresh(begun - self.looked)
-        self.looked = self.clock()
-        self.refresh_cost_ns = self.looked - begun
 
 
 def _eviction(cell: Cell, prepared: Prepared) -> Callable[[], None] | None:

@@ -9,10 +9,16 @@ https://www.kernel.org/doc/html/latest/scheduler/sched-stats.html.
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from harness.measure import clock as clocks
+
+# What is read beside the samples may take a 25th of their time, each: together well under a tenth.
+WORK_TO_READING = 25
+_REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _PROC = Path("/proc")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _RAN, _WAITED = 0, 1
@@ -223,3 +229,41 @@ def cpu_ticks(stat: Path = _PROC / "stat") -> dict[str, list[int]]:
             if name.startswith("cpu"):
                 found[name] = [int(field) for field in fields]
     return found if any(map(sum, found.values())) else {}
+
+
+class Witness:
+    """The run delay of this process and the time that others ran, read together; knows what reading costs."""
+
+    def __init__(self, clock: clocks.Clock) -> None:
+        self.clock = clock
+        begun = clock()
+        self.delay, self.others = RunDelay(), Others()
+        self.refresh_cost_ns = clock() - begun
+        self.looked = clock()
+        self.read()
+        self.group_ns = 2 * WORK_TO_READING * (clock() - self.looked)  # one reading before a group and one after
+
+    def __enter__(self) -> "Witness":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.delay.close()
+        self.others.close()
+
+    def read(self) -> tuple[float, float]:
+        """(run delay, others' time) so far, in ns; NaN for not measured."""
+        delay, others = self.delay.read(), self.others.read()
+        return math.nan if delay is None else delay, math.nan if others is None else others
+
+    @property
+    def stale(self) -> bool:
+        """Whether to look for new threads: looking costs milliseconds where there are many."""
+        return self.clock() - self.looked > _REFRESH_TO_COST * self.refresh_cost_ns
+
+    def refresh(self) -> None:
+        """Look for threads that were born or woke up since."""
+        begun = self.clock()
+        self.delay.refresh()
+        self.others.refresh(begun - self.looked)
+        self.looked = self.clock()
+        self.refresh_cost_ns = self.looked - begun

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.backends.base import Prepared, Results
+from harness.backends.base import OUTPUTS, Prepared, Results
 from harness.record import Check
-from harness.spec import Cell, CopySpec, Direction, GemmSpec
+from harness.spec import Cell, CopySpec, GemmSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     Index = tuple[int, ...]
 
 _PIECE = 2**16  # elements that are compared at a time: what is made of a piece stays in the caches
-# Names of outputs by direction; the loss is a number, the others are arrays. A matrix product or a copy has y.
-_OUTPUTS: dict[Direction, tuple[str, ...]] = {
-    Direction.FPROP: ("y",),
-    Direction.DGRAD: ("dx",),
-    Direction.WGRAD: ("dw",),
-    Direction.BPROP: ("y", "loss", "dx", "dw"),
-    Direction.TRAIN: ("y", "loss", "dx", "dw", "w"),
-    Direction.NONE: ("y",),
-}
 
 
 class WrongResultError(Exception):
@@ -74,7 +65,7 @@ class Finding:
         return f"{many}{unbounded}{first}{values} (largest relative error {self.error:.3g}, allowed {self.tolerance:.3g})"
 
 
-def verdict(findings: Iterable[Finding], when: str = "") -> Check:
+def check_of(findings: Iterable[Finding], when: str = "") -> Check:
     """The check of a result, by the worst of all that was found. Raises WrongResultError where any element is wrong.
 
     `when` says which call it was that is wrong; without it the check is named that found it.
@@ -108,7 +99,7 @@ def sound(cell: Cell, results: Any, when: str = "") -> Results:
     if not isinstance(results, Results):
         raise _misshapen(f"the result is {_kind(results)}, expected Results", when)
     found: dict[str, Any] = {}
-    for name in _OUTPUTS[cell.direction]:
+    for name in OUTPUTS[cell.direction]:
         value, shape = getattr(results, name), shapes.get(name)
         if value is None:
             raise _misshapen(f"{name} is missing", when)
@@ -143,7 +134,7 @@ def output_shapes(cell: Cell) -> dict[str, Index]:
         return {"y": (cell.spec.nbytes // cell.precision.itemsize,)}
     spec = cell.spec
     shapes = {"y": spec.y_shape, "dx": spec.x_shape, "dw": spec.w_shape, "w": spec.w_shape}
-    return {name: shapes[name] for name in _OUTPUTS[cell.direction] if name in shapes}
+    return {name: shapes[name] for name in OUTPUTS[cell.direction] if name in shapes}
 
 
 # Element by element ---------------------------------------------------------------------------------------------------------

@@ -183,11 +183,11 @@ class Framework:
                 pytest.fail(text, pytrace=False)
             pytest.skip(text)
         except Exception as error:
-            from harness.measure import engine, gpu
+            from harness.measure import cuda_errors, engine
 
             status, reason = engine.failure(error)
             self._without(row, status, reason)
-            self.broken = gpu.fatal(reason)
+            self.broken = cuda_errors.fatal(reason)
             raise
 
     def _without(self, row: Row, status: Status, reason: str) -> None:
@@ -207,13 +207,14 @@ class Framework:
         backend, environment = self._loaded()
         from harness.isolate import worker
         from harness.measure import engine
+        from harness.measure.operands import draw
         from harness.measure.wrong import WrongResultError
 
         if reason := backend.supports(cell):
             raise _Refused(Status.UNSUPPORTED, reason)
         self._modules = worker.set_aside(self._modules)
         self.enter("operands")
-        operands, rng = engine.draw(cell, SEED)
+        operands, rng = draw(cell, SEED)
         self.enter("first_call")
         begun = time.perf_counter_ns()
         prepared = backend.prepare(cell, operands)

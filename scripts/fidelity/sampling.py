@@ -54,8 +54,9 @@ def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[flo
     backend = worker.load(registry.find(framework), Device("cpu"), (min(os.sched_getaffinity(0)),))
     from harness.backends.base import ALREADY_DONE
     from harness.measure import clock as clocks
-    from harness.measure.engine import checked, draw, sampled
+    from harness.measure.engine import checked, sampled
     from harness.measure.ledger import Ledger
+    from harness.measure.operands import draw
     from harness.measure.sampling import Sampler, Tools
     from harness.measure.yardstick import Yardstick
     from harness.record import contended

@@ -175,7 +175,7 @@ class Talkative(Plain):
         from harness.measure import sampling, witness
 
         super().__init__(device, threads)
-        sampling._PROGRESS_EVERY_NS = sampling._WORK_TO_READING = sampling._COOLED_BELOW_NS = 0
+        sampling._PROGRESS_EVERY_NS = witness.WORK_TO_READING = sampling._COOLED_BELOW_NS = 0
         witness.RunDelay.read = lambda delay: None
 
 

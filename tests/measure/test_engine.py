@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.backends.base import Operands, Results
-from harness.measure import machine, oracle
+from harness.measure import machine, operands
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
 from harness.measure.gpu import State
@@ -104,7 +104,7 @@ def test_an_exact_result_says_so(backend: Backend) -> None:
 
 def test_the_timed_operands_are_the_normal_ones_again(backend: Backend) -> None:
     measure(backend)
-    x = backend.prepared.reference.x
+    x = backend.prepared.reference._x
     assert not np.array_equal(x, np.round(x))
 
 
@@ -173,7 +173,7 @@ def test_what_the_backend_does_not_support_is_a_row_with_its_reason(backend: Bac
 def test_what_cannot_fit_is_skipped_with_the_figures_and_nothing_is_drawn(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oracle, "normal_operands", lambda *asked: pytest.fail("operands were drawn"))
+    monkeypatch.setattr(operands, "normal_operands", lambda *asked: pytest.fail("operands were drawn"))
     rooms = iter([Room(2000), Room(None)])
     engine = Engine(backend, BUDGET, 11, "run", "env", backend.clock, room=lambda: next(rooms))
     record = engine.measure(step())
@@ -264,12 +264,12 @@ def test_a_counter_that_has_nothing_to_say(backend: Backend) -> None:
 
 def test_operands_depend_on_seed_and_workload_and_on_nothing_else(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Operands] = []
-    original = oracle.normal_operands
-    monkeypatch.setattr(oracle, "normal_operands", lambda *asked: drawn.append(original(*asked)) or drawn[-1])
+    original = operands.normal_operands
+    monkeypatch.setattr(operands, "normal_operands", lambda *asked: drawn.append(original(*asked)) or drawn[-1])
     budget = replace(BUDGET, max_samples=10)
     for seed, axes in [(1, {}), (1, {"direction": Direction.WGRAD}), (1, {"workload": "other"}), (2, {})]:
         Engine(Backend(clock, repeat(CALL)), budget, seed, "run", "env", clock).measure(step(**axes))
-    first, direction, workload, seed = (operands.x for operands in drawn)
+    first, direction, workload, seed = (each.x for each in drawn)
     assert np.array_equal(first, direction)
     assert not np.array_equal(first, workload)
     assert not np.array_equal(first, seed)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.measure import gpu
-from harness.measure.gpu import Gpu, State, Throttling, fatal
+from harness.measure.gpu import Gpu, State
 
 
 class NVMLError(Exception):
@@ -290,105 +290,3 @@ def test_memory_of_a_process_is_that_of_its_id(install: Install) -> None:
     hidden = opened().process_bytes(43)
     assert hidden.value is None
     assert "process 43 is not listed; containers hide the ids" in hidden.reason
-
-
-# Keep or discard ----------------------------------------------------------------------------------------------------------
-
-GOOD = State(1950, 1980, (), 60)
-HOT = State(1200, 1980, ("SwThermalSlowdown",), 91)
-
-
-def test_good_batches_stay() -> None:
-    rule = Throttling(2.0)
-    assert [rule.judge(GOOD, GOOD, 0.1) for _ in range(5)] == [(True, 0.0)] * 5
-    assert (rule.flagged, rule.seen, rule.lost_s) == (False, "", 0.0)
-
-
-@pytest.mark.parametrize(("before", "after"), [(HOT, GOOD), (GOOD, HOT), (HOT, HOT)])
-def test_a_batch_is_discarded_when_it_was_bad_at_either_end(before: State, after: State) -> None:
-    rule = Throttling(2.0)
-    assert rule.judge(before, after, 0.1) == (False, 0.05)
-    assert rule.seen == "1200 of 1980 MHz, SwThermalSlowdown, 91 degC"
-    assert (rule.flagged, rule.discarded) == (False, 1)
-
-
-def test_pauses_grow_by_half_to_half_a_second_and_begin_anew() -> None:
-    rule = Throttling(100.0)
-    pauses = [rule.judge(HOT, HOT, 0.1).pause_s for _ in range(9)]
-    assert pauses == pytest.approx([0.05, 0.075, 0.1125, 0.16875, 0.253125, 0.3796875, 0.5, 0.5, 0.5])
-    rule.judge(GOOD, GOOD, 0.1)
-    assert rule.judge(HOT, HOT, 0.1).pause_s == 0.05
-
-
-def test_it_gives_up_before_more_than_the_limit_is_lost_and_keeps_everything_then() -> None:
-    """No row may be left empty: what is kept is the truth of a GPU that never cooled down."""
-    rule = Throttling(0.5)
-    verdicts = [rule.judge(HOT, HOT, 0.1) for _ in range(6)]
-    assert [verdict.keep for verdict in verdicts] == [False, False, True, True, True, True]
-    assert rule.lost_s == pytest.approx(0.1 + 0.05 + 0.1 + 0.075)
-    assert rule.lost_s <= rule.limit_s
-    assert rule.flagged
-    assert all(verdict.pause_s == 0 for verdict in verdicts if verdict.keep)
-    assert rule.judge(GOOD, GOOD, 0.01).keep
-    assert rule.judge(HOT, HOT, 0.01).keep  # also where another short round would still fit
-
-
-def test_with_nothing_to_lose_the_first_bad_batch_is_flagged() -> None:
-    rule = Throttling(0.0)
-    assert rule.judge(GOOD, GOOD, 0.1).keep
-    assert not rule.flagged
-    assert rule.judge(GOOD, HOT, 0.1).keep
-    assert rule.flagged
-
-
-def test_a_gpu_that_rested_may_begin_at_a_low_clock_and_not_end_at_one() -> None:
-    """Otherwise each pause would make the next batch bad."""
-    rested, slow = State(345, 1980, ("GpuIdle",), 40), State(345, 1980, (), 40)
-    assert Throttling(2.0).judge(rested, GOOD, 0.1).keep
-    assert not Throttling(2.0).judge(slow, GOOD, 0.1).keep
-    assert not Throttling(2.0).judge(GOOD, rested, 0.1).keep
-
-
-def test_what_nvml_does_not_tell_discards_nothing() -> None:
-    rule = Throttling(2.0)
-    assert rule.judge(State(), State(), 0.1).keep
-    assert not rule.flagged
-
-
-# Errors after which nothing works any more ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "AcceleratorError: CUDA error: an illegal memory access was encountered",
-        "RuntimeError: CUDA error: device-side assert triggered",
-        "RuntimeError: CUDA error: unspecified launch failure",
-        "RuntimeError: CUDA error: misaligned address",
-        "RuntimeError: CUDA error: the launch timed out and was terminated",
-        "RuntimeError: CUDA error: uncorrectable ECC error encountered",
-        "JaxRuntimeError: INTERNAL: Failed to synchronize: CUDA_ERROR_ILLEGAL_ADDRESS: an address",
-        "InternalError: CUDA_ERROR_LAUNCH_FAILED",
-        "InternalError: CUDA_ERROR_OF_A_LATER_DRIVER",
-        "first CUDA_ERROR_OUT_OF_MEMORY, then CUDA_ERROR_ASSERT",
-    ],
-)
-def test_an_error_that_stays_is_fatal(text: str) -> None:
-    assert fatal(text)
-    assert fatal(RuntimeError(text))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB",
-        "RESOURCE_EXHAUSTED: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
-        "RuntimeError: CUDA error: no kernel image is available for execution on the device",
-        "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
-        "CUDA_ERROR_INVALID_VALUE: invalid argument",
-        "ValueError: cannot do this one",
-    ],
-)
-def test_an_error_of_one_call_is_not(text: str) -> None:
-    assert not fatal(text)

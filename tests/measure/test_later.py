@@ -11,9 +11,10 @@ import pytest
 
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
-from harness.measure import engine, footprint, later, memory, oracle, sampling
+from harness.measure import engine, footprint, later, memory, sampling
 from harness.measure.engine import Engine
 from harness.measure.later import First
+from harness.measure.operands import draw, rounded
 from harness.plan import Budget
 from harness.record import Record, Status
 from harness.spec import Cache, Cell, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
@@ -205,7 +206,7 @@ def test_it_is_drawn_after_the_operands(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.undo()
     cell, places = builders.cell(), []
     for seed in (1, 1, 2):
-        operands, rng = engine.draw(cell, seed)
+        operands, rng = draw(cell, seed)
         prepared = NumpyBackend(Device("cpu"), 1).prepare(cell, operands)
         places.append(engine.checked(cell, prepared, operands, prepared.launch(), rng)[1].place)
     assert places[0] == places[1] != places[2]
@@ -262,7 +263,7 @@ def root(array: Any) -> Any:
 
 def test_the_short_formats_are_kept_exactly_in_four_bytes() -> None:
     cell = builders.cell(precision=Precision.BF16)
-    y = oracle._rounded(np.random.default_rng(1).standard_normal(32).astype(np.float32), Precision.BF16)
+    y = rounded(np.random.default_rng(1).standard_normal(32).astype(np.float32), Precision.BF16)
     kept = later._set_aside(cell, y.astype(np.float64).reshape(1, 2, 4, 4))
     assert kept.dtype == np.float32
     assert np.array_equal(kept.reshape(-1), y)

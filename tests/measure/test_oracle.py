@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.backends import numpy as reference
 from harness.backends.base import LEARNING_RATE, Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure import oracle
-from harness.measure.wrong import WrongResultError, sound, verdict
+from harness.measure.operands import integer_operands, normal_operands, reduction_length, rounded
+from harness.measure.wrong import WrongResultError, check_of, sound
 from harness.record import Check
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
 from tests import builders
@@ -51,21 +50,21 @@ def answer(asked: Cell, operands: Operands) -> Results:
 
 def spotted(asked: Cell, change: Callable[[Results], Results] = lambda results: results) -> Check:
     """The spot check's word on a result after a change."""
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     return spot(asked, operands, change(answer(asked, operands)), rng(2))
 
 
 def spot(asked: Cell, operands: Operands, results: Results, lots: np.random.Generator) -> Check:
     """The check that the engine makes of it, a result that is none included."""
     try:
-        return verdict(oracle.spot(asked, operands, sound(asked, results), lots))
+        return check_of(oracle.spot(asked, operands, sound(asked, results), lots))
     except WrongResultError as wrong:
         return wrong.check
 
 
 def exactly(asked: Cell, change: Callable[[Results], Results] = lambda results: results) -> tuple[bool, str]:
     """The exact check's word on a result after a change."""
-    operands = oracle.integer_operands(asked, rng())
+    operands = integer_operands(asked, rng())
     return oracle.exact(asked, operands, change(answer(asked, operands)), rng(2))
 
 
@@ -131,16 +130,16 @@ def ceiling(spec: GemmSpec | CopySpec, precision: Precision = Precision.FP32) ->
 
 @pytest.mark.parametrize("precision", Precision)
 def test_operands_of_products_and_copies_have_their_shapes(precision: Precision) -> None:
-    for draw in (oracle.normal_operands, oracle.integer_operands):
+    for draw in (normal_operands, integer_operands):
         operands = draw(ceiling(PRODUCT, precision), rng())
         assert (operands.x.shape, operands.w.shape, operands.dy.size) == ((7, 300), (300, 5), 0)
-    operands = oracle.normal_operands(ceiling(MOVE, precision), rng())
+    operands = normal_operands(ceiling(MOVE, precision), rng())
     assert (operands.x.shape, operands.w.size, operands.dy.size) == ((4096 // precision.itemsize,), 0, 0)
     assert 0.8 < operands.x.std() < 1.2
 
 
 def test_a_copy_of_any_size_has_values_that_come_again_late_and_off_every_block() -> None:
-    operands = oracle.normal_operands(ceiling(CopySpec(2**23)), rng())
+    operands = normal_operands(ceiling(CopySpec(2**23)), rng())
     assert operands.x.dtype == np.float32
     assert len(np.unique(operands.x[:1000])) == 1000
     assert not any(np.array_equal(operands.x[: 2**step], operands.x[2**step : 2 * 2**step]) for step in range(20))
@@ -224,7 +223,7 @@ def test_zeros_have_a_sign_that_a_copy_keeps() -> None:
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
 def test_integers_of_a_long_product_are_thinned(precision: Precision) -> None:
     largest = {Precision.FP16: 2**11, Precision.BF16: 2**8}[precision]
-    operands = oracle.integer_operands(ceiling(GemmSpec(50, 60, 4000), precision), rng())
+    operands = integer_operands(ceiling(GemmSpec(50, 60, 4000), precision), rng())
     sums = operands.x @ operands.w
     assert np.abs(sums).max() < largest
     assert np.abs(sums).max() > 0
@@ -259,7 +258,7 @@ def test_two_exchanged_channels_fail_the_sums(monkeypatch: pytest.MonkeyPatch) -
         return replace(results, y=results.y[:, [1, 0, 2, 3, 4, 5]])
 
     asked = cell(SPECS["plain"])
-    operands = oracle.integer_operands(asked, rng())
+    operands = integer_operands(asked, rng())
     # The signs of two channels are alike in half of the draws, then their sum does not tell: 2 ** -20 for all of 20.
     verdicts = [oracle.exact(asked, operands, exchanged(answer(asked, operands)), rng(seed))[0] for seed in range(20)]
     assert not all(verdicts)
@@ -267,7 +266,7 @@ def test_two_exchanged_channels_fail_the_sums(monkeypatch: pytest.MonkeyPatch) -
 
 def test_exact_is_for_single_passes_only() -> None:
     asked = cell(SPECS["plain"])
-    operands = oracle.integer_operands(asked, rng())
+    operands = integer_operands(asked, rng())
     with pytest.raises(ValueError, match="no single pass"):
         oracle.exact(replace(asked, direction=Direction.BPROP), operands, Results(), rng())
 
@@ -279,7 +278,7 @@ SHIFTED = {"n2 c4 k6 7x6 f3x2 p1x0": "n2 c4 k6 7x6 f3x2 p0-2x0", SPECS["asymmetr
 @pytest.mark.parametrize(("spec", "other"), SHIFTED.items())
 def test_padding_on_the_wrong_side_is_wrong(spec: str, other: str, direction: Direction) -> None:
     asked = cell(spec, direction)
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     results = answer(cell(other, direction), operands)
     assert not spot(asked, operands, results, rng()).ok
 
@@ -289,7 +288,7 @@ def test_padding_on_the_wrong_side_is_wrong(spec: str, other: str, direction: Di
 def test_a_flipped_filter_is_wrong(spec: str, direction: Direction) -> None:
     asked = cell(spec, direction)
     axes = tuple(range(2, 2 + asked.spec.ndim))
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     results = answer(asked, replace(operands, w=np.flip(operands.w, axes)))
     if direction is Direction.WGRAD:
         results = replace(results, dw=np.flip(results.dw, axes))
@@ -375,7 +374,7 @@ def test_an_error_within_the_tolerance_passes_and_a_hundred_times_the_tolerance_
     spec: str, direction: Direction
 ) -> None:
     asked, name = cell(spec, direction), RESULT[direction]
-    size = math.sqrt(oracle.reduction_length(asked.spec, direction))  # of a sum of that many products of N(0, 1)
+    size = math.sqrt(reduction_length(asked.spec, direction))  # of a sum of that many products of N(0, 1)
     tolerance = spotted(asked).tolerance
 
     def off_by(factor: float) -> Callable[[Results], Results]:
@@ -395,11 +394,11 @@ def test_the_tolerance_grows_with_the_root_of_the_reduction_length() -> None:
 
 def test_short_formats_are_allowed_their_own_roundoff_and_no_more() -> None:
     asked = cell(SPECS["plain"], precision=Precision.BF16)
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     exact_result = reference.fprop(asked.spec, operands.x.astype(np.float64), operands.w.astype(np.float64))
-    rounded = oracle._rounded(exact_result.astype(np.float32), Precision.BF16).astype(np.float64)
-    assert spot(asked, operands, Results(y=rounded), rng()).ok
-    assert not spot(replace(asked, precision=Precision.FP32), operands, Results(y=rounded), rng()).ok
+    short = rounded(exact_result.astype(np.float32), Precision.BF16).astype(np.float64)
+    assert spot(asked, operands, Results(y=short), rng()).ok
+    assert not spot(replace(asked, precision=Precision.FP32), operands, Results(y=short), rng()).ok
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -417,7 +416,7 @@ def test_float32_results_fail_where_float64_was_asked_for(spec: str) -> None:
 @pytest.mark.parametrize("optimizer", list(Optimizer))
 def test_a_wrong_learning_rate_is_wrong(optimizer: Optimizer, factor: float) -> None:
     asked = cell(SPECS["plain"], Direction.TRAIN, optimizer=optimizer)
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     results = answer(asked, operands)
     step = operands.w - results.w
     assert spot(asked, operands, results, rng()).ok
@@ -426,14 +425,14 @@ def test_a_wrong_learning_rate_is_wrong(optimizer: Optimizer, factor: float) -> 
 
 def test_one_optimizer_is_not_the_other() -> None:
     asked = cell(SPECS["plain"], Direction.TRAIN, optimizer=Optimizer.SGD)
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     other = answer(replace(asked, optimizer=Optimizer.ADAM), operands)
     assert not spot(asked, operands, other, rng()).ok
 
 
 def test_a_second_step_is_not_the_first() -> None:
     asked = cell(SPECS["plain"], Direction.TRAIN)
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     prepared = NumpyBackend(Device("cpu"), 1).prepare(asked, operands)
     prepared.launch()
     assert not spot(asked, operands, prepared.fetch(prepared.launch()), rng()).ok
@@ -441,109 +440,8 @@ def test_a_second_step_is_not_the_first() -> None:
 
 def test_both_conventions_of_adams_epsilon_are_right() -> None:
     asked = cell(SPECS["plain"], Direction.TRAIN, Precision.FP64, Optimizer.ADAM)
-    operands = oracle.normal_operands(asked, rng())
+    operands = normal_operands(asked, rng())
     results = answer(asked, operands)
     dw = results.dw
     late = LEARNING_RATE * dw / (np.abs(dw) + 1e-8 / math.sqrt(1 - 0.999))  # TensorFlow's epsilon hat
     assert spot(asked, operands, replace(results, w=operands.w - late), rng()).ok
-
-
-# Operands -----------------------------------------------------------------------------------------------------------------
-
-
-def test_reduction_lengths_by_hand() -> None:
-    spec = ConvSpec.parse("n5 c4 k6 7x8 f3x2 g2")  # y is 5x7
-    assert spec.out_spatial == (5, 7)
-    assert oracle.reduction_length(spec, Direction.FPROP) == 2 * 3 * 2
-    assert oracle.reduction_length(spec, Direction.DGRAD) == 3 * 3 * 2
-    assert oracle.reduction_length(spec, Direction.WGRAD) == 5 * 5 * 7
-
-
-@pytest.mark.parametrize(("precision", "limit"), [(Precision.BF16, 2**8), (Precision.FP16, 2**11), (Precision.FP32, 2**24)])
-@pytest.mark.parametrize("direction", SINGLE)
-@pytest.mark.parametrize("spec", ["n8 c64 k64 14x14 f3x3 p1x1", "n16 c8 k8 32x32 f1x1", SPECS["depthwise"]])
-def test_integer_results_stay_where_every_integer_is_exact(
-    spec: str, direction: Direction, precision: Precision, limit: int
-) -> None:
-    asked = cell(spec, direction, precision)
-    operands = oracle.integer_operands(asked, rng())
-    for array in (operands.x, operands.w, operands.dy):
-        assert np.array_equal(array, np.round(array))
-        assert np.abs(array).max() <= 4
-    result = getattr(answer(replace(asked, precision=Precision.FP64), operands), RESULT[direction])
-    assert np.abs(result).max() <= limit
-    assert np.array_equal(oracle._rounded(result.astype(np.float32), precision), result)
-    assert np.count_nonzero(result) > result.size / 2  # thinned, and still something to compare
-
-
-def test_a_tiny_filter_is_not_thinned_away_by_the_length_of_another_direction() -> None:
-    asked = cell("n32 c1 k1 64x64 f3x3 p1x1", Direction.FPROP, Precision.BF16)
-    operands = oracle.integer_operands(asked, rng())
-    assert np.count_nonzero(operands.w) > 4
-
-
-def test_long_sums_are_thinned_and_short_ones_are_not() -> None:
-    def density(spec: str, precision: Precision) -> float:
-        x = oracle.integer_operands(cell(spec, Direction.WGRAD, precision), rng()).x
-        return np.count_nonzero(x) / x.size
-
-    long = "n16 c8 k8 32x32 f1x1"  # 16384 products
-    assert density(long, Precision.FP32) == pytest.approx(8 / 9, abs=0.02)
-    assert density(long, Precision.BF16) == pytest.approx(8 / 9 * 256 / (8 * 128 * 20 / 3), rel=0.1)
-
-
-def test_operands_come_from_their_generator_alone() -> None:
-    asked = cell(SPECS["plain"])
-    for draw in (oracle.normal_operands, oracle.integer_operands):
-        same, again, other = draw(asked, rng(3)), draw(asked, rng(3)), draw(asked, rng(4))
-        assert np.array_equal(same.x, again.x)
-        assert not np.array_equal(same.x, other.x)
-
-
-@pytest.mark.parametrize("precision", list(Precision))
-def test_normal_operands_are_what_the_device_will_hold(precision: Precision) -> None:
-    asked = cell(SPECS["plain"], precision=precision)
-    operands = oracle.normal_operands(asked, rng())
-    assert (operands.x.shape, operands.w.shape, operands.dy.shape) == (
-        asked.spec.x_shape,
-        asked.spec.w_shape,
-        asked.spec.y_shape,
-    )
-    for array in (operands.x, operands.w, operands.dy):
-        assert array.dtype == (np.float64 if precision is Precision.FP64 else np.float32)
-        assert np.array_equal(oracle._rounded(array, precision), array)
-        assert 0.5 < array.std() < 1.5
-
-
-def slowly_rounded(value: float, digits: int, least_exponent: int) -> float:
-    """To `digits` binary digits, ties to even, in Python's own arithmetic; `least_exponent` is that of the smallest step."""
-    _, exponent = math.frexp(value)
-    step = max(exponent - digits, least_exponent)
-    return math.ldexp(round(math.ldexp(value, -step)), step)
-
-
-def floats(largest: float) -> st.SearchStrategy[float]:
-    return st.floats(-largest, largest, width=32, allow_subnormal=False)
-
-
-TIES = (1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11, 255.5, -1 - 2**-8, 2**-24, 3 * 2**-25)
-
-
-@given(floats(2.0**126) | st.sampled_from(TIES))
-def test_bf16_is_rounded_as_by_hand(value: float) -> None:
-    rounded = oracle._rounded(np.array([value], dtype=np.float32), Precision.BF16)
-    assert rounded.dtype == np.float32
-    assert rounded[0] == slowly_rounded(value, 8, -133)
-
-
-@given(floats(65504) | st.sampled_from(TIES))
-def test_fp16_is_rounded_as_by_hand(value: float) -> None:
-    rounded = oracle._rounded(np.array([value], dtype=np.float32), Precision.FP16)
-    assert rounded.dtype == np.float32
-    assert rounded[0] == slowly_rounded(value, 11, -24)
-
-
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.TF32, Precision.FP64])
-def test_the_other_formats_are_not_rounded(precision: Precision) -> None:
-    array = rng().standard_normal(100).astype(np.float32)
-    assert np.array_equal(oracle._rounded(array, precision), array)

@@ -1,0 +1,84 @@
+"""Samples that a throttled GPU gave are set aside: the rule, and the guard who looks at the GPU and follows it."""
+
+from collections.abc import Callable
+
+from harness.measure.gpu import Gpu, State
+from harness.measure.ledger import Ledger
+from harness.plan import Budget
+
+_FIRST_PAUSE_S, _PAUSE_GROWTH, _LONGEST_PAUSE_S = 0.05, 1.5, 0.5
+
+
+class Throttling:
+    """The rule by which batches of samples are set aside while the GPU is throttled. Pure: the caller sleeps.
+
+    `limit_s` is what waiting and discarded batches may take together. Once another round would exceed it, everything is
+    kept from then on, so that no row is left empty, and `flagged` says so; `seen` is what NVML told the last time it was bad.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.lost_s = 0.0
+        self.discarded = 0
+        self.flagged = False
+        self.seen = ""
+        self._gave_up = False
+        self._pause_s = _FIRST_PAUSE_S
+
+    def pause_s(self, before: State, after: State, batch_s: float) -> float | None:
+        """How long the GPU must rest since a batch is set aside; None where the batch stays.
+
+        `before` and `after` are the GPU's states right before and right after the batch, which took `batch_s` seconds. A low
+        clock before it counts only where the GPU had work: it clocks down by itself while it rests.
+        """
+        bad = next((state for state in (after, before) if state.throttled), None)
+        bad = bad or (after if after.slow else before if before.slow and not before.idle else None)
+        if bad is None:
+            self._pause_s = _FIRST_PAUSE_S
+            return None
+        self.seen = str(bad)
+        if self._gave_up or self.lost_s + batch_s + self._pause_s > self.limit_s:
+            self._gave_up = self.flagged = True
+            return None
+        pause_s = self._pause_s
+        self.lost_s += batch_s + pause_s
+        self.discarded += 1
+        self._pause_s = min(_LONGEST_PAUSE_S, pause_s * _PAUSE_GROWTH)
+        return pause_s
+
+
+class Guard:
+    """Looks at the GPU around each batch of samples, and sets batches aside while it is throttled."""
+
+    def __init__(self, gpu: Gpu, budget: Budget, ledger: Ledger, sleep: Callable[[float], None]) -> None:
+        self._gpu, self._ledger, self._sleep = gpu, ledger, sleep
+        self._rule = Throttling(budget.discard_share * budget.max_time_s)
+        self._before = State()
+
+    @property
+    def flagged(self) -> bool:
+        """Whether there was more throttling than could be waited for."""
+        return self._rule.flagged
+
+    @property
+    def seen(self) -> str:
+        """What NVML told the last time that it was bad."""
+        return self._rule.seen
+
+    def look(self) -> None:
+        """The state before a batch."""
+        with self._ledger.spending("witness"):
+            self._before = self._gpu.read()
+
+    def keeps(self, batch_ns: int) -> bool:
+        """Whether a batch of that length counts; where not, the GPU has had its rest."""
+        with self._ledger.spending("witness"):
+            after = self._gpu.read()
+        pause_s = self._rule.pause_s(self._before, after, batch_ns / 1e9)
+        self._before = after
+        if pause_s is None:
+            return True
+        with self._ledger.spending("waiting"):
+            self._sleep(pause_s)
+        self.look()
+        return False
