@@ -96,7 +96,8 @@ def in_turn(cpus: Iterable[int], root: Path = ROOT) -> list[int]:
     """
     node_of = {cpu: node for node, members in nodes(root).items() for cpu in members}
     seen: set[tuple[int, ...]] = set()
-    first, rest = [], []
+    first: list[int] = []  # one CPU of each core
+    rest: list[int] = []
     of_core = cores(sorted(cpus), root)
     for cpu, core in of_core.items():
         (rest if core in seen else first).append(cpu)
