@@ -1,8 +1,9 @@
-"""Warm-up and sampling of one prepared call: blocks, what is read beside them, and when it is enough.
+"""Warm-up and sampling of one prepared call: which calls are timed, what is read beside them, and when there are enough.
 
-Between two clock reads stand launch and, unless the call is done when it returns, wait; nothing else. A latency series waits
-for each of its calls: launching several before one wait would let an asynchronous framework overlap them, which is throughput,
-a series of its own.
+A block is one call, or several in a row, between two readings of the clock; it gives one sample. A group is several blocks
+between two readings of the witness. Between two readings of the clock there is nothing but `launch` and `wait`, and no `wait`
+where a call is done when `launch` returns. A latency series waits for each of its calls: if several were launched before one
+wait, an asynchronous framework would overlap them. That is throughput, which is a series of its own.
 """
 
 import math
@@ -30,25 +31,28 @@ from harness.record import Flag, Progress, Series, SeriesKind, contended
 from harness.spec import Cache, Cell, Direction
 from harness.stats import median_interval
 
-# Whatever is done between two groups of calls takes their caches: the first call after it was 16 to 29 % longer; of short calls
-# 0.2 to 0.7 % is left after 3 ms and 0.1 % after 12. It is 0.1 ms in all, so that from 100 ms on it is left in.
+# Whatever is done between two groups pushes the call's data out of the caches. The first call afterwards took 16 to 29 %
+# longer; short calls were still 0.2 to 0.7 % slower after 3 ms of calls, and 0.1 % slower after 12 ms. So each group begins
+# with blocks of _COOLED_NS in all that do not count, and those that count last _GROUP_NS in all. The whole effect is about 0.1
+# ms: a group of blocks that take _COOLED_BELOW_NS or more begins with none.
 _COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 12_000_000, 48_000_000, 100_000_000
-_LEAST_GROUP = 4  # at least so many calls of a group count, however long they are
-# Beside others groups are short, or all of them would be contended: one call that does not count, four that do.
+_LEAST_GROUP = 4  # at least so many blocks of a group count, however long they are
+# Where more than the share _CROWDED of the blocks is contended, a long group would hardly ever be free of contention. There a
+# group of blocks shorter than _CROWDED_BELOW_NS has five: one that does not count, and four that do.
 _CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5
 _SHORTEST_GPU_NS = 1_000  # no call of a GPU is shorter
-_CONTENDED_BLOCKS = 0.2  # over this share of contended blocks the row is flagged
-_RECOMPILED = 10  # times the median
+_CONTENDED_BLOCKS = 0.2  # the row is flagged where a larger share of its blocks is contended
+_RECOMPILED = 10  # a block in which something was compiled, and that took so many medians, flags the row
 _PROGRESS_EVERY_NS = 1_000_000_000
-_DEVICE_SAMPLES, _DEVICE_S = 30, 1.0  # what a device's clock says hardly varies
-_DEVICE_WALL_S, _DEVICE_UNREAD = 10.0, 3  # and a profiler is slow to ask
+_DEVICE_SAMPLES, _DEVICE_S = 30, 1.0  # caps of the device series: what a device's clock says hardly varies
+_DEVICE_WALL_S, _DEVICE_UNREAD = 10.0, 3  # more caps: wall time, since a profiler is slow, and blocks that could not be read
 
 Observe = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What sampling works with beside the call: all that a test replaces."""
+    """What sampling needs beside the call. Tests replace each of these."""
 
     budget: Budget
     clock: clocks.Clock
@@ -56,22 +60,22 @@ class Tools:
     ledger: Ledger
     observe: Observe
     yardstick: Callable[[], int] | None = None  # times a fixed piece of work, in ns
-    guard: Guard | None = None  # of the GPU's clock
+    guard: Guard | None = None  # sets samples aside while the GPU is throttled; None on a CPU
 
 
 class Block(NamedTuple):
-    """Wall time of a block, run delay, others' time and the yardstick before it, in ns; NaN for not measured."""
+    """One sample: the wall time of a block, and what was read beside it. NaN: not measured."""
 
     ns: int
-    delay_ns: float = math.nan
-    others_ns: float = math.nan
-    yardstick_ns: float = math.nan
-    compiled: bool = False  # whether something was compiled meanwhile
+    delay_ns: float = math.nan  # how long this process's threads were runnable and had no core
+    others_ns: float = math.nan  # how long other processes ran
+    yardstick_ns: float = math.nan  # what the yardstick took the last time before the block
+    compiled: bool = False  # whether the framework compiled something meanwhile
 
 
 @dataclass
 class Totals:
-    """Wall and CPU time of the timed calls, and what the hypervisor took meanwhile, in ns."""
+    """Sums over all groups in ns: wall time, CPU time of this process, and time that the hypervisor took from all CPUs."""
 
     wall_ns: int = 0
     cpu_ns: int = 0
@@ -81,15 +85,16 @@ class Totals:
 def in_a_row(
     launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range, blocks: int
 ) -> list[int]:
-    """Wall times of so many blocks of calls, each waited for and its result let go, in ns.
+    """The wall times in ns of so many blocks, each of as many calls as `calls` has members. Every call is waited for.
 
-    A result still held when the next call is launched makes that one write to a second buffer, which a plain loop does not.
-    Between two blocks nothing is done but to read the clock: whatever else the interpreter does takes some of what the calls
-    have in the caches. So a call that needs no waiting has none: even of `id` it would be 0.1 to 0.8 us longer.
+    The result of a call is let go before the next one is launched: if it were held, the next call would have to write to a
+    second buffer, which it does not in a plain loop. Between two blocks the clock is read and nothing else is done, since
+    whatever else the interpreter does pushes some of the calls' data out of the caches. So a call that needs no waiting is not
+    waited for: even a call of `id` would make it 0.1 to 0.8 us longer.
     """
     times: list[int] = []
     keep = times.append
-    # A loop of its own for each, since an inner one has a beginning and an end.
+    # Four loops: an inner loop around a single call would cost time of its own, and so would asking here whether to wait.
     if wait is ALREADY_DONE:
         if len(calls) == 1:
             for _ in repeat(None, blocks):
@@ -118,16 +123,16 @@ def in_a_row(
 
 
 class Rhythm(NamedTuple):
-    """Of a group of blocks: so many that do not count, then so many at a time until it has lasted so long, at most so many."""
+    """How many blocks a group has: `lead`, then `step` and `step` again until it has lasted `least_ns` or has `most` blocks."""
 
-    lead: int
-    step: int
+    lead: int  # blocks at the beginning, which do not count
+    step: int  # blocks that follow without a look at the clock between them
     least_ns: float
     most: int
 
 
 def queued(launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range) -> int:
-    """Wall time of as many calls, launched one after another and waited for together, in ns."""
+    """The wall time in ns of as many calls as `calls` has members: all are launched, then the last one is waited for."""
     handle = None
     begun = clock()
     for _ in calls:
@@ -141,31 +146,34 @@ def _nothing(handle: Any = None) -> None:
 
 
 class Sampler:
-    """Warm-up and sampling of one prepared cell; raises flags into `flags`."""
+    """Warms one prepared cell up and takes its series of samples. Flags that it finds are appended to `flags`."""
 
     def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag], first: First) -> None:
         self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
         self.cell, self.prepared, self.flags, self.guard, self.first = cell, prepared, flags, tools.guard, first
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
-        self.iterations = self.queue = 1  # calls in a block: waited for one by one, and queued
-        self.stride = 1  # of so many short blocks one counts
-        self.block_ns = 0.0  # how long a block is, by the last of the warm-up
+        self.iterations = 1  # calls in a block of the latency series
+        self.queue = 1  # calls in a block of the throughput series
+        self.stride = 1  # one of so many blocks counts, where all of them would be more than the budget's samples
+        self.block_ns = 0.0  # how long a block takes, by the last one of the warm-up
         self.cold = _eviction(cell, prepared)
-        self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)  # of blocks on a CPU
+        # A block on a CPU gets as many calls as it needs to last this long.
+        self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = PacedYardstick(tools.yardstick if self.on_cpu else None, tools.clock)
-        # What comes before a block must not be read as waiting or work of the block: then each is a group of its own.
+        # Where something must be made ready before each block, a block is a group of its own: what is done then must not be
+        # between two readings of the witness, which would take it for a part of the block.
         self.alone = self.cold is not None or cell.direction is Direction.TRAIN
 
     def call(self) -> None:
-        """One call and its wait, the result let go."""
+        """Make one call that is not timed, wait for it, and let its result go."""
         handle = self.prepared.launch()
         self.prepared.wait(handle)
         self.first.made += 1
 
     def look(self) -> int:
-        """One more call that is not timed, its result held against the first one's; how long all of it took, in ns.
+        """Make one call that is not timed, and compare its result with the first call's; how long all of this took, in ns.
 
-        Raises WrongResultError.
+        Raises WrongResultError where the two differ.
         """
         begun = self.clock()
         with self.ledger.spending("check"):
@@ -177,34 +185,36 @@ class Sampler:
         return self.clock() - begun
 
     def make_ready(self) -> None:
-        """What must come before a block and must not be timed."""
+        """Do what must come before a block and must not be timed: bring the filter back, overwrite the caches."""
         if self.cell.direction is Direction.TRAIN:
             self.prepared.reset()
-            if not self.on_cpu:  # it was only queued
+            if not self.on_cpu:  # a GPU has only queued it
                 self.prepared.wait(None)
         if self.cold:
             self.cold()
-            # The eviction took the interpreter's own code too; the clock's path is not what is asked about.
+            # The interpreter's own code was overwritten, too. The question is how the call does with cold caches, not how
+            # reading the clock does: so the loop runs once around a call that does nothing.
             wait = ALREADY_DONE if self.prepared.wait is ALREADY_DONE else _nothing
             in_a_row(_nothing, wait, self.clock, range(1), 1)
 
     def blocks(self, count: int = 1) -> list[int]:
-        """Wall times of so many blocks of `iterations` calls in a row, in ns.
+        """The wall times in ns of so many blocks of `iterations` calls, one block right after the other.
 
-        The loop is the first frame of the stack that it runs on: the functions that lead here are no part of the call.
+        The loop runs on the stack that the prepared call asks for: a call may take longer the more frames are above it, and the
+        functions that lead here are no part of it.
         """
         calls = range(self.iterations)
         return self.prepared.on_own_stack(in_a_row, self.prepared.launch, self.prepared.wait, self.clock, calls, count)
 
     def warm_up(self) -> int:
-        """Run blocks until they are steady and of the right size; the time it took, in ns.
+        """Run blocks until they are steady and long enough; the time it took, in ns.
 
-        Before the block in which the warm-up's share of `first.place` is over, a call is looked at. It is here and not among
-        the samples, where fetching a result would take caches and heap from the next ones.
+        One call's result is compared with the first one's when the share `first.place` of the warm-up is over. That is done
+        here and not between samples, since fetching a result changes the caches and the heap that the next calls find.
         """
         budget, begun = self.budget, self.clock()
         least_ns = (budget.warmup_cpu_s if self.on_cpu else budget.warmup_gpu_s) * 1e9
-        calls, before = 0, math.nan  # agrees with nothing: two blocks of the final size must
+        calls, before = 0, math.nan  # NaN agrees with nothing: two blocks of the final size must agree
         place, block, spent, looked = self.first.place, 0, 0, False
         while True:
             if not looked and calls >= int(place * budget.warmup_calls) and spent + block >= place * least_ns:
@@ -221,7 +231,7 @@ class Sampler:
             if calls >= budget.warmup_calls and (late or (not grown and steady and spent >= least_ns)):
                 if not steady:
                     self.flags.append(Flag.UNSTEADY_WARMUP)
-                if not looked:  # the last block was longer than those before it
+                if not looked:  # the last block alone was longer than the rest of the warm-up
                     self.look()
                     self.call()
                 self._space(block)
@@ -229,25 +239,26 @@ class Sampler:
             before = math.nan if grown else block
 
     def _space(self, block: int) -> None:
-        """Spread the most samples that there may be over the least time, instead of taking them all in its first instant."""
-        # A warm-up that ended at its cap may have enlarged the block after this one; and groups are sized by it.
+        """Let every `stride`-th block count, so that the largest number of samples is spread over the least time."""
+        # Where the warm-up ended at its cap it may just have enlarged the block, so that the last one was shorter than the
+        # next.
         self.block_ns = max(block, self.shortest_ns if self.on_cpu else _SHORTEST_GPU_NS)
         if not self.alone:
             self.stride = max(1, math.ceil(self.budget.min_time_s * 1e9 / self.budget.max_samples / self.block_ns))
 
     def _rhythm(self, crowded: bool, reading_ns: float) -> Rhythm:
-        """How a group goes on a quiet machine and in a crowd, where `reading_ns` is what makes up for reading the witness."""
+        """The numbers of blocks of a group; `reading_ns` is how long it must last to be worth reading the witness around it."""
         block_ns, stride = self.block_ns, self.stride
         if self.alone or block_ns >= (_CROWDED_BELOW_NS if crowded else _COOLED_BELOW_NS):
             return Rhythm(0, stride, reading_ns, 1 if self.alone else CHECK_EVERY * stride)
         if crowded:
-            warms = stride == 1  # otherwise the blocks that are passed over do
+            warms = stride == 1  # otherwise the blocks that do not count anyway fill the caches
             return Rhythm(int(warms), stride, max(reading_ns, warms * _CROWDED_GROUP * block_ns), CHECK_EVERY * stride)
         counted = stride * max(min(math.ceil(_GROUP_NS / (block_ns * stride)), self.budget.max_samples), _LEAST_GROUP)
         return Rhythm(math.ceil(_COOLED_NS / block_ns), counted, 0, counted)
 
     def _grow(self, block: int) -> bool:
-        """Enlarge the block where it is shorter than it should be; only hot CPU latency takes several calls a block."""
+        """Take more calls into a block that is too short; only latency on a CPU with hot caches has several calls a block."""
         if self.cold or not self.on_cpu or block >= self.shortest_ns:
             return False
         self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.shortest_ns / max(block, 1)))
@@ -256,7 +267,10 @@ class Sampler:
     # Latency ------------------------------------------------------------------------------------------------------------
 
     def latency(self, looking: Witness) -> tuple[Series, Totals]:
-        """Blocks until the stopping rule is content; those in which the process waited for others are replaced."""
+        """The latency series, and the sums over it: blocks are added until the stopping rule is content.
+
+        Blocks in which this process waited for others do not count for the rule, so that others are taken in their place.
+        """
         rule, totals, told = Stopping(self.budget, self.iterations), Totals(), self.clock()
         steal = witness.steal_ns()
 
@@ -283,7 +297,7 @@ class Sampler:
         return Series(SeriesKind.LATENCY, self.iterations, times, run_delay_ns, others_ns, rule.why, yardstick_ns), totals
 
     def _kept(self, rule: Stopping, draw: Callable[[], list[Block]]) -> list[Block]:
-        """Blocks until the rule is content. On a GPU they come in batches, which are set aside while it is throttled."""
+        """The blocks that `draw` gives until the rule is content. On a GPU they come in batches, which may be set aside."""
         kept: list[Block] = []
         pending: list[Block] = []
         if self.guard:
@@ -297,14 +311,15 @@ class Sampler:
                     rule.add(block.ns, contended=bool(contended(*block[:3])))
                 kept += pending
             else:
-                self.call()  # the GPU has rested
+                self.call()  # the GPU has rested, so that its next call would be slow
             pending = []
         return kept
 
     def _group(self, looking: Witness, totals: Totals, crowded: bool) -> list[Block]:
-        """Blocks between two readings of the witness, which is too dear to be read around each short one.
+        """The blocks of one group that count. Reading the witness around each block would cost too much.
 
-        Waiting and others' time over the whole of it, the blocks that do not count included, are shared out by time.
+        The run delay and the others' time of the whole group, blocks that do not count included, are divided among its blocks
+        by their length.
         """
         if self.yardstick.due:
             with self.ledger.spending("yardstick"):
@@ -327,7 +342,8 @@ class Sampler:
         group, compiled = times[self.stride - 1 :: self.stride], self.prepared.compilations() != compilations
         totals.wall_ns += wall
         totals.cpu_ns += cpu
-        # What others ran elsewhere took nothing from this process: they had at most what it left of its own cores.
+        # Time that others ran on cores which this process did not want took nothing from it. So at most that time counts which
+        # this process left unused on its own cores.
         others_ns = min(others_after - others, max(0, self.cores * wall - cpu))
         parts = [block / wall if wall else 0.0 for block in group]
         return [
@@ -340,7 +356,7 @@ class Sampler:
             bounds = median_interval(rule.clean) or (math.nan, math.nan)
             scale = self.iterations
             self.observe(Progress(len(rule.clean), float(np.median(rule.clean)) / scale, bounds[0] / scale, bounds[1] / scale))
-            self.call()  # the wait for the observer cooled the caches
+            self.call()  # waiting for the observer has cooled the caches
 
     def _flag(self, rule: Stopping, blocks: list[Block]) -> None:
         if not rule.converged:
@@ -355,7 +371,7 @@ class Sampler:
     # Throughput and the device's clock, on GPUs -------------------------------------------------------------------------
 
     def throughput(self) -> Series:
-        """Blocks of calls that are queued and waited for together, each as long as the budget says."""
+        """The throughput series: blocks of calls that are queued and waited for together, as long as the budget says."""
         calls, enough_ns = 1, self.budget.throughput_block_s * 1e9
 
         def block() -> int:
@@ -363,7 +379,7 @@ class Sampler:
             self.first.made += calls
             return self.prepared.on_own_stack(queued, self.prepared.launch, self.prepared.wait, self.clock, range(calls))
 
-        # Two blocks of a size: a single hiccup must not pass for a long call.
+        # The shorter of two blocks decides, so that one hiccup does not pass for a long call.
         while (found := min(block(), block())) < enough_ns / 2:
             calls = max(calls + 1, math.ceil(calls * enough_ns / max(found, 1)))
         self.queue = calls
@@ -372,9 +388,10 @@ class Sampler:
         return Series(SeriesKind.THROUGHPUT, calls, tuple(block.ns for block in blocks), (), (), rule.why)
 
     def device(self) -> Series | None:
-        """Blocks of as many calls as `throughput` queued, on the device's own clock; None where the framework offers none.
+        """The device series: blocks of as many calls as `throughput` queued, timed by the device's own clock; None without one.
 
-        A block that could not be read is passed over. Asking may take far longer than the calls, a trace each: it has a cap.
+        A block that could not be read is passed over. Reading may take far longer than the calls themselves, since a profiler
+        writes a trace for each block: so its wall time has a cap.
         """
         calls = self.queue
         if not self.prepared.device_clock:
@@ -392,7 +409,7 @@ class Sampler:
             rule.add(blocks[-1])
         if not blocks:
             return None
-        # Its name is asked for afterwards: whether the host could queue in time shows only then.
+        # The clock is asked for its name after the blocks: only then is it known whether the host queued the calls in time.
         method = self.prepared.device_clock
         return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why or "max_time", method=method)
 
@@ -402,10 +419,10 @@ def _eviction(cell: Cell, prepared: Prepared) -> Callable[[], None] | None:
         return None
     if cell.device.kind == "cpu":
         return Eviction()
-    assert prepared.evict is not None  # the engine has asked
+    assert prepared.evict is not None  # the engine refuses the cell otherwise
     return GpuEviction(prepared.evict)
 
 
 def _measured(values: tuple[float, ...]) -> tuple[int, ...]:
-    """Whole nanoseconds; empty where nothing was measured."""
+    """The values in whole nanoseconds; empty where one of them was not measured."""
     return () if any(map(math.isnan, values)) else tuple(map(round, values))

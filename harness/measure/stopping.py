@@ -1,6 +1,7 @@
-"""When is enough enough: blocks are added one by one, and now and then one asks whether it is done, and why.
+"""When a series has enough samples. Blocks are added one by one, and the rule is asked in between whether to stop.
 
-Knows durations only. A contended block counts towards the time spent and the number drawn, never towards the figure.
+The rule knows nothing but durations. A contended block counts for the time spent and for the number of blocks, but not for the
+figure; every other block is called clean.
 """
 
 from collections import deque
@@ -10,12 +11,13 @@ import numpy as np
 from harness.plan import Budget
 from harness.stats import median_interval
 
-CHECK_EVERY = 16  # clean samples between two looks: looking costs time, and looking often finds luck
-NOISE_WINDOW, NOISE_SETTLED = 64, 0.05  # nvbench's stdrel criterion: the noise itself has stopped changing
+# Clean samples between two tests of the interval. A test costs time, and the more often one tests the more often chance passes.
+CHECK_EVERY = 16
+NOISE_WINDOW, NOISE_SETTLED = 64, 0.05  # nvbench's stdrel criterion: the relative standard deviation has stopped changing
 
 
 class Stopping:
-    """The rule of one series. `done()` is cheap to ask after every block; `why` says what ended it."""
+    """The rule for one series, in which a block has `iterations` calls. Once `done()` is true, `why` says what ended it."""
 
     def __init__(self, budget: Budget, iterations: int = 1) -> None:
         self.budget, self.iterations = budget, iterations
@@ -26,7 +28,7 @@ class Stopping:
         self._noise: deque[float] = deque(maxlen=NOISE_WINDOW)
 
     def add(self, block_ns: int, contended: bool = False) -> None:
-        """One more block."""
+        """Add one more block."""
         self._drawn += 1
         self._drawn_ns += block_ns
         if contended:
@@ -42,39 +44,41 @@ class Stopping:
     def done(self) -> bool:
         """Whether to stop; from then on `why` is interval, noise_settled, max_samples or max_time."""
         budget, n = self.budget, len(self.clean)
-        # A call is slow by its clean blocks where there are any: contention must not lower the minimum of samples.
+        # Whether a call is slow is told by the clean blocks where there are any: a call that only contention makes long must
+        # not do with the fewer samples of a slow one.
         block_ns = self._clean_ns / n if n else self._drawn_ns / max(1, self._drawn)
         slow = block_ns / self.iterations > budget.slow_call_s * 1e9
         enough = budget.slow_min_samples if slow else budget.min_samples
         max_s = budget.slow_max_time_s if slow else budget.max_time_s
-        # Blocks may be added several at a time, so that n need not be a multiple whenever one asks.
-        # Calls so short that all the samples there may be take less than the least time are judged by the samples they have.
+        # The series is long enough with the least number of samples over the least time. Where calls are so short that even the
+        # largest number of samples takes less than the least time, that number suffices.
         reached = n >= enough and (self._clean_ns >= budget.min_time_s * 1e9 or n >= budget.max_samples)
-        if n // CHECK_EVERY > self._looked:
+        if n // CHECK_EVERY > self._looked:  # blocks may be added several at a time, so that n may jump over a multiple
             self._looked = n // CHECK_EVERY
             self.why = self._content() if reached else ""
         at_cap = ""
         if n >= budget.max_samples or self._drawn >= budget.replace_factor * budget.max_samples:
             at_cap = "max_samples"
-        # The time cap yields to the minimum of samples for slow calls only, and never beyond the replacement factor.
+        # A slow call may go over the cap of time until it has its least number of samples, but not over `replace_factor` caps.
         over = self._clean_ns >= max_s * 1e9 and (n >= budget.slow_min_samples or not slow)
         if not at_cap and (over or self._drawn_ns >= budget.replace_factor * max_s * 1e9):
             at_cap = "max_time"
-        if at_cap and not self.why:  # a last look: slow calls reach a cap between two of them
+        if at_cap and not self.why:  # one last test: a slow call reaches a cap between two tests
             self.why = (self._content() if reached else "") or at_cap
         return bool(self.why)
 
     @property
     def contended_share(self) -> float:
-        """What share of the blocks so far was contended; 0 before the first."""
+        """The share of contended blocks so far, from 0 to 1; 0 before the first block."""
         return 1 - len(self.clean) / self._drawn if self._drawn else 0.0
 
     @property
     def converged(self) -> bool:
-        """Whether it ended because the figure was good enough, and not at a cap."""
+        """Whether the series ended because its figure was good enough, and not at a cap."""
         return self.why in ("interval", "noise_settled")
 
     def _content(self) -> str:
+        """Why the figure is good enough; empty where it is not yet."""
         bounds = median_interval(self.clean)
         if bounds and (bounds.high - bounds.low) / 2 <= self.budget.rel_half_width * float(np.median(self.clean)):
             return "interval"
