@@ -1,4 +1,4 @@
-"""Cold caches: what lies in them overwritten, so that the next call finds none of its operands there."""
+"""Cold caches: their contents are overwritten, so that the next call finds none of its operands there."""
 
 import os
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 
 _FALLBACK_BYTES = 32 * 2**20
-# An H200's level 2 has 50 MiB; overwriting this much is what nvbench and triton.testing do at the most.
+# An H200's level 2 cache has 50 MiB. nvbench and triton.testing overwrite this much at the most.
 GPU_BYTES = 256 * 2**20
 
 
 class Eviction:
-    """Streams over twice the last-level cache from every core of this process."""
+    """Reads and writes a buffer of twice the last-level cache from every core of this process."""
 
     def __init__(self) -> None:
         self.buffer = np.zeros(2 * last_level_bytes() // 8)
         self.cores = sorted(os.sched_getaffinity(0))
 
     def __call__(self) -> None:
-        """Read and write every line; each core has caches of its own, so this thread goes round."""
+        """Go through the buffer on one core after the other, since each core has caches of its own."""
         for core in self.cores:
             os.sched_setaffinity(0, {core})
             self.buffer += 1.0
@@ -27,18 +27,18 @@ class Eviction:
 
 
 class GpuEviction:
-    """Overwrites more device memory than any level 2 holds, by the framework's own call."""
+    """Overwrites more of a GPU's memory than its level 2 cache holds, by a call of the framework (`Prepared.evict`)."""
 
     def __init__(self, evict: Callable[[int], None]) -> None:
         self._evict = evict
 
     def __call__(self) -> None:
-        """Overwrite, and wait for it."""
+        """Overwrite the memory, and wait until it is done."""
         self._evict(GPU_BYTES)
 
 
 def last_level_bytes() -> int:
-    """Bytes of the largest cache that the kernel reports for this CPU."""
+    """The bytes of the largest cache that the kernel reports for CPU 0; 32 MiB where it reports none, or less."""
     sizes = [_FALLBACK_BYTES]
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = path.read_text().strip()

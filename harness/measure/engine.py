@@ -1,4 +1,4 @@
-"""One Cell -> one Record: check the result, warm up, sample, then the passes of their own for memory and energy."""
+"""From a Cell to its Record: check the result, warm up, take the samples, then make the passes for memory and energy."""
 
 import gc
 import os
@@ -27,13 +27,13 @@ from harness.plan import Budget, Step
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
 from harness.spec import Cache, Cell
 
-# How frameworks say that memory ran out: torch on the GPU and on the CPU, XLA, TensorFlow, the C++ library.
+# What errors contain when memory ran out: in PyTorch on a GPU and on the CPU, XLA, TensorFlow, and the C++ library.
 _STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")
 
 
 @dataclass
 class _Facts:
-    """What has been found out so far; it becomes the Record, whole or as far as a failure let it get."""
+    """What has been found out about a cell so far. A Record is made of it at the end, also where a failure came before."""
 
     status: Status = Status.OK
     reason: str = ""
@@ -48,10 +48,10 @@ class _Facts:
 
 
 class Engine:
-    """Measures cells with one backend in this process. Clock, yardstick and counters come in as arguments: tests script them.
+    """Measures cells with one backend in this process. Tests script its clock, yardstick and counters.
 
-    Without `gpu` no cell is looked at for throttling, without `counters` none has an energy, without `room` each is tried
-    whatever it needs.
+    Without `gpu` no cell is examined for throttling. Without `counters` no cell has an energy. Without `room` each cell is
+    tried however much memory it needs.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Engine:
         self, step: Step, observe: Observe = lambda progress: None, enter: Callable[[str], None] = lambda name: None,
         deliver: Callable[[Record], None] = lambda record: None,
     ) -> Record:  # fmt: skip
-        """The record of one step; a failure of any kind is a record too.
+        """The record of one step. A failure of any kind gives a record, too.
 
-        `observe` is called between blocks, `enter` with the name of what begins, and `deliver` with the record as it is before
-        the call is let go of, which may end the process.
+        `observe` is called between blocks with the progress, `enter` with the name of each part that begins, and `deliver` with
+        the record before the call is let go of, since letting go may end the process.
         """
         ledger = Ledger(self.clock, enter)
         with ExitStack() as held:
@@ -84,7 +84,7 @@ class Engine:
         return replace(record, settings=settings, spent_ns=dict(ledger.ns))
 
     def _measured(self, step: Step, observe: Observe, ledger: Ledger, held: ExitStack) -> Record:
-        """The record of one step, whose call is `held`."""
+        """The record of one step; `held` gets what lets go of its call."""
         started, facts = datetime.now(UTC), _Facts()
         guard = Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
@@ -98,7 +98,7 @@ class Engine:
                 facts.status, facts.reason = Status.SKIPPED, too_large
             else:
                 self._fill(facts, step.cell, tools, held)
-        except Exception as error:  # a failed cell is data, whatever the framework threw
+        except Exception as error:  # whatever the framework raises: a failed cell is a row
             facts.status, facts.reason = failure(error)
         finally:
             gc.enable()
@@ -111,13 +111,14 @@ class Engine:
         )  # fmt: skip
 
     def _too_large(self, cell: Cell) -> str | None:
-        """Why the cell cannot fit in memory, with the figures; asked before anything is drawn."""
+        """Why the cell cannot fit into memory, with the figures; None where it may. This is asked before anything is drawn."""
         if not self.room:
             return None
         prepadded = self.backend.pads_beforehand(cell)
         return footprint.need(cell, len(os.sched_getaffinity(0)), prepadded).lacking(self.room())
 
     def _fill(self, facts: _Facts, cell: Cell, tools: Tools, held: ExitStack) -> None:
+        """Measure a cell, and write into `facts` what was found out."""
         spending = tools.ledger.spending
         with spending("operands"):
             operands, rng = draw(cell, self.seed)
@@ -145,7 +146,7 @@ class Engine:
             facts.status, facts.reason, facts.check = Status.INCORRECT, str(wrong), wrong.check
             return
         facts.check = first.told(facts.check)
-        first.let_go()  # or it would be in the memory that is measured next
+        first.let_go()  # otherwise it would be a part of the memory that is measured next
         facts.settings |= troubles
         first_call_ns = tools.ledger.ns["first_call"]
         facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
@@ -159,7 +160,7 @@ class Engine:
             facts.settings["throttled"] = tools.guard.seen
 
     def _power(self, prepared: Prepared, counters: power.Counters) -> Power:
-        """The energy of back-to-back calls; what fails here must not cost the samples that are there."""
+        """The energy of calls in a row. Where this fails the reason is told, since the samples must not be lost for it."""
         try:
             prepared.reset()
             calls, window_s = (prepared.launch, prepared.wait), self.budget.energy_window_s
@@ -169,7 +170,7 @@ class Engine:
 
 
 def _let_go(held: ExitStack, ledger: Ledger) -> str:
-    """Let go of a call; why that failed, which must not cost the record that is there."""
+    """Let go of a call. Returns why that failed, or an empty text; the record must not be lost for it."""
     with ledger.spending("operands"):
         try:
             held.close()
@@ -181,10 +182,11 @@ def _let_go(held: ExitStack, ledger: Ledger) -> str:
 def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:
     """Warm up and take every series of the cell.
 
-    (time of the warm-up in ns, the series, what the latency series took, by name why another series could not be taken)
+    Returns (the time of the warm-up in ns, the series, the sums over the latency series, why other series could not be taken,
+    by name).
     """
     spending = tools.ledger.spending
-    with spending("witness"):  # called before the warm-up: who else is active shows between two looks
+    with spending("witness"):  # before the warm-up, since it takes two looks to see who else is active
         looking = Witness(tools.clock)
     with looking:
         with spending("warmup"):
@@ -198,7 +200,7 @@ def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], To
                 for take in (sampler.throughput, sampler.device):
                     try:
                         found = take()
-                    except Exception as error:  # a profiler that is refused, a queue too deep: the latency is there
+                    except Exception as error:  # no permission to profile, a queue too deep: the latency series stays
                         troubles[take.__name__] = f"not measured ({failure(error)[1]})"
                     else:
                         series += [found] if found else []
@@ -207,26 +209,26 @@ def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], To
 
 
 def _beside(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float | None]:
-    """Memory of one call and the framework's FLOP count; what fails here must not cost the samples that are there."""
+    """The memory of one call, and the FLOP that the framework counts. Where one fails the samples must not be lost for it."""
     try:
         found = memory.measure(call, prepared.device_memory())
     except Exception as error:
         found = Memory(None, None, None, None, f"not measured ({failure(error)[1]})")
     try:
         return found, prepared.flops()
-    except Exception:  # a count of its own is an extra; its column stays empty
+    except Exception:  # the count is an extra, and its column stays empty
         return found, None
 
 
 def _cannot(cell: Cell, prepared: Prepared) -> str | None:
-    """What only the prepared call can tell that it cannot do."""
+    """Why the prepared call cannot be measured in this cell; None where it can."""
     if cell.cache is Cache.COLD and cell.device.kind != "cpu" and prepared.evict is None:
         return "this backend does not say how to overwrite the caches of a GPU"
     return None
 
 
 def failure(error: Exception) -> tuple[Status, str]:
-    """The status and the reason, on one line, of a cell that ended so."""
+    """(the status, the reason on one line) of a cell that ended with this error."""
     first_line = next(iter(str(error).strip().splitlines()), "")
     text = plain(f"{type(error).__name__}: {first_line}")[:500]
     starved = isinstance(error, MemoryError) or any(mark in f"{type(error).__name__} {error}" for mark in _STARVED)
@@ -234,9 +236,9 @@ def failure(error: Exception) -> tuple[Status, str]:
 
 
 def checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> tuple[Check, First]:
-    """The first call's result on the timed operands, then the exact check with the same call on integers.
+    """Check the result of the first call on the timed operands, then that of the same call on integers (`oracle.exact`).
 
-    With the result itself, which later calls are held against. Raises WrongResultError.
+    Returns the check, and the first result, which later calls are compared with. Raises WrongResultError.
     """
     results = fetched(cell, prepared, handle)
     findings = oracle.spot(cell, operands, results, rng)

@@ -1,6 +1,6 @@
-"""This machine, these versions, these settings: what a figure is worth nothing without.
+"""The environment of a figure: the machine, the versions of packages, and the settings that bear on speed and precision.
 
-Read in the worker, so that it is the interpreter that measured which is described.
+It is read in the worker, so that it describes the interpreter that measured.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from harness.record import Environment
 
 MACHINE = "CONVBENCH_MACHINE"  # the environment variable that names this machine
 
-# Variables that change how fast or how precisely a framework computes; nothing else of the environment is stored.
+# Variables that change how fast or how precisely a framework computes. No other variable is stored.
 _PREFIXES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "XLA_", "JAX_", "CUDA_", "CUDNN_", "CUBLAS_",
     "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES", "NUMPY_",
-    # TensorFlow's, one by one: Terraform's begin with TF_ too, TF_VAR_ and TF_TOKEN_ hold secrets.
+    # Those of TensorFlow one by one, since Terraform's begin with TF_, too, and its TF_VAR_ and TF_TOKEN_ hold secrets.
     "TF_AUTOTUNE_", "TF_CPP_", "TF_CPU_", "TF_CUBLAS_", "TF_CUDA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_",
     "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SYNC_", "TF_USE_", "TF_XLA_",
 )  # fmt: skip
@@ -62,7 +62,10 @@ def _hash(data: object) -> str:
 
 
 def machine_name(given: str | None = None) -> str:
-    """The name of this machine: the one that is given, else that of the environment; "" for none. Raises MachineError."""
+    """The name of this machine: the given one, else that of the environment variable; empty for none.
+
+    Raises MachineError for a name that is not allowed.
+    """
     found, whence = (given, "--machine") if given is not None else (os.environ.get(MACHINE, ""), MACHINE)
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", found) and (found or given is not None):
         raise MachineError(f"{whence}: found {plain(repr(found))}; allowed: 1 to 64 of the letters A-Z a-z 0-9 . _ -")
@@ -70,9 +73,9 @@ def machine_name(given: str | None = None) -> str:
 
 
 def describe(backend: str, distributions: Iterable[str], name: str = "") -> Environment:
-    """The environment of this process; `distributions` are the packages whose versions identify the framework.
+    """The environment of this process. `distributions` are the packages whose versions identify the framework.
 
-    `name` is what the machine is called; it is part of what tells machines apart.
+    `name` is that of the machine. It is one of the facts by which machines are told apart.
     """
     cpu, cores = processor()
     gpu, driver = _gpus()
@@ -80,7 +83,7 @@ def describe(backend: str, distributions: Iterable[str], name: str = "") -> Envi
     affinity = tuple(sorted(os.sched_getaffinity(0)))
     facts = Environment(
         id="",
-        # The class of memory, in steps of 4 GiB: kernels reserve a little more or less from version to version.
+        # Memory counts in steps of 4 GiB, since each version of a kernel reserves a little more or less of it.
         machine_id=_hash([cpu, cores, round(memory / 2**32), gpu, platform.system(), *([name] if name else [])]),
         backend=backend,
         host=socket.gethostname(),

@@ -1,7 +1,8 @@
-"""How much memory a cell needs, from its sizes alone, and how much there is: what cannot fit is not tried.
+"""How much memory a cell needs, computed from its sizes alone, and how much there is. A cell that cannot fit is not tried.
 
-An upper bound of what the steps of the engine hold at once, not an estimate of what a framework takes for itself: that is
-measured (see `memory`). What runs out on a host ends a process, and not always the one that asked.
+The figure is an upper bound of what the steps of the engine hold at once. It is no estimate of what a framework takes for
+itself, which is measured (see `memory`). A cell is not simply tried, since a host that runs out of memory ends a process, and
+not always the one that asked for it.
 """
 
 import math
@@ -19,14 +20,14 @@ _DOUBLE = 8  # bytes of an element in the check
 
 
 class Room(NamedTuple):
-    """Bytes that this process may still take of the host's memory and of its GPU's; None: not told, or no GPU."""
+    """Bytes of the host's memory and of a GPU's that this process may still take; None: not told, or there is no GPU."""
 
     host_bytes: int | None
     device_bytes: int | None = None
 
 
 class Look:
-    """Asks how much room there is, now and again."""
+    """Tells how much room there is whenever it is called."""
 
     def __init__(self, gpu: Gpu | None = None, root: Path = machine.ROOT) -> None:
         self.gpu, self.root = gpu, root
@@ -34,10 +35,11 @@ class Look:
         self()
 
     def __call__(self) -> Room:
-        """The room now. Of a GPU the most that was ever free since this began.
+        """The room now. Of a GPU it is the most that was free at any time since this object was made.
 
-        Frameworks keep what they took on a GPU for their next call, and containers do not tell what of it is this
-        process's. So what others took meanwhile is not seen; there a call fails by itself, and harms nobody.
+        A framework keeps the memory that it took on a GPU for its next calls, and in a container one cannot know how much of
+        the used memory is this process's. So what others have taken meanwhile is not seen. Then a call fails by itself, which
+        on a GPU harms nobody.
         """
         free = self.gpu.free_bytes().value if self.gpu else None
         if free is not None:
@@ -47,34 +49,31 @@ class Look:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a cell needs at the most, by what for.
+    """The bytes that a cell needs at the most, by what they are needed for.
 
-    `operands`: host arrays that the operands are drawn into. `kept`: the first result on the host, which later ones are held
-    against. `tensors`: what the framework holds on the cell's device.
-    `workspace`: what a call may take beside. `check`: of the check, on the host; `copies`: of the check, on a GPU.
-    Call and check come one after the other, so the larger counts.
+    The call and the check come one after the other, so that only the larger of the two counts.
     """
 
-    operands: int
-    tensors: int
-    workspace: int
-    check: int
-    copies: int
+    operands: int  # host arrays that the operands are drawn into
+    tensors: int  # what the framework holds on the cell's device
+    workspace: int  # what a call may take beside the tensors
+    check: int  # what the check takes on the host
+    copies: int  # what the check takes on a GPU
     on_cpu: bool
-    kept: int = 0
+    kept: int = 0  # the first result on the host, which later ones are compared with
 
     @property
     def host_bytes(self) -> int:
-        """On the host, which is the device too where the cell runs on the CPU."""
+        """The bytes on the host, which is also the device where the cell runs on the CPU."""
         return self.operands + self.kept + (self.tensors + max(self.workspace, self.check) if self.on_cpu else self.check)
 
     @property
     def device_bytes(self) -> int:
-        """On a GPU."""
+        """The bytes on a GPU."""
         return 0 if self.on_cpu else self.tensors + max(self.workspace, self.copies)
 
     def lacking(self, room: Room) -> str | None:
-        """Why it does not fit, with the figures; None where it does, or where nobody tells how much there is."""
+        """Why the cell does not fit into the room, with the figures; None where it fits, or where the room is not known."""
         held = f"operands {units.size(self.operands)}, " + (f"first result {units.size(self.kept)}, " if self.kept else "")
         tensors = f"tensors {units.size(self.tensors)}, "
         check = f"check {units.size(self.check)}"
@@ -94,7 +93,7 @@ def _told(needed: int, what: str, parts: str, available: int) -> str:
 
 
 def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
-    """What a cell needs at the most on this many cores. Follows the steps of `engine` and `oracle`; change them together.
+    """What a cell needs at the most on so many cores. It follows the steps of `engine` and `oracle`: change them together.
 
     `prepadded`: the backend pads x before the call (see `Backend.pads_beforehand`), so that x has its padding's size on the
     device, and so has the dx that is computed of it.
@@ -108,18 +107,18 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     doubles = _DOUBLE * (result_bytes // size)
     on_cpu = cell.device.kind == "cpu"
     sets = 2 if oracle.asks_exact(cell) else 1  # the timed operands, and integers beside them
-    # The check: the result as it was fetched and in canonical order, the operands, and three arrays of the reference, by
-    # group, by tap of the filter, and multiplied: as large as x or dy, as both where both are operands.
+    # The check holds the result as it was fetched and in canonical order, the operands, and three arrays of the reference: by
+    # group, by tap of the filter, and multiplied. Each of these is as large as x or dy, or as both where both are operands.
     check = 2 * doubles
-    if not isinstance(cell.spec, CopySpec):  # which is compared piece by piece
+    if not isinstance(cell.spec, CopySpec):  # a copy is compared piece by piece
         check += _DOUBLE * elements
     if isinstance(cell.spec, ConvSpec):
         check += 3 * _DOUBLE * (max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy)
-    # cuDNN takes the same padding on both sides only: for any other XLA and TensorFlow pad in the call.
+    # cuDNN only takes the same padding on both sides. For any other XLA and TensorFlow pad x within the call.
     within = margin if not on_cpu and not prepadded and margin and not cell.conv.symmetric else 0
     return Need(
         operands=sets * elements * (8 if cell.precision is Precision.FP64 else 4),
-        # Operands, the same once more while they change places or order, x as it was before it is padded, two calls' results.
+        # The operands, once more while they change their place or order, x before it was padded, and the results of two calls.
         tensors=2 * placed * size + (x * size if prepadded else 0) + 2 * result_bytes,
         workspace=_workspace(cell, cores, (placed + within) * size + result_bytes),
         check=check,
@@ -133,7 +132,7 @@ _COMPUTE_DX = (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
 
 
 def _padding(cell: Cell) -> int:
-    """Elements of the padding around x."""
+    """The number of elements in the padding around x."""
     if not isinstance(cell.spec, ConvSpec):
         return 0
     spec, sides = cell.spec, zip(cell.spec.spatial, cell.spec.padding, strict=True)
@@ -142,11 +141,12 @@ def _padding(cell: Cell) -> int:
 
 
 def _workspace(cell: Cell, cores: int, blocked: int) -> int:
-    """Bytes that one call may take beside operands and results, which are `blocked` bytes.
+    """Bytes that one call may take beside its operands and results, which are `blocked` bytes.
 
-    Operands and results once more, in an order of the library's own (oneDNN's blocked ones). On the CPU the images unfolded
-    (im2col) instead, where that is more: one per core, as TensorFlow's gradients do it; all at once where oneDNN may have no
-    kernel, which PyTorch unfolds whole batches for. bprop and train hold the loss's own arrays too, each as large as y.
+    A library may hold operands and results once more in an order of its own, as oneDNN's blocked layouts. On the CPU it may
+    instead unfold the images (im2col), and the larger of the two counts: one image for each core, as TensorFlow's gradients do,
+    or the whole batch, as PyTorch does where oneDNN may have no kernel. bprop and train also hold the arrays of the loss, each
+    as large as y.
     """
     if cell.device.kind != "cpu" or not isinstance(cell.spec, ConvSpec):
         return blocked

@@ -1,7 +1,7 @@
-"""What NVML says of one GPU: clock, what holds it down, temperature, memory, energy; and what follows for a batch of samples.
+"""What NVML tells of one GPU: its clock, what holds the clock down, temperature, memory and energy.
 
-`pynvml` (nvidia-ml-py) is imported when a GPU is opened. Whatever it cannot tell is None with a reason, never an exception:
-drivers lack functions, containers hide processes, MIG slices have few counters of their own.
+`pynvml` (nvidia-ml-py) is imported when a GPU is opened. Whatever it cannot tell is None with a reason, and never an exception:
+drivers lack functions, containers hide processes, and MIG slices have few counters of their own.
 
 Source of names and bits: https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html.
 """
@@ -22,13 +22,14 @@ _REASONS = {
     0x80: "HwPowerBrakeSlowdown",
     0x100: "DisplayClockSetting",
 }
-INVALIDATING = 0xE8  # HwSlowdown, both thermal ones and the power brake; a power cap is how the GPU is sold, and only noted
+# HwSlowdown, both thermal slowdowns and the power brake. A power cap belongs to the GPU as it is sold, and is only noted.
+INVALIDATING = 0xE8
 _THROTTLING = frozenset(name for bit, name in _REASONS.items() if bit & INVALIDATING)
-LEAST_CLOCK = 0.75  # of the default; https://github.com/NVIDIA/nvbench, --throttle-threshold
+LEAST_CLOCK = 0.75  # of the default clock, as in https://github.com/NVIDIA/nvbench, --throttle-threshold
 
 
 class Told(NamedTuple):
-    """A number that NVML told, or None and why it did not."""
+    """A number that NVML told, or None and the reason why it did not."""
 
     value: int | None
     reason: str = ""
@@ -36,7 +37,7 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """One look at the GPU. None: not told, and `untold` says why, by field. `reasons` are what holds the clock down."""
+    """One look at the GPU. `reasons` are what holds the clock down. None: not told, and `untold` says why, by field."""
 
     clock_mhz: int | None = None
     default_clock_mhz: int | None = None
@@ -63,7 +64,7 @@ class State:
 
     @property
     def valid(self) -> bool:
-        """Whether nothing that was told speaks against what was timed here."""
+        """Whether a time that was taken in this state can be used: the GPU is neither throttled nor slow."""
         return not (self.throttled or self.slow)
 
     def __str__(self) -> str:
@@ -74,7 +75,7 @@ class State:
 
 
 class Locked(NamedTuple):
-    """Whether something but the GPU itself holds its clock, and how that was found; None: it cannot be known."""
+    """Whether a setting holds the GPU's clock, and how that was found out; None: it cannot be known."""
 
     value: bool | None
     how: str
@@ -83,15 +84,15 @@ class Locked(NamedTuple):
 class Gpu:
     """One NVIDIA GPU, by the index under which a framework in this process sees it.
 
-    `reason` says why it could not be opened, "" where it was; then every answer is None with that reason. `mig` tells that
-    the framework has a slice of it only: the clock and the temperature are those of the whole.
+    `reason` says why the GPU could not be opened, and is empty where it could; with a reason every answer is None with it.
+    `mig` tells that the framework has only a slice of the GPU: then clock and temperature are those of the whole GPU.
     """
 
     def __init__(self, index: int, environ: Mapping[str, str] = os.environ) -> None:
         self.reason, self.uuid, self.mig = "", "", False
         self._nvml: Any = None
         self._handle: Any = None
-        self._memory: Any = None  # whose memory is meant: the slice's, where there is one
+        self._memory: Any = None  # the handle whose memory is meant: that of the slice where there is one
         self._default: Told | None = None
         try:
             import pynvml
@@ -119,27 +120,27 @@ class Gpu:
             self._handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._memory)
         else:
             self._handle = self._memory = _by_index(nvml, handles, int(token), environ) if token.isdecimal() else None
-            if self._handle is None:  # CUDA takes the beginning of a UUID too, as long as it is unique
+            if self._handle is None:  # as CUDA does, take the beginning of a UUID, if it is unique
                 fitting = [handle for handle in handles if _string(nvml.nvmlDeviceGetUUID(handle)).startswith(token)]
                 if len(fitting) != 1:
                     raise _NotFoundError(f"CUDA_VISIBLE_DEVICES names {token!r}, which fits {len(fitting)} GPUs that NVML sees")
                 self._handle = self._memory = fitting[0]
             mode = self._ask(self._handle, "nvmlDeviceGetMigMode", pick=lambda modes: modes[0])
-            self.mig = mode.value == 1  # then the framework has the first slice, which nobody named
+            self.mig = mode.value == 1  # then the framework has the first slice, which has no name here
         self.uuid = _string(nvml.nvmlDeviceGetUUID(self._handle))
 
     def close(self) -> None:
-        """Let go of NVML; afterwards nothing is told."""
+        """Let go of NVML. Afterwards every answer is None."""
         nvml, self._nvml = self._nvml, None
         self.reason = self.reason or "closed"
         try:
             if nvml is not None:
                 nvml.nvmlShutdown()
-        except Exception:  # nothing is lost by it
+        except Exception:  # nothing depends on it
             return
 
     def _ask(self, handle: Any, *names: str, arguments: tuple[Any, ...] = (), pick: Any = int) -> Told:
-        """What the first of these functions that works tells; newer drivers drop old names, older ones lack new ones."""
+        """What the first of these functions that works tells: newer drivers drop old names, and older drivers lack new ones."""
         if self.reason:
             return Told(None, self.reason)
         reason = ""
@@ -153,7 +154,7 @@ class Gpu:
     # One look ---------------------------------------------------------------------------------------------------------
 
     def read(self) -> State:
-        """Clock, what holds it down, temperature, now. Takes tens of microseconds: never while a block is timed."""
+        """The state now. Reading it takes tens of microseconds, so it must not be read while a block is timed."""
         sm = getattr(self._nvml, "NVML_CLOCK_SM", 1)
         clock = self._ask(self._handle, "nvmlDeviceGetClockInfo", arguments=(sm,))
         default = self.default_clock()
@@ -166,7 +167,7 @@ class Gpu:
         )  # fmt: skip
 
     def default_clock(self) -> Told:
-        """MHz of the multiprocessors that the card is made for: its default application clock, else its highest clock."""
+        """The clock in MHz that the multiprocessors are made for: the default application clock, else the highest clock."""
         if self._default is None or self.reason:
             sm = (getattr(self._nvml, "NVML_CLOCK_SM", 1),)
             self._default = self._ask(
@@ -175,7 +176,7 @@ class Gpu:
         return self._default
 
     def locked(self) -> Locked:
-        """Whether the clocks are held by a setting. That they are not cannot be known: NVML has no query for locks."""
+        """Whether a setting holds the clocks. That no setting does cannot be known, since NVML has no query for locks."""
         if self.reason:
             return Locked(None, self.reason)
         sm, target_id = getattr(self._nvml, "NVML_CLOCK_SM", 1), getattr(self._nvml, "NVML_CLOCK_ID_APP_CLOCK_TARGET", 1)
@@ -192,23 +193,23 @@ class Gpu:
     # Counters ---------------------------------------------------------------------------------------------------------
 
     def used_bytes(self) -> Told:
-        """Memory in use on the GPU by everybody; asked before the first worker, that is what others hold."""
+        """The bytes that all processes hold on the GPU. Before the first worker starts, these are what others hold."""
         return self._ask_memory(_used)
 
     def free_bytes(self) -> Told:
-        """Memory that nobody holds. What a framework of this process keeps for its next call is held too."""
+        """The bytes that nobody holds. What a framework of this process keeps for its next call counts as held."""
         return self._ask_memory(_free)
 
     def _ask_memory(self, pick: Callable[[Any], int]) -> Told:
         version = getattr(self._nvml, "nvmlMemory_v2", None)
-        # The second form leaves out what the driver keeps for itself; older drivers have the first only.
+        # The second version leaves out what the driver keeps for itself. Older drivers only have the first.
         newer = self._ask(self._memory, "nvmlDeviceGetMemoryInfo", arguments=(version,), pick=pick) if version else None
         if newer and newer.value is not None:
             return newer
         return self._ask(self._memory, "nvmlDeviceGetMemoryInfo", pick=pick)
 
     def process_bytes(self, pid: int | None = None) -> Told:
-        """Memory that this process (or another) holds on the GPU, the CUDA context included."""
+        """The bytes that this process, or process `pid`, holds on the GPU, the CUDA context included."""
         wanted = os.getpid() if pid is None else pid
 
         def own(processes: Any) -> int:
@@ -220,26 +221,26 @@ class Gpu:
         return self._ask(self._memory, "nvmlDeviceGetComputeRunningProcesses", pick=own)
 
     def energy_mj(self) -> Told:
-        """Millijoules since the driver was loaded, of the whole board."""
+        """The energy of the whole board in millijoules since the driver was loaded."""
         if self.mig and not self.reason:
             return Told(None, "a MIG slice has no energy counter of its own")
         return self._ask(self._handle, "nvmlDeviceGetTotalEnergyConsumption")
 
 
 def names(mask: int) -> tuple[str, ...]:
-    """The bits of a mask by NVML's names; `0x200` for one without."""
+    """NVML's names of the bits of a mask; a bit without a name is given as `0x200`."""
     bits = [1 << place for place in range(mask.bit_length()) if mask >> place & 1]
     return tuple(_REASONS.get(bit, hex(bit)) for bit in bits)
 
 
 class _NotFoundError(Exception):
-    """The index names no GPU, or not surely one."""
+    """The index names no GPU, or it cannot be known which one."""
 
 
 def _token(index: int, visible: str | None) -> str:
     """What CUDA_VISIBLE_DEVICES says for an index: a number or a UUID. Raises _NotFoundError.
 
-    CUDA stops reading at the first entry that is none: https://docs.nvidia.com/cuda/cuda-c-programming-guide, CUDA
+    As CUDA does, it stops at the first entry that is neither: https://docs.nvidia.com/cuda/cuda-c-programming-guide, CUDA
     environment variables.
     """
     if visible is None:
@@ -255,7 +256,7 @@ def _token(index: int, visible: str | None) -> str:
 
 
 def _by_index(nvml: Any, handles: list[Any], index: int, environ: Mapping[str, str]) -> Any:
-    """The GPU that CUDA counts as `index`. NVML counts by PCI address; CUDA, unless told so too, the fastest kind first."""
+    """The GPU that CUDA counts as `index`. NVML counts by PCI address, CUDA begins with the fastest kind unless told otherwise."""
     if index >= len(handles):
         raise _NotFoundError(f"NVML sees {len(handles)} GPUs, so there is no gpu:{index}")
     kinds = {_string(nvml.nvmlDeviceGetName(handle)) for handle in handles}

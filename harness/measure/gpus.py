@@ -1,6 +1,6 @@
-"""All NVIDIA GPUs of the machine as the driver tells of them, before anything of ours runs. Facts only: `doctor` judges them.
+"""All NVIDIA GPUs of the machine, as the driver tells of them before any worker runs. These are facts; `doctor` judges them.
 
-One GPU that a worker measures on is `gpu.Gpu`'s, which this asks; here stands what concerns the machine.
+`gpu.Gpu` is the one GPU that a worker measures on. It is asked here for each GPU, and what concerns the machine is added.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ _AS_NVML_COUNTS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # every GPU by its place 
 class Overview:
     """One GPU. None: the driver does not tell.
 
-    `used_bytes` is the memory that processes hold, without what the driver keeps for itself where it tells the two apart;
-    `processes` are those that this container may know of.
+    `used_bytes` is the memory that processes hold, without what the driver keeps for itself where it tells the two apart.
+    `processes` is the number of those that this container may know of.
     """
 
     index: int

@@ -1,6 +1,6 @@
-"""Do later calls give what the first one gave? Its result is kept, and that of a call now and then held against it.
+"""Whether later calls give what the first one gave: its result is kept, and those of some later calls are compared with it.
 
-A call that was right once may go wrong afterwards: one that changes its own operands, or reads memory that is not its own.
+A call that was right once may go wrong afterwards, where it changes its own operands or reads memory that is not its own.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 
 
 class First:
-    """The result of the first call, which was found right, and what is known of later ones.
+    """The result of the first call, which was found to be right, and what is known of later calls.
 
-    It lies in pages of its own: in the heap it would take the place that the buffers of the framework have without it. The
-    updated filter is not kept, since the optimizer's formula says what it must be; nor is a copy, which equals its operand.
+    The result lies in memory pages of its own: in the heap it would take the place that the framework's buffers would get
+    without it. The updated filter is not kept, since the optimizer's formula says what it must be. Nor is the result of a copy,
+    which must equal its operand.
     """
 
     def __init__(self, cell: Cell, operands: Operands, results: Results, findings: Iterable[Finding], place: float) -> None:
         self.cell = cell
-        self.x = operands.x if isinstance(cell.spec, CopySpec) else None  # what a copy must give
-        self.w = operands.w if cell.direction is Direction.TRAIN else None  # what a step begins with
+        self.x = operands.x if isinstance(cell.spec, CopySpec) else None  # what a copy must give; None for all else
+        self.w = (
+            operands.w if cell.direction is Direction.TRAIN else None
+        )  # the filter before a training step; None for all else
         self.place = place  # see `by_lot`
-        self.made = 1  # calls so far, this one and that of the exact check
+        self.made = 1  # the number of calls made so far, the first one included
         self.findings = {found.output: found for found in findings}
         self.varies = 0.0  # the largest difference so far, in units of `max_rel_err`
         self.calls: list[int] = []  # the numbers of the calls that were compared, from 1
@@ -43,9 +46,10 @@ class First:
         self.kept = {name: _set_aside(cell, value) for name, value in kept if name != "w"}
 
     def compare(self, prepared: Prepared, handle: Any, which: str) -> None:
-        """Hold the result of a later call against it. Raises WrongResultError where they differ by more than the check allows.
+        """Compare the result of a later call with it. Raises WrongResultError where they differ by more than the check allows.
 
-        A training step must have been made ready by `reset`, so that it is the same step again.
+        `which` says which call it is, for the message. Before a training step there must have been a `reset`, so that it is the
+        same step again.
         """
         when = f"right in the first call, wrong in {which}"
         outputs = fetched(self.cell, prepared, handle, when)
@@ -54,16 +58,16 @@ class First:
         self.varies = max(self.varies, *(found.error for found in findings if found.output != "w"))
 
     def compare_last(self, prepared: Prepared, handle: Any) -> None:
-        """The same of the last of the calls made so far."""
+        """Compare the last of the calls made so far, and note its number."""
         self.compare(prepared, handle, f"the {_ordinal(self.made)}")
         self.calls.append(self.made)
 
     def told(self, check: Check) -> Check:
-        """The check of the first call with what the later ones add to it."""
+        """The check of the first call, with what the comparisons of later calls add to it."""
         return Check(check.ok, check.method, check.max_rel_err, check.tolerance, self.varies, tuple(self.calls))
 
     def let_go(self) -> None:
-        """Give the memory back; nothing can be compared any more."""
+        """Give the memory back. Afterwards nothing can be compared."""
         self.kept.clear()
 
     def _findings(self, outputs: Results) -> list[Finding]:
@@ -80,12 +84,12 @@ class First:
 
 
 def by_lot(rng: np.random.Generator) -> float:
-    """Where in the warm-up a call is compared: after this share of it, from 0 to 1."""
+    """The share of the warm-up, from 0 to 1, after which a call is compared."""
     return rng.random()
 
 
 def kept_bytes(cell: Cell) -> int:
-    """Bytes of what is kept, see `First`."""
+    """The bytes of the result that `First` keeps of a cell."""
     if isinstance(cell.spec, CopySpec):
         return 0
     kept = (math.prod(shape) for name, shape in output_shapes(cell).items() if name != "w")
@@ -93,12 +97,12 @@ def kept_bytes(cell: Cell) -> int:
 
 
 def _dtype(cell: Cell) -> np.dtype:
-    """What holds every value of the cell's precision exactly."""
+    """A dtype of the host that holds every value of the cell's precision exactly."""
     return np.dtype(np.float64 if cell.precision is Precision.FP64 else np.float32)
 
 
 def _set_aside(cell: Cell, value: Array | float) -> Array:
-    """A copy outside the heap; its pages go back to the system with the last reference."""
+    """A copy outside the heap. Its pages go back to the system with the last reference to it."""
     dtype, shape = _dtype(cell), np.shape(value)
     if not shape:
         return np.array(value, np.float64)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a stopwatch per name of `record.SPENT`, one inside another without overlap."""
+"""Where the time of a step goes: a stopwatch for each name of `record.SPENT`. Nested stopwatches never count twice."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -8,19 +8,19 @@ from harness.measure.clock import Clock
 
 
 class Ledger:
-    """Time spent by name, in ns. What is spent inside belongs to the inner name alone, so the sum is the whole.
+    """Time spent by name, in ns. Time within a nested name belongs to that name alone, so that all names add up to the whole.
 
-    `enter` is told each outermost name before its stopwatch starts, so that somebody knows where a step is that never ends.
+    `enter` is called with each outermost name before its stopwatch starts, so that somebody knows where a step hangs.
     """
 
     def __init__(self, clock: Clock, enter: Callable[[str], None] = lambda name: None) -> None:
         self._clock, self._enter = clock, enter
-        self._inner = [0]  # per open entry, what the entries inside it took
+        self._inner = [0]  # for each stopwatch that runs, the time of those nested in it
         self.ns: dict[str, int] = defaultdict(int)
 
     @contextmanager
     def spending(self, name: str) -> Iterator[None]:
-        """Book the time of the block under that name, failed or not."""
+        """Add the time of the `with` block to a name, also where the block raises."""
         if len(self._inner) == 1:
             self._enter(name)
         self._inner.append(0)

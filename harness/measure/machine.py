@@ -1,6 +1,6 @@
-"""How this machine is set up and what it grants a process, as /proc and /sys tell it. Facts only: `doctor` judges them.
+"""How this machine is set up and what it grants a process, as /proc and /sys tell it. These are facts; `doctor` judges them.
 
-Every function takes the folder under which /proc and /sys stand. What the kernel does not tell is None or empty, no error.
+Every function takes the folder that contains /proc and /sys. What the kernel does not tell is None or empty, and no error.
 """
 
 import os
@@ -22,7 +22,7 @@ _UNLIMITED_BYTES = 2**60  # version 1 of the control groups says "no limit" by a
 
 
 def text(path: Path) -> str:
-    """What a file says, stripped; empty where it cannot be read."""
+    """The text of a file without white space around it; empty where the file cannot be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
@@ -40,7 +40,7 @@ def _number(path: Path) -> int | None:
 
 
 def _numbers(ranges: str) -> tuple[int, ...]:
-    """`0-3,8` as numbers; none for what is no such list."""
+    """The numbers of a list such as `0-3,8`; empty for any other text."""
     bounds = [part.partition("-") for part in ranges.split(",") if part]
     try:
         return tuple(number for low, _, high in bounds for number in range(int(low), int(high or low) + 1))
@@ -49,7 +49,7 @@ def _numbers(ranges: str) -> tuple[int, ...]:
 
 
 def online(root: Path = ROOT) -> tuple[int, ...]:
-    """The CPUs that run at all."""
+    """The CPUs that are online."""
     return _numbers(text(root / _CPUS / "online"))
 
 
@@ -60,16 +60,16 @@ def siblings(cpus: Iterable[int], root: Path = ROOT) -> set[tuple[int, ...]]:
 
 
 def cores(cpus: Iterable[int], root: Path = ROOT) -> dict[int, tuple[int, ...]]:
-    """The core of each of these CPUs, as the CPUs that share it; one of which nothing is told is a core of its own."""
+    """The core of each of these CPUs, as the CPUs that share it. A CPU of which nothing is told is a core of its own."""
     cpus = list(cpus)
     told = siblings(cpus, root)
     return {cpu: next((core for core in sorted(told) if cpu in core), (cpu,)) for cpu in cpus}
 
 
 def node_lists(root: Path = ROOT) -> dict[str, str]:
-    """The CPUs of each memory node as the kernel writes them, `0-3,8`; none where it knows of no nodes.
+    """The CPUs of each memory node as the kernel writes them, `0-3,8`; empty where the kernel knows of no nodes.
 
-    Nodes that hold memory alone, as behind CXL, are left out.
+    Nodes that have memory and no CPUs, as behind CXL, are left out.
     """
     folders = {folder.name.removeprefix("node"): folder for folder in (root / _NODES).glob("node[0-9]*")}
     told = {number: text(folders[number] / "cpulist") for number in sorted(filter(str.isdecimal, folders), key=int)}
@@ -77,7 +77,7 @@ def node_lists(root: Path = ROOT) -> dict[str, str]:
 
 
 def nodes(root: Path = ROOT) -> dict[int, tuple[int, ...]]:
-    """The memory nodes that have CPUs, by number, each with these."""
+    """The CPUs of each memory node that has any, by the node's number."""
     return {int(number): _numbers(cpus) for number, cpus in node_lists(root).items()}
 
 
@@ -88,11 +88,11 @@ def spanned(cpus: Iterable[int], root: Path = ROOT) -> tuple[int, ...]:
 
 
 def in_turn(cpus: Iterable[int], root: Path = ROOT) -> list[int]:
-    """These CPUs in the order in which threads take them: all of the first fill one memory node before the next.
+    """These CPUs in the order in which threads take them.
 
-    One CPU of each core comes first, node by node; then the cores' other CPUs, node by node again: a core of another node
-    computes more than the other half of one that is taken. The node with the most of these cores is the first, so that as
-    many threads as fit on one node stay on one.
+    First comes one CPU of each core, one memory node after the other, and then the other CPUs of the cores, one node after the
+    other again: a core of another node computes more than the other half of a core that is taken. The node with the most of
+    these cores is the first, so that threads stay on one node as long as they fit.
     """
     node_of = {cpu: node for node, members in nodes(root).items() for cpu in members}
     seen: set[tuple[int, ...]] = set()
@@ -118,7 +118,7 @@ def governors(cpus: Iterable[int], root: Path = ROOT) -> dict[int, str]:
 
 
 def boost(root: Path = ROOT) -> tuple[bool, str] | None:
-    """Whether a CPU may clock above its base, and the command that ends it."""
+    """(whether a CPU may clock above its base, the command that forbids it); None where the kernel does not tell."""
     for file, on, off in (("intel_pstate/no_turbo", "0", 1), ("cpufreq/boost", "1", 0)):
         if told := text(root / _CPUS / file):
             return told == on, f"echo {off} | sudo tee /{_CPUS}/{file}"
@@ -129,10 +129,10 @@ def boost(root: Path = ROOT) -> tuple[bool, str] | None:
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """The folder of every control group that this process is in for one controller, up to the topmost that is shown.
+    """The folders of the control groups that this process is in for one controller, from its own up to the topmost.
 
-    A container sees its own group as the topmost, whatever path /proc/self/cgroup names; folders that are not there are
-    passed over by who reads from them.
+    In a container its own group is the topmost that is shown, whatever path /proc/self/cgroup names. Folders that do not exist
+    are among them, and the callers read nothing from these.
     """
     top = root / "sys/fs/cgroup"
     for line in text(root / "proc/self/cgroup").splitlines():
@@ -148,7 +148,7 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """The CPUs' worth of time that the control groups allow, the smallest counts; None: no limit that can be seen.
+    """The smallest limit on CPU time of the control groups, in CPUs; None where no limit can be seen.
 
     Source: cpu.max in https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and
     https://www.kernel.org/doc/html/latest/scheduler/sched-bwc.html for version 1.
@@ -162,17 +162,17 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Bytes that the control groups allow this process and those beside it, the smallest counts; None as in `cpu_quota`."""
+    """The smallest limit on memory of the control groups, in bytes; None where no limit can be seen."""
     limits = [_number(group / name) for group in _groups("memory", root) for name in ("memory.max", "memory.limit_in_bytes")]
     return min((limit for limit in limits if limit is not None and limit < _UNLIMITED_BYTES), default=None)
 
 
 def memory_left(root: Path = ROOT) -> int | None:
-    """Bytes that this process may still take before the kernel ends somebody for it; None where it is not told.
+    """The bytes that this process may still take before the kernel ends a process for it; None where that is not told.
 
-    What the machine has available, or less where a control group of this process has less left: its limit without what is
-    in use, file pages that could be dropped not counted. Source: memory.current and memory.stat in
-    https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and for version 1
+    This is what the machine has available, or less where a control group of this process has less left. A control group has
+    left what is neither in use nor over its limit, where file pages that the kernel could drop do not count as used. Source:
+    memory.current and memory.stat in https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and for version 1
     https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v1/memory.html.
     """
     left = [available] if (available := memory(root).get("MemAvailable")) is not None else []
@@ -185,7 +185,7 @@ def memory_left(root: Path = ROOT) -> int | None:
 
 
 def _droppable(group: Path) -> int:
-    """Bytes of file pages that a control group has not touched for a while; of version 1 those below it too."""
+    """The bytes of file pages that a control group has not touched for a while; version 1 counts the groups below it, too."""
     told = dict(pair for line in text(group / "memory.stat").splitlines() if len(pair := line.split()) == 2)
     found = told.get("total_inactive_file", told.get("inactive_file", "0"))
     return int(found) if found.isdecimal() else 0
@@ -207,7 +207,7 @@ def load(root: Path = ROOT) -> tuple[float, float, float] | None:
         one, five, fifteen = map(float, told[:3])
     except ValueError:
         return None
-    return None if told[3:4] == ["0/0"] else (one, five, fifteen)  # of no thread at all, not even this one: gVisor
+    return None if told[3:4] == ["0/0"] else (one, five, fifteen)  # gVisor: it counts no thread at all, not even this one
 
 
 def huge_pages(root: Path = ROOT) -> str:
@@ -222,7 +222,7 @@ def randomized(root: Path = ROOT) -> bool | None:
 
 
 def container(root: Path = ROOT) -> str:
-    """What shows that processes of this machine are hidden, as they are in a container."""
+    """What shows that processes of this machine are hidden, as in a container; empty where nothing does."""
     try:
         space = (root / "proc/self/ns/pid").readlink()
     except OSError:
@@ -231,7 +231,7 @@ def container(root: Path = ROOT) -> str:
 
 
 def unseen(root: Path = ROOT) -> str:
-    """What of other processes' work this process cannot see, and why; "" where it sees all of this machine."""
+    """What of the work of others this process cannot see, and why; empty where it sees all of this machine."""
     if told := witness.unseen(root / "proc"):
         return told
     sign = container(root)
@@ -239,7 +239,7 @@ def unseen(root: Path = ROOT) -> str:
 
 
 def virtual(root: Path = ROOT) -> str:
-    """What shows that this is a virtual machine."""
+    """What shows that this is a virtual machine; empty where nothing does."""
     if told := text(root / "sys/hypervisor/type"):
         return f"/sys/hypervisor/type says {told}"
     flags = (line for line in text(root / "proc/cpuinfo").splitlines() if line.startswith("flags"))
@@ -247,7 +247,7 @@ def virtual(root: Path = ROOT) -> str:
 
 
 def clock_source(root: Path = ROOT) -> str:
-    """What the kernel reads the time from."""
+    """The name of the device that the kernel reads the time from."""
     return text(root / "sys/devices/system/clocksource/clocksource0/current_clocksource")
 
 
@@ -262,11 +262,11 @@ def nvidia_on_bus(root: Path = ROOT) -> int:
 
 @dataclass(frozen=True)
 class Counters:
-    """Counters since boot; the difference of two readings is what went on between them. None or empty: not told.
+    """Counters since boot. The difference of two readings is what happened between them. None or empty: not told.
 
-    `ran_ns` is by thread, as its folder in /proc, and empty where `unseen` says why not all of them are told; `throttles` by
-    CPU: how often heat held its clock down. `busy_ns` is the time that this process's CPUs were busy with whatever it was, less
-    what this process ran.
+    `ran_ns` is the time run of each thread, by its folder in /proc; it is empty where `unseen` says why not all threads are
+    shown. `throttles` is how often heat held down the clock of each CPU. `busy_ns` is how long this process's CPUs were busy
+    with anything but this process.
     """
 
     at_ns: int
@@ -279,7 +279,7 @@ class Counters:
 
 
 def counters(root: Path = ROOT, own: int | None = None) -> Counters:
-    """All of them now; the threads of this process, or of process `own`, are left out."""
+    """All counters now. The threads of this process, or of process `own`, are left out."""
     unseen, stat = witness.unseen(root / "proc"), root / "proc/stat"
     busy = witness.busy_ns(os.sched_getaffinity(0), stat)
     return Counters(
@@ -294,7 +294,7 @@ def counters(root: Path = ROOT, own: int | None = None) -> Counters:
 
 
 def throttles(root: Path = ROOT) -> dict[int, int]:
-    """How often heat held down the clock of each CPU that tells, since boot."""
+    """How often heat has held down the clock of each CPU since boot; CPUs that do not tell are left out."""
     names = ("core_throttle_count", "package_throttle_count")
     told = {cpu: [_number(root / f"{_CPUS}/cpu{cpu}/thermal_throttle/{name}") for name in names] for cpu in online(root)}
     return {cpu: sum(filter(None, counts)) for cpu, counts in told.items() if set(counts) != {None}}
@@ -307,6 +307,6 @@ def _swapped(root: Path) -> int | None:
 
 
 def process_name(process: Path) -> str:
-    """The name of a process by its folder in /proc, fit for a terminal: a process may call itself anything."""
+    """The name of a process by its folder in /proc. What cannot be printed is a `?`, since a process may have any name."""
     name = text(process / "comm") or "ended"
     return "".join(letter if letter.isprintable() else "?" for letter in name)

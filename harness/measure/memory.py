@@ -1,8 +1,9 @@
-"""Peak bytes of one call, in a pass of its own: never while the clock runs.
+"""The peak of memory in one call, which is made for this alone and is not timed.
 
-The host's peak is the kernel's high-water mark of resident memory, reset just before. Pages that the allocator kept
-from earlier calls are handed back first where the C library can, and what it still reuses makes the figure a lower bound.
-The kernel counts resident pages per CPU and sums them now and then, so a small workspace is off by some hundred KiB.
+The host's peak is the kernel's high-water mark of resident memory, which is reset just before the call. Pages that the
+allocator has kept from earlier calls are handed back first, where the C library can do that; since it still reuses some, the
+figure is a lower bound. The kernel counts resident pages for each CPU and adds them up only now and then, so that a small
+workspace is off by some hundred KiB.
 """
 
 import ctypes
@@ -21,11 +22,12 @@ _SETTLING_BYTES = 31 * 2**20
 
 
 def settle_allocator() -> None:
-    """Bring glibc's malloc to where it stays: a freed block of this size raises its thresholds to their ends, for good.
+    """Bring glibc's malloc into the state in which it stays: a freed block of this size raises its thresholds to their maxima.
 
-    Until a process has freed a large block, every call gets its large buffers from the kernel and gives them back, page
-    faults included; afterwards they are kept. Whatever freed such a block first, a check of ours among them, would decide the
-    figures of all that follows: one ResNet-50 layer's filter gradient took 20.4 ms in PyTorch before and 6.8 ms after.
+    Until a process has freed such a block, each call gets its large buffers from the kernel, page faults included, and gives
+    them back; afterwards malloc keeps them. Otherwise whatever frees the first large block, a check of convbench for example,
+    would change the figures of all that follows: the filter gradient of one layer of ResNet-50 took 20.4 ms in PyTorch before,
+    and 6.8 ms afterwards.
     """
     bytearray(_SETTLING_BYTES)
 
@@ -38,7 +40,7 @@ def _kibibytes(field: str) -> int:
 
 
 def _trim() -> None:
-    """Hand freed pages back to the system; glibc only."""
+    """Hand freed pages back to the system; only glibc can."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):
@@ -46,10 +48,10 @@ def _trim() -> None:
 
 
 def measure(call: Callable[[], object], device: tuple[int, int, str] | None) -> Memory:
-    """Resident bytes before `call` and at its peak; `device` is what the framework says of its own, (base, peak, how).
+    """The resident bytes before `call` and at their peak. `device` is what the framework says of its device: (base, peak, how).
 
-    `call` must wait for its results and let go of them. Where the high-water mark cannot be reset (no procfs, a sealed
-    container) the host fields are None and `method` says so.
+    `call` must wait for its results and let them go. Where the high-water mark cannot be reset (no procfs, a sealed container),
+    the figures of the host are None and `method` says why.
     """
     device_base, device_peak, device_method = device or (None, None, "")
     try:

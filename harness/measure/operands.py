@@ -1,4 +1,4 @@
-"""The operands that a cell is asked with: their shapes, N(0, 1) for the clock, and integers for the exact check."""
+"""The operands of a cell: their shapes, values of N(0, 1) to be timed on, and integers for the exact check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.backends.base import Array
 
 LARGEST_INTEGER = 4
-# Magnitudes under which every integer is exact: in fp32's accumulators, and in the outputs of the short formats.
+# Up to these magnitudes every integer is exact: in the accumulators of fp32 and TF32, and in the outputs of the short formats.
 _EXACT_BELOW = {
     Precision.FP64: 2**53,
     Precision.FP32: 2**24,
@@ -23,20 +23,21 @@ _EXACT_BELOW = {
     Precision.FP16: 2**11,
     Precision.BF16: 2**8,
 }
-_COPY_DRAWN = 1_000_003  # values drawn for a copy, which then come again; a prime, so that no two blocks moved are alike
+# So many values are drawn for a copy and then repeated. The number is a prime, so that no two blocks of memory are alike.
+_COPY_DRAWN = 1_000_003
 
 
 def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
-    """The operands that a cell is timed on, and the generator that goes on to choose what is checked.
+    """The operands that a cell is timed on, N(0, 1), and the generator that then chooses what is checked.
 
-    Every backend gets the same ones for a workload; in the cell's precision, N(0, 1).
+    The operands of a workload are the same for every backend.
     """
     rng = np.random.default_rng([seed, zlib.crc32(cell.workload.encode())])
     return normal_operands(cell, rng), rng
 
 
 def operand_shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
-    """Of x, w and dy, as `Operands` says."""
+    """The shapes of x, w and dy, as `Operands` describes them."""
     if isinstance(cell.spec, GemmSpec):
         return (cell.spec.m, cell.spec.k), (cell.spec.k, cell.spec.n), (0,)
     if isinstance(cell.spec, CopySpec):
@@ -45,18 +46,19 @@ def operand_shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
 
 
 def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
-    """N(0, 1) operands as the device will hold them: rounded to the cell's precision, so that only arithmetic differs."""
+    """Operands of N(0, 1), rounded to the cell's precision as the device will hold them, so that only arithmetic can differ."""
     dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
-    if isinstance(cell.spec, CopySpec):  # drawn anew, a GiB would take longer than it takes to measure
+    if isinstance(cell.spec, CopySpec):  # to draw each value of a GiB would take longer than to measure
         drawn = rounded(rng.standard_normal(_COPY_DRAWN, dtype=dtype), cell.precision)
         return Operands(np.resize(drawn, operand_shapes(cell)[0]), np.zeros(0, dtype), np.zeros(0, dtype))
     return Operands(*(rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in operand_shapes(cell)))
 
 
 def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
-    """Integers in [-4, 4], thinned with zeros where the sums would leave the exact range of the cell's precision."""
-    # The standard deviation of a sum of L products of such integers is sqrt(L) * 20/3; eight of them must fit.
-    # Thinner than this direction's own sums need would leave little to compare: in bf16 some 23 products of each remain.
+    """Integers in [-4, 4]; some are set to 0 where the sums would otherwise leave the exact range of the cell's precision."""
+    # A sum of L products of such integers has a standard deviation of sqrt(L) * 20/3, and eight of these must fit. The length L
+    # is that of this direction's own sums, since fewer products would leave little to compare: in bf16 some 23 of each sum
+    # remain.
     length = reduction_length(cell.spec, cell.direction)
     density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(length) * 20 / 3))
     arrays = []
@@ -67,7 +69,7 @@ def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
 
 
 def reduction_length(spec: WorkloadSpec, direction: Direction) -> int:
-    """How many products are summed for one element of the result; none, so 1, where elements are only copied."""
+    """The number of products that are summed for one element of the result; 1 where elements are only copied."""
     if not isinstance(spec, ConvSpec):
         return spec.k if isinstance(spec, GemmSpec) else 1
     return {
@@ -78,7 +80,10 @@ def reduction_length(spec: WorkloadSpec, direction: Direction) -> int:
 
 
 def rounded(array: Array, precision: Precision) -> Array:
-    """Rounded to what the device will hold, still in float32: to even for fp16 and bf16; TF32 rounds inside the product."""
+    """The array rounded to the values that the device will hold, in its own dtype: fp16 and bf16, ties to even.
+
+    fp64 and fp32 are held as they are, and TF32 is rounded inside the product only.
+    """
     if precision is Precision.FP16:
         return array.astype(np.float16).astype(np.float32)
     if precision is Precision.BF16:

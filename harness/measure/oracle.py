@@ -1,18 +1,19 @@
-"""Is the result right? Operands to ask with, and the answers held against the definition in float64.
+"""Whether a result is right: it is compared with what the definition gives in float64.
 
-Two questions, both asked of every single pass:
+There are two checks, and each of the three single passes undergoes both:
 
-exact   Operands are small integers, so every product and sum is exact in the cell's arithmetic and all frameworks must
-        agree with the reference to the last bit (benchdnn's method). Small cells are compared element by element. For
-        large ones both sides are combined over channels with random signs, which touches every element at a
-        fraction of the cost: the pass is linear, so sum_k r_k y_k = conv(x, sum_k r_k w_k). Winograd and FFT
-        algorithms are not exact; a miss is no verdict.
-spot    The timed operands, N(0, 1): a few hundred elements recomputed. The tolerance grows with the square root of the
-        reduction length, since rounding errors add up like a random walk (Higham, Accuracy and Stability, 2nd ed., 2.8).
+exact   The operands are small integers, so that every product and sum is exact in the cell's arithmetic, and every framework
+        must agree with the reference to the last bit (benchdnn's method). The results of small cells are compared element by
+        element. For large cells both sides are first summed over channels with random signs, which involves every element at
+        a fraction of the cost: a pass is linear, so that sum_k r_k y_k = conv(x, sum_k r_k w_k). Winograd and FFT algorithms
+        are not exact, so that a result which fails this check is not called wrong.
+spot    The operands are those that are timed, N(0, 1), and a few hundred elements are computed again. The tolerance grows with
+        the square root of the reduction length, since rounding errors add up like a random walk (Higham, Accuracy and
+        Stability, 2nd ed., 2.8).
 
-bprop and train are asked the second question for y, for both gradients at dy = 2 y / numel(y), and the updated filter is
-held against the optimizer's formula. A matrix product is asked both; of a copy every bit of the timed operand must arrive.
-What is wrong, and how results are compared, is `wrong`'s.
+bprop and train undergo the spot check for y and for both gradients at dy = 2 y / numel(y), and the updated filter is compared
+with the optimizer's formula. A matrix product undergoes both checks. Of a copy every bit of the timed operand must arrive.
+`wrong` does the comparing and says what is wrong.
 """
 
 from __future__ import annotations
@@ -38,20 +39,25 @@ if TYPE_CHECKING:
 
     Indices = NDArray[np.integer[Any]]
 
-_DENSE_FLOP = 100_000_000  # up to here the reference computes everything; a few ms
-_SPOT_FLOP = 20_000_000
-_COPY_SCALE = 2**16  # so many values say how large all are
-_SLACK = 16  # random-walk errors times this: the largest of some hundred elements, and blocked or Winograd summation
+_DENSE_FLOP = 100_000_000  # up to so many FLOP the reference computes the whole result, which takes a few ms
+_SPOT_FLOP = 20_000_000  # about so many FLOP the spot check computes again
+_COPY_SCALE = 2**16  # so many values of a copy are looked at for how large all of them are
+# The tolerance is the error of a random walk times this: the largest of some hundred errors counts, and sums may be blocked or
+# Winograd's.
+_SLACK = 16
 
 
 def asks_exact(cell: Cell) -> bool:
-    """Whether `exact` is to be asked too: of the three passes and of matrix products. A copy is exact in `spot` already."""
+    """Whether a cell undergoes `exact` too: the single passes and matrix products do. A copy is compared exactly by `spot`."""
     passes = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
     return cell.direction in passes or isinstance(cell.spec, GemmSpec)
 
 
 def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[bool, str]:
-    """Whether a call on `integer_operands` is right to the last bit, and how all of it was compared; see `asks_exact`."""
+    """(whether a call on `integer_operands` is right to the last bit, the name of the method) for a cell that `asks_exact`.
+
+    Raises ValueError for a direction that is no single pass.
+    """
     x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
     outputs = results.items()
     if isinstance(cell.spec, GemmSpec):
@@ -77,7 +83,7 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
 
 
 def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array, rng: np.random.Generator) -> tuple[bool, str]:
-    """The same of y = x w: element by element, or the columns summed with their signs, y s = x (w s)."""
+    """The same for y = x w: element by element, or summed over the columns with random signs s, as y s = x (w s)."""
     if flops.nominal(spec) <= _DENSE_FLOP:
         return bool(np.array_equal(y, x @ w)), "exact"
     signs = _signs(rng, spec.n)
@@ -85,19 +91,20 @@ def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array, rng: np.random.
 
 
 def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[Finding, ...]:
-    """The results of a call on `operands` held against float64, one finding per output; method is `spot`.
+    """What a comparison of a call on `operands` with float64 found, one finding for each output; the method is `spot`.
 
-    Only a part is recomputed, but every element must be finite. A copy is compared whole, and bit by bit; method is `exact`.
+    Only a part of the elements is computed again, but every element must be finite. A copy is compared whole and bit by bit;
+    its method is `exact`.
     """
     outputs = results.items()
     if isinstance(cell.spec, CopySpec):
         return (copied(operands.x, outputs["y"]),)
-    with np.errstate(invalid="ignore", over="ignore"):  # results that are not finite are found, not warned about
+    with np.errstate(invalid="ignore", over="ignore"):  # numpy need not warn of results that are not finite: they are found
         return tuple(finite(finding, outputs[finding.output]) for finding in _comparisons(cell, operands, results, rng))
 
 
 def copied(x: Array, y: Array) -> Finding:
-    """Every bit of `x` held against `y`."""
+    """What a comparison of every bit of `y` with `x` found."""
     return identical("y", y, x, _rms(x[:_COPY_SCALE].astype(np.float64)) or 1.0)
 
 
@@ -110,7 +117,7 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
     if results.loss is not None and results.y is not None:
         dy = 2 * results.y / results.y.size
         loss = float(np.mean(np.square(results.y)))
-        # Some sum all of y in one go, so the bound is the worst case and not the random walk.
+        # Some frameworks sum all of y one by one, so that the bound is the worst case and not the random walk.
         tolerance = _roundoff(cell) * results.y.size + 4 * cell.precision.unit_roundoff
         yield held("loss", results.loss, loss, loss or 1.0, tolerance)
     for direction, name in ((Direction.FPROP, "y"), (Direction.DGRAD, "dx"), (Direction.WGRAD, "dw")):
@@ -123,7 +130,7 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
 
 
 def _product(cell: Cell, spec: GemmSpec, operands: Operands, y: Array, rng: np.random.Generator) -> Finding:
-    """Some rows of a matrix product at some columns, of about _SPOT_FLOP."""
+    """What was found of some rows of a matrix product at some columns, which take about _SPOT_FLOP to compute."""
     side = max(1, math.isqrt(_SPOT_FLOP // (2 * spec.k)))
     rows, columns = (np.sort(rng.choice(size, min(size, side), replace=False)) for size in (spec.m, spec.n))
     x, w = operands.x[rows].astype(np.float64), operands.w[:, columns].astype(np.float64)
@@ -131,7 +138,7 @@ def _product(cell: Cell, spec: GemmSpec, operands: Operands, y: Array, rng: np.r
 
 
 def _roundoff(cell: Cell) -> float:
-    """The unit roundoff of the accumulators: fp32 for all but fp64."""
+    """The unit roundoff of the accumulators, which are of fp32 in all precisions but fp64."""
     return max(Precision.FP64.unit_roundoff, Precision.FP32.unit_roundoff if cell.precision is not Precision.FP64 else 0.0)
 
 
@@ -145,7 +152,7 @@ def _compare(
     w: Array,
     dy: Array,
 ) -> Finding:
-    """What was chosen of an output against the definition."""
+    """What was found of the chosen elements of an output, which `part` computes from its own operands x, w and dy."""
     match direction:
         case Direction.FPROP:
             name, expected, factors = "y", reference.fprop(part, x, w), (x, w)
@@ -160,9 +167,9 @@ def _against(
     cell: Cell, name: str, whole: Array, chosen: tuple[Indices, Indices], expected: Array, factors: tuple[Array, Array],
     direction: Direction,
 ) -> Finding:  # fmt: skip
-    """Errors relative to what a sum of that many products of such factors amounts to."""
+    """What was found of the chosen elements; errors are relative to the size of a sum of so many products of such factors."""
     length = math.sqrt(reduction_length(cell.spec, direction))
-    # A random walk of that many products, or more where the operands are correlated, as they are in bprop.
+    # A random walk of so many products has this size; the sums are larger where the operands are correlated, as in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
     tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
     rows, columns = chosen
@@ -177,29 +184,33 @@ def _rms(array: Array) -> float:
 
 
 def updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> Finding:
-    """The first step of the optimizer, in units of its own size, element by element against the formula in float64."""
+    """What was found of the filter after the optimizer's first step, element by element, by its formula in float64.
+
+    `before` is the filter before the step and `dw` the gradient that the call itself gave.
+    """
     before = before.astype(np.float64)
     if cell.optimizer is Optimizer.SGD:
         step: Array = LEARNING_RATE * dw
         ambiguity: Array | float = 0.0
-    else:  # at the first step both moments are dw's own, so the step is the learning rate times dw / (|dw| + eps)
+    else:  # at the first step both moments are dw's own, so that the step is rate * dw / (|dw| + epsilon)
         step = LEARNING_RATE * dw / (np.abs(dw) + ADAM_EPSILON)
-        # Frameworks add epsilon before or after correcting the second moment: a factor of 1 / sqrt(1 - 0.999) = 32.
+        # Some frameworks add epsilon before they correct the second moment and some after: a factor of 1 / sqrt(1 - 0.999) =
+        # 32.
         ambiguity = LEARNING_RATE * np.minimum(1.0, 40 * ADAM_EPSILON / np.maximum(np.abs(dw), 1e-300))
-        # Some round 0.999 to float32 before taking it from 1, even in float64 work.
+        # Some round 0.999 to float32 before they subtract it from 1, also where they compute in float64.
         ambiguity = ambiguity + Precision.FP32.unit_roundoff / (1 - ADAM_BETA2) * np.abs(step)
     unit = cell.precision.unit_roundoff
-    # The learning rate itself is held in float32 by some frameworks, even in float64 work.
+    # Some frameworks hold the learning rate in float32, also where they compute in float64.
     allowed = 8 * unit * (np.abs(before) + np.abs(step)) + Precision.FP32.unit_roundoff * np.abs(step) + ambiguity
     return held("w", after, before - step, np.maximum(allowed, 1e-300) / (8 * unit), 8 * unit)
 
 
-# Parts of a convolution: a few channels of a few groups, whole in space, so that every edge is looked at. -----------------
+# Parts of a convolution: some channels of some groups at all positions, so that every edge is compared --------------------
 
 
 @dataclass(frozen=True)
 class _Selection:
-    """For each array the indices along its first and second dimension."""
+    """The indices that are taken of each array along its first and its second dimension."""
 
     x: tuple[Indices, Indices]
     w: tuple[Indices, Indices]
@@ -208,7 +219,10 @@ class _Selection:
 
 
 def _part(spec: ConvSpec, direction: Direction, rng: np.random.Generator) -> tuple[ConvSpec, _Selection]:
-    """A smaller convolution whose result is a part of the whole one's, of about _SPOT_FLOP, and what to take from where."""
+    """A smaller convolution whose result is a part of the whole one's, and the indices of that part in each array.
+
+    It takes about _SPOT_FLOP.
+    """
     cg, kg = spec.c // spec.groups, spec.k // spec.groups
     inner = cg if direction is Direction.DGRAD else kg  # channels of the result in one group
     batches = spec.n if direction is Direction.WGRAD else 1
@@ -216,7 +230,7 @@ def _part(spec: ConvSpec, direction: Direction, rng: np.random.Generator) -> tup
     affordable = max(1, _SPOT_FLOP // max(1, flop_per_channel))
     groups = np.sort(rng.choice(spec.groups, min(spec.groups, max(1, affordable // 4)), replace=False))
     channels = np.sort(rng.choice(inner, min(inner, max(1, affordable // len(groups))), replace=False))
-    # The first and the last image: what goes wrong with batches goes wrong in the later ones.
+    # Only the first and the last image: what goes wrong with a batch goes wrong in its later images.
     batch = np.arange(spec.n) if direction is Direction.WGRAD else np.unique([0, spec.n - 1])
 
     def members(per_group: int, chosen: Indices) -> Indices:
@@ -243,14 +257,14 @@ def _signs(rng: np.random.Generator, channels: int) -> Array:
 
 
 def _over_channels(spec: ConvSpec, array: Array, signs: Array) -> Array:
-    """[N, G * J, ...] -> [N, G, ...], the channels of each group summed with their signs."""
+    """[N, G * J, ...] -> [N, G, ...]: the sum over the J channels of each of G groups, each channel with its sign."""
     n, _, *rest = array.shape
     summed: Array = np.einsum("gj,ngj...->ng...", signs.reshape(spec.groups, -1), array.reshape(n, spec.groups, -1, *rest))
     return summed
 
 
 def _over_filters(spec: ConvSpec, array: Array, signs: Array) -> Array:
-    """[G * J, C/g, ...] -> [G, C/g, ...], the filters of each group summed with their signs."""
+    """[G * J, C/g, ...] -> [G, C/g, ...]: the sum over the J filters of each of G groups, each filter with its sign."""
     _, *rest = array.shape
     summed: Array = np.einsum("gj,gj...->g...", signs.reshape(spec.groups, -1), array.reshape(spec.groups, -1, *rest))
     return summed

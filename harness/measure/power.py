@@ -1,7 +1,7 @@
-"""Energy of back-to-back calls, from a counter, in a pass of its own. No counter: nothing is run, and the reason is told.
+"""The energy of calls in a row, read from a counter in a pass of its own. Without a counter no call is made.
 
-A counter moves in steps (NVML's every 20 to 100 ms, RAPL's every millisecond), so the window begins at one of its steps and
-ends at another: cut anywhere else, a window of one second would be off by up to a tenth.
+A counter moves in steps: NVML's every 20 to 100 ms, RAPL's every millisecond. So the window begins at one step of the counter
+and ends at another; if it were cut anywhere else, the energy of one second would be off by up to a tenth.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from harness.record import Power
 
 POWERCAP = Path("/sys/class/powercap")
 _GROUP_NS = 10_000_000  # calls are queued for about this long before they are waited for
-_STEP_TIMEOUT_NS = 2_000_000_000  # a counter that has not moved by then does not count
+_STEP_TIMEOUT_NS = 2_000_000_000  # a counter that does not move for so long is not used
 
 Reading = tuple[int, ...]
 
 
 class Counters(Protocol):
-    """A set of energy counters. `missing` says why they cannot be read, "" where they can."""
+    """A set of energy counters. `missing` says why they cannot be read, and is empty where they can."""
 
     source: str
     missing: str
@@ -32,11 +32,11 @@ class Counters(Protocol):
         """The energy between two readings."""
 
     def state(self) -> State:
-        """What else is to be told of the device; an empty State where there is nothing."""
+        """The state of a GPU; an empty State where there is nothing to tell."""
 
 
 class GpuEnergy:
-    """NVML's counter of a whole GPU board, idle power included."""
+    """NVML's counter of the energy of a whole GPU board, idle power included."""
 
     source = "NVML total energy of the GPU"
 
@@ -50,7 +50,7 @@ class GpuEnergy:
         return None if value is None else (value,)
 
     def joules(self, before: Reading, after: Reading) -> float:
-        """The counter is of 64 bits and does not wrap."""
+        """Joules. The counter has 64 bits and does not wrap."""
         return (after[0] - before[0]) / 1e3
 
     def state(self) -> State:
@@ -65,10 +65,11 @@ class _Domain(NamedTuple):
 
 
 class Rapl:
-    """The counters of all CPU packages, Intel's and AMD's, through Linux's powercap tree; idle cores and other processes count.
+    """The energy counters of all CPU packages, of Intel and AMD, in Linux's powercap tree.
 
-    Parts of a package (core, uncore, dram) and the whole platform (psys) are left out: the first is counted already, the last
-    counts the rest of the machine. https://www.kernel.org/doc/html/latest/power/powercap/powercap.html
+    They count idle cores and other processes, too. Parts of a package (core, uncore, dram) are left out since the package
+    contains them, and the whole platform (psys) since it contains the rest of the machine. Source:
+    https://www.kernel.org/doc/html/latest/power/powercap/powercap.html
     """
 
     def __init__(self, root: Path = POWERCAP) -> None:
@@ -83,7 +84,7 @@ class Rapl:
                 int(counter.read_text())
                 self._domains.append(_Domain(name, counter, int((folder / "max_energy_range_uj").read_text())))
         except OSError as error:
-            # Root's alone since CVE-2020-8694. A sum of those that can be read would be the energy of a part.
+            # Since CVE-2020-8694 only root may read them. A sum of some of them would be the energy of a part of the machine.
             self.missing = f"{error.filename or root}: {error.strerror}"
         except ValueError as error:
             self.missing = f"{root}: {error}"
@@ -92,27 +93,27 @@ class Rapl:
         self.source = f"RAPL {', '.join(domain.name for domain in self._domains)}"
 
     def read(self) -> Reading | None:
-        """Microjoules, a counter a package."""
+        """Microjoules, one number for each package."""
         try:
             return tuple(int(domain.counter.read_text()) for domain in self._domains)
         except (OSError, ValueError):
             return None
 
     def joules(self, before: Reading, after: Reading) -> float:
-        """Each counter begins anew at its range; in a window of seconds it does so at most once."""
+        """Joules. Each counter starts again from 0 after its range, which in a window of seconds happens at most once."""
         pairs = zip(self._domains, before, after, strict=True)
         return sum((end - begin) % (domain.range_uj + 1) for domain, begin, end in pairs) / 1e6
 
     def state(self) -> State:
-        """Nothing more is told of a CPU."""
+        """Empty: nothing more is told of a CPU."""
         return State()
 
 
 def measure(call: Callable[[], Any], sync: Callable[[Any], object], window_s: float, clock: Clock, counters: Counters) -> Power:
-    """Energy of back-to-back calls over at least `window_s`; where there is no counter, nothing is called.
+    """The energy of calls in a row over at least `window_s` seconds. Without a counter no call is made.
 
-    `call` launches and returns a handle, `sync` waits for it. Calls are queued for about 10 ms at a time: the device must not
-    run dry, and what is queued holds memory.
+    `call` launches a call and returns its handle, and `sync` waits for a handle. Calls are queued for about 10 ms at a time:
+    enough to keep the device busy, and not more, since queued calls hold memory.
     """
     if counters.missing:
         return _not_measured(f"no readable energy counter: {counters.missing}")
@@ -139,7 +140,7 @@ def _not_measured(why: str) -> Power:
 
 
 def _step(counters: Counters, queue: "_Queue", clock: Clock) -> tuple[Reading | None, int]:
-    """The counters right after they have moved, and the calls made until then; None where they do not move."""
+    """(the counters right after they have moved, the number of calls made until then); None where they do not move."""
     at, calls, begun = counters.read(), 0, clock()
     while at is not None and clock() - begun < _STEP_TIMEOUT_NS:
         calls += queue.group()
@@ -150,14 +151,14 @@ def _step(counters: Counters, queue: "_Queue", clock: Clock) -> tuple[Reading | 
 
 
 class _Queue:
-    """Launches calls in groups of about 10 ms and waits for the last of each."""
+    """Launches calls in groups of about 10 ms, and waits for the last call of each group."""
 
     def __init__(self, call: Callable[[], Any], sync: Callable[[Any], object], clock: Clock) -> None:
         self.call, self.sync, self.clock = call, sync, clock
         self.size = 1
 
     def group(self) -> int:
-        """Make the calls of one group; how many there were."""
+        """Make the calls of one group. Returns how many there were."""
         size, begun = self.size, self.clock()
         handle = None
         for _ in range(size):

@@ -1,6 +1,6 @@
-"""The name of the processor, as far as /proc and /sys tell it: its model's, or what identifies one that has no such name.
+"""The name of the processor as /proc and /sys tell it: that of its model, or what identifies a processor without such a name.
 
-Two processors that differ must not have one name, since figures of machines of one name become one series.
+Two different processors must not get the same name, since the figures of machines with the same name become one series.
 """
 
 import os
@@ -34,14 +34,14 @@ _PARTS = {
     (0x61, 0x029): "Firestorm-M1-Max", (0x61, 0x032): "Blizzard-M2", (0x61, 0x033): "Avalanche-M2", (0xC0, 0xAC3): "Ampere-1",
     (0xC0, 0xAC4): "Ampere-1a",
 }  # fmt: skip
-# What a kernel or a sandbox writes for a name that it does not know.
+# What a kernel or a sandbox writes where it does not know the name.
 _NO_NAMES = ("", "unknown")
 
 
 def processor(root: Path = ROOT) -> tuple[str, int]:
-    """The processor's name and the number of physical cores, of all CPUs that the kernel shows.
+    """(the name of the processor, the number of physical cores) of all CPUs that the kernel shows.
 
-    Several names are joined, as of cores of two sizes; each stands once.
+    Where the CPUs have several names, as cores of two sizes do, each name stands once and they are joined by ` + `.
     """
     blocks = _blocks(root)
     named = [block["model name"] for block in blocks if _has_name(block)]
@@ -52,19 +52,19 @@ def processor(root: Path = ROOT) -> tuple[str, int]:
 
 
 def _blocks(root: Path) -> list[dict[str, str]]:
-    """What /proc/cpuinfo says of each CPU, by its keys in small letters; the last may be of all of them."""
+    """What /proc/cpuinfo says of each CPU, by its keys in small letters. The last block may be about all CPUs."""
     parts = machine.text(root / "proc/cpuinfo").split("\n\n")
     pairs = [[line.partition(":") for line in part.splitlines()] for part in parts]
     return [{key.strip().lower(): value.strip() for key, _, value in block} for block in pairs if block]
 
 
 def _has_name(block: dict[str, str]) -> bool:
-    # What 32-bit ARM calls the model's name is that of the architecture.
+    # What 32-bit ARM calls the name of the model is the name of the architecture.
     return block.get("model name", "") not in _NO_NAMES and "cpu implementer" not in block
 
 
 def _identified(block: dict[str, str]) -> str:
-    """What identifies one CPU that has no model's name; "" for a block that tells of none."""
+    """What identifies a CPU whose model has no name; empty for a block that is not about a CPU."""
     if "cpu implementer" in block:
         return _arm(block)
     if "vendor_id" in block and "cpu family" in block:  # x86 in a sandbox
@@ -78,7 +78,7 @@ def _identified(block: dict[str, str]) -> str:
 
 
 def _arm(block: dict[str, str]) -> str:
-    """`Arm Neoverse-N1 r3`; numbers stand for what has no name here."""
+    """The name of an ARM core, `Arm Neoverse-N1 r3`. Maker or part are given as numbers where they have no name here."""
     implementer, part, variant = (_hex(block.get(f"cpu {key}", "")) for key in ("implementer", "part", "variant"))
     maker = _IMPLEMENTERS.get(implementer, f"implementer 0x{implementer:02x}")
     return f"{maker} {_PARTS.get((implementer, part), f'part 0x{part:03x}')} r{variant}"
@@ -92,7 +92,7 @@ def _hex(text: str) -> int:
 
 
 def _of_all(blocks: Sequence[dict[str, str]]) -> list[str]:
-    """What is said in one block of all CPUs, as on s390: `processor 0: version = 00,  identification = .,  machine = 3906`."""
+    """The names in a block about all CPUs, as on s390: `processor 0: version = 00,  identification = .,  machine = 3906`."""
     lines = [value for block in blocks for key, value in block.items() if key.startswith("processor ")]
     machines = [value.partition("machine = ")[2] for value in lines]
     maker = next((block["vendor_id"] for block in blocks if "vendor_id" in block), "")
@@ -100,7 +100,7 @@ def _of_all(blocks: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _system(root: Path) -> str:
-    """Who made the system around a processor that is known by the design of its cores alone: several makers use one design."""
+    """The maker of the system. It tells apart processors that are known by the design of their cores, which several makers use."""
     files = ("sys/class/dmi/id/sys_vendor", "sys/devices/soc0/machine", "sys/devices/soc0/soc_id")
     return next(filter(None, (machine.text(root / file) for file in files)), "")
 

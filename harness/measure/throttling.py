@@ -1,4 +1,4 @@
-"""Samples that a throttled GPU gave are set aside: the rule, and the guard who looks at the GPU and follows it."""
+"""Samples of a throttled GPU are set aside: the rule that says which, and the guard that looks at the GPU and follows it."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,11 @@ _FIRST_PAUSE_S, _PAUSE_GROWTH, _LONGEST_PAUSE_S = 0.05, 1.5, 0.5
 
 
 class Throttling:
-    """The rule by which batches of samples are set aside while the GPU is throttled. Pure: the caller sleeps.
+    """The rule by which batches of samples are set aside while the GPU is throttled. It only decides; the caller sleeps.
 
-    `limit_s` is what waiting and discarded batches may take together. Once another round would exceed it, everything is
-    kept from then on, so that no row is left empty, and `flagged` says so; `seen` is what NVML told the last time it was bad.
+    Waiting and discarded batches may take `limit_s` together. When one more round would take more, every batch is kept from
+    then on, so that no row is left empty, and `flagged` is true. `seen` is what NVML told the last time that the GPU was
+    throttled.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -26,10 +27,10 @@ class Throttling:
         self._pause_s = _FIRST_PAUSE_S
 
     def pause_s(self, before: State, after: State, batch_s: float) -> float | None:
-        """How long the GPU must rest since a batch is set aside; None where the batch stays.
+        """How long the GPU must rest after a batch that must be set aside, in seconds; None where the batch may stay.
 
         `before` and `after` are the GPU's states right before and right after the batch, which took `batch_s` seconds. A low
-        clock before it counts only where the GPU had work: it clocks down by itself while it rests.
+        clock before the batch counts only where the GPU had work, since a GPU clocks down by itself while it rests.
         """
         bad = next((state for state in (after, before) if state.throttled), None)
         bad = bad or (after if after.slow else before if before.slow and not before.idle else None)
@@ -62,16 +63,16 @@ class Guard:
 
     @property
     def seen(self) -> str:
-        """What NVML told the last time that it was bad."""
+        """What NVML told the last time that the GPU was throttled."""
         return self._rule.seen
 
     def look(self) -> None:
-        """The state before a batch."""
+        """Read the state of the GPU before a batch."""
         with self._ledger.spending("witness"):
             self._before = self._gpu.read()
 
     def keeps(self, batch_ns: int) -> bool:
-        """Whether a batch of that length counts; where not, the GPU has had its rest."""
+        """Whether a batch that took `batch_ns` stays. Where it does not, this returns after the GPU has rested."""
         with self._ledger.spending("witness"):
             after = self._gpu.read()
         pause_s = self._rule.pause_s(self._before, after, batch_ns / 1e9)

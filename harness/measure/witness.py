@@ -1,11 +1,12 @@
 """What the machine was doing meanwhile: who waited for a core, who else ran, and what the hypervisor took.
 
-A thread that stands runnable but not running holds up the whole call. But frameworks keep more threads than cores and wait
-for themselves all the time (TensorFlow on 2 idle cores: a third of the wall time), which is part of what they cost. So a block
-counts as disturbed only where our threads waited *and* somebody else ran. Read outside the timed part only.
+A thread that is runnable and has no core holds up the whole call. But frameworks have more threads than cores and so wait for
+themselves all the time (TensorFlow on 2 idle cores: a third of the wall time), which is a part of what they cost. So a block
+counts as disturbed only where threads of this process waited *and* threads of others ran. All of this is read between timed
+blocks, never within one.
 
-Source of the figures: the first and second field of /proc/PID/task/TID/schedstat, time run and time waited for a core, in ns,
-https://www.kernel.org/doc/html/latest/scheduler/sched-stats.html.
+Source of the figures: the first and second field of /proc/PID/task/TID/schedstat, which are the time run and the time waited
+for a core, in ns, https://www.kernel.org/doc/html/latest/scheduler/sched-stats.html.
 """
 
 import contextlib
@@ -16,20 +17,21 @@ from pathlib import Path
 
 from harness.measure import clock as clocks
 
-# What is read beside the samples may take a 25th of their time, each: together well under a tenth.
+# Each thing that is read beside the samples may take one part of the time for 25 parts of samples: all together stay well under
+# a tenth.
 WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _PROC = Path("/proc")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _RAN, _WAITED = 0, 1
-_IDLE, _IDLE_END, _STOLEN = 3, 5, 7  # of the fields of a line of /proc/stat: idle and iowait, and the last
-_ACTIVE_SHARE = 0.005  # a task that ran for less than this share of the time since the last look is not watched closely
+_IDLE, _IDLE_END, _STOLEN = 3, 5, 7  # fields of a line of /proc/stat: idle and iowait are 3 and 4, steal is 7
+_ACTIVE_SHARE = 0.005  # a thread that ran for a smaller share of the time since the last look is not watched closely
 
 
 class _Watched:
-    """One field of the schedstat of a set of threads, summed, in ns since each was added.
+    """The sum of one field of `schedstat` over a set of threads, in ns, counted for each thread from when it was added.
 
-    The files stay open, so that a reading costs about two microseconds a thread.
+    The files stay open, so that a reading costs about two microseconds for each thread.
     """
 
     def __init__(self, field: int) -> None:
@@ -37,10 +39,10 @@ class _Watched:
         self._files: dict[Path, int] = {}
         self._last: dict[Path, int] = {}
         self._total = 0
-        self.told = False  # of no thread yet that it has run at all
+        self.told = False  # whether any of the files said that its thread has run at all
 
     def add(self, task: Path) -> None:
-        """Watch one more thread from now on; one that has ended meanwhile is passed over."""
+        """Watch one more thread from now on. A thread that has ended meanwhile is passed over."""
         with contextlib.suppress(OSError):
             file = os.open(task / "schedstat", os.O_RDONLY)
             try:
@@ -57,7 +59,7 @@ class _Watched:
         return [int(field) for field in os.pread(file, 96, 0).split()]
 
     def read(self) -> int:
-        """The sum over all threads, those that have ended included."""
+        """The sum over all threads that were added, those that have ended included."""
         for task, file in list(self._files.items()):
             try:
                 value = self._fields(file)[self._field]
@@ -82,7 +84,7 @@ class _Watched:
 
 
 class RunDelay:
-    """How long the threads of this process stood runnable but not running."""
+    """How long the threads of this process were runnable and had no core."""
 
     def __init__(self, proc: Path = _PROC) -> None:
         self._tasks = proc / "self" / "task"
@@ -90,16 +92,16 @@ class RunDelay:
         self.refresh()
 
     def refresh(self) -> None:
-        """Find threads that were born since; what they had waited before is left out."""
+        """Find threads that were started since. What they have waited before now does not count."""
         with contextlib.suppress(OSError):
             for name in os.listdir(self._tasks):
                 if (task := self._tasks / name) not in self._threads:
                     self._threads.add(task)
 
     def read(self) -> int | None:
-        """Nanoseconds since this was made, over all threads; None where this kernel does not tell.
+        """Nanoseconds waited since this object was made, over all threads; None where this kernel does not tell.
 
-        It has no such file (gVisor, for one), or the file says nothing but 0, of a thread that is running right now.
+        Such a kernel has no such file (gVisor, for one), or its file says 0 even of a thread that is running right now.
         """
         return self._threads.read() if len(self._threads) and self._threads.told else None
 
@@ -109,7 +111,7 @@ class RunDelay:
 
 
 def ran_ns(proc: Path = _PROC, own: int | None = None) -> Iterator[tuple[Path, int]]:
-    """How long every thread on the machine has run, by its folder in /proc, less those of this process, or of process `own`."""
+    """(folder in /proc, nanoseconds run) of every thread on the machine but those of this process, or of process `own`."""
     leave_out = str(os.getpid() if own is None else own)
     for process in _names(proc):
         if process.isdecimal() and process != leave_out:
@@ -122,15 +124,15 @@ def ran_ns(proc: Path = _PROC, own: int | None = None) -> Iterator[tuple[Path, i
 def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:  # a process that has ended, or may not be looked into
+    except OSError:  # the process has ended, or this one may not look into it
         return []
 
 
 def unseen(proc: Path = _PROC) -> str:
-    """Why it is not told how long the processes of others ran; "" where it is.
+    """Why this process cannot see how long others ran; empty where it can.
 
-    By what can really be seen: process 1 is there on every machine and in every container, and has run. It proves nothing
-    where it is this user's own; then what the mount says counts.
+    It is tried on process 1, which is there on every machine and in every container, and has run. Where process 1 is this
+    user's own it proves nothing, and the options by which /proc is mounted decide.
     """
     try:
         ran = int((proc / "1" / "task" / "1" / "schedstat").read_bytes().split()[_RAN])
@@ -148,7 +150,7 @@ def unseen(proc: Path = _PROC) -> str:
 
 
 def _hidden(proc: Path) -> str | None:
-    """The option by which /proc is mounted so that processes of other users are hidden from this one; None: by none.
+    """The option of /proc's mount that hides processes of other users from this one; None where no option does.
 
     Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html#mount-options.
     """
@@ -167,10 +169,10 @@ def _hidden(proc: Path) -> str | None:
 
 
 class Others:
-    """How long threads of other processes ran. Those that do next to nothing are looked at in `refresh` only.
+    """How long threads of other processes ran. Threads that do next to nothing are looked at by `refresh` only.
 
-    Sees what /proc shows: not the neighbours of a container or of a virtual machine, whose time `steal_ns` has in part. Where
-    /proc hides processes nothing is told: those that are left would pass for all.
+    It sees what /proc shows. It does not see the neighbours of a container or of a virtual machine; a part of their time is in
+    `steal_ns`. Where /proc hides processes it tells nothing, since those that are shown would pass for all.
     """
 
     def __init__(self, proc: Path = _PROC, pid: int | None = None) -> None:
@@ -181,7 +183,7 @@ class Others:
         self.refresh(0)
 
     def refresh(self, since_ns: float) -> None:
-        """Look at every thread on the machine and watch those that ran much in the `since_ns` since the last look."""
+        """Look at every thread on the machine, and watch those that ran much in the `since_ns` since the last look."""
         if self._unseen:
             return
         before, self._ran = self._ran, dict(ran_ns(self._proc, self._own))
@@ -190,7 +192,7 @@ class Others:
                 self._active.add(task)
 
     def read(self) -> int | None:
-        """Nanoseconds that the watched threads ran since each was found; None where others cannot be seen."""
+        """Nanoseconds that the watched threads ran, each since it is watched; None where others cannot be seen."""
         return self._active.read() if self._ran else None
 
     def close(self) -> None:
@@ -199,15 +201,15 @@ class Others:
 
 
 def steal_ns(stat: Path = _PROC / "stat") -> int | None:
-    """Time stolen from all CPUs since boot, in ns, in steps of a clock tick; None where it is not told."""
+    """Time that the hypervisor took from all CPUs since boot, in ns, in steps of a clock tick; None where it is not told."""
     found = cpu_ticks(stat).get("cpu", [])
     return found[_STOLEN] * _TICK_NS if len(found) > _STOLEN else None
 
 
 def busy_ns(cpus: Iterable[int], stat: Path = _PROC / "stat") -> int | None:
-    """How long these CPUs were busy since boot, in ns, in steps of a clock tick, with whatever it was; None: not told.
+    """How long these CPUs were busy since boot, with whatever it was, in ns, in steps of a clock tick; None: not told.
 
-    The kernel counts this of all processes, those too that are hidden from this one.
+    The kernel counts the time of all processes, also of those that are hidden from this one.
     """
     told = cpu_ticks(stat)
     found = [told.get(f"cpu{cpu}", []) for cpu in cpus]
@@ -217,7 +219,7 @@ def busy_ns(cpus: Iterable[int], stat: Path = _PROC / "stat") -> int | None:
 
 
 def cpu_ticks(stat: Path = _PROC / "stat") -> dict[str, list[int]]:
-    """The times of /proc/stat in clock ticks, of all CPUs (`cpu`) and of each (`cpu0`); none where they are all 0 (gVisor).
+    """The times of /proc/stat in clock ticks: `cpu` of all CPUs, `cpu0` of one; empty where they are all 0, as in gVisor.
 
     Source: user, nice, system, idle, iowait, irq, softirq, steal in
     https://www.kernel.org/doc/html/latest/filesystems/proc.html#miscellaneous-kernel-statistics-in-proc-stat.
@@ -232,7 +234,7 @@ def cpu_ticks(stat: Path = _PROC / "stat") -> dict[str, list[int]]:
 
 
 class Witness:
-    """The run delay of this process and the time that others ran, read together; knows what reading costs."""
+    """Reads the run delay of this process and the time that others ran, and knows what it costs to read them."""
 
     def __init__(self, clock: clocks.Clock) -> None:
         self.clock = clock
@@ -241,7 +243,8 @@ class Witness:
         self.refresh_cost_ns = clock() - begun
         self.looked = clock()
         self.read()
-        self.group_ns = 2 * WORK_TO_READING * (clock() - self.looked)  # one reading before a group and one after
+        # How long a group of blocks must last to be worth one reading before it and one after it.
+        self.group_ns = 2 * WORK_TO_READING * (clock() - self.looked)
 
     def __enter__(self) -> "Witness":
         return self
@@ -251,17 +254,17 @@ class Witness:
         self.others.close()
 
     def read(self) -> tuple[float, float]:
-        """(run delay, others' time) so far, in ns; NaN for not measured."""
+        """(run delay, time that others ran) so far, in ns; NaN: not measured."""
         delay, others = self.delay.read(), self.others.read()
         return math.nan if delay is None else delay, math.nan if others is None else others
 
     @property
     def stale(self) -> bool:
-        """Whether to look for new threads: looking costs milliseconds where there are many."""
+        """Whether it is time to look for new threads, which costs milliseconds where there are many."""
         return self.clock() - self.looked > _REFRESH_TO_COST * self.refresh_cost_ns
 
     def refresh(self) -> None:
-        """Look for threads that were born or woke up since."""
+        """Look for threads that were started or began to run since the last look."""
         begun = self.clock()
         self.delay.refresh()
         self.others.refresh(begun - self.looked)

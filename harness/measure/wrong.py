@@ -1,4 +1,4 @@
-"""What is wrong with a result, in one line: which output, how many of its elements, the first of them, what found it."""
+"""What is wrong with a result, in one line: the output, how many of its elements, the first of them, and what found it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Index = tuple[int, ...]
 
-_PIECE = 2**16  # elements that are compared at a time: what is made of a piece stays in the caches
+_PIECE = 2**16  # elements that are compared at a time, so that what is computed from them stays in the caches
 
 
 class WrongResultError(Exception):
@@ -31,10 +31,11 @@ class WrongResultError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """One output of a call held against what it must be.
+    """What a comparison of one output with what it must be found.
 
-    `error` is the largest one relative to `scale`, the size of the sums, and `tolerance` what it must stay under. Of the
-    `compared` elements so many are `wrong`, so many of those not finite; `at` is the index of the first wrong one.
+    `error` is the largest error, relative to `scale`, which is the size of the sums; it must not exceed `tolerance`. Of the
+    `compared` elements `wrong` are wrong, and `unbounded` of these are not finite. `at` is the index of the first wrong one,
+    which is `got` and must be `expected`.
     """
 
     output: str
@@ -51,7 +52,7 @@ class Finding:
 
     @property
     def severity(self) -> float:
-        """Over 1 is wrong; a result that is not finite is infinitely so."""
+        """The error in tolerances: more than 1 is wrong, and infinity is an error that is not finite."""
         if not math.isfinite(self.error):
             return math.inf
         return self.error / self.tolerance if self.tolerance else float(self.wrong and math.inf)
@@ -66,9 +67,9 @@ class Finding:
 
 
 def check_of(findings: Iterable[Finding], when: str = "") -> Check:
-    """The check of a result, by the worst of all that was found. Raises WrongResultError where any element is wrong.
+    """The check of a result, which has the figures of its worst finding. Raises WrongResultError where any element is wrong.
 
-    `when` says which call it was that is wrong; without it the check is named that found it.
+    `when` says in the message which call was wrong; without it the message names the check that found it.
     """
     ordered = sorted(findings, key=lambda found: (found.wrong > 0, found.severity), reverse=True)
     worst = ordered[0]
@@ -84,7 +85,7 @@ def check_of(findings: Iterable[Finding], when: str = "") -> Check:
 
 
 def fetched(cell: Cell, prepared: Prepared, handle: Any, when: str = "") -> Results:
-    """The results of a call, see `sound`; a handle that the adapter cannot read is no result either."""
+    """The results behind a handle, see `sound`. Raises WrongResultError, also where the adapter cannot read the handle."""
     try:
         results = prepared.fetch(handle)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -94,7 +95,7 @@ def fetched(cell: Cell, prepared: Prepared, handle: Any, when: str = "") -> Resu
 
 
 def sound(cell: Cell, results: Any, when: str = "") -> Results:
-    """The outputs that the direction has, as float64 arrays of their shapes. Raises WrongResultError where they are not."""
+    """The outputs of the cell's direction, as float64. Raises WrongResultError where one is missing or has another shape."""
     shapes = output_shapes(cell)
     if not isinstance(results, Results):
         raise _misshapen(f"the result is {_kind(results)}, expected Results", when)
@@ -127,7 +128,7 @@ def _misshapen(what: str, when: str) -> WrongResultError:
 
 
 def output_shapes(cell: Cell) -> dict[str, Index]:
-    """Of each output of the cell that is an array."""
+    """The shape of each output of the cell that is an array, by name."""
     if isinstance(cell.spec, GemmSpec):
         return {"y": (cell.spec.m, cell.spec.n)}
     if isinstance(cell.spec, CopySpec):
@@ -143,9 +144,9 @@ def output_shapes(cell: Cell) -> dict[str, Index]:
 def held(
     output: str, got: Any, expected: Any, scale: Any, tolerance: float, place: Callable[[Index], Index] = lambda at: at
 ) -> Finding:
-    """`got` against `expected`: no element may be off by more than `tolerance` times `scale`, which may be an array too.
+    """What a comparison of `got` with `expected` found: no error may exceed `tolerance` times `scale`, a number or an array.
 
-    `place` turns an index of these arrays into one of the whole output.
+    `place` turns an index into these arrays into an index into the whole output.
     """
     given, wanted, scales = np.reshape(got, -1), np.reshape(expected, -1), np.reshape(scale, -1)
 
@@ -158,7 +159,7 @@ def held(
 
 
 def identical(output: str, got: Array, expected: Array, scale: float) -> Finding:
-    """One flat array against another, bit by bit in float64: numbers would take -0 for 0."""
+    """What a comparison of two flat arrays found, bit by bit in float64, since a comparison of numbers takes -0 for 0."""
 
     def judge(piece: slice) -> tuple[Any, Array]:
         given, wanted = got[piece], expected[piece].astype(np.float64)
@@ -170,7 +171,7 @@ def identical(output: str, got: Array, expected: Array, scale: float) -> Finding
 
 
 def finite(finding: Finding, got: Any) -> Finding:
-    """What was found of an output, unless that is nothing and an element that was not compared is not finite."""
+    """The finding, or where it found nothing wrong, what a search for elements of `got` that are not finite found."""
     if finding.wrong or np.isfinite(got).all():
         return finding
     flat = np.reshape(got, -1)
@@ -184,13 +185,13 @@ def _judged(
     finding: Finding, judge: Callable[[slice], tuple[Any, Array]], got: Array, expected: Array | None,
     place: Callable[[int], Index],
 ) -> Finding:  # fmt: skip
-    """The finding filled in from flat arrays, a piece at a time; `judge` says how far off elements are, and which are wrong."""
+    """The finding with what `judge` says of each piece of the flat arrays: (the errors of its elements, which are wrong)."""
     worst, wrong, unbounded, first = finding.error, 0, 0, -1
-    with np.errstate(invalid="ignore", over="ignore"):  # results that are not finite are found, not warned about
+    with np.errstate(invalid="ignore", over="ignore"):  # numpy need not warn of results that are not finite: they are found
         for start in range(0, got.size, _PIECE):
             piece = slice(start, start + _PIECE)
             errors, bad = judge(piece)
-            worst = float(np.maximum(worst, np.max(errors)))  # NaN stays, which `max` may lose
+            worst = float(np.maximum(worst, np.max(errors)))  # unlike `max`, this keeps a NaN
             if bad.any():
                 first = first if wrong else start + int(np.argmax(bad))
                 wrong += int(np.count_nonzero(bad))
