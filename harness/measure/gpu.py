@@ -256,7 +256,7 @@ def _token(index: int, visible: str | None) -> str:
 
 
 def _by_index(nvml: Any, handles: list[Any], index: int, environ: Mapping[str, str]) -> Any:
-    """The GPU that CUDA counts as `index`. NVML counts by PCI address, CUDA begins with the fastest kind unless told otherwise."""
+    """The GPU that CUDA counts as `index`. NVML counts by PCI address; CUDA, unless told otherwise, by speed of the kinds."""
     if index >= len(handles):
         raise _NotFoundError(f"NVML sees {len(handles)} GPUs, so there is no gpu:{index}")
     kinds = {_string(nvml.nvmlDeviceGetName(handle)) for handle in handles}

@@ -33,10 +33,8 @@ class First:
 
     def __init__(self, cell: Cell, operands: Operands, results: Results, findings: Iterable[Finding], place: float) -> None:
         self.cell = cell
-        self.x = operands.x if isinstance(cell.spec, CopySpec) else None  # what a copy must give; None for all else
-        self.w = (
-            operands.w if cell.direction is Direction.TRAIN else None
-        )  # the filter before a training step; None for all else
+        self.x = operands.x if isinstance(cell.spec, CopySpec) else None  # what a copy must give
+        self.w = operands.w if cell.direction is Direction.TRAIN else None  # the filter before a training step
         self.place = place  # see `by_lot`
         self.made = 1  # the number of calls made so far, the first one included
         self.findings = {found.output: found for found in findings}

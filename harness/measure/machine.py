@@ -171,8 +171,8 @@ def memory_left(root: Path = ROOT) -> int | None:
     """The bytes that this process may still take before the kernel ends a process for it; None where that is not told.
 
     This is what the machine has available, or less where a control group of this process has less left. A control group has
-    left what is neither in use nor over its limit, where file pages that the kernel could drop do not count as used. Source:
-    memory.current and memory.stat in https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and for version 1
+    left its limit less what is in use; file pages that the kernel could drop do not count as in use. Source: memory.current and
+    memory.stat in https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html, and for version 1
     https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v1/memory.html.
     """
     left = [available] if (available := memory(root).get("MemAvailable")) is not None else []

@@ -100,7 +100,7 @@ def _of_all(blocks: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _system(root: Path) -> str:
-    """The maker of the system. It tells apart processors that are known by the design of their cores, which several makers use."""
+    """The maker of the system, which tells processors apart whose cores are of one design that several makers use."""
     files = ("sys/class/dmi/id/sys_vendor", "sys/devices/soc0/machine", "sys/devices/soc0/soc_id")
     return next(filter(None, (machine.text(root / file) for file in files)), "")
 
