@@ -384,7 +384,7 @@ def waiting(torch: Any, device: Any) -> Callable[[Any], object]:
 
 
 def _pads_beforehand(cell: Cell) -> bool:
-    return isinstance(cell.spec, ConvSpec) and not cell.spec.symmetric
+    return isinstance(cell.spec, ConvSpec) and not cell.spec.pads_evenly
 
 
 def _memory_format(torch: Any, cell: Cell) -> Any:

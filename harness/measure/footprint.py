@@ -115,7 +115,7 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     if isinstance(cell.spec, ConvSpec):
         check += 3 * _DOUBLE * (max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy)
     # cuDNN only takes the same padding on both sides. For any other XLA and TensorFlow pad x within the call.
-    within = margin if not on_cpu and not prepadded and margin and not cell.conv.symmetric else 0
+    within = margin if not on_cpu and not prepadded and margin and not cell.conv.pads_evenly else 0
     return Need(
         operands=sets * elements * (8 if cell.precision is Precision.FP64 else 4),
         # The operands, once more while they change their place or order, x before it was padded, and the results of two calls.
