@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.spec import Cell, Device, Direction, Mode, Precision
+from harness.spec import Cell, Device, Mode, Precision
 
 if TYPE_CHECKING:  # numpy must not be loaded before a worker has set the environment variables that it reads
     import numpy as np
@@ -30,15 +30,6 @@ DTYPES = {
     Precision.TF32: "float32",
     Precision.BF16: "bfloat16",
     Precision.FP16: "float16",
-}
-# What a call leaves, by the fields of `Results`.
-OUTPUTS: dict[Direction, tuple[str, ...]] = {
-    Direction.FPROP: ("y",),
-    Direction.DGRAD: ("dx",),
-    Direction.WGRAD: ("dw",),
-    Direction.BPROP: ("y", "loss", "dx", "dw"),
-    Direction.TRAIN: ("y", "loss", "dx", "dw", "w"),
-    Direction.NONE: ("y",),
 }
 LEARNING_RATE = 0.01
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -77,7 +68,7 @@ class Results:
 
 def by_name(cell: Cell, handle: Any) -> dict[str, Any]:
     """What a call gave, by name: one array where it computes one, else as many values as its direction has outputs."""
-    names = OUTPUTS[cell.direction]
+    names = cell.direction.outputs
     return {names[0]: handle} if len(names) == 1 else dict(zip(names, handle, strict=True))
 
 

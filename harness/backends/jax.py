@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import base, traces
-from harness.backends.base import DTYPES, OUTPUTS, Backend, Operands, Prepared, Results, by_name, impossible
-from harness.spec import Cell, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
+from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -70,7 +70,7 @@ class JaxBackend(Backend):
     def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
         """Operands on the device; float64 needs the x64 mode, which is on for such cells only."""
         self._jax.config.update("jax_enable_x64", cell.precision is Precision.FP64)
-        kind = JaxCeiling if cell.direction is Direction.NONE else JaxConvolution
+        kind = JaxConvolution if cell.is_convolution else JaxCeiling
         return kind(self._jax, self._np, self._device, cell, operands, self._compiled)
 
 
@@ -98,7 +98,7 @@ class JaxPrepared(Prepared):
         exact = cell.precision in (Precision.FP32, Precision.FP64)
         # DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it.
         self._precision = jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
-        self.wait = waiting(jax, single=len(OUTPUTS[cell.direction]) == 1)
+        self.wait = waiting(jax, single=len(cell.direction.outputs) == 1)
         self._lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
 
     def _placed(self, array: Array) -> Any:
@@ -325,7 +325,7 @@ class JaxCeiling(JaxPrepared):
     def _call(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
         jax, compiled = self._jax, self._cell.mode is Mode.COMPILED
-        if isinstance(self._cell.spec, CopySpec):
+        if not self._cell.spec.computes:
             return self._copy() if compiled else ("jnp.copy", lambda: jax.numpy.copy(self._x))
 
         def product(x: Any, w: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import base
 from harness.backends.base import ALREADY_DONE, Backend, Operands, Prepared, Results
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -139,7 +139,7 @@ class NumpyBackend(Backend):
 
     def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution | NumpyCeiling:
         """The call on copies in the cell's precision; the layout is numpy's own affair and always channels first."""
-        return (NumpyCeiling if cell.direction is Direction.NONE else NumpyConvolution)(self._np, cell, operands)
+        return (NumpyConvolution if cell.is_convolution else NumpyCeiling)(self._np, cell, operands)
 
 
 class NumpyConvolution(Prepared):
@@ -213,7 +213,7 @@ class NumpyCeiling(Prepared):
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
         self._np, self._cell = np, cell
         self._dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
-        self._copies = isinstance(cell.spec, CopySpec)
+        self._copies = not cell.spec.computes
         self.op = "np.copyto" if self._copies else "np.matmul into out"
         self.settings: Mapping[str, str] = {"dtype": self._np.dtype(self._dtype).name}
         self.load(operands)

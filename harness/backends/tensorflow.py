@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.backends import base, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -82,7 +82,7 @@ class TensorFlowBackend(Backend):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
-        return None if cell.direction is Direction.NONE else self._lacks(cell)
+        return self._lacks(cell) if cell.is_convolution else None
 
     def _lacks(self, cell: Cell) -> str | None:
         """The convolutions that this build has no kernel for."""
@@ -118,7 +118,7 @@ class TensorFlowBackend(Backend):
 
     def pads_beforehand(self, cell: Cell) -> bool:
         """Where Conv3D is asked for anything but SAME and VALID."""
-        return isinstance(cell.spec, ConvSpec) and geometry.pads_beforehand(cell.spec)
+        return cell.is_convolution and geometry.pads_beforehand(cell.conv)
 
     def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
         """Operands on the device, precision set and read back."""
@@ -128,7 +128,7 @@ class TensorFlowBackend(Backend):
         # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
         tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
         settings[tuning] = os.environ.get(tuning, "default")
-        kind = TensorFlowCeiling if cell.direction is Direction.NONE else TensorFlowConvolution
+        kind = TensorFlowConvolution if cell.is_convolution else TensorFlowCeiling
         return kind(self._tf, self._device, cell, operands, settings)
 
     def _deterministic(self) -> str:
@@ -426,7 +426,7 @@ class TensorFlowCeiling(TensorFlowPrepared):
 
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        tf, copies, compiled = self._tf, isinstance(self._cell.spec, CopySpec), self._cell.mode is not Mode.EAGER
+        tf, copies, compiled = self._tf, not self._cell.spec.computes, self._cell.mode is not Mode.EAGER
         xla = self._cell.mode is Mode.XLA
         call: Any  # of two operands, or of one
         if not copies:

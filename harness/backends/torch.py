@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends import base
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -56,7 +56,7 @@ class TorchBackend(Backend):
         """What PyTorch has no call for, or this machine no compiler."""
         if cell.mode not in self.modes:
             return f"PyTorch has no mode {cell.mode}"
-        if cell.direction is not Direction.NONE and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
+        if cell.is_convolution and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
             return "PyTorch has no channels-last memory format for 1-D convolutions"
         if reason := impossible(cell):
             return reason
@@ -69,11 +69,11 @@ class TorchBackend(Backend):
 
     def pads_beforehand(self, cell: Cell) -> bool:
         """Where the padding is asymmetric."""
-        return _pads_beforehand(cell)
+        return not cell.spec.pads_evenly
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
-        kind = TorchCeiling if cell.direction is Direction.NONE else TorchConvolution
+        kind = TorchConvolution if cell.is_convolution else TorchCeiling
         return kind(self._torch, self._device, cell, operands, self._settings(cell))
 
     def _settings(self, cell: Cell) -> dict[str, str]:
@@ -201,7 +201,7 @@ class TorchConvolution(TorchPrepared):
         super().__init__(torch, device, cell)
         self._format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
-        self._prepadded = _pads_beforehand(cell)
+        self._prepadded = not cell.conv.pads_evenly
         self._pads = (0,) * cell.conv.ndim if self._prepadded else tuple(lo for lo, _ in cell.conv.padding)
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
         self.composite = self._prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
@@ -352,7 +352,7 @@ class TorchCeiling(TorchPrepared):
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
         call: Callable[[Any, Any], Any]
-        if isinstance(self._cell.spec, CopySpec):
+        if not self._cell.spec.computes:
             text, call, arguments = "Tensor.copy_", lambda into, x: into.copy_(x), (self._into, self._x)
         else:
             text, call, arguments = "torch.mm", self._torch.mm, (self._x, self._w)
@@ -381,10 +381,6 @@ def waiting(torch: Any, device: Any) -> Callable[[Any], object]:
         torch.cuda.current_stream(device).synchronize()
 
     return synchronize if device.type == "cuda" else ALREADY_DONE
-
-
-def _pads_beforehand(cell: Cell) -> bool:
-    return isinstance(cell.spec, ConvSpec) and not cell.spec.pads_evenly
 
 
 def _memory_format(torch: Any, cell: Cell) -> Any:

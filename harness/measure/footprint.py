@@ -13,8 +13,7 @@ from typing import NamedTuple
 from harness import flops, units
 from harness.measure import later, machine, oracle
 from harness.measure.gpu import Gpu
-from harness.measure.operands import operand_shapes
-from harness.spec import Cell, ConvSpec, CopySpec, Direction, Precision
+from harness.spec import Cell, Direction, Precision
 
 _DOUBLE = 8  # bytes of an element in the check
 
@@ -98,9 +97,9 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     `prepadded`: the backend pads x before the call (see `Backend.pads_beforehand`), so that x has its padding's size on the
     device, and so has the dx that is computed of it.
     """
-    x, w, dy = (math.prod(shape) for shape in operand_shapes(cell))
+    x, w, dy = (math.prod(shape) for shape in cell.operands.values())
     elements, size = x + w + dy, cell.precision.itemsize
-    margin = _padding(cell)
+    margin = cell.spec.padding_elements
     padding = margin if prepadded else 0
     placed = elements + padding
     result_bytes = flops.result_bytes(cell) + (padding * size if cell.direction in _COMPUTE_DX else 0)
@@ -110,12 +109,12 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     # The check holds the result as it was fetched and in canonical order, the operands, and three arrays of the reference: by
     # group, by tap of the filter, and multiplied. Each of these is as large as x or dy, or as both where both are operands.
     check = 2 * doubles
-    if not isinstance(cell.spec, CopySpec):  # a copy is compared piece by piece
+    if cell.spec.computes:  # a copy is compared piece by piece
         check += _DOUBLE * elements
-    if isinstance(cell.spec, ConvSpec):
+    if cell.is_convolution:
         check += 3 * _DOUBLE * (max(x, dy) if cell.direction in (Direction.FPROP, Direction.DGRAD) else x + dy)
     # cuDNN only takes the same padding on both sides. For any other XLA and TensorFlow pad x within the call.
-    within = margin if not on_cpu and not prepadded and margin and not cell.conv.pads_evenly else 0
+    within = margin if not on_cpu and not prepadded and margin and not cell.spec.pads_evenly else 0
     return Need(
         operands=sets * elements * (8 if cell.precision is Precision.FP64 else 4),
         # The operands, once more while they change their place or order, x before it was padded, and the results of two calls.
@@ -131,15 +130,6 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
 _COMPUTE_DX = (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
 
 
-def _padding(cell: Cell) -> int:
-    """The number of elements in the padding around x."""
-    if not isinstance(cell.spec, ConvSpec):
-        return 0
-    spec, sides = cell.spec, zip(cell.spec.spatial, cell.spec.padding, strict=True)
-    padded = spec.n * spec.c * math.prod(size + low + high for size, (low, high) in sides)
-    return padded - math.prod(spec.x_shape)
-
-
 def _workspace(cell: Cell, cores: int, blocked: int) -> int:
     """Bytes that one call may take beside its operands and results, which are `blocked` bytes.
 
@@ -148,9 +138,9 @@ def _workspace(cell: Cell, cores: int, blocked: int) -> int:
     or the whole batch, as PyTorch does where oneDNN may have no kernel. bprop and train also hold the arrays of the loss, each
     as large as y.
     """
-    if cell.device.kind != "cpu" or not isinstance(cell.spec, ConvSpec):
+    if cell.device.kind != "cpu" or not cell.is_convolution:
         return blocked
-    spec, size = cell.spec, cell.precision.itemsize
+    spec, size = cell.conv, cell.precision.itemsize
     images = min(spec.n, cores) if cell.precision is Precision.FP32 else spec.n
     unfolded = images * spec.c * math.prod(spec.kernel) * math.prod(spec.out_spatial) * size
     kept = 3 * math.prod(spec.y_shape) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0

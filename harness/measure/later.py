@@ -13,9 +13,9 @@ import numpy as np
 
 from harness.backends.base import Operands, Prepared, Results
 from harness.measure import oracle
-from harness.measure.wrong import Finding, check_of, fetched, held, output_shapes
+from harness.measure.wrong import Finding, check_of, fetched, held
 from harness.record import Check
-from harness.spec import Cell, CopySpec, Direction, Precision
+from harness.spec import Cell, Direction, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,14 +33,14 @@ class First:
 
     def __init__(self, cell: Cell, operands: Operands, results: Results, findings: Iterable[Finding], place: float) -> None:
         self.cell = cell
-        self.x = operands.x if isinstance(cell.spec, CopySpec) else None  # what a copy must give
+        self.x = operands.x if not cell.spec.computes else None  # what a copy must give
         self.w = operands.w if cell.direction is Direction.TRAIN else None  # the filter before a training step
         self.place = place  # see `by_lot`
         self.made = 1  # the number of calls made so far, the first one included
         self.findings = {found.output: found for found in findings}
         self.varies = 0.0  # the largest difference so far, in units of `max_rel_err`
         self.calls: list[int] = []  # the numbers of the calls that were compared, from 1
-        kept = () if isinstance(cell.spec, CopySpec) else results.items().items()
+        kept = results.items().items() if cell.spec.computes else ()
         self.kept = {name: _set_aside(cell, value) for name, value in kept if name != "w"}
 
     def compare(self, prepared: Prepared, handle: Any, which: str) -> None:
@@ -88,9 +88,9 @@ def by_lot(rng: np.random.Generator) -> float:
 
 def kept_bytes(cell: Cell) -> int:
     """The bytes of the result that `First` keeps of a cell."""
-    if isinstance(cell.spec, CopySpec):
+    if not cell.spec.computes:
         return 0
-    kept = (math.prod(shape) for name, shape in output_shapes(cell).items() if name != "w")
+    kept = (math.prod(shape) for name, shape in cell.results.items() if name != "w")
     return sum(kept) * _dtype(cell).itemsize
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.backends.base import Operands
-from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Precision, WorkloadSpec
+from harness.spec import Cell, Precision
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -36,22 +36,13 @@ def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
     return normal_operands(cell, rng), rng
 
 
-def operand_shapes(cell: Cell) -> tuple[tuple[int, ...], ...]:
-    """The shapes of x, w and dy, as `Operands` describes them."""
-    if isinstance(cell.spec, GemmSpec):
-        return (cell.spec.m, cell.spec.k), (cell.spec.k, cell.spec.n), (0,)
-    if isinstance(cell.spec, CopySpec):
-        return (cell.spec.nbytes // cell.precision.itemsize,), (0,), (0,)
-    return cell.spec.x_shape, cell.spec.w_shape, cell.spec.y_shape
-
-
 def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     """Operands of N(0, 1), rounded to the cell's precision as the device will hold them, so that only arithmetic can differ."""
     dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
-    if isinstance(cell.spec, CopySpec):  # to draw each value of a GiB would take longer than to measure
+    if not cell.spec.computes:  # to draw each value of a GiB would take longer than to measure
         drawn = rounded(rng.standard_normal(_COPY_DRAWN, dtype=dtype), cell.precision)
-        return Operands(np.resize(drawn, operand_shapes(cell)[0]), np.zeros(0, dtype), np.zeros(0, dtype))
-    return Operands(*(rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in operand_shapes(cell)))
+        return Operands(np.resize(drawn, cell.operands["x"]), np.zeros(0, dtype), np.zeros(0, dtype))
+    return Operands(*(rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in cell.operands.values()))
 
 
 def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
@@ -59,24 +50,13 @@ def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     # A sum of L products of such integers has a standard deviation of sqrt(L) * 20/3, and eight of these must fit. The length L
     # is that of this direction's own sums, since fewer products would leave little to compare: in bf16 some 23 of each sum
     # remain.
-    length = reduction_length(cell.spec, cell.direction)
+    length = max(1, cell.spec.products(cell.direction))
     density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(length) * 20 / 3))
     arrays = []
-    for shape in operand_shapes(cell):
+    for shape in cell.operands.values():
         array = rng.integers(-LARGEST_INTEGER, LARGEST_INTEGER + 1, shape, dtype=np.int8).astype(np.float32)
         arrays.append(array if density == 1.0 else array * (rng.random(shape, dtype=np.float32) < density))
     return Operands(*arrays)
-
-
-def reduction_length(spec: WorkloadSpec, direction: Direction) -> int:
-    """The number of products that are summed for one element of the result; 1 where elements are only copied."""
-    if not isinstance(spec, ConvSpec):
-        return spec.k if isinstance(spec, GemmSpec) else 1
-    return {
-        Direction.FPROP: spec.c // spec.groups * math.prod(spec.kernel),
-        Direction.DGRAD: spec.k // spec.groups * math.prod(spec.kernel),
-        Direction.WGRAD: spec.n * math.prod(spec.out_spatial),
-    }[direction]
 
 
 def rounded(array: Array, precision: Precision) -> Array:

@@ -28,9 +28,8 @@ import numpy as np
 from harness import flops
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
-from harness.measure.operands import reduction_length
 from harness.measure.wrong import Finding, finite, held, identical
-from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +48,7 @@ _SLACK = 16
 
 def asks_exact(cell: Cell) -> bool:
     """Whether a cell undergoes `exact` too: the single passes and matrix products do. A copy is compared exactly by `spot`."""
-    passes = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
-    return cell.direction in passes or isinstance(cell.spec, GemmSpec)
+    return cell.direction.single or (cell.spec.computes and not cell.is_convolution)
 
 
 def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[bool, str]:
@@ -60,8 +58,8 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
     """
     x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
     outputs = results.items()
-    if isinstance(cell.spec, GemmSpec):
-        return _exact_product(cell.spec, x, w, outputs["y"], rng)
+    if not cell.is_convolution:
+        return _exact_product(x, w, outputs.get("y"), rng, dense=flops.nominal(cell.spec) <= _DENSE_FLOP)
     spec = cell.conv
     dense = flops.nominal(spec) <= _DENSE_FLOP
     signs = _signs(rng, spec.c if cell.direction is Direction.DGRAD else spec.k)
@@ -82,12 +80,12 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
     return bool(np.array_equal(combined, expected)), "exact" if dense else "exact_sums"
 
 
-def _exact_product(spec: GemmSpec, x: Array, w: Array, y: Array, rng: np.random.Generator) -> tuple[bool, str]:
+def _exact_product(x: Array, w: Array, y: Array | None, rng: np.random.Generator, dense: bool) -> tuple[bool, str]:
     """The same for y = x w: element by element, or summed over the columns with random signs s, as y s = x (w s)."""
-    if flops.nominal(spec) <= _DENSE_FLOP:
-        return bool(np.array_equal(y, x @ w)), "exact"
-    signs = _signs(rng, spec.n)
-    return bool(np.array_equal(y @ signs, x @ (w @ signs))), "exact_sums"
+    if dense:
+        return y is not None and bool(np.array_equal(y, x @ w)), "exact"
+    signs = _signs(rng, w.shape[1])
+    return y is not None and bool(np.array_equal(y @ signs, x @ (w @ signs))), "exact_sums"
 
 
 def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[Finding, ...]:
@@ -97,7 +95,7 @@ def spot(cell: Cell, operands: Operands, results: Results, rng: np.random.Genera
     its method is `exact`.
     """
     outputs = results.items()
-    if isinstance(cell.spec, CopySpec):
+    if not cell.spec.computes:
         return (copied(operands.x, outputs["y"]),)
     with np.errstate(invalid="ignore", over="ignore"):  # numpy need not warn of results that are not finite: they are found
         return tuple(finite(finding, outputs[finding.output]) for finding in _comparisons(cell, operands, results, rng))
@@ -109,8 +107,8 @@ def copied(x: Array, y: Array) -> Finding:
 
 
 def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> Iterator[Finding]:
-    if isinstance(cell.spec, GemmSpec):
-        yield _product(cell, cell.spec, operands, results.items()["y"], rng)
+    if not cell.is_convolution:
+        yield _product(cell, operands, results.items()["y"], rng)
         return
     spec = cell.conv
     dy = operands.dy
@@ -129,10 +127,10 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
         yield updated_filter(cell, operands.w, results.dw, results.w)
 
 
-def _product(cell: Cell, spec: GemmSpec, operands: Operands, y: Array, rng: np.random.Generator) -> Finding:
+def _product(cell: Cell, operands: Operands, y: Array, rng: np.random.Generator) -> Finding:
     """What was found of some rows of a matrix product at some columns, which take about _SPOT_FLOP to compute."""
-    side = max(1, math.isqrt(_SPOT_FLOP // (2 * spec.k)))
-    rows, columns = (np.sort(rng.choice(size, min(size, side), replace=False)) for size in (spec.m, spec.n))
+    side = max(1, math.isqrt(_SPOT_FLOP // (2 * operands.x.shape[1])))
+    rows, columns = (np.sort(rng.choice(size, min(size, side), replace=False)) for size in y.shape)
     x, w = operands.x[rows].astype(np.float64), operands.w[:, columns].astype(np.float64)
     return _against(cell, "y", y, (rows, columns), x @ w, (x, w), cell.direction)
 
@@ -168,7 +166,7 @@ def _against(
     direction: Direction,
 ) -> Finding:  # fmt: skip
     """What was found of the chosen elements; errors are relative to the size of a sum of so many products of such factors."""
-    length = math.sqrt(reduction_length(cell.spec, direction))
+    length = math.sqrt(cell.spec.products(direction))
     # A random walk of so many products has this size; the sums are larger where the operands are correlated, as in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
     tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)

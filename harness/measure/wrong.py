@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.backends.base import OUTPUTS, Prepared, Results
+from harness.backends.base import Prepared, Results
 from harness.record import Check
-from harness.spec import Cell, CopySpec, GemmSpec
+from harness.spec import Cell
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -96,11 +96,11 @@ def fetched(cell: Cell, prepared: Prepared, handle: Any, when: str = "") -> Resu
 
 def sound(cell: Cell, results: Any, when: str = "") -> Results:
     """The outputs of the cell's direction, as float64. Raises WrongResultError where one is missing or has another shape."""
-    shapes = output_shapes(cell)
+    shapes = cell.results
     if not isinstance(results, Results):
         raise _misshapen(f"the result is {_kind(results)}, expected Results", when)
     found: dict[str, Any] = {}
-    for name in OUTPUTS[cell.direction]:
+    for name in cell.direction.outputs:
         value, shape = getattr(results, name), shapes.get(name)
         if value is None:
             raise _misshapen(f"{name} is missing", when)
@@ -125,17 +125,6 @@ def _kind(value: Any) -> str:
 
 def _misshapen(what: str, when: str) -> WrongResultError:
     return WrongResultError(f"{when}: {what}" if when else what, Check(False, "shape", math.inf, 0.0))
-
-
-def output_shapes(cell: Cell) -> dict[str, Index]:
-    """The shape of each output of the cell that is an array, by name."""
-    if isinstance(cell.spec, GemmSpec):
-        return {"y": (cell.spec.m, cell.spec.n)}
-    if isinstance(cell.spec, CopySpec):
-        return {"y": (cell.spec.nbytes // cell.precision.itemsize,)}
-    spec = cell.spec
-    shapes = {"y": spec.y_shape, "dx": spec.x_shape, "dw": spec.w_shape, "w": spec.w_shape}
-    return {name: shapes[name] for name in OUTPUTS[cell.direction] if name in shapes}
 
 
 # Element by element ---------------------------------------------------------------------------------------------------------

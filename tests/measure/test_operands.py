@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.operands import integer_operands, normal_operands, reduction_length, rounded
+from harness.measure.operands import integer_operands, normal_operands, rounded
 from harness.spec import ConvSpec, Direction, Precision
 from tests.measure.test_oracle import RESULT, SINGLE, SPECS, answer, cell, rng
 
@@ -16,9 +16,9 @@ from tests.measure.test_oracle import RESULT, SINGLE, SPECS, answer, cell, rng
 def test_reduction_lengths_by_hand() -> None:
     spec = ConvSpec.parse("n5 c4 k6 7x8 f3x2 g2")  # y is 5x7
     assert spec.out_spatial == (5, 7)
-    assert reduction_length(spec, Direction.FPROP) == 2 * 3 * 2
-    assert reduction_length(spec, Direction.DGRAD) == 3 * 3 * 2
-    assert reduction_length(spec, Direction.WGRAD) == 5 * 5 * 7
+    assert spec.products(Direction.FPROP) == 2 * 3 * 2
+    assert spec.products(Direction.DGRAD) == 3 * 3 * 2
+    assert spec.products(Direction.WGRAD) == 5 * 5 * 7
 
 
 @pytest.mark.parametrize(("precision", "limit"), [(Precision.BF16, 2**8), (Precision.FP16, 2**11), (Precision.FP32, 2**24)])

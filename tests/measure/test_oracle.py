@@ -10,7 +10,7 @@ from harness.backends import numpy as reference
 from harness.backends.base import LEARNING_RATE, Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure import oracle
-from harness.measure.operands import integer_operands, normal_operands, reduction_length, rounded
+from harness.measure.operands import integer_operands, normal_operands, rounded
 from harness.measure.wrong import WrongResultError, check_of, sound
 from harness.record import Check
 from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
@@ -374,7 +374,7 @@ def test_an_error_within_the_tolerance_passes_and_a_hundred_times_the_tolerance_
     spec: str, direction: Direction
 ) -> None:
     asked, name = cell(spec, direction), RESULT[direction]
-    size = math.sqrt(reduction_length(asked.spec, direction))  # of a sum of that many products of N(0, 1)
+    size = math.sqrt(asked.spec.products(direction))  # of a sum of that many products of N(0, 1)
     tolerance = spotted(asked).tolerance
 
     def off_by(factor: float) -> Callable[[Results], Results]:
