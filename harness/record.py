@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.spec import Cell
+from harness.spec import Cell, Direction
+
+if TYPE_CHECKING:  # workers have no pandas
+    import pandas as pd
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 11
@@ -567,6 +570,12 @@ _CASES = {
     "smallest_effect": Column("float64", "", "The slowdown that the gate finds by the second night in 95 of 100 cases; missing: no baseline."),
     "note": Column("string", "", "What else there is to say: why it has no figure, what was acknowledged and why."),
 }  # fmt: skip
+
+
+def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Which rows of a frame are of convolutions: the rest is of what serves as a ceiling."""
+    return frame["direction"] != str(Direction.NONE)
+
 
 COLUMNS: dict[str, Column] = {
     **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,

@@ -6,7 +6,7 @@ Nothing here says how a framework does it (backends) or what came back (record).
 import math
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, Self
 
@@ -39,6 +39,11 @@ class Direction(StrEnum):
             Direction.TRAIN: "training step",
             Direction.NONE: "no convolution",
         }[self]
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is one of the directions of a convolution."""
+        return self is not Direction.NONE
 
     @property
     def passes(self) -> int:
@@ -196,6 +201,20 @@ class Spec(ABC):
         """Whether every dimension is padded alike on both sides."""
         return True
 
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions."""
+        return 0
+
+    @property
+    def images(self) -> int:
+        """Images in a batch."""
+        return 1
+
+    def swept(self, axis: str) -> tuple[str, int]:
+        """What a sweep over `batch` or `size` leaves alike, as text, and its value on that axis; 0 where there is none."""
+        return str(self), 0
+
     def layout_text(self, layout: Layout) -> str:
         """The name of a layout for this kind: `NCW`, `NHWC`; empty where it has none."""
         return ""
@@ -307,6 +326,17 @@ class ConvSpec(Spec):
     def pads_evenly(self) -> bool:
         """Whether every dimension is padded alike on both sides."""
         return all(lo == hi for lo, hi in self.padding)
+
+    @property
+    def images(self) -> int:
+        """Images in a batch: n."""
+        return self.n
+
+    def swept(self, axis: str) -> tuple[str, int]:
+        """The shape without its batch or its size, and that: n, or the first spatial dimension."""
+        if axis == "batch":
+            return str(replace(self, n=1)), self.n
+        return str(replace(self, spatial=tuple(64 * taps for taps in self.kernel))), self.spatial[0]
 
     def layout_text(self, layout: Layout) -> str:
         """Its name for 1, 2 or 3 spatial dimensions: `NCW`, `NHWC`, `NDHWC`."""

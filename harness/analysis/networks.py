@@ -6,7 +6,7 @@ have its shape. What a network does between its convolutions is not in it.
 
 import pandas as pd
 
-from harness.record import Status
+from harness.record import Status, of_convolutions
 from harness.spec import Direction
 
 # What tells one roll-up of a network from another, besides the direction.
@@ -22,7 +22,7 @@ def networks(summary: pd.DataFrame) -> pd.DataFrame:
     shapes alike, or "differs by shape". What `-k` left out is not in the run and not in the sum:
     `layers` says how many are.
     """
-    cells = summary[(summary["network"] != "") & (summary["direction"] != str(Direction.NONE))]
+    cells = summary[(summary["network"] != "") & of_convolutions(summary)]
     cells = cells.assign(layout=["first" if text[1:2] == "C" else "last" for text in cells["layout"]])
     rows = []
     for key, group in cells.groupby([*SETTING, "direction"], sort=False, dropna=False):

@@ -7,15 +7,14 @@ import functools
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 import pandas as pd
 
 from harness import flops
-from harness.record import BESIDE_COLUMNS, COLUMNS, SUMMARY_COLUMNS, Status
-from harness.spec import ConvSpec, Direction
+from harness.record import BESIDE_COLUMNS, COLUMNS, SUMMARY_COLUMNS, Status, of_convolutions
+from harness.spec import WorkloadSpec, parse_workload
 
 _OF_CELL = tuple(name for name in BESIDE_COLUMNS if name in SUMMARY_COLUMNS)
 _OF_SOURCE = ("table", "hardware", "math")
@@ -43,12 +42,12 @@ def beside(summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     for row in published.to_dict("records"):
         sources = known.setdefault((row["direction"], _one_image(row["shape"])), {})
         sources.setdefault(tuple(row[name] for name in _OF_SOURCE), []).append(row)
-    figures = (summary["status"] == str(Status.OK)) & (summary["median_ns"] > 0) & (summary["direction"] != str(Direction.NONE))
+    figures = (summary["status"] == str(Status.OK)) & (summary["median_ns"] > 0) & of_convolutions(summary)
     rows = []
     for cell in summary[figures].to_dict("records"):
         sources = known.get((cell["direction"], _one_image(cell["shape"])), {})
         for _, of_source in sorted(sources.items(), key=lambda item: _place(item[0], cell["precision"])):
-            rows.append(_beside(cell, _of_one_batch(of_source, _spec(cell["shape"]).n, cell["scaled"])))
+            rows.append(_beside(cell, _of_one_batch(of_source, _spec(cell["shape"]).images, cell["scaled"])))
     columns = {name: pd.Series([row[name] for row in rows], dtype=object) for name in BESIDE_COLUMNS}
     return pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
 
@@ -62,9 +61,9 @@ def _of_one_batch(rows: Sequence[Row], n: int, scaled: str) -> list[Row]:
     """The rows with the batch n, with that before it was scaled (`n=1 for 16`), or with the nearest."""
     stated = _SCALED.search(scaled)
     before = int(stated[1]) if stated else n
-    batches = {_spec(row["shape"]).n for row in rows}
+    batches = {_spec(row["shape"]).images for row in rows}
     chosen = min(batches, key=lambda batch: (batch != n, batch != before, max(batch / n, n / batch), batch))
-    return [row for row in rows if _spec(row["shape"]).n == chosen]
+    return [row for row in rows if _spec(row["shape"]).images == chosen]
 
 
 def _beside(cell: Row, rows: Sequence[Row]) -> Row:
@@ -78,8 +77,8 @@ def _beside(cell: Row, rows: Sequence[Row]) -> Row:
         **{name: rows[0][name] for name in _OF_SOURCE},
         **{name: _joined("; ", (row[name] for row in rows)) for name in ("algorithm", "source", "remark")},
         "kind": _joined(",", (row["kind"] for row in rows)),
-        "basis": str(Basis.TIMES if spec.n == _spec(cell["shape"]).n else Basis.RATES),
-        "published_n": spec.n,
+        "basis": str(Basis.TIMES if spec.images == _spec(cell["shape"]).images else Basis.RATES),
+        "published_n": spec.images,
         "published_rows": len(rows),
         "published_ns": published_ns,
         "published_flop_per_s": rate,
@@ -95,11 +94,11 @@ def _joined(by: str, texts: Iterable[str]) -> str:
 
 
 @functools.lru_cache(maxsize=8192)
-def _spec(shape: str) -> ConvSpec:
-    return ConvSpec.parse(shape)
+def _spec(shape: str) -> WorkloadSpec:
+    return parse_workload(shape)
 
 
 @functools.lru_cache(maxsize=8192)
 def _one_image(shape: str) -> str:
     """The shape with a batch of one: what is the same of shapes that differ in the batch alone."""
-    return str(replace(_spec(shape), n=1))
+    return _spec(shape).swept("batch")[0]

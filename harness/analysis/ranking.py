@@ -7,8 +7,7 @@ import pandas as pd
 
 from harness import stats
 from harness.analysis.trials import Key
-from harness.record import AA, Status
-from harness.spec import Direction
+from harness.record import AA, Status, of_convolutions
 
 # What has to be the same for two times to be compared; what is left, backend and mode, competes.
 SAME = ["run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
@@ -30,7 +29,7 @@ def rank(
     nothing is decided of a run of one trial, nor beside a time that a flag bars or all of whose samples were set aside.
     `medians_ns` are those of `trials.medians`; without them nothing is decided at all.
     """
-    timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & (summary["direction"] != str(Direction.NONE))
+    timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & of_convolutions(summary)
     adapter, control = summary["backend"].str.split("@").str[0], summary["backend"].str.endswith(f"@{AA}")
     ranked = (timed & ~adapter.isin(unranked) & ~control).to_numpy(dtype=bool)
     cells = summary[ranked].reset_index(drop=True)

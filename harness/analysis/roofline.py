@@ -7,8 +7,7 @@ all backends: a framework that multiplies slowly must not make its own convoluti
 import numpy as np
 import pandas as pd
 
-from harness.record import Flag, Status
-from harness.spec import Direction
+from harness.record import Flag, Status, of_convolutions
 
 # What a ceiling holds for. Copies have no precision, since they move bytes; it is "" for them.
 HOLDS_FOR = ["run_id", "device", "threads", "precision"]
@@ -21,7 +20,7 @@ def ceilings(summary: pd.DataFrame) -> pd.DataFrame:
     HOLDS_FOR, BY and the rate: `flop_per_s` of a matrix product, `bytes_per_s` of a copy, the other one missing. Only what
     is ok counts, whatever its flags: what disturbs a measurement makes it slower, and the best is what is asked for.
     """
-    measured = summary[(summary["direction"] == str(Direction.NONE)) & (summary["status"] == str(Status.OK))]
+    measured = summary[~of_convolutions(summary) & (summary["status"] == str(Status.OK))]
     multiplies = measured["flop_nominal"] > 0
     found = measured.assign(
         precision=measured["precision"].where(multiplies, ""),
@@ -36,7 +35,7 @@ def ceilings(summary: pd.DataFrame) -> pd.DataFrame:
 
 def asked_for(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that a run is about: its convolutions; all of them where there is none, as in a run of ceilings alone."""
-    convolutions = frame[frame["direction"] != str(Direction.NONE)]
+    convolutions = frame[of_convolutions(frame)]
     return frame if convolutions.empty else convolutions
 
 
@@ -48,7 +47,7 @@ def held_against(summary: pd.DataFrame) -> pd.DataFrame:
     """
     products = ceilings(summary).dropna(subset="flop_per_s")
     best = products.set_index(HOLDS_FOR)["flop_per_s"].to_dict()
-    convolution = summary["direction"] != str(Direction.NONE)
+    convolution = of_convolutions(summary)
     at = [best.get(key, np.nan) for key in summary[HOLDS_FOR].itertuples(index=False, name=None)]
     share = (summary["flop_per_s"] / pd.Series(at, index=summary.index, dtype="float64")).where(convolution)
     flags = [_flagged(text) if over else text for text, over in zip(summary["flags"], share > 1, strict=True)]

@@ -11,8 +11,7 @@ from harness.analysis.noise import Noise
 from harness.analysis.trials import FEW_SAMPLES
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import Flag, Run, Status
-from harness.spec import Direction
+from harness.record import Flag, Run, Status, of_convolutions
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
 MOST_NAMED = 3  # of the pairs of equals that were called different
@@ -38,7 +37,7 @@ def checks(
 
     `base` and `cases` (with `judgement.CASES`) are those of the comparison, None where there is none.
     """
-    cells = summary[summary["direction"] != str(Direction.NONE)]
+    cells = summary[of_convolutions(summary)]
     ok = cells[cells["status"] == str(Status.OK)]
     found = [_correct(cells, ok), _complete(cells, run, extent)]
     if base is not None:

@@ -40,7 +40,7 @@ _VOCABULARY: dict[str, dict[str, Any]] = {
         axis: {member.value: member for member in kind}
         for axis, kind in {
             # none is what a workload is that is no convolution, and nobody's to choose.
-            "direction": [direction for direction in Direction if direction is not Direction.NONE],
+            "direction": [direction for direction in Direction if direction.is_convolution],
             "precision": Precision,
             "mode": Mode,
             "optimizer": Optimizer,

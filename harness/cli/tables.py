@@ -19,7 +19,7 @@ from harness.doctor import Finding, Severity
 from harness.outcome import Outcome
 from harness.plain import plain
 from harness.record import Status
-from harness.spec import ConvSpec, Direction
+from harness.spec import Direction, parse_workload
 from harness.store.published import Imported
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}
@@ -206,8 +206,8 @@ def beside(found: pd.DataFrame) -> Table:
             figures = [units.flop_rate(rate) for rate in (row.published_flop_per_s, row.flop_per_s)]
         over = units.ratio_interval(row.time_over_published, row.time_over_published_low, row.time_over_published_high)
         table.add_row(
-            named(row), Text(f"{row.hardware}, {row.math}"), str(ConvSpec.parse(row.shape).n), str(row.published_n), *figures,
-            over, Text(row.remark),
+            named(row), Text(f"{row.hardware}, {row.math}"), str(parse_workload(row.shape).images), str(row.published_n),
+            *figures, over, Text(row.remark),
         )  # fmt: skip
     return table
 
@@ -221,7 +221,9 @@ def beside_lines(found: pd.DataFrame) -> list[str]:
     if same := int((found["basis"] == Basis.TIMES).sum()):
         lines.append(f"{same} at the published batch: times over times")
     rates = found[found["basis"] == Basis.RATES]
-    for (n, published_n), group in rates.groupby([rates["shape"].map(lambda shape: ConvSpec.parse(shape).n), "published_n"]):
+    for (n, published_n), group in rates.groupby(
+        [rates["shape"].map(lambda shape: parse_workload(shape).images), "published_n"]
+    ):
         lines.append(f"{len(group)} published at n={published_n}, measured at n={n}: rates beside rates, not times")
     return [*lines, "published, not measured here: no verdict"]
 

@@ -17,7 +17,7 @@ from harness.page.palette import DARK, LIGHT, Look, sentinel
 from harness.page.provenance import cut
 from harness.page.svg import clean
 from harness.page.view import View, short
-from harness.spec import ConvSpec, Mode
+from harness.spec import Mode, parse_workload
 
 MOST_ROWS = 300  # of a table; all are what `convbench compare RUN published:all` prints
 MOST_SOURCES = 24  # rows of the chart
@@ -141,7 +141,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
                 shape=clean(first["shape"]),
                 words=first["words"],
                 device=first["device"] if len(view.devices) > 1 else "",
-                n=ConvSpec.parse(first["shape"]).n,
+                n=parse_workload(first["shape"]).images,
                 published_n=int(published_n),
                 ours=tables.named(view, first["backend"], first["mode"]),
                 time=units.milliseconds(first["median_ns"]),

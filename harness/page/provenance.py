@@ -7,8 +7,7 @@ import pandas as pd
 
 from harness import units
 from harness.page.view import View, who
-from harness.record import Environment, Run, Status
-from harness.spec import Direction
+from harness.record import Environment, Run, Status, of_convolutions
 
 VALUE_LENGTH = 300
 
@@ -103,7 +102,7 @@ def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> li
         rate = units.byte_rate(row.bytes_per_s) if copies else units.flop_rate(row.flop_per_s)
         found.append((what + threads, cut(f"{rate}, {row.workload} by {who(view.looks, row.backend)}: {row.op}")))
     lost = [str(status) for status in Status if status.failed or status is Status.NOT_RUN]
-    rows = summary[(summary["direction"] == str(Direction.NONE)) & summary["status"].isin(lost)]
+    rows = summary[~of_convolutions(summary) & summary["status"].isin(lost)]
     return found + [
         (f"Not measured: {row.workload}", cut(f"{who(view.looks, row.backend)}, {row.status.replace('_', ' ')}: {row.reason}"))
         for row in rows.itertuples()

@@ -1,10 +1,8 @@
 """Ordered axes: cells that differ in threads, batch or size alone are points of one sweep, not workloads of their own."""
 
-from dataclasses import replace
-
 import pandas as pd
 
-from harness.spec import ConvSpec
+from harness.spec import parse_workload
 
 FEWEST = 3  # values of a sweep over shapes
 SHAPES = ("batch", "size")
@@ -17,17 +15,10 @@ def shapes(cells: pd.DataFrame, axis: str) -> pd.DataFrame:
     at: dict[str, int] = {}
     for shape in cells["shape"].drop_duplicates():
         try:
-            spec = ConvSpec.parse(shape)
+            rest[shape], at[shape] = parse_workload(shape).swept(axis)
         except ValueError:  # a foreign run may hold anything
             rest[shape], at[shape] = shape, 0
-            continue
-        rest[shape] = str(replace(spec, n=1) if axis == "batch" else replace(spec, spatial=_ones(spec)))
-        at[shape] = spec.n if axis == "batch" else spec.spatial[0]
     return pd.DataFrame({"rest": cells["shape"].map(rest), "at": cells["shape"].map(at)}, index=cells.index)
-
-
-def _ones(spec: ConvSpec) -> tuple[int, ...]:
-    return tuple(max(extent, 1) * 64 for extent in spec.kernel)  # any size that the filter fits into
 
 
 def counted(cells: pd.DataFrame) -> pd.Series:

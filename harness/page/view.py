@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.page import palette, sweeps
 from harness.page.svg import clean
-from harness.record import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, Flag, Status
+from harness.record import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, Flag, Status, of_convolutions
 from harness.spec import Direction, Mode
 
 # The other axes, in the order in which they are named where they vary.
@@ -78,7 +78,7 @@ def prepare(summary: pd.DataFrame) -> View:
     """The view of a frame with SUMMARY_COLUMNS; `best`, `tie` and `vs_best` as `analysis` adds them, where it did."""
     ranked = "vs_best" in summary.columns
     looks = palette.looks(_text(summary["backend"]))
-    summary = summary[_text(summary["direction"]) != str(Direction.NONE)]
+    summary = summary[of_convolutions(summary)]
     # The frame is in the order of measuring, which is shuffled from run to run.
     place = summary["workload"].astype(object).map(_natural)
     cells = (

@@ -26,7 +26,7 @@ from harness.digest import SCHEMA, Digest, Validity
 from harness.errors import PublishedError, RunNotFoundError
 from harness.execution import host
 from harness.outcome import Check, Extent, Outcome
-from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
+from harness.record import AA, NIGHTLY, Run, SeriesKind, Status, of_convolutions
 from harness.review import nights as past
 from harness.review.nights import night
 from harness.review.nights import of_suite as history
@@ -77,7 +77,7 @@ def figures(folder: Path, cells: Collection[str] | None = None) -> tuple[pd.Data
     records, blocks = load(folder), samples(folder)
     summary = _summarized(records, blocks, [folder])
     if cells is not None:  # the ceilings stay, since the cells are held against them
-        kept = summary["cell"].isin(cells) | (summary["direction"] == str(Direction.NONE))
+        kept = summary["cell"].isin(cells) | ~of_convolutions(summary)
         summary, blocks = summary[kept], blocks[blocks["cell"].isin(cells)]
     ranked = ranking.rank(summary, medians(blocks, SeriesKind.LATENCY))
     if journal.read_run(folder).finished_at is None:

@@ -13,7 +13,7 @@ from harness.page.palette import sentinel
 from harness.page.sweeps import FEWEST, SHAPES, shapes
 from harness.page.view import View
 from harness.record import Status
-from harness.spec import ConvSpec
+from harness.spec import parse_workload
 
 MOST = 8  # facets of a figure
 _COLUMNS = 3
@@ -94,7 +94,7 @@ def _scaling(view: View, found: Sequence[Sweep], axis: str) -> Canvas:
 
 def _facet(canvas: Canvas, axes: Axes, view: View, sweep: Sweep) -> None:
     values = sorted(set(sweep.rows["at"]))
-    images = sweep.rows["shape"].map(lambda shape: ConvSpec.parse(shape).n)
+    images = sweep.rows["shape"].map(lambda shape: parse_workload(shape).images)
     rows = sweep.rows.assign(
         rate=images * 1e9 / sweep.rows["median_ns"],
         low=images * 1e9 / sweep.rows["ci_high_ns"],
@@ -139,6 +139,6 @@ def _proportional(axes: Axes, ok: pd.DataFrame, axis: str, values: Sequence[int]
     """From the fastest at the smallest value: images in proportion to the batch, or inversely to the pixels."""
     start = ok[ok["at"] == ok["at"].min()]
     best, first = start["rate"].max(), float(start["at"].iloc[0])
-    power = 1 if axis == "batch" else -len(ConvSpec.parse(start["shape"].iloc[0]).spatial)
+    power = 1 if axis == "batch" else -parse_workload(start["shape"].iloc[0]).ndim
     ends = [first, float(values[-1])]
     axes.plot(ends, [best * (end / first) ** power for end in ends], color=sentinel("soft"), lw=1.2, ls=":", zorder=2)

@@ -23,7 +23,7 @@ def test_a_strip_of_thousands_keeps_all_that_moved():
     made = synthetic.make(cells, {})
     judged = synthetic.judged(made, {"/w1": 1.3})
     drawn = change.strip(prepare(made.summary), judged)
-    moved = set(judged.cases.loc[~judged.cases["verdict"].isin(["no change", "lost"]), "cell"])
+    moved = set(judged.cases.loc[~judged.cases["verdict"].isin(["no_change", "lost"]), "cell"])
     view = prepare(made.summary).cells.set_index("cell")
     assert {int(view["i"][cell]) for cell in moved} <= set(marks(drawn))
     assert "1500 of 1800 drawn" in drawn.note
