@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.execution.execute import run
-    from harness.review.pages import compare, load, report, samples, summary
+    from harness.review.comparing import compare
+    from harness.review.pages import report
+    from harness.review.reading import summary
+    from harness.store.table import load, samples
 
 __all__ = ["compare", "load", "report", "run", "samples", "summary"]
 
-_HOMES = dict.fromkeys(__all__, "harness.review.pages") | {"run": "harness.execution.execute"}
+_HOMES = {
+    "run": "harness.execution.execute", "load": "harness.store.table", "samples": "harness.store.table",
+    "summary": "harness.review.reading", "compare": "harness.review.comparing", "report": "harness.review.pages",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -95,18 +95,20 @@ def measure(store: Path) -> None:
     """Read, judge, and write digest and index, in this process; print what it took."""
     began = time.perf_counter()
     from harness.analysis import gate
-    from harness.review import nights as past
-    from harness.review import pages as review
+    from harness.review import digests as digesting
+    from harness.review import nights as nights_of
+    from harness.review import pages
+    from harness.review.nights import Night
     from harness.store import digests
 
     imported = time.perf_counter()
-    history = review.history(store, SUITE)
+    history = nights_of.history(store, SUITE)
     read = time.perf_counter()
     judgement = gate.judge(history)
     judged = time.perf_counter()
     newest = history.runs[-1]
-    digests.write(reports_of(store), past.digest(past.Night(store / "runs" / newest.id, newest, history), judgement))
-    index = review.write_index(reports_of(store))
+    digests.write(reports_of(store), digesting.of_night(Night(newest, history), judgement))
+    index = pages.write_index(reports_of(store))
     written = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = (imported - began, read - imported, judged - read, written - judged, written - began)

@@ -221,9 +221,9 @@ def main() -> None:
         row("processes that differ by 5 %, 200 cells", assumed(200, 0.05), rounds),
     ]
     if options.store:
-        from harness.review import pages as review
+        from harness.review import nights as nights_of
 
-        history = review.history(options.store, options.suite)
+        history = nights_of.history(options.store, options.suite)
         untouched = tuple(run for run in history.runs if "slowed" not in run.tags)  # a tag of scripts/nights.py
         cells = history.cells[history.cells["run_id"].isin([run.id for run in untouched])]
         for grid in grids(History(untouched, cells)) if untouched else ():

@@ -36,8 +36,8 @@ from harness.analysis.gate import NightJudgement
 from harness.analysis.replay import Rules
 from harness.digest import Digest
 from harness.record import Run
-from harness.review import nights as past
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review.reading import Reading
 from harness.store import digests, table
 from scripts.pages import keep, machine
 
@@ -75,8 +75,8 @@ def factor(options: argparse.Namespace) -> float:
     if options.factor:
         return float(options.factor)
     (latest, _) = known(options.store)[-1]
-    judged = past.find_night(options.store / "results" / "runs" / latest.id).judge()
-    cell = past.find_cell(review.history(options.store / "results", latest.suite), options.cell)
+    judged = Reading(options.store / "results" / "runs" / latest.id).night.judge()
+    cell = nights_of.find_cell(nights_of.history(options.store / "results", latest.suite), options.cell)
     effect = float(judged.cases.set_index("cell")["smallest_effect"][cell])
     if effect != effect:
         sys.exit(f"nights: {cell} has no baseline yet: give a --factor, or more quiet nights")
@@ -86,7 +86,7 @@ def factor(options: argparse.Namespace) -> float:
 
 def a_day_apart(folder: Path) -> NightJudgement:
     """What the gate says of a night by its rules, but for the hour that must lie between two."""
-    return past.find_night(folder).judge(validity.blocking(review.checks(folder)), Rules(apart_s=0.0))
+    return Reading(folder).night.judge(validity.blocking(Reading(folder).checks), Rules(apart_s=0.0))
 
 
 def rows(store: Path, cell: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from harness import drafts
 from harness.execution import execute, host
 from harness.record import Environment, Flag, Record, Status
-from harness.review import pages as review
+from harness.review import pages
 from harness.store import journal, table
 
 MARK = "CONVBENCH_TEST_OF_KILLS"  # in the environment of whatever such a run starts
@@ -145,7 +145,7 @@ PLACES: dict[str, Callable[[], None]] = {
     "a table is written under another name": lambda: before(Path, "replace", when=named("records.parquet")),
     "one of two tables is there": lambda: after(Path, "replace", when=named("records.parquet")),
     "the last table is written under another name": lambda: before(Path, "replace", when=named("samples.parquet")),
-    "the run is sealed, and there is no page": lambda: before(review, "publish"),
+    "the run is sealed, and there is no page": lambda: before(pages, "publish"),
 }
 
 

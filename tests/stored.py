@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from harness.analysis.gate import NightJudgement
+from harness.digest import Digest
 from harness.record import NIGHTLY, Status
+from harness.review import digests
+from harness.review.comparing import standing
+from harness.review.reading import Reading
 from harness.store import journal, table
 from tests import builders
 
@@ -64,3 +69,9 @@ def night(
 def nights(store: Path, count: int, first: int = 0) -> list[Path]:
     """That many quiet nights in a row."""
     return [night(store, day) for day in range(first, first + count)]
+
+
+def judged(folder: Path) -> tuple[NightJudgement, Digest]:
+    """The gate's judgement of a stored night, and what summary.json holds of it without a page."""
+    reading = Reading(folder)
+    return reading.judgement, digests.of_run(reading, standing(reading))

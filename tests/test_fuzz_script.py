@@ -110,7 +110,7 @@ def test_what_failed_is_in_the_exit_code(
 ) -> None:
     rows = frame(row("n1 c4 k4 9x9 f3x3"), row("n1 c4 k4 9x9 f3x3", status, "why"))
     monkeypatch.setattr("harness.execution.execute.execute", lambda *asked, **more: builders.run())
-    monkeypatch.setattr("harness.review.pages.load", lambda path: rows)
+    monkeypatch.setattr("harness.store.table.load", lambda path: rows)
     monkeypatch.setattr(sys, "argv", ["fuzz"])
     assert script.main() == code
     assert f"| {status} | why |" in capsys.readouterr().out

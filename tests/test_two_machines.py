@@ -7,8 +7,9 @@ import pytest
 from harness.outcome import Level
 from harness.page import index
 from harness.record import Status
-from harness.review import nights as past
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.store import digests, journal, table
 from tests import builders, stored
 from tests.test_cli import convbench
@@ -38,7 +39,7 @@ def night(store: Path, day: int, machine: str, slower: float = 1.0, **more: obje
 def test_the_gate_judges_each_machine_by_its_own_nights(store: Path) -> None:
     for machine, id in (("alpha", ALPHA), ("beta", BETA)):
         folder = night(store, 12, machine)
-        judgement, digest = review.judge(folder)
+        judgement, digest = stored.judged(folder)
         assert judgement.level is Level.QUIET
         assert set(judgement.cases["machine_id"]) == {id}
         assert judgement.cases["change"].abs().max() < 0.03
@@ -48,23 +49,23 @@ def test_the_gate_judges_each_machine_by_its_own_nights(store: Path) -> None:
 
 
 def test_a_slower_night_of_one_machine_is_held_against_that_machine(store: Path) -> None:
-    judgement, _ = review.judge(night(store, 12, "beta", 1.2))
+    judgement = Reading(night(store, 12, "beta", 1.2)).judgement
     assert judgement.level is Level.SUSPECT
     (held,) = judgement.cases[judgement.cases["state"] == "suspect"].itertuples()
     assert (held.cell, held.machine_id) == (stored.SLOW, BETA)
-    assert review.judge(night(store, 13, "alpha"))[0].level is Level.QUIET
+    assert stored.judged(night(store, 13, "alpha"))[0].level is Level.QUIET
 
 
 @pytest.mark.fault("a night could not be measured", "it carries its machine")
 def test_a_night_that_was_not_measured_carries_its_machine(store: Path) -> None:
     folder = night(store, 12, "beta", refusal="the machine was busy")
     assert set(table.load(folder)["machine_id"]) == {BETA}
-    judgement, digest = review.judge(folder)
+    judgement, digest = stored.judged(folder)
     assert judgement.level is Level.INVALID
     assert set(judgement.cases["machine_id"]) == {BETA}
     assert (digest.machine_id, digest.machine) == (BETA, "beta: Some CPU, 2 cores")
-    assert past.find_night(folder).before.id.endswith("-small-0017")  # beta's, though alpha's is as old
-    assert review.judge(night(store, 13, "beta"))[1].changes == ()  # what it was measured with is that of the night before
+    assert Reading(folder).night.before.id.endswith("-small-0017")  # beta's, though alpha's is as old
+    assert stored.judged(night(store, 13, "beta"))[1].changes == ()  # what it was measured with is that of the night before
 
 
 @pytest.mark.fault("a machine's first night could not be measured", "it is not another machine's")
@@ -72,14 +73,14 @@ def test_a_first_night_that_was_not_measured_is_not_one_of_another_machine(tmp_p
     store = tmp_path / "results"
     for day in range(12):
         night(store, day, "alpha")
-    judgement, digest = review.judge(night(store, 12, "beta", refusal="the machine was busy"))
+    judgement, digest = stored.judged(night(store, 12, "beta", refusal="the machine was busy"))
     assert (digest.machine_id, digest.baseline_id) == (BETA, "")
     assert judgement.cases.empty
 
 
 def test_the_index_has_a_trend_for_each_machine(store: Path, tmp_path: Path) -> None:
     for folder in sorted((store / "runs").iterdir())[-4:]:
-        digests.write(tmp_path / "reports", review.judge(folder)[1])
+        digests.write(tmp_path / "reports", stored.judged(folder)[1])
     text = index.render(digests.read(tmp_path / "reports"), []).text
     assert f"small on {ALPHA}" in text
     assert f"small on {BETA}" in text
@@ -105,7 +106,7 @@ def test_the_history_of_a_cell_that_the_newest_machine_lacks(store: Path) -> Non
     with journal.Journal(folder) as book:
         book.append(builders.record(run_id=run.id, of=builders.cell(workload="other")))
     table.seal(folder)
-    found = past.of_cell(store, stored.SLOW)
+    found = nights_of.of_cell(store, stored.SLOW)
     assert set(found["machine_id"]) == {ALPHA, BETA}
     assert len(found.attrs["now"]) == 2
 
@@ -141,7 +142,7 @@ def test_compare_of_one_machine_says_nothing_of_machines(tmp_path: Path) -> None
 def test_a_page_beside_a_baseline_of_another_machine_calls_nothing_slower_and_the_run_not_invalid(tmp_path: Path) -> None:
     two_runs(tmp_path / "results", machine_id="machine-2", cpu="Intel Xeon", cores=8)
     base, new = ((tmp_path / "results" / "runs" / id) for id in ("20260301-a", "20260302-b"))
-    made = review.publish(new, tmp_path / "reports", base)
+    made = pages.publish(Reading(new), tmp_path / "reports", Reading(base))
     text = made.path.read_text()
     words = "Not comparable: the baseline was measured on Some CPU, 2 cores, this run on Intel Xeon, 8 cores."
     assert made.broken == ()

@@ -16,15 +16,21 @@ from harness.execution import host
 from harness.nights import notify
 from harness.plan import Budget, Plan, Step
 from harness.record import METHOD_VERSION, NIGHTLY, Status
-from harness.review import nights as past
-from harness.review import pages as review
+from harness.review import comparing, pages
+from harness.review import nights as nights_of
+from harness.review.reading import Reading, overview
 from harness.spec import Direction
 from harness.store import journal, table
+from harness.store.table import Stored
 from tests import builders, stored
 
 RUN = "20260301T023000-small-0000"
 WORKLOADS = ("one", "two", "three")
 CELLS = tuple(builders.cell(workload=name, backend=backend) for name in WORKLOADS for backend in ("torch", "jax", "tensorflow"))
+
+
+def of(folder: Path) -> Stored:
+    return Stored(folder, journal.read_run(folder))
 
 
 def killed(store: Path, made: int, trials: int = 1, *, run: str = RUN, plan: bool = True, cells: Sequence = CELLS) -> Path:
@@ -61,14 +67,14 @@ def said(*arguments: str) -> tuple[int, str]:
 
 @pytest.mark.fault("a run was killed", "the total comes from its plan, with the command that resumes it")
 def test_the_total_comes_from_the_plan(tmp_path: Path) -> None:
-    extent = review.extent(killed(tmp_path, 5))
+    extent = Reading(killed(tmp_path, 5)).extent
     assert extent.words == "cut off: 5 of 9 cells"
     assert extent.sentence() == f"cut off: 5 of 9 cells, resume with `convbench run --resume {RUN}`"
 
 
 @pytest.mark.fault("a run was killed amid its trials", "measurements are counted")
 def test_trials_that_are_missing_count_too(tmp_path: Path) -> None:
-    extent = review.extent(killed(tmp_path, 14, trials=3))
+    extent = Reading(killed(tmp_path, 14, trials=3)).extent
     assert extent.words == "cut off: 14 of 27 measurements (9 cells x 3 trials)"
 
 
@@ -77,13 +83,13 @@ def test_ceilings_that_are_missing_are_told_apart(tmp_path: Path) -> None:
     from harness.spec import GemmSpec
 
     product = builders.cell(workload="product", spec=GemmSpec(8, 8, 8), direction=Direction.NONE)
-    extent = review.extent(killed(tmp_path, 9, cells=(*CELLS, product)))
+    extent = Reading(killed(tmp_path, 9, cells=(*CELLS, product))).extent
     assert extent.words == "cut off: 9 of 9 cells, 0 of 1 ceiling"
 
 
 @pytest.mark.fault("the plan of a run that was cut off is gone", "what is known is said, and no more")
 def test_without_a_plan_what_is_known_is_said_and_no_more(tmp_path: Path) -> None:
-    extent = review.extent(killed(tmp_path, 5, plan=False))
+    extent = Reading(killed(tmp_path, 5, plan=False)).extent
     assert extent.sentence() == "cut off: 5 measurements, of how many is not known"
 
 
@@ -92,15 +98,15 @@ def test_a_run_that_is_still_measured_is_not_called_cut_off(tmp_path: Path) -> N
     folder = killed(tmp_path, 5)
     with host.alone() as lock:
         lock.tell("another")
-        assert review.extent(folder).tag == "cut off"
+        assert Reading(folder).extent.tag == "cut off"
         lock.tell(RUN)
-        assert review.extent(folder).sentence() == "not finished: 5 of 9 cells so far"
+        assert Reading(folder).extent.sentence() == "not finished: 5 of 9 cells so far"
         table.seal(folder)  # as an interrupted run does in the end: nobody writes to it any more
-        assert review.extent(folder).tag == "cut off"
+        assert Reading(folder).extent.tag == "cut off"
 
 
 def test_a_run_that_ended_has_no_extent(tmp_path: Path) -> None:
-    assert review.extent(stored.night(tmp_path, 0)) is None
+    assert Reading(stored.night(tmp_path, 0)).extent is None
 
 
 def test_a_killed_run_has_a_row_for_each_measurement_that_is_missing(tmp_path: Path) -> None:
@@ -111,13 +117,13 @@ def test_a_killed_run_has_a_row_for_each_measurement_that_is_missing(tmp_path: P
 
 @pytest.mark.fault("a cell lacks a trial", "it has the figure of those that were made")
 def test_a_cell_has_the_figure_of_the_trials_that_were_run(tmp_path: Path) -> None:
-    summary, _ = review.figures(killed(tmp_path, 14, trials=3))
+    summary = Reading(killed(tmp_path, 14, trials=3)).ranking
     assert set(summary["status"]) == {"ok"}
     assert sorted(summary["trials"]) == [1, 1, 1, 1, 2, 2, 2, 2, 2]
 
 
 def test_no_cell_of_it_is_the_best_and_a_factor_needs_all_that_compete(tmp_path: Path) -> None:
-    summary, _ = review.figures(killed(tmp_path, 5))
+    summary = Reading(killed(tmp_path, 5)).ranking
     assert not summary["best"].any()
     assert not summary["tie"].any()
     known = summary.loc[summary["vs_best"].notna(), "workload"]
@@ -126,7 +132,7 @@ def test_no_cell_of_it_is_the_best_and_a_factor_needs_all_that_compete(tmp_path:
 
 @pytest.mark.fault("a page is made of a run that was cut off", "it has no green and no winner")
 def test_its_page_has_no_green_no_winner_and_says_how_to_go_on(tmp_path: Path) -> None:
-    text = review.page(killed(tmp_path, 5)).text
+    text = pages.page(Reading(killed(tmp_path, 5))).text
     head = text[text.index('<section id="verdict"') : text.index('<section id="validity"')]
     assert '<div class="verdict warn">' in head
     assert "! cut off</span> 5 of 9 cells have a checked figure; 4 were not run." in head
@@ -149,12 +155,12 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
     whole = killed(tmp_path, 9, run="20260301T013000-small-0000")
     journal.finish(whole, builders.run(whole.name, method_version=METHOD_VERSION, finished_at=builders.START))
     cut = killed(tmp_path, 5)
-    given = review._given(cut, None, whole)
+    given = comparing.standing(Reading(cut), Reading(whole))
     assert str(given.judged.level) == "invalid"
     assert given.judged.count("not run") == 4
     assert given.judged.count("failed") == given.judged.count("lost") == 0
     assert "4 cases were not run." in given.judged.sentence
-    head = review.page(cut, baseline=whole).text
+    head = pages.page(Reading(cut), Reading(whole)).text
     head = head[head.index('<section id="verdict"') : head.index('<section id="validity"')]
     assert "! cut off</span>" in head
     assert f"resume with convbench run --resume {RUN}." in head
@@ -163,7 +169,7 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
 @pytest.mark.fault("the baseline was cut off", "what it never ran is new, not fixed")
 def test_what_the_baseline_never_ran_is_new_and_not_fixed(tmp_path: Path) -> None:
     cut, whole = killed(tmp_path, 5), killed(tmp_path, 9, run="20260301T033000-small-0000")
-    found = judgement.against(review.compare(review.load(cut), review.load(whole)), cut.name)
+    found = judgement.against(comparing.compare(table.load(cut), table.load(whole)), cut.name)
     assert found.count("new") == 4
     assert found.count("fixed") == 0
 
@@ -204,7 +210,7 @@ def test_the_list_of_runs_tells_state_failed_and_not_run_apart(tmp_path: Path) -
 
 def test_digest_and_index_say_so(tmp_path: Path) -> None:
     folder = killed(tmp_path / "results", 5)
-    review.publish(folder, tmp_path / "reports")
+    pages.publish(Reading(folder), tmp_path / "reports")
     digest = json.loads((tmp_path / "reports" / RUN / "summary.json").read_text())
     assert digest["code"] == 5
     assert digest["unfinished"] == "cut off: 5 of 9 cells"
@@ -219,21 +225,21 @@ def test_digest_and_index_say_so(tmp_path: Path) -> None:
 @pytest.mark.fault("a night was cut off", "it is not green, and no cell fails that was not run")
 def test_a_night_that_was_cut_off_is_no_green_night_and_its_junit_fails_no_cell_that_was_not_run(tmp_path: Path) -> None:
     stored.nights(tmp_path, 12)
-    judgement, digest = review.judge(stored.night(tmp_path, 12, cells=5))
+    judgement, digest = stored.judged(stored.night(tmp_path, 12, cells=5))
     assert (str(judgement.level), digest.code) == ("invalid", 5)
     assert digest.unfinished.startswith("cut off: ")
     cases = {case.get("name"): case for case in ElementTree.fromstring(notify.junit_xml(judgement, digest)).iter("testcase")}
     lost = cases.pop(stored.CELLS[-1])
     assert lost.find("skipped").get("message").startswith("not run: ")
     assert [name for name, case in cases.items() if case.find("failure") is not None] == ["night"]
-    assert NIGHTLY in review.overview(tmp_path)[0].run.tags
+    assert NIGHTLY in overview(tmp_path)[0].run.tags
 
 
 @pytest.mark.fault("a cell of a night lacks a trial", "it is part of no history")
 def test_a_cell_that_lacks_a_trial_is_part_of_no_history(tmp_path: Path) -> None:
-    kept = past.night(killed(tmp_path, 14, trials=3)).astype(object)
+    kept = nights_of.read(of(killed(tmp_path, 14, trials=3))).astype(object)
     assert kept["barred_by"].tolist() == ["few_samples"] * 9
-    whole = past.night(killed(tmp_path, 9, run="20260301T013000-small-0000")).astype(object)
+    whole = nights_of.read(of(killed(tmp_path, 9, run="20260301T013000-small-0000"))).astype(object)
     assert whole["barred_by"].tolist() == [""] * 9
 
 

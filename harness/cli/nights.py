@@ -168,10 +168,10 @@ def history(
 ) -> None:
     """Print the nights of a cell: its time, where versions changed, where its level did, and what was acknowledged."""
     from harness.cli import tables
-    from harness.review import nights as past
+    from harness.review import nights
     from harness.store import exchange
 
-    found = past.of_cell(out, cell, suite)
+    found = nights.of_cell(out, cell, suite)
     for line in tables.machines(found.attrs["machines"], "each is judged by its own nights"):
         stderr().print(line, markup=False, soft_wrap=True)
     if format is TableFormat.TABLE:
@@ -199,9 +199,9 @@ def ack(
     import getpass
     from datetime import UTC, datetime
 
-    from harness.review import nights as past
+    from harness.review import nights
 
-    said = past.acknowledge(
+    said = nights.acknowledge(
         out, cell, reason, by or getpass.getuser(), suite=suite, from_run=from_, at=datetime.now(UTC)
     )  # fmt: skip
     typer.echo(f"{said.case}: acknowledged from {said.from_run} on")

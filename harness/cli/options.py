@@ -13,6 +13,7 @@ from harness.errors import SelectionError
 
 if TYPE_CHECKING:
     from harness.cli.console import Console
+    from harness.review.reading import Reading
 
 INTERNAL, FAILED_CELLS, BLOCKED, UNFINISHED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 5, 4, 2, 130
 
@@ -77,17 +78,15 @@ def folder_of(out: Path, run: str) -> Path:
     return table.find(out, run)
 
 
-def say_how_far(folder: Path, out: Path, on_stdout: bool = True, side: str = "") -> bool:
-    """Whether a run has not ended; says so, how to go on with it, and what of it is not kept.
+def say_how_far(reading: "Reading", out: Path, on_stdout: bool = True, side: str = "") -> bool:
+    """Whether a run has not ended; says so, how to resume it, and what of it is not kept.
 
     `side` stands before each line, where several runs are told of.
     """
-    from harness.review import pages as review
-
     console = stdout() if on_stdout else stderr()
-    if remark := review.remark(folder):
-        console.print(f"{side}{folder.name}: {remark}", markup=False, soft_wrap=True)
-    if (extent := review.extent(folder)) is None:
+    if reading.remark:
+        console.print(f"{side}{reading.folder.name}: {reading.remark}", markup=False, soft_wrap=True)
+    if (extent := reading.extent) is None:
         return False
     elsewhere = "" if out == Path("results") else str(out)
     console.print(f"{side}{extent.sentence(elsewhere)}", markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ import warnings
 from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from harness.cli.options import (
     stdout,
 )
 from harness.errors import SelectionError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PUBLISHED = "published:"  # before the name of a hardware, in the place of a run
 
@@ -124,8 +127,7 @@ def show(
 ) -> None:
     """Print the summary of a run. Exit code 5 if the run has not ended."""
     from harness.cli import tables
-    from harness.review import pages as review
-    from harness.store import journal
+    from harness.review.reading import Reading
 
     for option, asked in (("--spent", spent), ("--networks", networks)):
         if asked and (sort or by or format is not TableFormat.TABLE or (spent and networks)):
@@ -134,29 +136,26 @@ def show(
         raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
     if by not in (None, "backend"):
         raise SelectionError(f"--by: found {by!r}; allowed: backend")
-    folder = folder_of(out, run)
-    for line in tables.machines(journal.read_run(folder).machines, "times of one say nothing of another"):
+    reading = Reading(folder_of(out, run))
+    for line in tables.machines(reading.run.machines, "times of one say nothing of another"):
         stderr().print(line, markup=False, soft_wrap=True)
-    unfinished = say_how_far(folder, out, on_stdout=format is TableFormat.TABLE)
+    unfinished = say_how_far(reading, out, on_stdout=format is TableFormat.TABLE)
     if spent:
-        stdout().print(tables.spent_table(review.spent(folder)))
+        stdout().print(tables.spent_table(reading.spent))
     elif networks:
-        rolled = review.networks(folder)
-        if rolled.empty:
+        if reading.networks.empty:
             raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
-        stdout().print(tables.networks(rolled))
+        stdout().print(tables.networks(reading.networks))
     else:
-        _print_summary(folder, sort, by, format)
+        _print_summary(reading.ranking, sort, by, format)
     if unfinished:
         raise typer.Exit(UNFINISHED)
 
 
-def _print_summary(folder: Path, sort: str | None, by: str | None, format: TableFormat) -> None:
+def _print_summary(summary: "pd.DataFrame", sort: str | None, by: str | None, format: TableFormat) -> None:
     from harness.cli import tables
-    from harness.review import pages as review
     from harness.store import exchange
 
-    summary, _ = review.figures(folder)
     if sort:
         if sort not in summary:
             raise SelectionError(f"--sort: found {sort!r}; allowed: {', '.join(summary.columns)}")
@@ -186,20 +185,21 @@ def compare(
         return
     from harness.cli import tables
     from harness.outcome import Outcome
-    from harness.review import pages as review
+    from harness.review import comparing
+    from harness.review.reading import Reading
     from harness.store import exchange
 
-    folders = [folder_of(out, run) for run in (base, new)]
-    compared = review.compare(*map(review.load, folders))
+    readings = [Reading(folder_of(out, run)) for run in (base, new)]
+    compared = comparing.between(*readings, *(reading.records for reading in readings))
     if compared.attrs["machines"]:
         stderr().print(tables.machines_differ(compared.attrs["machines"]), markup=False, soft_wrap=True)
     aloud = format is CompareFormat.TABLE
-    unfinished = [say_how_far(each, out, aloud, f"{side}: ") for side, each in zip(("base", "new"), folders, strict=True)]
+    unfinished = [say_how_far(each, out, aloud, f"{side}: ") for side, each in zip(("base", "new"), readings, strict=True)]
     if format is CompareFormat.TABLE:
         stdout().print(tables.comparison(compared))
         stdout().print(tables.TIMES, markup=False, soft_wrap=True)
     elif format is CompareFormat.JUNIT:
-        sys.stdout.write(review.junit_of(compared))
+        sys.stdout.write(comparing.junit_of(compared))
     else:
         sys.stdout.write(exchange.render(compared, format.value))
     messages = stderr()
@@ -221,11 +221,12 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Build the HTML report of a run from what is stored, and the index of all runs. Exit code 5 if the run has not ended."""
-    from harness.review import pages as review
+    from harness.review import pages
+    from harness.review.reading import Reading
 
-    folder = folder_of(out, run)
-    unfinished = say_how_far(folder, out, on_stdout=False)
-    made = review.publish(folder, reports, None if baseline is None else folder_of(out, baseline))
+    reading = Reading(folder_of(out, run))
+    unfinished = say_how_far(reading, out, on_stdout=False)
+    made = pages.publish(reading, reports, None if baseline is None else Reading(folder_of(out, baseline)))
     typer.echo(made.path)
     for part in made.broken:
         typer.echo(f"convbench: the report lacks a part: {part}", err=True)
@@ -270,34 +271,35 @@ def _missing_suite(what: What) -> str:
 def _compare_published(run: str, published: str, out: Path, format: CompareFormat) -> None:
     """Print a run beside what is published."""
     from harness.cli import tables
-    from harness.review import pages as review
+    from harness.review import comparing
+    from harness.review.reading import Reading
     from harness.store import exchange
 
     if run.startswith(PUBLISHED):
         raise SelectionError(f"compare: found {run} and {published}; allowed: a run beside one of them")
     if format is CompareFormat.JUNIT:
         raise SelectionError("--format: found junit beside published:, which has no verdict; allowed: table, md, csv, json")
-    found = review.beside_published(folder_of(out, run), published.removeprefix(PUBLISHED))
+    beside = comparing.beside_published(Reading(folder_of(out, run)), published.removeprefix(PUBLISHED))
     if format is not CompareFormat.TABLE:
-        sys.stdout.write(exchange.render(found, format.value))
-    elif len(found):
-        stdout().print(tables.beside(found))
-    for line in tables.beside_lines(found):
+        sys.stdout.write(exchange.render(beside, format.value))
+    elif len(beside):
+        stdout().print(tables.beside(beside))
+    for line in tables.beside_lines(beside):
         stderr().print(line, markup=False, soft_wrap=True)
 
 
 def _runs(out: Path) -> list[tuple[str, ...]]:
     """The runs of a store as rows of text. A damaged run is named on standard error."""
     from harness import units
-    from harness.review import pages as review
+    from harness.review.reading import overview
 
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")
-        found = review.overview(out)
+        listed = overview(out)
     for message in dict.fromkeys(str(warning.message) for warning in left_out):
         typer.echo(f"convbench: {message}", err=True)
     return [
         (one.run.id, one.run.suite, ", ".join(one.run.tags), f"{one.run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
          str(one.ok), str(one.failed), str(one.not_run), units.wall(one.run.wall_s), one.state)
-        for one in found
+        for one in listed
     ]  # fmt: skip

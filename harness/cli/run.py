@@ -213,33 +213,33 @@ def _finish(folder: Path, reports: Path, report: bool) -> bool:
     from harness.analysis import roofline
     from harness.cli import tables
     from harness.record import AA, Status
-    from harness.review import pages as review
-    from harness.store import journal
+    from harness.review import pages
+    from harness.review.reading import Reading
 
-    run = journal.read_run(folder)
-    summary, _ = review.figures(folder)
+    reading = Reading(folder)
+    run, summary = reading.run, reading.ranking
     console, messages = stdout(), stderr()
-    unfinished = say_how_far(folder, folder.parent.parent)
+    unfinished = say_how_far(reading, folder.parent.parent)
     console.print(tables.closing(summary))
     for line in tables.key(summary):
         console.print(line, markup=False)
     for line in tables.shapes(summary):
         console.print(line, markup=False, soft_wrap=True)
-    for line in tables.ceilings(roofline.ceilings(summary)):
+    for line in tables.ceilings(reading.ceilings):
         console.print(line, markup=False)
     for line in tables.failures(summary):
         console.print(line, markup=False)
-    if AA in run.tags and (found := review.aa_noise(folder.parent.parent, run)):
-        if found[1].machine:
-            console.print(tables.aa_table(found[1]))
-        for line in tables.aa_lines(found[1]):
+    if AA in run.tags and reading.aa:
+        if reading.aa.noise.machine:
+            console.print(tables.aa_table(reading.aa.noise))
+        for line in tables.aa_lines(reading.aa.noise):
             console.print(line, markup=False, soft_wrap=True)
-    messages.print(f"wall time {units.wall(run.wall_s)}, of it {tables.where_time_went(review.spent(folder))}", soft_wrap=True)
+    messages.print(f"wall time {units.wall(run.wall_s)}, of it {tables.where_time_went(reading.spent)}", soft_wrap=True)
     measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)
-    made = review.publish(folder, reports) if report else None
+    made = pages.publish(reading, reports) if report else None
     if made:
         messages.print(f"report:  {made.path}", markup=False, soft_wrap=True)
         for part in made.broken:

@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Out, folder_of
 from harness.errors import SelectionError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.review.reading import Reading
 
 app = typer.Typer()
 
@@ -43,20 +48,21 @@ def export(
     """Write runs to a file that other programs read."""
     import pandas as pd
 
-    from harness.review import pages as review
+    from harness.review.reading import Reading
     from harness.store import exchange
 
     ending = to.suffix.lstrip(".")
     if format is None and ending not in list(ExportFormat):
         raise SelectionError(f"--to: found {to}; allowed: a name that ends in .csv, .json or .parquet, or --format")
-    reader = {
-        Frame.SUMMARY: lambda folder: review.figures(folder)[0],
-        Frame.RECORDS: review.load,
-        Frame.SAMPLES: review.samples,
-    }
-    frames = [reader[what](folder_of(out, run)) for run in runs]
+    frames = [_frame(Reading(folder_of(out, run)), what) for run in runs]
     exchange.export(pd.concat(frames, ignore_index=True), (format or ExportFormat(ending)).value, to)
     typer.echo(to)
+
+
+def _frame(reading: "Reading", what: Frame) -> "pd.DataFrame":
+    if what is Frame.SUMMARY:
+        return reading.ranking
+    return reading.records if what is Frame.RECORDS else reading.samples
 
 
 @app.command("import", epilog="Example: convbench import out.json")

@@ -12,7 +12,9 @@ from harness.analysis.gate import NightJudgement
 from harness.digest import Digest
 from harness.execution import host
 from harness.record import Run
-from harness.review import pages as review
+from harness.review import comparing, pages
+from harness.review import digests as digesting
+from harness.review.reading import Reading
 from harness.store import digests
 
 
@@ -59,15 +61,17 @@ def conclude(folder: Path, reports: Path, page: bool = True) -> Night:
 
     A page that cannot be made costs neither the digest nor the index: the night says what broke.
     """
-    judgement, digest = review.judge(folder)
+    reading = Reading(folder)
+    judgement = reading.judgement
+    digest = digesting.of_run(reading, comparing.standing(reading))
     digests.write(reports, digest)
     made, error = None, None
     if page:
         try:
-            made = review.publish(folder, reports, judgement=judgement)
+            made = pages.publish(reading, reports)
         except Exception as caught:  # whatever it is, people must still be told what was measured
             error = caught
-    index = review.write_index(reports)
+    index = pages.write_index(reports)
     broken = made.broken if made else index.broken
     digest = digests.read(reports).get(digest.run_id) or digest
     return Night(folder, judgement, digest, made.path if made else None, index.path, broken, error)

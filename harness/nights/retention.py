@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.analysis.history import FIGURES
 from harness.errors import UserError
 from harness.record import AA, Run
-from harness.review import nights as past
+from harness.review import nights as history
 from harness.store import acknowledgements, journal, nights, table
 
 
@@ -68,6 +68,6 @@ def prune(old: Old) -> None:
         if damaged := journal.scan(old.folder).damaged:
             raise UserError(f"{old.folder / journal.JOURNAL}: {journal.lines_damaged(damaged)}: its samples are kept")
         table.seal(old.folder)
-    nights.keep(old.folder, past.night, FIGURES)
+    nights.keep(table.Stored(old.folder, journal.read_run(old.folder)), history.read, FIGURES)
     for path in old.files:
         path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,26 @@ from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, g
 from harness.analysis.replay import Rules
 from harness.analysis.summary import summarize
 from harness.ask.wording import not_one_of, show
-from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.errors import HistoryError
 from harness.outcome import State
-from harness.record import AA, EVERY_CASE, NIGHTLY, Acknowledgement, Flag, Run, Status
-from harness.store import acknowledgements, journal, nights, table
+from harness.record import EVERY_CASE, NIGHTLY, Acknowledgement, Flag, Run, Status
+from harness.store import acknowledgements, nights, table
+from harness.store.table import Stored
 
 
-def _store_of(folder: Path) -> Path:
-    return folder.resolve().parent.parent
-
-
-def of_suite(store: str | Path, suite: str) -> History:
+def history(store: str | Path, suite: str) -> History:
     """The nights of a suite, oldest first: the runs tagged nightly. Tables missing or out of date are made and kept."""
-    return History(*nights.load(store, suite, night, FIGURES))
+    return History(*nights.load(table.stored(store), suite, read, FIGURES))
 
 
-def night(folder: Path) -> pd.DataFrame:
-    """What is kept of one run for its history, with NIGHT_COLUMNS; a cell that lacks a trial has too few samples for it."""
-    records = table.load(folder)
-    summary = summarize(records, table.samples(folder))
+def read(of: Stored) -> pd.DataFrame:
+    """What is kept of one run for its history, with NIGHT_COLUMNS."""
+    return figures(table.records_of(of), table.samples_of(of))
+
+
+def figures(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """The same from its records and samples; a cell that lacks a trial has too few samples for it."""
+    summary = summarize(records, samples)
     lacking = set(records.loc[records["status"] == str(Status.NOT_RUN), "cell"])
     short = (summary["status"] == str(Status.OK)) & summary["cell"].isin(lacking)
     return analysis.night(summary.assign(barred_by=summary["barred_by"].mask(short, str(Flag.FEW_SAMPLES))))
@@ -50,11 +50,15 @@ def night(folder: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Night:
-    """A stored night among those before it; it is the newest of `history`."""
+    """A stored night among those before it; it is the newest of `history`.
 
-    folder: Path
+    `acknowledged` is what people have said of its cases. `unmeasured` says why nothing was measured, where nothing was.
+    """
+
     run: Run
     history: History
+    acknowledged: tuple[Acknowledgement, ...] = ()
+    unmeasured: str = ""
 
     @property
     def before(self) -> Run | None:
@@ -72,8 +76,8 @@ class Night:
 
     def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> NightJudgement:
         """The gate's judgement, by other than its own rules where some are given; `invalid` are the checks that block one."""
-        said = acknowledgements.read(_store_of(self.folder))
-        return gate.judge(self.history, said, invalid=(*_unmeasured(self.folder), *invalid), rules=rules)
+        barring = (self.unmeasured, *invalid) if self.unmeasured else invalid
+        return gate.judge(self.history, self.acknowledged, invalid=tuple(barring), rules=rules)
 
     def figures(self) -> pd.DataFrame:
         """A row per night and cell of this night's machines, as the page draws them.
@@ -93,74 +97,15 @@ class Night:
     def breaks(self) -> tuple[tuple[str, str], ...]:
         """The ids of runs before which versions changed, and which."""
         told = [run for run in self.history.runs if _machines(run) & _machines(self.run)]
-        changed = ((after.id, ", ".join(_changed(before, after))) for before, after in pairwise(told))
-        return tuple((run_id, words) for run_id, words in changed if words)
-
-
-def find_night(folder: Path) -> Night:
-    """The stored night in that folder, and the nights up to it. Raises HistoryError for a run that is no night."""
-    run = journal.read_run(folder)
-    return Night(folder, run, _until(folder, run))
-
-
-def _until(folder: Path, run: Run) -> History:
-    try:
-        return of_suite(_store_of(folder), run.suite).until(run.id)
-    except KeyError:
-        raise HistoryError(f"{folder}: found no night there; a night is a run tagged {NIGHTLY}") from None
-
-
-def _unmeasured(folder: Path) -> list[str]:
-    """Why nothing was measured, where that was decided before the first cell."""
-    records = table.load(folder)
-    if len(records) and (records["status"] == str(Status.NOT_RUN)).all():
-        return [f"not measured: {records['reason'].mode().iloc[0]}"]
-    return []
-
-
-def digest(of: Night, judgement: NightJudgement, checks: Sequence[Validity] = (), report_bytes: int | None = None) -> Digest:
-    """What summary.json holds of a night that was judged."""
-    run, before = of.run, of.before
-    told = run.machines or (before.machines if before else {})
-    machine_id, machine = next(iter(told.items()), ("", ""))
-    cells = of.history.cells[of.history.cells["run_id"] == run.id]
-    states = judgement.cases["state"].value_counts()
-    return Digest(
-        schema=SCHEMA, run_id=run.id, suite=run.suite, started_at=run.place[0].astimezone(UTC), duration_s=run.wall_s or 0.0,
-        machine_id=machine_id, machine=machine, commit=run.commit,
-        baseline_id=before.id if before and (judgement.cases["nights"] > 0).any() else "",
-        level=str(judgement.level), code=judgement.code, sentence=judgement.sentence,
-        verdicts={str(name): int(count) for name, count in states.items() if count},
-        statuses={str(name): int(count) for name, count in cells["status"].value_counts().items() if count},
-        new_failures=int(states.get(str(State.FAILED), 0)),
-        over_baseline=_over(judgement.cases.assign(ratio=judgement.cases["change"] + 1.0)),
-        over_first=_over(_over_first(of.history, run.id)), validity=tuple(checks),
-        changes=_changed(before, run) if before else (), report_bytes=report_bytes,
-    )  # fmt: skip
+        breaks = ((after.id, ", ".join(changed(before, after))) for before, after in pairwise(told))
+        return tuple((run_id, words) for run_id, words in breaks if words)
 
 
 def _machines(run: Run) -> set[str]:
     return set(run.machines)
 
 
-def _over(frame: pd.DataFrame) -> tuple[Ratio, ...]:
-    """The geometric mean of the column `ratio` for each backend that has any, twins left out."""
-    known = frame[frame["ratio"].notna() & ~frame["backend"].astype("string").str.endswith(f"@{AA}")]
-    groups = known.groupby(known["backend"].astype("string"), sort=True)["ratio"]
-    return tuple(Ratio(str(backend), float(np.exp(np.log(ratios).mean())), len(ratios)) for backend, ratios in groups)
-
-
-def _over_first(known: History, run_id: str) -> pd.DataFrame:
-    """The cells of a run with `ratio`: time over that of the first night on their machine which has a figure of any."""
-    cells = known.cells.astype(dict.fromkeys(("run_id", "cell", "backend", "machine_id", "status", "barred_by"), "string"))
-    good = cells[(cells["status"] == str(Status.OK)) & (cells["barred_by"] == "") & (cells["median_ns"] > 0)]
-    place = good["run_id"].map({run.id: number for number, run in enumerate(known.runs)})
-    first = good[place == place.groupby(good["machine_id"]).transform("min")]
-    both = good[good["run_id"] == run_id].merge(first, on=["cell", "machine_id"], suffixes=("", "_first"))
-    return both.assign(ratio=both["median_ns"] / both["median_ns_first"])
-
-
-def _changed(before: Run, run: Run) -> tuple[str, ...]:
+def changed(before: Run, run: Run) -> tuple[str, ...]:
     """The versions that differ between two runs, each once."""
     old = {each.backend: each.id for each in before.environments}
     told = [version_changes((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old]
@@ -181,7 +126,7 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     `name` is the id of a cell or the start of one alone; `suite` is that of the newest night by default. `attrs` holds the
     `cell`, its `shape`, `now`, lines on what the gate says of it, and `machines`, by id in words. Raises HistoryError.
     """
-    known = of_suite(store, suite or _newest_suite(store))
+    known = history(store, suite or _newest_suite(store))
     if not known.runs:
         raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
     cell = find_cell(known, name)
@@ -248,12 +193,12 @@ def _of_grid(known: History, grid: Grid, cell: str, said: Sequence[Acknowledgeme
             continue
         told = known.cells.iloc[row]
         here = (run, str(told["environment_id"]))
-        changed = ", ".join(each.words for each in version_changes(last, here))
+        versions = ", ".join(each.words for each in version_changes(last, here))
         rows.append({
             "run_id": run.id, "started_at": run.started_at, "machine_id": grid.machine_id,
             "status": str(STATUSES[grid.status[case, night]]), "flags": str(told["barred_by"]), "median_ns": told["median_ns"],
             "yardstick_ratio": told["yardstick_ratio"], "segment": int(grid.segment[case, night]),
-            "changed": changed, "step": steps.get(night, np.nan), "note": "",
+            "changed": versions, "step": steps.get(night, np.nan), "note": "",
         })  # fmt: skip
         last = here if here[1] else last
     frame = pd.DataFrame(rows)
@@ -283,7 +228,7 @@ def acknowledge(
     """
     if not reason.strip():
         raise HistoryError("--reason: found none; say what is known, the report shows it")
-    known = of_suite(store, suite or _newest_suite(store))
+    known = history(store, suite or _newest_suite(store))
     if not known.runs:
         raise HistoryError(f"{store}: holds no night of suite {suite!r}; convbench nightly {suite} makes one")
     cell = EVERY_CASE if name == EVERY_CASE else find_cell(known, name)

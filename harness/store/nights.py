@@ -6,7 +6,7 @@ there it is what is left of the figures, and is taken as it stands.
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ import pyarrow as pa
 from harness.errors import UserError
 from harness.record import COLUMNS, NIGHT_COLUMNS, NIGHTLY, Run, Status
 from harness.store import journal, parquet
-from harness.store.table import stored
+from harness.store.table import Stored
 
 NIGHT = "night.parquet"
 
@@ -32,63 +32,62 @@ def write(folder: str | Path, frame: pd.DataFrame, figures: int) -> None:
 
 
 def load(
-    store: str | Path, suite: str, make: Callable[[Path], pd.DataFrame], figures: int
+    found: Iterable[Stored], suite: str, make: Callable[[Stored], pd.DataFrame], figures: int
 ) -> tuple[tuple[Run, ...], pd.DataFrame]:
     """The nights of a suite, oldest first, and their cells in one frame with NIGHT_COLUMNS, text categorical.
 
     A run counts that is tagged NIGHTLY. Where its table is missing, older than its journal, or by another version of the
-    figures, `make` is asked for it with the run folder, and it is kept where the store can be written. A damaged run is left
-    out with a warning that names it.
+    figures, `make` is asked for it, and it is kept where the store can be written. A damaged run is left out with a warning
+    that names it. `found` are the runs of the store, oldest first, of any suite.
     """
     runs: list[Run] = []
     tables: list[pa.Table] = []
-    for folder, run in stored(store):
-        if run.suite != suite or NIGHTLY not in run.tags:
+    for of in found:
+        if of.run.suite != suite or NIGHTLY not in of.run.tags:
             continue
         try:
-            tables.append(_kept_or_made(folder, run, make, figures))
-            runs.append(run)
+            tables.append(_kept_or_made(of, make, figures))
+            runs.append(of.run)
         except (UserError, OSError) as error:
             journal.warn(f"left out: {error}")
     return tuple(runs), _frame(tables)
 
 
-def keep(folder: str | Path, make: Callable[[Path], pd.DataFrame], figures: int) -> None:
+def keep(of: Stored, make: Callable[[Stored], pd.DataFrame], figures: int) -> None:
     """Have the night of a run on disk, up to date: for what is about to remove its samples.
 
     Raises UserError where it is damaged and cannot be made again.
     """
-    folder = Path(folder)
-    if _read(folder, journal.read_run(folder), figures) is None:
-        write(folder, make(folder), figures)
+    if _read(of, figures) is None:
+        write(of.folder, make(of), figures)
 
 
-def kept(folder: str | Path) -> pd.DataFrame | None:
+def kept(of: Stored) -> pd.DataFrame | None:
     """The table of a run whose samples were removed, with NIGHT_COLUMNS: what is left of its figures; None where none is."""
-    folder = Path(folder)
-    if (folder / journal.JOURNAL).exists():
+    if (of.folder / journal.JOURNAL).exists():
         return None
-    table = _read(folder, journal.read_run(folder), 0)
+    table = _read(of, 0)
     return None if table is None else _frame([table])
 
 
-def _kept_or_made(folder: Path, run: Run, make: Callable[[Path], pd.DataFrame], figures: int) -> pa.Table:
+def _kept_or_made(of: Stored, make: Callable[[Stored], pd.DataFrame], figures: int) -> pa.Table:
     try:
-        kept = _read(folder, run, figures)
+        kept = _read(of, figures)
     except UserError as error:  # made again below, and not kept: what it held may be nowhere else
         journal.warn(str(error))
-        return _table(make(folder))
+        return _table(make(of))
     if kept is not None:
         return kept
-    frame = make(folder)
-    if os.access(folder, os.W_OK) and not folder.is_symlink():
+    frame = make(of)
+    if os.access(of.folder, os.W_OK) and not of.folder.is_symlink():
         with contextlib.suppress(OSError):  # a full disk, or another who wrote it meanwhile
-            write(folder, frame, figures)
+            write(of.folder, frame, figures)
     return _table(frame)
 
 
-def _read(folder: Path, run: Run, figures: int) -> pa.Table | None:
+def _read(of: Stored, figures: int) -> pa.Table | None:
     """The table as it is kept; None where it has to be made. Raises UserError where it is damaged and cannot be."""
+    folder, run = of
     path, pruned = folder / NIGHT, not (folder / journal.JOURNAL).exists()
     try:
         with parquet.reading(path) as file:

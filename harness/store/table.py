@@ -83,18 +83,28 @@ def samples(path: str | Path = "results") -> pd.DataFrame:
     return _joined(_each(path, partial(_of_run, kind=_SAMPLES)), path, _SAMPLES)
 
 
+def records_of(of: Stored) -> pd.DataFrame:
+    """The records of a run whose run.json was read, as `load` has them. Raises UserError where it is damaged."""
+    return _joined([_of_run(of, _RECORDS)], of.folder, _RECORDS)
+
+
+def samples_of(of: Stored) -> pd.DataFrame:
+    """The samples of a run whose run.json was read, as `samples` has them. Raises UserError where it is damaged."""
+    return _joined([_of_run(of, _SAMPLES)], of.folder, _SAMPLES)
+
+
 def runs(path: str | Path = "results") -> list[Run]:
     """The runs of a store, oldest first, each with its environments, or the one of a run folder; damaged ones as in `load`."""
     return [run for _, run in stored(path)]
 
 
-def stored(path: str | Path = "results") -> list[Stored]:
+def stored(path: str | Path = "results", known: Stored | None = None) -> list[Stored]:
     """The runs of a store with their folders, oldest first, or the one of a run folder.
 
     What cannot be read, is damaged, or stands in a folder of another name than its id, as a copy does, is left out with a
-    warning that names it.
+    warning that names it. `known` is a run whose run.json was read before, and is not read again.
     """
-    found, left_out = _listing(Path(path))
+    found, left_out = _listing(Path(path), known)
     for why in left_out:
         journal.warn(f"left out: {why}")
     return found
@@ -109,7 +119,7 @@ def placed(store: str | Path, run: Run) -> Run:
     return replace(run, placed_at=min(newest.astimezone(UTC) + timedelta(microseconds=1), codec.LATEST))
 
 
-def _listing(path: Path) -> tuple[list[Stored], list[Exception]]:
+def _listing(path: Path, known: Stored | None = None) -> tuple[list[Stored], list[Exception]]:
     """The runs as `stored` has them, and why others are left out."""
     if _is_run(path):
         return [Stored(path, journal.read_run(path))], []
@@ -117,15 +127,19 @@ def _listing(path: Path) -> tuple[list[Stored], list[Exception]]:
     left_out: list[Exception] = []
     for folder in _folders(path):
         try:
-            found.append(Stored(folder, _named_alike(folder)))
+            again = known is not None and folder.name == known.folder.name and folder.samefile(known.folder)
+            found.append(Stored(folder, _named_alike(folder, known.run if known and again else None)))
         except (UserError, OSError) as error:
             left_out.append(error)
     return sorted(found, key=lambda each: each.run.place), left_out
 
 
-def _named_alike(folder: Path) -> Run:
-    """The run in a folder of a store. Raises UserError for a copy: it would count as more trials, or be taken for the other."""
-    run = journal.read_run(folder)
+def _named_alike(folder: Path, run: Run | None = None) -> Run:
+    """The run in a folder of a store, read where it is not known. Raises UserError for a copy.
+
+    A copy would count as more trials, or be taken for the other.
+    """
+    run = run or journal.read_run(folder)
     if run.id != folder.name:
         raise UserError(f"{folder} holds run {run.id}: a copy, or under another name")
     return run

@@ -79,11 +79,10 @@ def noise_of(aa_run: str, first: int | None = None) -> Any:
     from harness.analysis.noise import measure
     from harness.analysis.summary import summarize
     from harness.analysis.trials import trials
-    from harness.review import pages as review
-    from harness.store import journal
+    from harness.store import journal, table
 
     folder = Path(aa_run)
-    records, blocks = review.load(folder), review.samples(folder)
+    records, blocks = table.load(folder), table.samples(folder)
     if first is not None:
         records, blocks = records[records["trial"] < first], blocks[blocks["trial"] < first]
     return measure(Side(summarize(records, blocks), trials(blocks), journal.read_run(folder)))
@@ -96,9 +95,9 @@ def describe_nights(options: argparse.Namespace) -> list[str]:
     from harness import stats, units
     from harness.analysis.history import grids
     from harness.analysis.noise import SIGMA_PER_MAD
-    from harness.review import nights as past
+    from harness.review import nights as nights_of
 
-    history = past.of_suite(options.store, options.suite)
+    history = nights_of.history(options.store, options.suite)
     nights = history.runs[: options.first]
     if not nights:
         raise SystemExit(f"{options.store}: no nights of the suite {options.suite}")

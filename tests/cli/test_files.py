@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.review import pages as review
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.store import journal, table
 from tests import stored
 from tests.test_cli import convbench
@@ -68,7 +69,7 @@ def test_a_link_in_the_place_of_a_report_is_not_written_through(place: Path) -> 
 @pytest.mark.fault("the disk fills while a page is written", "the old page stays")
 def test_pages_are_whole_or_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = table.find(place / "results", "latest")
-    made = review.publish(folder, place / "reports")
+    made = pages.publish(Reading(folder), place / "reports")
     before = {path: path.read_bytes() for path in (place / "reports").rglob("*") if path.is_file()}
     assert len(before) == 5
     outside = place / "outside"
@@ -76,7 +77,7 @@ def test_pages_are_whole_or_as_they_were(place: Path, monkeypatch: pytest.Monkey
     for path in before:
         path.unlink()
         path.symlink_to(outside)
-    review.publish(folder, place / "reports")
+    pages.publish(Reading(folder), place / "reports")
     assert outside.read_text() == "mine"
     assert {path: path.read_bytes() for path in before} == before
 
@@ -84,7 +85,10 @@ def test_pages_are_whole_or_as_they_were(place: Path, monkeypatch: pytest.Monkey
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    for write in (lambda: review.publish(folder, place / "reports"), lambda: review.report(review.load(folder), made.path)):
+    for write in (
+        lambda: pages.publish(Reading(folder), place / "reports"),
+        lambda: pages.report(table.load(folder), made.path),
+    ):
         with pytest.raises(OSError, match="no space"):
             write()
     assert {path: path.read_bytes() for path in (place / "reports").rglob("*") if path.is_file()} == before

@@ -26,7 +26,8 @@ from harness.execution.execute import Watcher
 from harness.isolate import launcher
 from harness.plan import Plan
 from harness.record import Environment, Flag, Record, Run, Status
-from harness.review import pages as review
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.store import digests, journal, table
 from tests import builders
 
@@ -361,7 +362,7 @@ def test_the_page_is_made_from_what_is_stored_and_the_frame_chooses(tiny: Path, 
     assert run.id in text
     assert "plain" in text
     assert "n2 c2 k2 7 f3" not in text
-    written = review.write_page(tmp_path / "results" / "runs" / run.id, tmp_path / "reports")
+    written = pages.publish(Reading(tmp_path / "results" / "runs" / run.id), tmp_path / "reports").path
     assert written == tmp_path / "reports" / run.id / "report.html"
     beside = {path.name for path in written.parent.iterdir()}
     assert beside == {"report.html", "results.csv", "environment.json", "summary.json"}
@@ -466,12 +467,12 @@ def test_an_aa_run_measures_every_cell_twice_and_says_what_equals_differ_by(tiny
     }
     assert set(records["status"]) == {"ok"}
     assert len({environment.id for environment in run.environments}) == 2
-    found = review.aa_noise(tmp_path, run)
+    found = Reading(tmp_path / "runs" / run.id).aa
     assert found is not None
     assert found[0].id == run.id
     assert found[1].cells["cell"].str.contains("/numpy/").all()
     assert len(found[1].cells) == 2
-    page = review.write_page(tmp_path / "runs" / run.id, tmp_path / "reports")
+    page = pages.publish(Reading(tmp_path / "runs" / run.id), tmp_path / "reports").path
     assert "numpy@aa" in page.read_text()
 
 
@@ -480,10 +481,10 @@ def test_equals_in_a_run_of_any_kind_control_it(tiny: Path, alone: Path, tmp_pat
     said = []
     for backends in (["numpy"], ["numpy", "numpy@aa"]):
         run = harness.run(tiny, out=tmp_path, direction="fprop", backend=backends)
-        found = review.checks(tmp_path / "runs" / run.id)
+        found = Reading(tmp_path / "runs" / run.id).checks
         said += [check.measured for check in found if check.name.startswith("A/A control")]
     assert said == ["no A/A run of this machine, no equals in this one", "no pair could be judged"]  # few samples bar them
-    assert review.aa_noise(tmp_path, run) is None
+    assert Reading(tmp_path / "runs" / run.id).aa is None
 
 
 def test_two_runs_are_compared_cell_by_cell_with_the_noise_of_the_latest_aa_run(

@@ -11,8 +11,9 @@ from harness.execution import host
 from harness.execution.host import Patience
 from harness.nights import nightly
 from harness.outcome import Level
-from harness.review import nights as past
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.store import digests
 from tests import builders, stored
 
@@ -160,7 +161,7 @@ def test_a_page_that_cannot_be_made_costs_neither_digest_nor_judgement(tmp_path:
     def broken(*_: object, **__: object) -> Path:
         raise ZeroDivisionError("a chart")
 
-    monkeypatch.setattr(review, "publish", broken)
+    monkeypatch.setattr(pages, "publish", broken)
     night = conclude(stored.night(tmp_path / "results", 0), page=True)
     assert isinstance(night.error, ZeroDivisionError)
     assert night.code == 1
@@ -175,7 +176,7 @@ def test_an_acknowledged_cell_has_a_new_baseline(tmp_path: Path) -> None:
     for day in (12, 13):
         conclude(stored.night(store, day, {stored.SLOW: 1.2}))
     assert conclude(stored.night(store, 14, {stored.SLOW: 1.2})).code == 3  # open, until somebody says so
-    said = past.acknowledge(store, stored.SLOW, "known", "me", at=builders.START)
+    said = nights_of.acknowledge(store, stored.SLOW, "known", "me", at=builders.START)
     assert said.from_run.endswith("000c")  # where it began
     calm = conclude(stored.night(store, 15, {stored.SLOW: 1.2}))
     assert calm.code == 0
@@ -185,6 +186,6 @@ def test_an_acknowledged_cell_has_a_new_baseline(tmp_path: Path) -> None:
 
 def test_a_first_night_is_not_said_to_be_held_against_another(tmp_path: Path) -> None:
     folder = stored.night(tmp_path / "results", 0)
-    text = review.page(folder).text
+    text = pages.page(Reading(folder)).text
     assert "There is no earlier night to hold it against." in text
     assert "No recorded fact of the environment" not in text

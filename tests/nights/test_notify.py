@@ -14,7 +14,6 @@ import pytest
 from harness.errors import UserError
 from harness.nights import notify
 from harness.nights.notify import Case, Format, Notice, Webhook
-from harness.review import pages as review
 from tests import stored
 from tests.listening import SECRET, Server, listening
 
@@ -26,7 +25,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     stored.nights(store, 12)
     stored.night(store, 12, {stored.SLOW: 1.2})
     folder = stored.night(store, 13, {stored.SLOW: 1.2}, torch="2.14")
-    return review.judge(folder)
+    return stored.judged(folder)
 
 
 def test_the_notice_names_what_has_something_to_say(night) -> None:
@@ -91,7 +90,7 @@ def test_junit_fails_what_is_slower_and_the_night(night) -> None:
 
 def test_junit_skips_what_cannot_be_judged(tmp_path: Path) -> None:
     folder = stored.night(tmp_path / "results", 0)
-    (group,) = ElementTree.fromstring(notify.junit_xml(*review.judge(folder)))
+    (group,) = ElementTree.fromstring(notify.junit_xml(*stored.judged(folder)))
     assert (group.get("failures"), group.get("skipped")) == ("0", "6")
 
 

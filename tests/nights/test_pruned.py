@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.nights import retention
-from harness.review import pages as review
+from harness.review import comparing, pages
+from harness.review.reading import Reading, summary
 from harness.store import nights, table
 from tests import builders, stored
 
@@ -32,27 +33,27 @@ def section(text: str, name: str) -> str:
 @pytest.mark.fault("the samples of a run were pruned", "its medians are those that it had")
 def test_its_medians_are_those_that_it_had(tmp_path: Path) -> None:
     folder = stored.night(tmp_path, 0)
-    before, _ = review.figures(folder)
+    before = Reading(folder).ranking
     (old,) = retention.plan(tmp_path, builders.START + timedelta(hours=1)).old
     retention.prune(old)
-    after, _ = review.figures(folder)
+    after = Reading(folder).ranking
     same = ["cell", "status", "median_ns", "trials", "flop_per_s", "bytes_per_s", "workspace_bytes", "vs_best", "flags"]
     pd.testing.assert_frame_equal(after[[*same, "barred_by"]], before[[*same, "barred_by"]])
     assert after[["samples", "ci_low_ns", "p95_ns", "contended_share"]].isna().all(axis=None)
     assert not after[["tie", "decided"]].any(axis=None)
     assert after["best"].equals(after["vs_best"] == 1)
-    whole = review.summary(review.load(tmp_path))
-    assert whole["median_ns"].tolist() == review.summary(review.load(folder))["median_ns"].tolist()
+    whole = summary(table.load(tmp_path))
+    assert whole["median_ns"].tolist() == summary(table.load(folder))["median_ns"].tolist()
 
 
 @pytest.mark.fault("a page is made of a run that was pruned", "it uses what is kept, and says once what is not")
 def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, Path]) -> None:
-    text = review.page(pair[0], baseline=pair[1]).text
+    text = pages.page(Reading(pair[0]), Reading(pair[1])).text
     assert text.count("The samples of this run were removed") == 1
     assert "Peak memory of a call" in section(text, "memory")
     assert "No case has a figure" not in text
     assert "fewer;" not in section(text, "validity")
-    checks = {check.name: check for check in review.checks(pair[0])}
+    checks = {check.name: check for check in Reading(pair[0]).checks}
     for name in ("Blocks dwarf the clock", "Enough samples"):
         assert (str(checks[name].result), checks[name].measured) == ("not measured", "not kept")
     assert "the kernel does not tell" not in checks["Nobody else on the cores"].measured
@@ -61,7 +62,7 @@ def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, 
     factors = re.findall(r'<td class="h[^"]*"[^>]*>([^<]*)</td>', section(text, "workloads"))
     assert factors
     assert all(factor.startswith("~") for factor in factors)
-    alone = section(review.page(pair[0]).text, "verdict")
+    alone = section(pages.page(Reading(pair[0])).text, "verdict")
     assert "cannot be told apart" not in alone
     assert "is fastest" not in alone
 
@@ -69,7 +70,7 @@ def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, 
 @pytest.mark.fault("nothing of a run's figures was kept", "it says so")
 def test_a_run_of_which_no_figure_was_kept_says_so(pair: tuple[Path, Path]) -> None:
     (pair[0] / nights.NIGHT).unlink()
-    text = review.page(pair[0]).text
+    text = pages.page(Reading(pair[0])).text
     assert section(text, "workloads").count(">n/k</td>") == 6
     assert "n/k its figure is not kept" in text
 
@@ -87,7 +88,7 @@ def test_show_says_it_first_and_prints_the_medians(pair: tuple[Path, Path], tmp_
 
 @pytest.mark.fault("a run that was pruned is compared", "the ratio of the medians, and no verdict")
 def test_compare_gives_the_ratio_of_the_medians_and_no_verdict(pair: tuple[Path, Path]) -> None:
-    found = review.compare(*map(review.load, pair)).set_index("cell")
+    found = comparing.compare(*map(table.load, pair)).set_index("cell")
     row = found.loc[stored.SLOW]
     assert row["verdict"] == "uncertain"
     assert row["why"] == "samples of base removed: no interval is kept, the ratio is that of the medians"
@@ -99,4 +100,4 @@ def test_a_run_with_its_journal_is_not_pruned(tmp_path: Path) -> None:
     folder = stored.night(tmp_path, 0)
     (folder / table.SAMPLES).unlink()
     assert not table.pruned(folder)
-    assert review.remark(folder) == ""
+    assert Reading(folder).remark == ""

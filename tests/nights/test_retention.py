@@ -12,8 +12,8 @@ from harness import codec
 from harness.cli import app
 from harness.nights import retention
 from harness.record import AA, NIGHTLY
-from harness.review import nights as past
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review.reading import Reading
 from harness.store import journal, nights, table
 from tests import builders, stored
 
@@ -23,7 +23,7 @@ LATER = builders.START + timedelta(days=50)
 def test_samples_go_and_records_nights_and_judgement_stay(tmp_path: Path) -> None:
     store = tmp_path / "results"
     folders = [*stored.nights(store, 12), stored.night(store, 12, {stored.SLOW: 1.2})]
-    before, _ = review.judge(folders[-1])
+    before = Reading(folders[-1]).judgement
     records = table.load(store)
     plan = retention.plan(store, builders.START + timedelta(days=5))
     assert [old.folder for old in plan.old] == folders[:5]
@@ -34,7 +34,7 @@ def test_samples_go_and_records_nights_and_judgement_stay(tmp_path: Path) -> Non
     assert (folders[5] / table.SAMPLES).is_file()
     pd.testing.assert_frame_equal(table.load(store), records)
     assert len(table.samples(folders[0])) == 0
-    after, _ = review.judge(folders[-1])
+    after = Reading(folders[-1]).judgement
     assert (after.sentence, after.level) == (before.sentence, before.level)
     pd.testing.assert_frame_equal(after.cases, before.cases)
     assert retention.plan(store, builders.START + timedelta(days=5)).old == ()
@@ -43,7 +43,7 @@ def test_samples_go_and_records_nights_and_judgement_stay(tmp_path: Path) -> Non
 def test_what_people_or_figures_still_need_is_kept_and_said(tmp_path: Path) -> None:
     store = tmp_path / "results"
     stored.nights(store, 3)
-    past.acknowledge(store, stored.SLOW, "known", "me", from_run="20260302", at=builders.START)
+    nights_of.acknowledge(store, stored.SLOW, "known", "me", from_run="20260302", at=builders.START)
     stored.night(store, 3, tags=(NIGHTLY, AA))
     half = stored.night(store, 4, cells=3)
     plan = retention.plan(store, LATER)
@@ -75,7 +75,7 @@ def test_what_cannot_be_kept_is_not_removed(tmp_path: Path, monkeypatch: pytest.
         retention.prune(old)
     assert (folder / table.SAMPLES).is_file()
     assert (folder / journal.JOURNAL).is_file()
-    assert len(review.load(folder)) == 18
+    assert len(table.load(folder)) == 18
 
 
 @pytest.mark.fault("a run calls itself by the path of another store's", "pruning touches neither")

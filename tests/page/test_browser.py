@@ -13,7 +13,8 @@ import pytest
 
 from harness.page import html, index
 from harness.page.sections import Given
-from harness.review import pages as review
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.spec import Cell, ConvSpec, Device, Direction
 from tests.page import synthetic
 from tests.page.test_index import nights
@@ -56,7 +57,7 @@ def path(made, tmp_path_factory):
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The page that `convbench report` makes of the run of three frameworks that is kept in results/samples."""
-    return review.publish(SAMPLE, tmp_path_factory.mktemp("real")).path
+    return pages.publish(Reading(SAMPLE), tmp_path_factory.mktemp("real")).path
 
 
 @pytest.fixture(scope="module")

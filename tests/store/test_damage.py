@@ -17,7 +17,9 @@ from harness import codec, drafts
 from harness.errors import RunNotFoundError, UserError
 from harness.plan import Budget, Plan, Step
 from harness.record import NIGHTLY, Record, Status
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review import pages
+from harness.review.reading import Reading, overview, summary
 from harness.store import journal, nights, parquet, table
 from tests import builders, stored
 
@@ -136,7 +138,7 @@ def test_half_a_surrogate_pair_in_a_message_is_sealed_and_listed(tmp_path: Path)
     a_run(tmp_path, IDS[1])
     table.seal(folder)
     assert "it said \ufffd" in set(table.load(tmp_path)["reason"])
-    assert [listed.run.id for listed in review.overview(tmp_path)] == [IDS[1], IDS[0]]
+    assert [listed.run.id for listed in overview(tmp_path)] == [IDS[1], IDS[0]]
 
 
 # Tables ------------------------------------------------------------------------------------------------------------------
@@ -186,18 +188,18 @@ def test_a_flipped_bit_in_a_table_without_a_journal_never_passes_as_a_figure(tmp
 @pytest.mark.fault("a bit of night.parquet flips", "it is made again, or named")
 def test_a_night_that_is_damaged_is_made_again_or_named(tmp_path: Path) -> None:
     folder = stored.night(tmp_path, 0)
-    review.history(tmp_path, stored.SUITE)
-    whole, path = review.history(tmp_path, stored.SUITE).cells, folder / nights.NIGHT
+    nights_of.history(tmp_path, stored.SUITE)
+    whole, path = nights_of.history(tmp_path, stored.SUITE).cells, folder / nights.NIGHT
     for place in range(5, path.stat().st_size, path.stat().st_size // 6):
         flipped(path, place)
-        pd.testing.assert_frame_equal(review.history(tmp_path, stored.SUITE).cells, whole)
+        pd.testing.assert_frame_equal(nights_of.history(tmp_path, stored.SUITE).cells, whole)
     for name in ("journal.jsonl", "samples.parquet"):
         (folder / name).unlink()
     flipped(path, path.stat().st_size // 2)
     damaged = path.read_bytes()
     for _ in range(2):
         with pytest.warns(UserWarning, match=r"night\.parquet is damaged, and the samples are pruned"):
-            review.history(tmp_path, stored.SUITE)
+            nights_of.history(tmp_path, stored.SUITE)
     assert path.read_bytes() == damaged
 
 
@@ -242,8 +244,8 @@ def test_a_run_folder_that_is_named_by_its_path_may_have_any_name(tmp_path: Path
     folder = folder.rename(tmp_path / "any name")
     assert table.find(tmp_path / "results", str(folder)) == folder
     assert len(table.load(folder)) == 4
-    assert len(review.summary(table.load(folder))) == 4
-    made = review.publish(folder, tmp_path / "reports")
+    assert len(summary(table.load(folder))) == 4
+    made = pages.publish(Reading(folder), tmp_path / "reports")
     assert made.path == tmp_path / "reports" / IDS[0] / "report.html"
     assert sorted(path.name for path in made.path.parent.iterdir()) == [
         "environment.json", "report.html", "results.csv", "summary.json",
@@ -271,10 +273,11 @@ def test_a_private_run_costs_a_shared_store_nothing_else(tmp_path: Path) -> None
     (tmp_path / "store" / "runs" / IDS[2] / journal.RUN).chmod(0)
     look = f"""
 import os, warnings
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review.reading import overview
 from harness.store import table
 os.chdir({str(tmp_path / "store")!r})
-review.overview("."), review.history(".", "small")  # what is loaded late must be there before the rights go
+overview("."), nights_of.history(".", "small")  # what is loaded late must be there before the rights go
 if os.getuid() == 0:
     os.setgroups([])
     os.seteuid(65534)
@@ -284,8 +287,8 @@ with warnings.catch_warnings(record=True) as told:
     assert len(table.samples(".")) == 120
     assert [run.id for run in table.runs(".")] == [{IDS[0]!r}]
     assert table.find(".", "latest").name == {IDS[0]!r}
-    assert len(review.overview(".")) == 1
-    assert [run.id for run in review.history(".", "small").runs] == [{IDS[0]!r}]
+    assert len(overview(".")) == 1
+    assert [run.id for run in nights_of.history(".", "small").runs] == [{IDS[0]!r}]
 for id in ({IDS[1]!r}, {IDS[2]!r}):
     assert any(id in str(each.message) and "ermission denied" in str(each.message) for each in told), id
 """
@@ -317,7 +320,7 @@ def test_looking_at_a_foreign_store_overwrites_nothing_outside_of_it(tmp_path: P
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(outside)
     with pytest.warns(UserWarning, match=r"samples\.parquet is damaged"):
-        review.history(tmp_path / "store", stored.SUITE)
+        nights_of.history(tmp_path / "store", stored.SUITE)
     table.seal(folder)
     assert outside.read_text() == "mine"
 
@@ -330,7 +333,7 @@ def test_a_linked_run_folder_is_read_and_not_written(tmp_path: Path) -> None:
     (tmp_path / "store" / "runs").mkdir(parents=True)
     (tmp_path / "store" / "runs" / elsewhere.name).symlink_to(elsewhere)
     with pytest.warns(UserWarning, match=r"records\.parquet is damaged"):
-        assert len(review.history(tmp_path / "store", stored.SUITE).runs) == 1
+        assert len(nights_of.history(tmp_path / "store", stored.SUITE).runs) == 1
     assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
 
 
@@ -390,7 +393,7 @@ def test_nights_go_on_in_their_order_after_the_clock_was_set_back(tmp_path: Path
             "placed_at": codec.encode(moved)["placed_at"],
         }
         (folder / journal.RUN).write_text(json.dumps(data))
-    history = review.history(tmp_path, stored.SUITE)
+    history = nights_of.history(tmp_path, stored.SUITE)
     assert [run.id for run in history.runs] == [folder.name for folder in folders]
     assert history.runs[-1].id == last.id
 

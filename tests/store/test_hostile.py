@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.plan import Budget, Plan, Step
-from harness.review import pages as review
+from harness.review import nights as nights_of
+from harness.review.reading import overview
 from harness.store import acknowledgements, digests, journal, nights, pytest_json, table
 from tests import builders, stored
 from tests.store.test_acknowledgements import ONE
@@ -39,7 +40,7 @@ def place() -> Iterator[Path]:
         night = stored.night(folder, day)
         cells = [builders.cell(workload=name, backend=backend) for backend in ("jax", "torch") for name in stored.WORKLOADS]
         journal.write_plan(night, Plan(stored.SUITE, tuple(Step(0, 3 * n, cell) for n, cell in enumerate(cells)), 7, Budget()))
-    review.history(folder, stored.SUITE)
+    nights_of.history(folder, stored.SUITE)
     yield folder
     shutil.rmtree(folder)
 
@@ -65,8 +66,8 @@ def look(store: Path) -> None:
     whole, _ = sorted((store / "runs").iterdir())
     assert whole.name in set(table.samples(store)["run_id"])
     assert table.find(store, "latest").parent == store / "runs"
-    assert whole.name in [listed.run.id for listed in review.overview(store)]  # loads the records
-    history = review.history(store, stored.SUITE)
+    assert whole.name in [listed.run.id for listed in overview(store)]  # loads the records
+    history = nights_of.history(store, stored.SUITE)
     assert whole.name in [run.id for run in history.runs]
     assert not any(store.rglob("*.draft"))
 

@@ -1,0 +1,308 @@
+"""A stored run, read once: its tables, and what is worked out of them, are kept for whoever asks next."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from harness.analysis import extent as extents
+from harness.analysis import networks as rolling
+from harness.analysis import noise, ranking, roofline, validity
+from harness.analysis import published as publishing
+from harness.analysis import spent as time_spent
+from harness.analysis.compare import Side
+from harness.analysis.gate import NightJudgement
+from harness.analysis.history import FIGURES, History
+from harness.analysis.noise import Noise
+from harness.analysis.summary import summarize, with_kept
+from harness.analysis.trials import medians, trials
+from harness.errors import HistoryError, RunNotFoundError
+from harness.execution import host
+from harness.outcome import Check, Extent
+from harness.record import AA, NIGHTLY, Run, SeriesKind, Status, of_convolutions
+from harness.review import nights
+from harness.review.nights import Night
+from harness.spec import Direction
+from harness.store import acknowledgements, journal, published, table
+from harness.store import nights as night_tables
+from harness.store.table import Stored
+
+PRUNED = "samples removed (convbench prune): medians are kept; intervals, spread and what they would decide are not"
+
+
+class AANoise(NamedTuple):
+    """An A/A run, and the noise of its machine by it."""
+
+    run: Run
+    noise: Noise
+
+
+class Reading:
+    """One run. Each part of it is read, or worked out, when it is first asked for, and then kept.
+
+    `folder` is that of the run. `cells` are those that are ranked, among themselves; None: all of them. `run` is what run.json
+    says, where that was read before. A run that is damaged raises UserError from the property that needs the damaged part.
+    """
+
+    def __init__(self, folder: Path, cells: Collection[str] | None = None, run: Run | None = None) -> None:
+        self.folder, self.cells = folder, cells
+        if run:
+            self.run = run
+
+    # What stands on disk ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def run(self) -> Run:
+        """What run.json says."""
+        return journal.read_run(self.folder)
+
+    @property
+    def of(self) -> Stored:
+        """The run with its folder, as the store has it."""
+        return Stored(self.folder, self.run)
+
+    @property
+    def store(self) -> Path:
+        """The store that the run stands in."""
+        return self.folder.resolve().parent.parent
+
+    @cached_property
+    def stored(self) -> list[Stored]:
+        """All runs of that store, oldest first."""
+        return table.stored(self.store, self.of)
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """A row per trial and cell, with RECORD_COLUMNS."""
+        return table.records_of(self.of)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """A row per block, with SAMPLE_COLUMNS."""
+        return table.samples_of(self.of)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether its samples were removed."""
+        return table.pruned(self.folder)
+
+    @property
+    def remark(self) -> str:
+        """What is not kept of the run, in a sentence; empty where all of it is."""
+        return PRUNED if self.pruned else ""
+
+    # Its figures --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row per cell with SUMMARY_COLUMNS, in the run's own order, which is shuffled."""
+        return _summarized(self.records, self.samples, [self.of])
+
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        """The summary of the cells that are ranked, with what ranking adds, by workload, direction, backend and mode."""
+        summary = self.summary
+        if self.cells is not None:  # the ceilings stay, since the cells are held against them
+            summary = summary[summary["cell"].isin(self.cells) | ~of_convolutions(summary)]
+        ranked = ranking.rank(summary, medians(self.ranked_samples, SeriesKind.LATENCY))
+        return for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
+
+    @cached_property
+    def ranked_samples(self) -> pd.DataFrame:
+        """The samples of the cells that are ranked."""
+        return self.samples if self.cells is None else self.samples[self.samples["cell"].isin(self.cells)]
+
+    def side(self, records: pd.DataFrame | None = None) -> Side:
+        """What a comparison needs of the run, or of those of its records."""
+        if records is None:
+            return Side(self.summary, trials(self.samples), self.run)
+        samples = self.samples
+        asked = samples["cell"].isin(records["cell"].unique())
+        if not asked.all():  # a copy of a long run's samples is 50 MB
+            samples = samples[asked]
+        return Side(_summarized(records, samples, [self.of]), trials(samples), self.run)
+
+    @cached_property
+    def ceilings(self) -> pd.DataFrame:
+        """What the machine can do at best, by the ceilings that joined the run: see `analysis.roofline.ceilings`."""
+        return roofline.ceilings(self.ranking)
+
+    @cached_property
+    def networks(self) -> pd.DataFrame:
+        """The time of all convolutions of its networks, a row per network and setting: see `analysis.networks.by_pass`."""
+        return rolling.by_pass(rolling.networks(self.ranking))
+
+    @cached_property
+    def beside(self) -> pd.DataFrame:
+        """Its cells beside what is published for them, with BESIDE_COLUMNS."""
+        return publishing.beside(self.ranking, published.load(self.store))
+
+    @cached_property
+    def spent(self) -> pd.DataFrame:
+        """Where its time went: a row per kind of step, see `analysis.spent`."""
+        return time_spent.spent(self.records, self.run.wall_s)
+
+    # Whether they can be trusted ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def extent(self) -> Extent | None:
+        """How far it came, where it has not ended; None for one that has."""
+        return None if self.run.finished_at else extent_of(self.of, self.records)
+
+    @cached_property
+    def aa(self) -> AANoise | None:
+        """The latest A/A run of the store by the same method on the same machine, with its noise; None: there is none."""
+        for folder, run in reversed(self.stored):
+            here = self.run.machines.keys() & run.machines.keys()
+            if AA in run.tags and here and run.method_version == self.run.method_version:
+                one = self if run.id == self.run.id else Reading(folder, run=run)
+                if len((known := noise.measure(one.side())).cells):
+                    return AANoise(run, known)
+        return None
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """What equals differ by on the machine: by the latest A/A run, else by the run's own pairs of equals, if any."""
+        if self.aa:
+            return self.aa.noise
+        if not any(environment.backend.endswith(f"@{AA}") for environment in self.run.environments):
+            return None
+        own = noise.measure(self.side())
+        return own if len(own.cells) else None
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """Whether the figures of the ranked cells can be trusted."""
+        return self.checks_beside(None, None)
+
+    def checks_beside(self, base: Run | None, cases: pd.DataFrame | None) -> tuple[Check, ...]:
+        """The same where it is held against a baseline: `cases` are those of the comparison, with `judgement.CASES`."""
+        return validity.checks(
+            self.ranking, self.ranked_samples, self.run, noise=self.noise, base=base, cases=cases, extent=self.extent,
+            pruned=self.pruned,
+        )  # fmt: skip
+
+    # As a night ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_night(self) -> bool:
+        """Whether it is a night of its suite."""
+        return NIGHTLY in self.run.tags
+
+    @cached_property
+    def night(self) -> Night:
+        """The night that it is, and those before it. Raises HistoryError for a run that is no night."""
+        history = History(*night_tables.load(self.stored, self.run.suite, self._night_table, FIGURES))
+        try:
+            history = history.until(self.run.id)
+        except KeyError:
+            raise HistoryError(f"{self.folder}: found no night there; a night is a run tagged {NIGHTLY}") from None
+        return Night(self.run, history, tuple(acknowledgements.read(self.store)), _unmeasured(self.records))
+
+    def _night_table(self, of: Stored) -> pd.DataFrame:
+        return nights.figures(self.records, self.samples) if of.run.id == self.run.id else nights.read(of)
+
+    @cached_property
+    def judgement(self) -> NightJudgement:
+        """What the gate says of the night, its checks included. Raises HistoryError for a run that is no night."""
+        return self.night.judge(validity.blocking(self.checks))
+
+
+def _unmeasured(records: pd.DataFrame) -> str:
+    """Why nothing was measured, where that was decided before the first cell; else empty."""
+    if len(records) and (records["status"] == str(Status.NOT_RUN)).all():
+        return f"not measured: {records['reason'].mode().iloc[0]}"
+    return ""
+
+
+def _summarized(records: pd.DataFrame, samples: pd.DataFrame, runs: Sequence[Stored]) -> pd.DataFrame:
+    """The summary of these runs; of those whose samples were removed with what was kept of their figures."""
+    summary = summarize(records, samples)
+    for of in runs:
+        if table.pruned(of.folder) and (kept := night_tables.kept(of)) is not None:
+            summary = with_kept(summary, kept)
+    return summary
+
+
+def for_people(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a frame of cells by workload, direction, backend and mode."""
+    turn = {str(direction): number for number, direction in enumerate(Direction)}
+    order = frame.assign(turn=frame["direction"].map(turn)).sort_values(["workload", "turn", "backend", "mode", "cell"])
+    return frame.loc[order.index].reset_index(drop=True)
+
+
+def extent_of(of: Stored, records: pd.DataFrame) -> Extent | None:
+    """How far a run came by its records; None for one that has ended."""
+    folder, run = of
+    # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the locks tell.
+    going = run.finished_at is None and not table.sealed(folder)
+    going &= host.Lock().measured() == run.id or journal.open_elsewhere(folder)
+    return extents.extent(records, run, planned=_planned(folder), going=going)
+
+
+def _planned(folder: Path) -> bool:
+    """Whether what the run was to measure can be read."""
+    try:
+        journal.read_plan(folder)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# Several runs at once -----------------------------------------------------------------------------------------------------
+
+
+def summary(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and cell with its figures: the records of `load`, whole or filtered, joined with their samples."""
+    store, ids = Path(records.attrs.get("store", "results")), set(records["run_id"])
+    samples = table.samples(store)
+    return _summarized(records, samples[samples["run_id"].isin(ids)], [of for of in table.stored(store) if of.run.id in ids])
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run in the list of all: how many of its cells are ok in every trial made, how many failed, how many were not run.
+
+    `extent` is None for a run that has ended.
+    """
+
+    run: Run
+    ok: int
+    failed: int
+    not_run: int
+    extent: Extent | None
+
+    @property
+    def state(self) -> str:
+        """Whether it is all there, in words."""
+        return self.extent.words if self.extent else "ended"
+
+
+def overview(out: str | Path = "results") -> list[Listed]:
+    """The runs of a store, newest first."""
+    records = table.load(out)
+    made = records[records["status"] != str(Status.NOT_RUN)]
+    bad = made["status"] != str(Status.OK)
+    failed = made["status"].map(lambda status: Status(status).failed).astype(bool)
+    cells = [part.groupby("run_id")["cell"].nunique() for part in (records, made, made[bad], made[failed])]
+    listed = []
+    for of in reversed(table.stored(out)):
+        every, reached, not_ok, failures = (int(of_run.get(of.run.id, 0)) for of_run in cells)
+        unfinished = None if of.run.finished_at else extent_of(of, records[records["run_id"] == of.run.id])
+        listed.append(Listed(of.run, reached - not_ok, failures, every - reached, unfinished))
+    return listed
+
+
+def of_frame(frame: pd.DataFrame, rule: str, cells: Collection[str] | None = None) -> Reading:
+    """The one run that a frame holds, whole or filtered. Raises RunNotFoundError with that rule for none or several."""
+    ids = frame["run_id"].unique()
+    if len(ids) != 1:
+        raise RunNotFoundError(f"{rule}; this frame holds {len(ids)}")
+    store = Path(frame.attrs.get("store", "results"))
+    for folder, run in table.stored(store):
+        if run.id == ids[0]:
+            return Reading(folder, cells, run)
+    raise RunNotFoundError(f"{store} holds no run {ids[0]!r:.60}")
