@@ -14,6 +14,7 @@ from harness.analysis import judgement
 from harness.cli import app
 from harness.execution import host
 from harness.nights import notify
+from harness.outcome import Outcome
 from harness.plan import Budget, Plan, Step
 from harness.record import METHOD_VERSION, NIGHTLY, Status
 from harness.review import comparing, pages
@@ -157,8 +158,8 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
     cut = killed(tmp_path, 5)
     given = comparing.standing(Reading(cut), Reading(whole))
     assert str(given.judged.level) == "invalid"
-    assert given.judged.count("not run") == 4
-    assert given.judged.count("failed") == given.judged.count("lost") == 0
+    assert given.judged.count(Outcome.NOT_RUN) == 4
+    assert given.judged.count(Outcome.FAILED) == given.judged.count(Outcome.LOST) == 0
     assert "4 cases were not run." in given.judged.sentence
     head = pages.page(Reading(cut), Reading(whole)).text
     head = head[head.index('<section id="verdict"') : head.index('<section id="validity"')]
@@ -170,8 +171,8 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
 def test_what_the_baseline_never_ran_is_new_and_not_fixed(tmp_path: Path) -> None:
     cut, whole = killed(tmp_path, 5), killed(tmp_path, 9, run="20260301T033000-small-0000")
     found = judgement.against(comparing.compare(table.load(cut), table.load(whole)), cut.name)
-    assert found.count("new") == 4
-    assert found.count("fixed") == 0
+    assert found.count(Outcome.NEW) == 4
+    assert found.count(Outcome.FIXED) == 0
 
 
 @pytest.mark.fault("a command shows a run that was cut off", "it says so first and ends with code 5")

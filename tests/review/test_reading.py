@@ -1,0 +1,56 @@
+"""A run is read once, whatever is made of it."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import codec
+from harness.nights.nightly import conclude
+from harness.record import AA
+from harness.review import pages
+from harness.review.nights import history
+from harness.review.reading import Reading
+from harness.store import acknowledgements, journal, nights, table
+from tests import stored
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """How often each file of a store was read, by the name of its folder and its own."""
+    counts: Counter[tuple[str, str]] = Counter()
+    read = codec.read
+
+    def counted(path: Path, *rest: Any) -> bytes:
+        if "results" in path.parts:
+            counts[path.parent.name, path.name] += 1
+        return read(path, *rest)
+
+    monkeypatch.setattr(codec, "read", counted)
+    return counts
+
+
+def test_the_publication_of_a_night_reads_each_file_once(tmp_path: Path, reads: Counter[tuple[str, str]]) -> None:
+    store = tmp_path / "results"
+    earlier = [folder.name for folder in stored.nights(store, 11)]
+    noisy = stored.night(store, 11, tags=(AA,)).name
+    history(store, stored.SUITE)  # which keeps the table of each night
+    tonight = stored.night(store, 12, {stored.SLOW: 1.2})
+    reads.clear()
+    night = conclude(tonight, tmp_path / "reports")
+    assert night.page
+    assert night.digest.level == "suspect"
+    assert {name: count for name, count in reads.items() if count > 1} == {}
+    assert {run for run, file in reads if file == journal.RUN} == {*earlier, noisy, tonight.name}
+    assert {run for run, file in reads if file == nights.NIGHT} == set(earlier)
+    assert {run for run, file in reads if file in ("records.parquet", table.SAMPLES)} == {noisy, tonight.name}
+    assert reads["results", acknowledgements.FILE] == 1
+
+
+def test_a_page_beside_another_run_reads_both_once(tmp_path: Path, reads: Counter[tuple[str, str]]) -> None:
+    base, new = stored.nights(tmp_path / "results", 2)
+    reads.clear()
+    pages.publish(Reading(new), tmp_path / "reports", Reading(base))
+    several = {name: count for name, count in reads.items() if count > 1}
+    assert several == {(base.name, journal.RUN): 2}  # once as itself, and once among the runs of the other's store
