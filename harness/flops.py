@@ -6,7 +6,8 @@ Never a framework's own counter: torch's FlopCounterMode over-counts the grouped
 
 import math
 
-from harness.spec import Cell, Optimizer, Spec
+from harness.axes import Optimizer
+from harness.spec import Cell, Spec
 
 
 def nominal(spec: Spec) -> int:

@@ -10,7 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.spec import Cell, Direction
+from harness.axes import Direction
+from harness.spec import Cell
 
 if TYPE_CHECKING:  # workers have no pandas
     import pandas as pd

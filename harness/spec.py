@@ -1,156 +1,16 @@
-"""What is asked: workloads, the axes, and Cell. Pure data, immutable, JSON-able through `codec`.
+"""What is asked: workloads, and Cell, one workload under one setting of every axis.
 
-Nothing here says how a framework does it (backends) or what came back (record).
+Pure data, immutable, JSON-able by `codec`. Nothing here says how a framework does it (backends) or what came back (record).
 """
 
 import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import NamedTuple, Self
 
+from harness.axes import CPU, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.counting import taps_below
-
-
-class Direction(StrEnum):
-    """One pass over a convolution y = conv(x, w), or several in one call.
-
-    fprop, dgrad and wgrad are the three passes, each alone. bprop is the forward pass, the loss mean(y^2) and both
-    gradients; train adds the optimizer's step on w. Other tools' names for them stand in docs/glossary.md. none is for
-    what is no convolution: the matrix product and the copy that the ceilings are made of.
-    """
-
-    FPROP = "fprop"
-    DGRAD = "dgrad"
-    WGRAD = "wgrad"
-    BPROP = "bprop"
-    TRAIN = "train"
-    NONE = "none"
-
-    @property
-    def words(self) -> str:
-        """What people read: `backward filter`."""
-        return {
-            Direction.FPROP: "forward",
-            Direction.DGRAD: "backward input",
-            Direction.WGRAD: "backward filter",
-            Direction.BPROP: "forward + both gradients",
-            Direction.TRAIN: "training step",
-            Direction.NONE: "no convolution",
-        }[self]
-
-    @property
-    def is_convolution(self) -> bool:
-        """Whether it is one of the directions of a convolution."""
-        return self is not Direction.NONE
-
-    @property
-    def passes(self) -> int:
-        """How many passes over the convolution it stands for. The loss and the optimizer's step are not counted."""
-        return 3 if self in (Direction.BPROP, Direction.TRAIN) else 1
-
-    @property
-    def single(self) -> bool:
-        """Whether it is one pass alone."""
-        return self in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The operands that a call reads, by the names of `backends.base.Operands`."""
-        return {Direction.DGRAD: ("w", "dy"), Direction.WGRAD: ("x", "dy")}.get(self, ("x", "w"))
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """What a call leaves, by the names of `backends.base.Results`; the loss is a number, the others are arrays."""
-        return {
-            Direction.FPROP: ("y",),
-            Direction.DGRAD: ("dx",),
-            Direction.WGRAD: ("dw",),
-            Direction.BPROP: ("y", "loss", "dx", "dw"),
-            Direction.TRAIN: ("y", "loss", "dx", "dw", "w"),
-            Direction.NONE: ("y",),
-        }[self]
-
-
-class Mode(StrEnum):
-    """How the framework runs the call: dispatched op by op, compiled by its own compiler, or TensorFlow's through XLA."""
-
-    EAGER = "eager"
-    COMPILED = "compiled"
-    XLA = "xla"
-
-
-class Precision(StrEnum):
-    """The arithmetic. TF32 is never implied: it is asked for by name, and fp32 forbids it."""
-
-    FP64 = "fp64"
-    FP32 = "fp32"
-    TF32 = "tf32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element in memory; TF32 is stored as float32."""
-        return {Precision.FP64: 8, Precision.FP32: 4, Precision.TF32: 4, Precision.BF16: 2, Precision.FP16: 2}[self]
-
-    @property
-    def unit_roundoff(self) -> float:
-        """Half the distance from 1 to the next number of the format that the products are rounded to."""
-        return {
-            Precision.FP64: 2.0**-53,
-            Precision.FP32: 2.0**-24,
-            Precision.TF32: 2.0**-11,
-            Precision.BF16: 2.0**-8,
-            Precision.FP16: 2.0**-11,
-        }[self]
-
-
-class Layout(StrEnum):
-    """Order of the activations' dimensions: channels first or channels last, named by its 2-D form."""
-
-    CHANNELS_FIRST = "NCHW"
-    CHANNELS_LAST = "NHWC"
-
-    def text(self, ndim: int) -> str:
-        """The name for 1, 2 or 3 spatial dimensions: `NCW`, `NHWC`, `NDHWC`."""
-        spatial = {1: "W", 2: "HW", 3: "DHW"}[ndim]
-        return f"NC{spatial}" if self is Layout.CHANNELS_FIRST else f"N{spatial}C"
-
-
-class Cache(StrEnum):
-    """Whether a call finds its operands in the caches: hot, called again at once; cold, the caches overwritten before."""
-
-    HOT = "hot"
-    COLD = "cold"
-
-
-class Optimizer(StrEnum):
-    """The optimizer of `train`, both with learning rate 0.01: plain SGD, or Adam with 0.9, 0.999 and 1e-8."""
-
-    SGD = "sgd"
-    ADAM = "adam"
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where a cell runs. Text form `cpu`, `gpu:0`."""
-
-    kind: str
-    index: int = 0
-
-    def __str__(self) -> str:
-        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """`cpu`, `gpu` or `gpu:1`. Raises ValueError for anything else."""
-        kind, colon, index = text.partition(":")
-        if kind not in ("cpu", "gpu") or (colon and (kind == "cpu" or not index.isdecimal())):
-            raise ValueError(f"{text!r} is no device; write cpu, gpu or gpu:1")
-        return cls(kind, int(index or 0))
-
 
 Shape = tuple[int, ...]
 
@@ -496,7 +356,7 @@ class Cell:
     direction: Direction
     backend: str
     mode: Mode = Mode.EAGER
-    device: Device = Device("cpu")
+    device: Device = CPU
     precision: Precision = Precision.FP32
     layout: Layout = Layout.CHANNELS_LAST
     cache: Cache = Cache.HOT

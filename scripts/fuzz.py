@@ -35,8 +35,8 @@ def suite(specs: tuple[Any, ...], prefix: str, axes: dict[str, Any]) -> Any:
     """The convolutions as a suite: every framework in its mode and both layouts, timed as little as can be."""
     from harness.ask.axes import Axes
     from harness.ask.suite import Exclude, Suite, Workload
+    from harness.axes import Layout, Mode
     from harness.plan import Budget
-    from harness.spec import Layout, Mode
 
     tiny = Budget(
         trials=1, warmup_calls=1, warmup_cpu_s=0, warmup_gpu_s=0, warmup_max_s=0.001, block_s=1e-6, throughput_block_s=1e-3,

@@ -32,7 +32,7 @@ Reader = Callable[[Path, bytes], None]
 def suite(folder: Path, data: bytes) -> None:
     """A suite, planned for a machine without a GPU."""
     from harness.ask import planning, suite
-    from harness.spec import Device
+    from harness.axes import Device
 
     path = folder / "fuzzed.toml"
     path.write_bytes(data)
@@ -99,9 +99,9 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     from harness import codec
     from harness.ask import planning
     from harness.ask import suite as suites
+    from harness.axes import Device
     from harness.isolate.wire import Done
     from harness.record import Status
-    from harness.spec import Device
     from harness.store import journal as journals
     from tests.builders import environment, failed, record, run
 

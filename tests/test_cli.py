@@ -16,11 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import doctor
+from harness.axes import Direction
 from harness.cli import app, progress
 from harness.doctor import Finding, Severity
 from harness.execution import host
 from harness.record import BESIDE_COLUMNS, COMPARISON_COLUMNS
-from harness.spec import ConvSpec, Direction
+from harness.spec import ConvSpec
 from harness.store import journal, published, table
 from tests import builders
 from tests.execution.test_execute import CEILINGS, NO_CEILINGS, SUITE

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import codec
+from harness.axes import Device, Direction, Optimizer
 from harness.isolate.wire import Measure, Setup
 from harness.plan import Budget, Plan, Step
 from harness.record import Check, Environment, Flag, Memory, Progress, Record, Run, Samples, Series, Status
-from harness.spec import Cell, CopySpec, Device, Direction, GemmSpec, Optimizer
+from harness.spec import Cell, CopySpec, GemmSpec
 from tests.builders import cell, environment, record, run
 from tests.convolutions import small_specs
 

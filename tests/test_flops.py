@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import flops
-from harness.spec import CopySpec, Direction, GemmSpec, Optimizer, Precision
+from harness.axes import Direction, Optimizer, Precision
+from harness.spec import CopySpec, GemmSpec
 from tests.builders import CONV, cell
 from tests.convolutions import products, small_specs
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from harness import load
+from harness.axes import Direction, Layout
 from harness.record import Check, Record, Status
-from harness.spec import ConvSpec, Direction, Layout
+from harness.spec import ConvSpec
 from harness.store.frames import records_frame
 from scripts import fuzz as script
 from tests import builders

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from harness.axes import Device, Direction, Optimizer
 from harness.backends import registry
 from harness.execution import host
 from harness.pytest_plugin import worker
-from harness.spec import Device, Direction, Optimizer
 from tests import builders
 
 pytest_plugins = ["pytester"]

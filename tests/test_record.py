@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from harness.axes import Direction, Layout, Mode, Optimizer, Precision
 from harness.record import (
     BESIDE_COLUMNS,
     CASE_COLUMNS,
@@ -16,7 +17,6 @@ from harness.record import (
     Flag,
     Status,
 )
-from harness.spec import Direction, Layout, Mode, Optimizer, Precision
 
 FRAMES = {
     "record": RECORD_COLUMNS,

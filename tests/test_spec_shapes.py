@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.plan import Budget, Plan, Step
-from harness.spec import Cache, Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec
 from tests.builders import CONV, cell
 from tests.convolutions import small_specs
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from harness import codec
 from harness.analysis import judgement
+from harness.axes import Direction
 from harness.cli import app
 from harness.execution import host
 from harness.nights import notify
@@ -20,7 +21,6 @@ from harness.record import METHOD_VERSION, NIGHTLY, Status
 from harness.review import comparing, pages
 from harness.review import nights as nights_of
 from harness.review.reading import Reading, overview
-from harness.spec import Direction
 from harness.store import journal, table
 from harness.store.table import Stored
 from tests import builders, stored

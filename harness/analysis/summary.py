@@ -15,8 +15,9 @@ import pandas as pd
 from harness import flops, stats
 from harness.analysis import roofline
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
+from harness.axes import Direction, Optimizer, Precision
 from harness.record import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, Flag, SeriesKind, Status
-from harness.spec import Cell, Direction, Optimizer, Precision, parse_workload
+from harness.spec import Cell, parse_workload
 
 # The most serious first: a cell has the status of its worst trial.
 SERIOUSNESS = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.ask.wording import not_one_of, show
-from harness.spec import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
 REFERENCE = "numpy"

@@ -13,9 +13,10 @@ from harness.ask import expression
 from harness.ask.axes import REFERENCE
 from harness.ask.suite import Suite, Workload
 from harness.ask.wording import quote, show
+from harness.axes import Device, Direction, Mode, Precision
 from harness.errors import SelectionError
 from harness.plan import Budget, Plan, Step
-from harness.spec import Cell, Device, Direction, Mode, Precision
+from harness.spec import Cell
 
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.spec import Cell, Device, Mode, Precision
+from harness.axes import Device, Mode, Precision
+from harness.spec import Cell
 
 if TYPE_CHECKING:  # numpy must not be loaded before a worker has set the environment variables that it reads
     import numpy as np

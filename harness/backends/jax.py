@@ -18,9 +18,10 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import base, traces
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
-from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell
 
 if TYPE_CHECKING:
     from harness.backends.base import Array

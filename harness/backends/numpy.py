@@ -10,9 +10,10 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.axes import Device, Direction, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import ALREADY_DONE, Backend, Operands, Prepared, Results
-from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array

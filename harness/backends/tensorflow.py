@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import base, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
-from harness.spec import Cell, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell
 
 if TYPE_CHECKING:
     from harness.backends.base import Array

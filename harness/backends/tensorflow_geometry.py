@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.spec import Cell, ConvSpec, Layout
+from harness.axes import Layout
+from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array

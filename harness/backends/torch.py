@@ -15,9 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array

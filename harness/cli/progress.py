@@ -15,12 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from harness import units
+from harness.axes import Device
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
 from harness.execution.execute import Watcher
 from harness.plan import Plan, Step
 from harness.record import Environment, Progress, Record, Status
-from harness.spec import Cell, Device
+from harness.spec import Cell
 
 
 class Screen(Watcher):

@@ -15,11 +15,12 @@ from harness.analysis.noise import Noise
 from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
+from harness.axes import Direction
 from harness.doctor import Finding, Severity
 from harness.outcome import Outcome
 from harness.plain import plain
 from harness.record import Status
-from harness.spec import Direction, parse_workload
+from harness.spec import parse_workload
 from harness.store.published import Imported
 
 _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan", Severity.FINE: "green"}

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import units
+from harness.axes import Device
 from harness.doctor.finding import BLOCKING, FINE, NOTE, WARNING, Finding, Found, count
 from harness.measure import machine
 from harness.measure.gpus import Overview, read
-from harness.spec import Device
 
 FOREIGN_BYTES = 64 * 2**20  # more than a display manager without windows holds
 

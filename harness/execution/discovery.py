@@ -9,11 +9,11 @@ from pathlib import Path
 
 from harness.ask.suite import Suite
 from harness.ask.wording import not_one_of
+from harness.axes import Device
 from harness.backends import registry
 from harness.errors import SelectionError
 from harness.isolate import launcher, worker
 from harness.isolate.wire import Adapter, Hello
-from harness.spec import Device
 
 _CPU_ONLY = (Device("cpu"),)
 

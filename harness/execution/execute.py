@@ -23,6 +23,7 @@ from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, show
+from harness.axes import Device
 from harness.errors import MachineError, SelectionError, StoreError, UserError
 from harness.execution import discovery, host
 from harness.execution.interrupts import Interrupts
@@ -30,7 +31,6 @@ from harness.isolate import launcher
 from harness.measure import environment
 from harness.plan import Budget, Plan, Step
 from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Flag, Progress, Record, Run, Status
-from harness.spec import Device
 from harness.store import frames, journal, table
 
 PLAN = journal.PLAN

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.axes import Device
 from harness.backends import registry
 from harness.errors import UserError
 from harness.isolate import offspring
@@ -25,7 +26,6 @@ from harness.measure import machine
 from harness.plain import plain
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Flag, Progress, Record, Status
-from harness.spec import Device
 
 LOOK_TIMEOUT_S = 30.0  # importing one file, and whatever a package's own __init__ does
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import codec
+from harness.axes import Device
 from harness.plain import plain
 from harness.plan import Budget, Step
 from harness.record import Environment, Progress, Record
-from harness.spec import Device
 
 # The longest line that is read. A record of a million samples, four figures each, takes half of it.
 MAX_MESSAGE_BYTES = 128 * 2**20

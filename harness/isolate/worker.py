@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.axes import Device
 from harness.backends import packages, registry
 from harness.backends.base import Backend
 from harness.isolate.wire import (
@@ -34,7 +35,6 @@ from harness.isolate.wire import (
 from harness.plain import plain
 from harness.plan import Step
 from harness.record import Progress, Record
-from harness.spec import Device
 
 if TYPE_CHECKING:
     from harness.measure.engine import Engine

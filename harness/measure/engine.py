@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.axes import Cache
 from harness.backends.base import Backend, Operands, Prepared
 from harness.measure import clock as clocks
 from harness.measure import footprint, later, machine, memory, oracle, power
@@ -25,7 +26,7 @@ from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import Budget, Step
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
-from harness.spec import Cache, Cell
+from harness.spec import Cell
 
 # What errors contain when memory ran out: in PyTorch on a GPU and on the CPU, XLA, TensorFlow, and the C++ library.
 _STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import flops, units
+from harness.axes import Direction, Precision
 from harness.measure import later, machine, oracle
 from harness.measure.gpu import Gpu
-from harness.spec import Cell, Direction, Precision
+from harness.spec import Cell
 
 _DOUBLE = 8  # bytes of an element in the check
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.axes import Direction, Precision
 from harness.backends.base import Operands, Prepared, Results
 from harness.measure import oracle
 from harness.measure.wrong import Finding, check_of, fetched, held
 from harness.record import Check
-from harness.spec import Cell, Direction, Precision
+from harness.spec import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

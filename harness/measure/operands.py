@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.axes import Precision
 from harness.backends.base import Operands
-from harness.spec import Cell, Precision
+from harness.spec import Cell
 
 if TYPE_CHECKING:
     from harness.backends.base import Array

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import flops
+from harness.axes import Direction, Optimizer, Precision
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.measure.wrong import Finding, finite, held, identical
-from harness.spec import Cell, ConvSpec, Direction, Optimizer, Precision
+from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

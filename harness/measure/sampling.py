@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.axes import Cache, Direction
 from harness.backends.base import ALREADY_DONE, Prepared
 from harness.measure import clock as clocks
 from harness.measure import witness
@@ -28,7 +29,7 @@ from harness.measure.witness import Witness
 from harness.measure.yardstick import PacedYardstick
 from harness.plan import Budget
 from harness.record import Flag, Progress, Series, SeriesKind, contended
-from harness.spec import Cache, Cell, Direction
+from harness.spec import Cell
 from harness.stats import median_interval
 
 # Whatever is done between two groups pushes the call's data out of the caches. The first call afterwards took 16 to 29 %

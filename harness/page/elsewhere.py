@@ -11,13 +11,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from harness import units
+from harness.axes import Mode
 from harness.page import tables
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis
 from harness.page.palette import DARK, LIGHT, Look, sentinel
 from harness.page.provenance import cut
 from harness.page.svg import clean
 from harness.page.view import View, short
-from harness.spec import Mode, parse_workload
+from harness.spec import parse_workload
 
 MOST_ROWS = 300  # of a table; all are what `convbench compare RUN published:all` prints
 MOST_SOURCES = 24  # rows of the chart

@@ -17,12 +17,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness import units
+from harness.axes import Mode
 from harness.page import builders, canvas, embedded, palette, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
 from harness.page.svg import clean, speakable
 from harness.page.view import View, flag_words, prepare, who
 from harness.record import Run, Status
-from harness.spec import Mode
 
 MOST_SCALED = 4  # kinds of scaling that the head of the page names
 

@@ -7,7 +7,7 @@ serves light, dark and print.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.spec import Mode
+from harness.axes import Mode
 
 LIGHT = {
     "bg": "#ffffff", "panel": "#f6f7f9", "ink": "#1b1f24", "mut": "#59636e", "grid": "#e4e7eb", "line": "#cfd5db",

@@ -10,12 +10,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness import units
+from harness.axes import Direction
 from harness.page import spark
 from harness.page.palette import HEAT_STEPS, fill_of
 from harness.page.svg import clean
 from harness.page.view import AXES, View, direction_words, flag_words, flags_of, who
 from harness.record import Flag, Status
-from harness.spec import Direction
 
 MOST_HEAT_ROWS = 60
 MESSAGE_LENGTH = 300

@@ -197,8 +197,8 @@ class Framework:
 
     def _timed(self, test: CellTest, benchmark: Any, row: Row) -> Row:
         """The row of a cell that was timed. Raises _Refused, or whatever the framework throws."""
+        from harness.axes import Cache
         from harness.record import Flag, Status
-        from harness.spec import Cache
 
         cell = test.cell
         if cell.cache is Cache.COLD:
@@ -296,7 +296,7 @@ FRAMEWORK = pytest.StashKey[Framework]()  # in the process of a framework only
 
 def _clocked(test: CellTest, benchmark: Any, prepared: Prepared) -> tuple[int, int]:
     """Wall and CPU time in ns of all that the fixture did; what it times is one call and its wait, the result let go."""
-    from harness.spec import Direction
+    from harness.axes import Direction
 
     launch, wait = prepared.launch, prepared.wait
 

@@ -19,13 +19,13 @@ from harness.analysis.history import FIGURES, History
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize, with_kept
 from harness.analysis.trials import medians, trials
+from harness.axes import Direction
 from harness.errors import HistoryError, RunNotFoundError
 from harness.execution import host
 from harness.outcome import Check, Extent
 from harness.record import AA, NIGHTLY, Run, SeriesKind, Status, of_convolutions
 from harness.review import nights
 from harness.review.nights import Night
-from harness.spec import Direction
 from harness.store import acknowledgements, journal, published, table
 from harness.store import nights as night_tables
 from harness.store.table import Stored

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
 from harness.record import (
     COLUMNS,
     RECORD_COLUMNS,
@@ -26,7 +27,7 @@ from harness.record import (
     Status,
     contended,
 )
-from harness.spec import Cache, Cell, Device, Direction, Mode, Optimizer, Precision, parse_workload
+from harness.spec import Cell, parse_workload
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from harness import codec, drafts, flops
+from harness.axes import Direction
 from harness.errors import PublishedError, UserError
 from harness.record import PUBLISHED_COLUMNS
-from harness.spec import ConvSpec, Direction
+from harness.spec import ConvSpec
 from harness.store import deepbench, frames
 
 COLUMNS = (

@@ -12,19 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness import codec
+from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import UserError
 from harness.record import OTHERS_METHOD, Check, Environment, Flag, Record, Run, Samples, Series, SeriesKind, Status
-from harness.spec import (
-    Cache,
-    Cell,
-    Device,
-    Direction,
-    Layout,
-    Mode,
-    Optimizer,
-    Precision,
-    parse_workload,
-)
+from harness.spec import Cell, parse_workload
 from harness.store import journal
 
 BLOCK = "convbench"  # the key at the top level of the file

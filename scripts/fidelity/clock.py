@@ -22,8 +22,8 @@ class Spin:
     name, distributions, modes = "spin", ("numpy",), frozenset()
 
     def __init__(self, waited: bool) -> None:
+        from harness.axes import Device
         from harness.backends.numpy import NumpyBackend
-        from harness.spec import Device
 
         self.inner, self.ns, self.waited = NumpyBackend(Device("cpu"), 1), 0, waited
         clock = time.perf_counter_ns
@@ -82,8 +82,9 @@ class Read(NamedTuple):
 
 def read_by_convbench(engine: Any, ns: int | None, cache: Any) -> Read:
     """A spin of that many ns, or an empty call for None, measured like any cell."""
+    from harness.axes import Direction
     from harness.plan import Step
-    from harness.spec import Cell, ConvSpec, Direction
+    from harness.spec import Cell, ConvSpec
 
     engine.backend.ask(ns)
     spec = ConvSpec(1, 1, 1, (4,), (3,), (1,), (1,), ((1, 1),))
@@ -119,7 +120,7 @@ def compare_clock(waited: bool) -> list[str]:
     spun is read by hand, from hot caches, less the control too: the spin asks the clock until it is late.
     """
     from harness import units
-    from harness.spec import Cache
+    from harness.axes import Cache
 
     lines = [
         "| spun | caches | calls a block | read | more than the control | over spun | bound: 0.5 % and the clock's cost | |",

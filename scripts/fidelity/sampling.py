@@ -45,10 +45,10 @@ def read_in_one_process(framework: str, cell: str, rounds: int) -> list[tuple[fl
 
 def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[float, float]]:
     """A round: the plain loop, the sampling without contended blocks, the plain loop again, whose geometric mean counts; ns."""
+    from harness.axes import Device
     from harness.backends import registry
     from harness.isolate import worker
     from harness.plan import Budget
-    from harness.spec import Device
 
     # Before NumPy is imported, which reads what this sets.
     backend = worker.load(registry.find(framework), Device("cpu"), (min(os.sched_getaffinity(0)),))

@@ -110,7 +110,8 @@ def one_cell(found: Turn, cell: str, seed: int, tools: Sequence[str], settled: b
 
 def cell_of(framework: str, name: str) -> Any:
     """convbench's cell of a name such as `grouped/wgrad`."""
-    from harness.spec import Cell, ConvSpec, Direction, Mode
+    from harness.axes import Direction, Mode
+    from harness.spec import Cell, ConvSpec
 
     layer, way = name.split("/")
     n, c, k, *rest, groups = LAYERS[layer]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis.networks import by_pass, networks
-from harness.spec import Direction
+from harness.axes import Direction
 from tests import builders
 
 

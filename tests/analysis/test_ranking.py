@@ -6,8 +6,9 @@ import pytest
 from harness.analysis.ranking import rank
 from harness.analysis.summary import summarize
 from harness.analysis.trials import medians
+from harness.axes import Direction, Mode
 from harness.record import Flag, Record, SeriesKind, Status
-from harness.spec import Direction, GemmSpec, Mode
+from harness.spec import GemmSpec
 from harness.store import frames
 from tests.builders import cell, failed, record, samples, series
 

@@ -5,8 +5,9 @@ import pytest
 
 from harness.analysis import roofline
 from harness.analysis.summary import summarize
+from harness.axes import Device, Direction, Mode, Precision
 from harness.record import SUMMARY_COLUMNS, Flag, Status
-from harness.spec import CopySpec, Device, Direction, GemmSpec, Mode, Precision
+from harness.spec import CopySpec, GemmSpec
 from harness.store import frames
 from tests.builders import cell, failed, record
 

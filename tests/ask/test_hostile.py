@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from harness import flops
 from harness.ask import axes, expression, planning, shapes, suite
 from harness.ask.selection import Selection, narrow, parse_axis, parse_set
+from harness.axes import Device
 from harness.errors import SelectionError, SuiteError, UserError
-from harness.spec import ConvSpec, Device
+from harness.spec import ConvSpec
 
 FOUND = {"numpy": (Device("cpu"),), "torch": (Device("cpu"), Device("gpu", 0))}
 CALLS = 600_000  # what is refused "at once" may take: a suite of a hundred cells takes some 20,000

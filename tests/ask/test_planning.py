@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from harness.ask import planning, suite
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite, Workload
+from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import SelectionError
 from harness.plan import Budget, Plan, Step
-from harness.spec import Cache, Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 
 CPU, GPU = Device("cpu"), Device("gpu")
 FOUND = {"torch": (CPU, GPU), "tensorflow": (CPU,), "jax": (CPU,), "numpy": (CPU,)}

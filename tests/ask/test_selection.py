@@ -5,9 +5,9 @@ import pytest
 from harness.ask import axes, planning, suite
 from harness.ask.selection import Selection, narrow, parse_axis, parse_set
 from harness.ask.suite import Suite
+from harness.axes import Device, Direction, Layout, Mode
 from harness.errors import SelectionError
 from harness.plan import Budget
-from harness.spec import Device, Direction, Layout, Mode
 
 CPU = (Device("cpu"),)
 FOUND = {"jax": CPU, "numpy": CPU, "torch": CPU}

@@ -7,7 +7,8 @@ import pytest
 
 from harness import flops
 from harness.ask import planning, shapes, suite
-from harness.spec import CopySpec, Device, Direction, GemmSpec, Mode, Precision
+from harness.axes import Device, Direction, Mode, Precision
+from harness.spec import CopySpec, GemmSpec
 
 FOUND = {name: (Device("cpu"),) for name in ("tensorflow", "torch", "jax", "numpy")}
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from harness.ask import axes, planning, shapes, suite
 from harness.ask.selection import Selection, narrow
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import SelectionError, SuiteError
 from harness.plan import Budget
-from harness.spec import ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.spec import ConvSpec, CopySpec, GemmSpec
 
 Write = Callable[[str], Path]
 

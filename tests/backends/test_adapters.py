@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution
@@ -19,7 +20,7 @@ from harness.backends.tensorflow import waiting as waiting_in_tensorflow
 from harness.backends.tensorflow_geometry import padding, smallest
 from harness.backends.torch import TorchBackend, TorchConvolution
 from harness.backends.torch import waiting as waiting_in_torch
-from harness.spec import ConvSpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.spec import ConvSpec, GemmSpec
 from tests.builders import cell
 
 CPU, GPU = Device("cpu"), Device("gpu", 1)
@@ -31,7 +32,8 @@ import contextvars, json, sys
 import numpy as np
 from harness.backends import registry
 from harness.backends.base import ALREADY_DONE, Operands
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec
 
 NAME = sys.argv[1]
 ASKED = {direction: Optimizer.SGD if direction is Direction.TRAIN else None for direction in Direction if direction != "none"}

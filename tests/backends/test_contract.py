@@ -13,11 +13,12 @@ from functools import cache
 
 import pytest
 
+from harness.axes import Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
 from harness.isolate.launcher import Launcher
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Record, Status
-from harness.spec import Cell, ConvSpec, CopySpec, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 
 BACKENDS = registry.names()
 FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST

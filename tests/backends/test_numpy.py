@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.axes import Device, Direction, Mode, Optimizer, Precision
 from harness.backends import numpy as reference
 from harness.backends.base import ALREADY_DONE, Operands, Results
 from harness.backends.numpy import NumpyBackend
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 from tests.builders import CONV, cell
 from tests.convolutions import products, small_specs
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.axes import Device
 from harness.doctor import gpu
 from harness.execution import discovery
 from harness.measure.gpu import Locked, State
 from harness.measure.gpus import Overview
-from harness.spec import Device
 from tests.doctor.conftest import only, whole
 from tests.tree import Tree
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from harness.axes import Device
 from harness.backends import registry
 from harness.cli import app
 from harness.execution import discovery
 from harness.isolate import launcher
 from harness.isolate.wire import Adapter
-from harness.spec import Device
 
 GOOD = "class Backend:\n    distributions = ('numpy',)\n"
 MODULES = {

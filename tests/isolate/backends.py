@@ -8,10 +8,11 @@ import sys
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from harness.axes import Device
 from harness.backends.base import Operands
 from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.isolate import wire
-from harness.spec import Cell, Device
+from harness.spec import Cell
 
 
 class Plain(NumpyBackend):

@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.axes import Device
 from harness.isolate import launcher, process
 from harness.isolate.wire import Setup
 from harness.plan import Budget
-from harness.spec import Device
 
 ROOT = Path(__file__).parents[2]
 TINY = Budget(

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.axes import Device
 from harness.backends import registry
 from harness.errors import UserError
 from harness.isolate import launcher, log, process, wire
@@ -20,7 +21,7 @@ from harness.isolate.wire import Hello
 from harness.measure import machine
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Flag, Progress, Record, Status
-from harness.spec import Cell, Device
+from harness.spec import Cell
 from tests import builders, machines
 from tests.isolate.conftest import ROOT, TINY
 from tests.isolate.test_worker import ended

@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
 from harness.isolate import launcher
 from harness.isolate.wire import Hello, Setup
 from harness.plan import Budget, Step
 from harness.record import Status
-from harness.spec import Cache, Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Layout, Mode, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 
 BUDGET = Budget(
     trials=1, warmup_calls=1, warmup_cpu_s=0, warmup_max_s=0.01, min_samples=4, min_time_s=0, max_samples=8, max_time_s=0.05,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import codec
+from harness.axes import Device, Direction, Optimizer
 from harness.isolate import wire
 from harness.isolate.wire import (
     Adapter,
@@ -33,7 +34,6 @@ from harness.isolate.wire import (
 )
 from harness.plan import Budget, Step
 from harness.record import Flag, Progress, Status
-from harness.spec import Device, Direction, Optimizer
 from tests import builders
 
 SETUP = Setup("a.b:C", "torch@old", Device("gpu", 1), (0, 2), Budget(trials=5, block_s=0.5), 7, "run", probe=True)

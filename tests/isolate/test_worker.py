@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.axes import Device
 from harness.isolate.launcher import physical_cores_first
 from harness.isolate.process import Worker
 from harness.isolate.wire import Closed, ClosedError, Done, GoOn, Hello, Measure, Working
 from harness.plan import Step
 from harness.record import Status
-from harness.spec import Device
 from tests import builders
 from tests.isolate.conftest import ROOT
 
@@ -114,7 +114,7 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
         from harness.isolate.launcher import physical_cores_first
         from harness.isolate.process import Worker
         from harness.isolate.wire import GoOn, Measure, Setup
-        from harness.spec import Device
+        from harness.axes import Device
         from tests.isolate.conftest import TINY
         from tests.isolate.test_worker import step
 

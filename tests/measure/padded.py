@@ -3,10 +3,11 @@
 import os
 import sys
 
+from harness.axes import Device, Direction, Layout, Optimizer
 from harness.backends import registry
 from harness.isolate import worker
 from harness.plan import Budget, Step
-from harness.spec import Cell, ConvSpec, Device, Direction, Layout, Optimizer
+from harness.spec import Cell, ConvSpec
 
 # A KiB unpadded and some tens of MiB padded, on a stride so wide that little is computed.
 SPECS = {

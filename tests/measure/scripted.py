@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any, ClassVar
 
+from harness.axes import Device, Direction, Mode, Optimizer
 from harness.backends import base
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure.engine import Engine
 from harness.plan import Budget, Step
 from harness.record import Progress, Record, SeriesKind, Status
-from harness.spec import Cell, Device, Direction, Mode, Optimizer
+from harness.spec import Cell
 from tests import builders
 
 MS = 1_000_000

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.axes import Cache, Device, Direction
 from harness.backends.base import Operands, Results
 from harness.measure import machine, operands
 from harness.measure.engine import Engine
@@ -15,7 +16,7 @@ from harness.measure.footprint import Room
 from harness.measure.gpu import State
 from harness.plan import Budget
 from harness.record import SPENT, Flag, Record, Status
-from harness.spec import Cache, Cell, Device, Direction
+from harness.spec import Cell
 from tests.measure.scripted import (
     BUDGET,
     CALL,

@@ -82,8 +82,8 @@ def test_only_variables_that_bear_on_speed_or_precision_are_stored(monkeypatch: 
 
 
 def test_what_each_adapter_sets_is_stored() -> None:
+    from harness.axes import Device
     from harness.backends import registry
-    from harness.spec import Device
 
     for name in registry.names():
         kind = registry.resolve(registry.find(name))

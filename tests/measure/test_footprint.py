@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from harness.axes import Device, Direction, Optimizer, Precision
 from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.measure import footprint
 from harness.measure.engine import Engine
 from harness.measure.footprint import Look, Need, Room
 from harness.plan import Budget
 from harness.record import Record, Status
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 from tests import builders
 from tests.measure.scripted import step
 from tests.tree import Tree

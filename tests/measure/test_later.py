@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.axes import Cache, Device, Direction, Optimizer, Precision
 from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure import engine, footprint, later, memory, sampling
@@ -17,7 +18,7 @@ from harness.measure.later import First
 from harness.measure.operands import draw, rounded
 from harness.plan import Budget
 from harness.record import Record, Status
-from harness.spec import Cache, Cell, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
+from harness.spec import Cell, CopySpec, GemmSpec
 from tests import builders
 from tests.measure.scripted import BUDGET, CALL, MS, TRAIN, Backend, Clock, Machine, Prepared, measure, then_always
 

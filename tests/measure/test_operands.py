@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.axes import Direction, Precision
 from harness.measure.operands import integer_operands, normal_operands, rounded
-from harness.spec import ConvSpec, Direction, Precision
+from harness.spec import ConvSpec
 from tests.measure.test_oracle import RESULT, SINGLE, SPECS, answer, cell, rng
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.axes import Device, Direction, Optimizer, Precision
 from harness.backends import numpy as reference
 from harness.backends.base import LEARNING_RATE, Operands, Results
 from harness.backends.numpy import NumpyBackend
@@ -13,7 +14,7 @@ from harness.measure import oracle
 from harness.measure.operands import integer_operands, normal_operands, rounded
 from harness.measure.wrong import WrongResultError, check_of, sound
 from harness.record import Check
-from harness.spec import Cell, ConvSpec, CopySpec, Device, Direction, GemmSpec, Optimizer, Precision
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 from tests import builders
 
 SPECS = {

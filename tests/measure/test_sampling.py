@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.axes import Cache, Device, Direction
 from harness.measure import caches, sampling, witness
 from harness.measure.engine import Engine
 from harness.measure.gpu import State
 from harness.plan import Budget
 from harness.record import Flag, Progress, Record, SeriesKind, Status
-from harness.spec import Cache, Device, Direction
 from tests.measure.scripted import (
     BUDGET,
     CALL,

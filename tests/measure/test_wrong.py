@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.axes import Direction
 from harness.backends.base import Results
 from harness.measure import oracle, wrong
 from harness.record import Record, Status
-from harness.spec import ConvSpec, CopySpec, Direction, GemmSpec
+from harness.spec import ConvSpec, CopySpec, GemmSpec
 from tests import builders
 from tests.measure.scripted import TRAIN, Backend, Prepared, measure
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from harness import flops
+from harness.axes import Device, Direction, Mode, Optimizer
 from harness.outcome import Check, Difference, Group, Judgement, Level, Outcome, Result
 from harness.record import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS, Environment, Flag, Run
-from harness.spec import Cell, ConvSpec, Device, Direction, Mode, Optimizer
+from harness.spec import Cell, ConvSpec
 
 START = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
 RUN_ID = "20260301-023000-5ee0"

@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 import pytest
 
+from harness.axes import Device, Direction
 from harness.page import html, index
 from harness.page.sections import Given
 from harness.review import pages
 from harness.review.reading import Reading
-from harness.spec import Cell, ConvSpec, Device, Direction
+from harness.spec import Cell, ConvSpec
 from tests.page import synthetic
 from tests.page.test_index import nights
 

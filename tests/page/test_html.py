@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from harness import units
+from harness.axes import Mode, Precision
 from harness.outcome import Level
 from harness.page import html, sections, standings, view
 from harness.page.charts import latency
 from harness.record import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
-from harness.spec import Mode, Precision
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
 

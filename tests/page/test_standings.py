@@ -2,9 +2,9 @@
 
 import pytest
 
+from harness.axes import Direction, Mode
 from harness.page.standings import FEWEST_FOR_VERDICT, Standing, standings
 from harness.page.view import prepare
-from harness.spec import Direction, Mode
 from tests.page import synthetic
 
 

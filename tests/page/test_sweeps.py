@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from harness.axes import Device, Direction
 from harness.page.charts import standing
 from harness.page.standings import standings
 from harness.page.view import prepare
-from harness.spec import Cell, Device, Direction
+from harness.spec import Cell
 from tests.page import synthetic
 from tests.page.test_html import rendered, section
 

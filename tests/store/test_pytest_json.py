@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from harness import codec
+from harness.axes import Device, Direction, Layout, Optimizer
 from harness.errors import UserError
 from harness.record import OTHERS_METHOD, Flag, Status
-from harness.spec import ConvSpec, CopySpec, Device, Direction, Layout, Optimizer
+from harness.spec import ConvSpec, CopySpec
 from harness.store import journal, pytest_json, table
 from harness.store.pytest_json import Block, Row
 from tests import builders

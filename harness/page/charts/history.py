@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.dates import date2num
 
 from harness import units
+from harness.axes import Mode
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, night_axis, nightly_ratios
 from harness.page.charts.layout import FOOT, HEAD
 from harness.page.palette import sentinel
 from harness.page.view import View
-from harness.spec import Mode
 
 _LEAST = 0.02  # the axis shows at least this much to either side, so that noise does not fill the panel
 _LONGEST_GAP_S = 36 * 3600.0  # further apart, nights are not joined by a line

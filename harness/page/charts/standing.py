@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from harness import stats, units
+from harness.axes import Mode
 from harness.outcome import Judgement
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis, ratio_axis
 from harness.page.charts.layout import FOOT, HEAD
@@ -16,7 +17,6 @@ from harness.page.palette import Look, sentinel
 from harness.page.standings import FEWEST_FOR_INTERVAL, Standing
 from harness.page.view import View, who
 from harness.record import Status
-from harness.spec import Mode
 
 _PITCH, _GAP = 17.0, 13.0
 _VALUE = 58.0  # px for the number beside a mark

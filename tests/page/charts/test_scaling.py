@@ -1,8 +1,8 @@
 """Rates of images over batch or size."""
 
+from harness.axes import Device
 from harness.page.charts import scaling
 from harness.page.view import View, prepare
-from harness.spec import Device
 from tests.page import synthetic
 from tests.page.soundness import marks
 
