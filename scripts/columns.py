@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write docs/columns.md from harness.record.COLUMNS; with --check, exit 1 if the page is not what would be written.
+"""Write docs/columns.md from harness.columns.COLUMNS; with --check, exit 1 if the page is not what would be written.
 
-Needs Python 3.11 and nothing else: record.py imports the standard library only.
+Needs Python 3.11 and nothing else: columns.py imports the standard library only.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.record import (
+from harness.columns import (
     BESIDE_COLUMNS,
     CASE_COLUMNS,
     COLUMNS,
@@ -27,7 +27,7 @@ from harness.record import (
 INTRODUCTION = """\
 # Columns
 
-<!-- Written by scripts/columns.py from harness/record.py: change the schema there and run the script. -->
+<!-- Written by scripts/columns.py from harness/columns.py: change the schema there and run the script. -->
 
 The frames of convbench, and what each column holds. The unit is in the column's name. A missing number is NaN
 (float64) or NA (Int64): not measured, never 0. Missing text is empty. Times of a clock are integers in the samples and

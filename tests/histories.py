@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.history import History
-from harness.record import NIGHT_COLUMNS, NIGHTLY, Acknowledgement, Run
+from harness.columns import NIGHT_COLUMNS
+from harness.record import NIGHTLY, Acknowledgement, Run
 from tests.builders import START, environment, run
 
 MS = 1e6  # ns: plain cells take milliseconds, so that 20 us are less than 3 %

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from harness import doctor
 from harness.axes import Direction
 from harness.cli import app, progress
+from harness.columns import BESIDE_COLUMNS, COMPARISON_COLUMNS
 from harness.doctor import Finding, Severity
 from harness.execution import host
-from harness.record import BESIDE_COLUMNS, COMPARISON_COLUMNS
 from harness.spec import ConvSpec
 from harness.store import journal, published, table
 from tests import builders

@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.record import (
+from harness.columns import (
     BESIDE_COLUMNS,
     CASE_COLUMNS,
     COLUMNS,

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from harness.axes import Direction, Layout, Mode, Optimizer, Precision
-from harness.record import (
+from harness.columns import (
     BESIDE_COLUMNS,
     CASE_COLUMNS,
     COLUMNS,
@@ -14,9 +14,8 @@ from harness.record import (
     SAMPLE_COLUMNS,
     SUMMARY_COLUMNS,
     Column,
-    Flag,
-    Status,
 )
+from harness.record import Flag, Status
 
 FRAMES = {
     "record": RECORD_COLUMNS,

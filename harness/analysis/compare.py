@@ -12,8 +12,9 @@ import pandas as pd
 
 from harness import stats, units
 from harness.analysis.trials import Estimator, Key, Trial
+from harness.columns import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Outcome
-from harness.record import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS, Run, Status
+from harness.record import Run, Status
 
 # An interval from 1 / SAME to SAME says that nothing changed: 5 % is the change that a comparison is there to find.
 SAME = 1.05

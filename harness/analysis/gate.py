@@ -18,8 +18,9 @@ from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, grid
 from harness.analysis.replay import CORRECTED, RAW, Rules, replay
 from harness.analysis.trials import Estimator
 from harness.axes import Direction
+from harness.columns import CASE_COLUMNS, COLUMNS
 from harness.outcome import Level, State
-from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, Acknowledgement, Run, Status
+from harness.record import EVERY_CASE, Acknowledgement, Run, Status
 
 COMPLETE = 0.9  # a run with figures of fewer of its cells is no night
 # Each of two nights must be over the threshold, together in 95 of 100 cases: each in the root of 0.95, a normal quantile.

@@ -12,7 +12,8 @@ import pandas as pd
 
 from harness.analysis import roofline
 from harness.analysis.environments import versions
-from harness.record import AA, NIGHT_COLUMNS, YARDSTICK_SINCE, Run, Status
+from harness.columns import NIGHT_COLUMNS
+from harness.record import AA, YARDSTICK_SINCE, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
 FIGURES = 2

@@ -7,7 +7,8 @@ have its shape. What a network does between its convolutions is not in it.
 import pandas as pd
 
 from harness.axes import Direction
-from harness.record import Status, of_convolutions
+from harness.columns import of_convolutions
+from harness.record import Status
 
 # What tells one roll-up of a network from another, besides the direction.
 SETTING = ("run_id", "network", "backend", "mode", "optimizer", "device", "precision", "layout", "cache", "threads")

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from harness import flops
-from harness.record import BESIDE_COLUMNS, COLUMNS, SUMMARY_COLUMNS, Status, of_convolutions
+from harness.columns import BESIDE_COLUMNS, COLUMNS, SUMMARY_COLUMNS, of_convolutions
+from harness.record import Status
 from harness.spec import WorkloadSpec, parse_workload
 
 _OF_CELL = tuple(name for name in BESIDE_COLUMNS if name in SUMMARY_COLUMNS)

@@ -7,7 +7,8 @@ import pandas as pd
 
 from harness import stats
 from harness.analysis.trials import Key
-from harness.record import AA, Status, of_convolutions
+from harness.columns import of_convolutions
+from harness.record import AA, Status
 
 # What has to be the same for two times to be compared; what is left, backend and mode, competes.
 SAME = ["run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]

@@ -7,7 +7,8 @@ all backends: a framework that multiplies slowly must not make its own convoluti
 import numpy as np
 import pandas as pd
 
-from harness.record import Flag, Status, of_convolutions
+from harness.columns import of_convolutions
+from harness.record import Flag, Status
 
 # What a ceiling holds for. Copies have no precision, since they move bytes; it is "" for them.
 HOLDS_FOR = ["run_id", "device", "threads", "precision"]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.record import SPENT
+from harness.columns import SPENT
 
 REST = "rest"
 # Measuring is what the time is for; of the rest, what the harness itself adds to it, and what keeps the figures honest.
@@ -11,7 +11,7 @@ PROOF = ("check", "memory")
 
 
 def spent(records: pd.DataFrame, wall_s: float | None) -> pd.DataFrame:
-    """Columns step, seconds, share, meaning, in the order of record.SPENT; `rest` is what of the wall time nobody booked.
+    """Columns step, seconds, share, meaning, in the order of columns.SPENT; `rest` is what of the wall time nobody booked.
 
     Shares are of the wall time, of the sum where a run was cut off and has none. The rest is planning, sealing and probing.
     """

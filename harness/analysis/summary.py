@@ -16,7 +16,8 @@ from harness import flops, stats
 from harness.analysis import roofline
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.axes import Direction, Optimizer, Precision
-from harness.record import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, Flag, SeriesKind, Status
+from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS
+from harness.record import Flag, SeriesKind, Status
 from harness.spec import Cell, parse_workload
 
 # The most serious first: a cell has the status of its worst trial.

@@ -9,9 +9,10 @@ from harness import units
 from harness.analysis.environments import differences
 from harness.analysis.noise import Noise
 from harness.analysis.trials import FEW_SAMPLES
+from harness.columns import of_convolutions
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import Flag, Run, Status, of_convolutions
+from harness.record import Flag, Run, Status
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
 MOST_NAMED = 3  # of the pairs of equals that were called different

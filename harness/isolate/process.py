@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.columns import SPENT
 from harness.isolate import offspring
 from harness.isolate.log import Log
 from harness.isolate.wire import (
@@ -35,7 +36,7 @@ from harness.isolate.wire import (
 )
 from harness.plain import plain
 from harness.plan import Step
-from harness.record import SPENT, Progress, Record, Status
+from harness.record import Progress, Record, Status
 
 START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
 _GRACE_S = 2.0

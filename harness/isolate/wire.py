@@ -87,7 +87,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Working:
-    """What of the engine begins (a name of `record.SPENT`), or how far it is. The worker waits for `GoOn`.
+    """What of the engine begins (a name of `columns.SPENT`), or how far it is. The worker waits for `GoOn`.
 
     So the parent notes the time and draws while no clock runs.
     """

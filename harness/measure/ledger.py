@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a stopwatch for each name of `record.SPENT`. Nested stopwatches never count twice."""
+"""Where the time of a step goes: a stopwatch for each name of `columns.SPENT`. Nested stopwatches never count twice."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator

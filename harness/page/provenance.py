@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness import units
+from harness.columns import of_convolutions
 from harness.page.view import View, who
-from harness.record import Environment, Run, Status, of_convolutions
+from harness.record import Environment, Run, Status
 
 VALUE_LENGTH = 300
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.axes import Direction, Mode
+from harness.columns import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, of_convolutions
 from harness.page import palette, sweeps
 from harness.page.svg import clean
-from harness.record import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, Flag, Status, of_convolutions
+from harness.record import Flag, Status
 
 # The other axes, in the order in which they are named where they vary.
 AXES = ("precision", "layout", "cache", "threads")

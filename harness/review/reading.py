@@ -20,10 +20,11 @@ from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize, with_kept
 from harness.analysis.trials import medians, trials
 from harness.axes import Direction
+from harness.columns import of_convolutions
 from harness.errors import HistoryError, RunNotFoundError
 from harness.execution import host
 from harness.outcome import Check, Extent
-from harness.record import AA, NIGHTLY, Run, SeriesKind, Status, of_convolutions
+from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
 from harness.review import nights
 from harness.review.nights import Night
 from harness.store import acknowledgements, journal, published, table

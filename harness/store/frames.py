@@ -10,23 +10,8 @@ import numpy as np
 import pandas as pd
 
 from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
-from harness.record import (
-    COLUMNS,
-    RECORD_COLUMNS,
-    SAMPLE_COLUMNS,
-    SPENT,
-    Check,
-    Environment,
-    Flag,
-    Memory,
-    Power,
-    Record,
-    Samples,
-    Series,
-    SeriesKind,
-    Status,
-    contended,
-)
+from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SPENT
+from harness.record import Check, Environment, Flag, Memory, Power, Record, Samples, Series, SeriesKind, Status, contended
 from harness.spec import Cell, parse_workload
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from harness.columns import COLUMNS, NIGHT_COLUMNS
 from harness.errors import UserError
-from harness.record import COLUMNS, NIGHT_COLUMNS, NIGHTLY, Run, Status
+from harness.record import NIGHTLY, Run, Status
 from harness.store import journal, parquet
 from harness.store.table import Stored
 

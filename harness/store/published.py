@@ -19,8 +19,8 @@ import pandas as pd
 
 from harness import codec, drafts, flops
 from harness.axes import Direction
+from harness.columns import PUBLISHED_COLUMNS
 from harness.errors import PublishedError, UserError
-from harness.record import PUBLISHED_COLUMNS
 from harness.spec import ConvSpec
 from harness.store import deepbench, frames
 

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import codec, drafts
+from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.errors import RunNotFoundError, UserError
 from harness.plain import plain
-from harness.record import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, Environment, Record, Run, Status
+from harness.record import Environment, Record, Run, Status
 from harness.store import frames, journal, parquet
 
 T = TypeVar("T")

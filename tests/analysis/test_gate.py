@@ -9,8 +9,9 @@ from harness import units
 from harness.analysis.gate import judge, name
 from harness.analysis.history import History, grids
 from harness.analysis.replay import Rules, replay
+from harness.columns import CASE_COLUMNS, COLUMNS
 from harness.outcome import Level, State
-from harness.record import CASE_COLUMNS, COLUMNS, EVERY_CASE, YARDSTICK_SINCE
+from harness.record import EVERY_CASE, YARDSTICK_SINCE
 from tests.histories import acknowledgement, cell_id, flat, history, run_id, with_step
 
 NIGHTS = 25

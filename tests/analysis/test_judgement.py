@@ -9,8 +9,8 @@ import pytest
 from harness.analysis import judgement
 from harness.analysis.gate import NightJudgement
 from harness.analysis.judgement import against, family, groups, of_night, sentence, severity
+from harness.columns import CASE_COLUMNS, COMPARISON_COLUMNS
 from harness.outcome import Level, Outcome
-from harness.record import CASE_COLUMNS, COMPARISON_COLUMNS
 
 
 def compared(*rows: dict) -> pd.DataFrame:

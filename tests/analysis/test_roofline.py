@@ -6,7 +6,8 @@ import pytest
 from harness.analysis import roofline
 from harness.analysis.summary import summarize
 from harness.axes import Device, Direction, Mode, Precision
-from harness.record import SUMMARY_COLUMNS, Flag, Status
+from harness.columns import SUMMARY_COLUMNS
+from harness.record import Flag, Status
 from harness.spec import CopySpec, GemmSpec
 from harness.store import frames
 from tests.builders import cell, failed, record

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis.spent import OWN, PROOF, share_of, spent
-from harness.record import SPENT
+from harness.columns import SPENT
 
 
 def records(**seconds: list[float]) -> pd.DataFrame:

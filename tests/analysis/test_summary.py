@@ -7,7 +7,8 @@ import pytest
 from harness import stats
 from harness.analysis.summary import SERIOUSNESS, summarize
 from harness.axes import Device, Direction, Optimizer
-from harness.record import COLUMNS, SUMMARY_COLUMNS, Check, Flag, Memory, Power, SeriesKind, Status
+from harness.columns import COLUMNS, SUMMARY_COLUMNS
+from harness.record import Check, Flag, Memory, Power, SeriesKind, Status
 from harness.store import frames
 from tests.builders import START, cell, environment, failed, record, samples, series
 

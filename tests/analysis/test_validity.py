@@ -9,8 +9,8 @@ import pytest
 
 from harness.analysis.noise import Noise
 from harness.analysis.validity import blocking, checks, incomparable, machines_differ
+from harness.columns import SUMMARY_COLUMNS
 from harness.outcome import Check, Result
-from harness.record import SUMMARY_COLUMNS
 from tests.builders import START, environment, run
 
 RUN = run(finished_at=START + timedelta(minutes=1), environments=(environment(),))

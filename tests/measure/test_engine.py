@@ -10,12 +10,13 @@ import pytest
 
 from harness.axes import Cache, Device, Direction
 from harness.backends.base import Operands, Results
+from harness.columns import SPENT
 from harness.measure import machine, operands
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
 from harness.measure.gpu import State
 from harness.plan import Budget
-from harness.record import SPENT, Flag, Record, Status
+from harness.record import Flag, Record, Status
 from harness.spec import Cell
 from tests.measure.scripted import (
     BUDGET,

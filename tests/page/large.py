@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import verdict
+from harness.columns import COMPARISON_COLUMNS
 from harness.page.sections import Given
-from harness.record import COMPARISON_COLUMNS
 from tests.page import synthetic
 
 CASES_PER_WORKLOAD = 18  # three directions, three backends, two devices

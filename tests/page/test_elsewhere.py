@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from harness import units
+from harness.columns import BESIDE_COLUMNS, COLUMNS
 from harness.page import elsewhere, html, view
-from harness.record import BESIDE_COLUMNS, COLUMNS
 from harness.spec import ConvSpec
 from tests.page import synthetic
 from tests.page.test_html import HOSTILE, sound

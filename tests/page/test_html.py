@@ -16,10 +16,10 @@ import pytest
 
 from harness import units
 from harness.axes import Mode, Precision
+from harness.columns import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Level
 from harness.page import html, sections, standings, view
 from harness.page.charts import latency
-from harness.record import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
 

@@ -6,7 +6,8 @@ import warnings
 import pandas as pd
 import pytest
 
-from harness.record import AA, COLUMNS, NIGHT_COLUMNS, NIGHTLY
+from harness.columns import COLUMNS, NIGHT_COLUMNS
+from harness.record import AA, NIGHTLY
 from harness.review import nights as nights_of
 from harness.store import journal, nights, table
 from harness.store.table import Stored, stored

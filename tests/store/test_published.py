@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from harness import flops
+from harness.columns import COLUMNS, PUBLISHED_COLUMNS
 from harness.errors import PublishedError
-from harness.record import COLUMNS, PUBLISHED_COLUMNS
 from harness.spec import ConvSpec
 from harness.store import published
 from tests.store import test_deepbench

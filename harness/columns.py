@@ -1,0 +1,263 @@
+"""COLUMNS, the schema of every frame: what each column holds, and which columns each frame has."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.axes import Direction
+
+if TYPE_CHECKING:  # workers have no pandas
+    import pandas as pd
+
+
+class Column(NamedTuple):
+    """How a column of a frame reads: its dtype, its unit ("" where it has none), and one line on its meaning."""
+
+    dtype: str
+    unit: str
+    meaning: str
+
+
+# Where the time of a step goes, by the names in Record.spent_ns; they do not overlap.
+SPENT = {
+    "start": "from spawning the workers of a round until all were ready; with the first record of the round.",
+    "operands": "of asking whether the cell is supported, drawing its operands, and letting go of them.",
+    "first_call": "of preparing the call and calling it once: compilation and autotuning.",
+    "check": "of checking the result.",
+    "warmup": "of warming up.",
+    "sampling": "of the timed calls, and of overwriting the caches before cold ones.",
+    "witness": "of reading who waited for a core and who else ran.",
+    "yardstick": "of timing the fixed piece of work, and of the call after it that warms the caches again.",
+    "waiting": "of waiting for a throttled GPU.",
+    "memory": "of the memory pass.",
+    "energy": "of the energy window.",
+    "wire": "of the rest that the parent waited for: the step sent, its record made and brought back.",
+    "parent": "of keeping and showing the record before this one, and of looking whether a flag bars it.",
+    "set_aside": "of a measurement of the cell in this trial that does not count: all of it but the start of workers, which stands under start.",
+}
+
+_AXES = {
+    "workload": Column("string", "", "Name of the workload in its suite."),
+    "shape": Column("string", "", "The workload on one line; a convolution: n, c, k, size, filter, stride, padding, dilation, groups."),
+    "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train; none for a matrix product or a copy."),
+    "precision": Column("string", "", "fp64, fp32, tf32, bf16 or fp16."),
+    "layout": Column("string", "", "Order of the activations' dimensions: NCHW or NHWC, or their 1-D and 3-D forms."),
+    "cache": Column("string", "", "hot: called again at once; cold: the caches overwritten before every call."),
+    "backend": Column("string", "", "Name of the backend."),
+    "mode": Column("string", "", "eager, compiled or xla."),
+    "optimizer": Column("string", "", "sgd or adam; empty but for direction train."),
+    "device": Column("string", "", "cpu or gpu:INDEX."),
+    "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity."),
+    "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from."),
+    "network": Column("string", "", "The network whose convolutions the suite has all of, this one among them; empty for other workloads."),
+    "scaled": Column("string", "", "What was changed in the workload as its table or suite has it: n=1 for 16."),
+    "cell": Column("string", "", "The cell's stable id: every axis, joined by slashes."),
+}  # fmt: skip
+
+_FACTS = {
+    "run_id": Column("string", "", "The run."),
+    "suite": Column("string", "", "Name of the suite."),
+    "trial": Column("int64", "", "Number of the trial, from 0; each trial is a set of fresh processes."),
+    "order": Column("int64", "", "Place of the measurement in the run, from 0."),
+    **_AXES,
+    "status": Column("string", "", "ok, unsupported, incorrect, oom, timeout, crashed, error, skipped or not_run."),
+    "reason": Column("string", "", "Why the status is not ok; empty where it is."),
+    "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each."),
+    "repeated_for": Column("string", "", "Flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
+    "op": Column("string", "", "The framework call that was timed."),
+    "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
+    "threads_used": Column("Int64", "", "Threads that the framework says it uses."),
+    "check_method": Column("string", "", "How the result was checked."),
+    "max_rel_err": Column("float64", "", "Largest error of the elements checked in floating point, relative to the size of their sums."),
+    "tolerance": Column("float64", "", "What max_rel_err must stay under."),
+    "results_vary": Column("float64", "", "Largest difference between the results of the first and of later calls, on the scale of max_rel_err; 0: none; missing: not compared."),
+    "compared_calls": Column("string", "", "Numbers of these later calls, from the first call as 1, joined by commas: one before the warm-up's end, by lot, and one after the last sample."),
+    "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included."),
+    "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured."),
+    "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of those between them that do not count."),
+    "cpu_ns": Column("float64", "ns", "CPU time of the process during the same, all threads."),
+    "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured."),
+    "iterations": Column("Int64", "", "Calls in one sample."),
+    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time; in an imported run the program that decided it."),
+    "device_method": Column("string", "", "What device_ns was read from."),
+    "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
+    "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included."),
+    "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during one call; missing: not measured."),
+    "device_base_bytes": Column("float64", "bytes", "Device memory in use before the call, operands included."),
+    "device_peak_bytes": Column("float64", "bytes", "Peak device memory during one call; missing: not measured."),
+    "memory_method": Column("string", "", "How the memory was read, or why it was not."),
+    "energy_j": Column("float64", "J", "Energy of the calls of the energy window; missing: not measured."),
+    "energy_calls": Column("Int64", "", "Calls in the energy window."),
+    "energy_window_ns": Column("float64", "ns", "Length of the energy window."),
+    "energy_method": Column("string", "", "The counter that the energy was read from, or why none was."),
+    "gpu_clock_mhz": Column("float64", "MHz", "SM clock of the GPU after the energy window; missing: no GPU, or not told."),
+    "gpu_temperature_c": Column("float64", "degC", "Temperature of the GPU then."),
+    "gpu_throttle_reasons": Column("string", "", "What held the GPU's clock down then, NVML's names joined by commas."),
+    **{f"spent_{step}_ns": Column("float64", "ns", f"Wall time {meaning}") for step, meaning in SPENT.items()},
+    "started_at": Column("datetime64[us, UTC]", "UTC", "When the cell was begun."),
+    "environment_id": Column("string", "", "The environment in run.json: machine, versions, settings."),
+    "machine_id": Column("string", "", "Hash of the machine's stable part: CPU, cores, memory class, GPUs, operating system, and its name where it was given one."),
+}  # fmt: skip
+
+_SAMPLE = {
+    "series": Column("string", "", "latency: calls waited for one by one; throughput: queued and waited for together; device: the device's clock."),
+    "index": Column("int64", "", "Place of the sample in its series, from 0."),
+    "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),
+    "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
+    "others_ns": Column("Int64", "ns", "Time that threads of other processes ran, at most what the worker left of its cores; missing: not measured."),
+    "yardstick_ns": Column("Int64", "ns", "Time of a fixed piece of work, the last before this sample; missing: none was timed."),
+    "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure but that of a trial without any other, which bears a flag."),
+}  # fmt: skip
+
+_FIGURES = {
+    "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
+    "trials": Column("int64", "", "Trials with status ok."),
+    "samples": Column("Int64", "", "Clean samples over all trials; missing: they were removed."),
+    "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians over clean samples."),
+    "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
+    "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),
+    "ci_method": Column("string", "", "trials: t-interval on the logs of the trials' medians; within: order statistics in one process (under 3 trials)."),
+    "min_ns": Column("float64", "ns", "Fastest clean sample."),
+    "p95_ns": Column("float64", "ns", "95th percentile of the clean samples; missing where a sample holds several calls."),
+    "flop_nominal": Column("float64", "FLOP", "2*N*K*P*Q*(C/g)*R*S per pass; three passes for bprop and train."),
+    "flop_exact": Column("float64", "FLOP", "The same without taps that fall into the padding."),
+    "flop_per_s": Column("float64", "FLOP/s", "flop_nominal over median_ns: an effective rate, fast algorithms do fewer FLOP."),
+    "ceiling_share": Column("float64", "", "flop_per_s over the best GEMM rate measured in the same run; missing: not measured."),
+    "bytes_min": Column("float64", "bytes", "Least traffic: each operand read once, each result written once."),
+    "bytes_per_s": Column("float64", "bytes/s", "bytes_min over median_ns."),
+    "intensity_flop_per_byte": Column("float64", "FLOP/byte", "flop_nominal over bytes_min."),
+    "workspace_bytes": Column("float64", "bytes", "Peak less base less results: a lower bound on the host, where allocators reuse pages."),
+    "energy_per_call_j": Column("float64", "J", "Energy of one call from a counter; missing: not measured."),
+    "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
+    "yardstick_ratio": Column("float64", "", "Time of one call over that of a fixed piece of work beside it: the median of the trials' medians; missing: not measured."),
+    "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
+    "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs, for hot cells only."),
+    "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
+    "contended_share": Column("float64", "", "Share of the samples left out as contended; missing: not measured."),
+}  # fmt: skip
+
+_COMPARED = {
+    "verdict": Column("string", "", "slower, faster, no_change or uncertain; only_base or only_new for a cell that one run lacks."),
+    "why": Column("string", "", "Why there is no verdict; empty where there is one."),
+    "ratio": Column("float64", "", "Time of new over base: the geometric mean of the trials' ratios; missing: one of them has no figure."),
+    "ratio_low": Column("float64", "", "Lower end of the 95 % t-interval of ratio on the logs, paired by trial; missing: under 2 pairs."),
+    "ratio_high": Column("float64", "", "Upper end of it."),
+    "estimator": Column("string", "", "What was compared: the median, or what this machine's A/A noise says is quieter for the cell."),
+    "aa_noise": Column("float64", "", "What equals differ by on this machine, as a log-ratio of one trial; missing: no A/A run knows this cell."),
+    "pairs": Column("int64", "", "Trials that both runs have."),
+    "base_ns": Column("float64", "ns", "Time of one call in base as it was compared: the geometric mean over the pairs, by the estimator, uncorrected; without pairs the median."),
+    "new_ns": Column("float64", "ns", "The same in new. new_ns over base_ns is ratio, but where the estimator is corrected by the yardstick."),
+    "base_median_ns": Column("float64", "ns", "median_ns of base."),
+    "new_median_ns": Column("float64", "ns", "median_ns of new."),
+    "base_status": Column("string", "", "Status of the cell in base; empty where base lacks it."),
+    "new_status": Column("string", "", "Status of the cell in new; empty where new lacks it."),
+    "base_flags": Column("string", "", "Flags of the cell in base, joined by commas."),
+    "new_flags": Column("string", "", "Flags of the cell in new, joined by commas."),
+    "base_run_id": Column("string", "", "The run that is compared with."),
+    "new_run_id": Column("string", "", "The run that is compared."),
+}  # fmt: skip
+
+_RANKED = {
+    "best": Column(
+        "bool",
+        "",
+        "Whether it has the lowest median of those that share workload, direction and setting, and no flag bars a verdict on it.",
+    ),
+    "tie": Column(
+        "bool",
+        "",
+        "Whether it is another that cannot be told from the best: the 95 % interval of their ratio, paired by trial, holds 1.",
+    ),
+    "decided": Column(
+        "bool",
+        "",
+        "Whether it is known to take longer than the best, that interval leaving out 1; of the best, whether all others are.",
+    ),
+    "vs_best": Column("float64", "", "Time over the lowest; missing: not ranked."),
+}
+
+_PUBLISHED = {
+    "table": Column("string", "", "The table of published timings that the row is from."),
+    "hardware": Column("string", "", "What it was measured on, as the table names it."),
+    "math": Column("string", "", "The arithmetic, as the table names it: fp32, int8, fp16 mixed ..."),
+    "kind": Column("string", "", "What the figure was published for: train, inference ...; joined by commas where there are several."),
+    "published_ns": Column("float64", "ns", "Time of one call as published: published, not measured here. Of a shape that stands there several times, the median."),
+    "printed_flop_per_s": Column("float64", "FLOP/s", "The rate printed beside it; missing: none is, or one that the time contradicts, as remark says."),
+    "algorithm": Column("string", "", "The algorithm that is said to have run; empty where none is named."),
+    "source": Column("string", "", "Where it is published: repository, file, sheet and row, joined by colons; several by semicolons."),
+    "remark": Column("string", "", "What is wrong with the published row; empty where nothing is."),
+}  # fmt: skip
+
+_BESIDE = {
+    "basis": Column("string", "", "times: the batch is the same; rates: only the batch differs, and times must not be compared."),
+    "published_n": Column("int64", "", "The batch of the published shape: that of the cell, or the one before it was scaled, or the nearest there is."),
+    "published_rows": Column("int64", "", "Published rows of that shape and batch."),
+    "published_flop_per_s": Column("float64", "FLOP/s", "FLOP by this project's count, as in flop_nominal, over published_ns."),
+    "time_over_published": Column("float64", "", "Time per FLOP of the cell over that of the published one: published_flop_per_s over flop_per_s; with basis times the ratio of the times."),
+    "time_over_published_low": Column("float64", "", "The same with the lower end of the cell's interval; what was published has none."),
+    "time_over_published_high": Column("float64", "", "The same with the upper end of it."),
+}  # fmt: skip
+
+_NIGHTLY = {
+    "reference_ns": Column(
+        "float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."
+    ),
+}
+
+_CASES = {
+    "state": Column("string", "", "What the gate says of the case tonight; docs/gate.md explains each."),
+    "night_ns": Column("float64", "ns", "The case's median as it was measured tonight; missing: it has none, or a flag bars it."),
+    "baseline_ns": Column("float64", "ns", "Median of the measured medians of the nights that it is held against; missing: it has no such nights."),
+    "change": Column("float64", "", "Tonight over the baseline by the estimator named, less 1: 0.08 is 8 % slower; by the median night_ns over baseline_ns, by corrected_median the same with the machine's speed on each night, as the yardstick has it, taken out."),
+    "z": Column("float64", "", "The change in scales of the baseline."),
+    "threshold": Column("float64", "", "The change that this case must exceed to be suspect, all conditions together."),
+    "nights": Column("int64", "", "Nights in the baseline."),
+    "since": Column("string", "", "The first run of what the state speaks of; empty where nothing has changed."),
+    "dated": Column("string", "", "The run before which the change point lies, by the last 90 nights; empty: none is found, or the change is not confirmed."),
+    "cause": Column("string", "", "Which versions differ between the last run before `since` and `dated` and the later of the two; empty: none that are recorded."),
+    "drift": Column("float64", "", "Slow drift over the last 60 nights by the Theil-Sen slope; missing: too few nights."),
+    "smallest_effect": Column("float64", "", "The slowdown that the gate finds by the second night in 95 of 100 cases; missing: no baseline."),
+    "note": Column("string", "", "What else there is to say: why it has no figure, what was acknowledged and why."),
+}  # fmt: skip
+
+
+def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Which rows of a frame are of convolutions: the rest is of what serves as a ceiling."""
+    return frame["direction"] != str(Direction.NONE)
+
+
+COLUMNS: dict[str, Column] = {
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+}  # fmt: skip
+
+RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
+SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
+SUMMARY_COLUMNS: tuple[str, ...] = (
+    "run_id", "suite", *_AXES, "status", "reason", "flags", "barred_by", "op", "settings", "trials", "samples",
+    "median_ns", "ci_low_ns", "ci_high_ns", "ci_method", "min_ns", "p95_ns", "throughput_ns", "device_ns", "device_method",
+    "first_call_ns",
+    "flop_nominal", "flop_exact", "flop_framework", "flop_per_s", "ceiling_share",
+    "bytes_min", "bytes_per_s", "intensity_flop_per_byte",
+    "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes", "workspace_bytes", "memory_method",
+    "energy_per_call_j", "energy_method", "gpu_clock_mhz", "gpu_temperature_c", "gpu_throttle_reasons",
+    "threads_used", "effective_cores", "yardstick_ratio", "corrected_ns", "contended_share", "steal_ns",
+    "check_method", "max_rel_err", "tolerance", "results_vary", "started_at", "environment_id", "machine_id",
+)  # fmt: skip
+COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
+RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
+PUBLISHED_COLUMNS: tuple[str, ...] = (
+    "table", "hardware", "math", "kind", "direction", "shape", "published_ns", "printed_flop_per_s", "algorithm", "source",
+    "remark",
+)  # fmt: skip
+BESIDE_COLUMNS: tuple[str, ...] = (
+    "suite", *_AXES, "table", "hardware", "math", "kind", "basis", "published_n", "published_rows",
+    "published_ns", "median_ns", "ci_low_ns", "ci_high_ns", "published_flop_per_s", "flop_per_s",
+    "time_over_published", "time_over_published_low", "time_over_published_high", "algorithm", "source", "remark", "run_id",
+)  # fmt: skip
+# One row per cell of one night: what is kept of a run for its history, small enough to read a year of them.
+NIGHT_COLUMNS: tuple[str, ...] = (
+    "run_id", "cell", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "reason",
+    "barred_by", "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
+)  # fmt: skip
+CASE_COLUMNS: tuple[str, ...] = (
+    "cell", "machine_id", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "state",
+    "estimator", *(name for name in _CASES if name != "state"),
+)  # fmt: skip
