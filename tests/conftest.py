@@ -1,5 +1,6 @@
 """For every test: a lock of its own session, so that neither a run on this host nor another session of tests is in the way."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,3 +17,10 @@ def own_lock() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv(host.VARIABLE, os.fspath(Path(folder) / "convbench.lock"))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """The engine collects garbage before each cell, for half a second if it looks through all that a session has imported."""
+    gc.collect()
+    gc.freeze()

@@ -214,6 +214,42 @@ def test_such_a_question_is_found(tmp_path: Path, text: str):
     assert len(list(comparisons(path))) == 1
 
 
+# Sizes -------------------------------------------------------------------------------------------------------------------
+
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 450, 60
+LONGER = {"harness/analysis/gate.py", "harness/backends/tensorflow.py"}  # as yet
+
+
+def too_long(root: Path) -> dict[str, int]:
+    """Lines of every file and of every function that has more than it may; a function's decorators are not counted."""
+    found = {}
+    for path in rooms(root).values():
+        text, name = path.read_text(), path.relative_to(root).as_posix()
+        if (lines := len(text.splitlines())) > MOST_LINES:
+            found[name] = lines
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MOST_LINES_OF_A_FUNCTION:
+                    found[f"{name}: {node.name}"] = lines
+    return found
+
+
+def test_no_file_and_no_function_is_too_long():
+    table = "".join(f"\n{lines:5} lines  {name}" for name, lines in too_long(ROOT).items() if name not in LONGER)
+    assert not table, table
+
+
+def test_what_is_too_long_is_found(tmp_path: Path):
+    room = tmp_path / "harness" / "room.py"
+    room.parent.mkdir()
+    body = "    pass\n" * 60
+    room.write_text(f"@decorated\ndef allowed():\n{body[9:]}" + "#\n" * 389)
+    assert too_long(tmp_path) == {}
+    room.write_text(f"class A:\n  def long(self):\n{body}" + "#\n" * 389)
+    assert too_long(tmp_path) == {"harness/room.py": 451, "harness/room.py: long": 61}
+
+
 # The Python interface ----------------------------------------------------------------------------------------------------
 
 

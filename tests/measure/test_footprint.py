@@ -88,10 +88,10 @@ def allocated(backend: NumpyBackend, cell: Cell) -> tuple[Record, int]:
 @pytest.mark.parametrize(
     ("spec", "direction"),
     [
-        *[(ConvSpec.parse("n4 c32 k32 28x28 f3x3 p1x1"), direction) for direction in DIRECTIONS],
+        *[(ConvSpec.parse("n2 c32 k32 20x20 f3x3 p1x1"), direction) for direction in DIRECTIONS],
         *[(ConvSpec.parse("n4 c64 k16 32x32 f1x1"), direction) for direction in DIRECTIONS[:3]],
         (ConvSpec.parse("n2 c64 k64 16x16x4 f3x3x3 s2x2x2 p1x1x1 g64"), Direction.WGRAD),
-        (ConvSpec.parse("n2 c16 k256 60000 f1"), Direction.FPROP),
+        (ConvSpec.parse("n2 c16 k256 6000 f1"), Direction.FPROP),
         (GemmSpec(512, 512, 512), Direction.NONE),
         (CopySpec(2**22), Direction.NONE),
     ],
