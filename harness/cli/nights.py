@@ -4,15 +4,17 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import run_options as option
 from harness.cli.options import (
     INTERNAL,
     INTERRUPTED,
     USAGE,
     Out,
+    Reports,
     TableFormat,
     known_suites,
     load,
@@ -20,30 +22,51 @@ from harness.cli.options import (
     seconds,
     stderr,
     stdout,
-    taking,
 )
-from harness.cli.run import check_tags, command, interruptible, narrowing, run, to_resume, watched
+from harness.cli.run import command, interruptible, watched
+from harness.cli.run_options import RunOptions
 from harness.errors import SelectionError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
+    from harness.ask.suite import Suite
+    from harness.execution.host import Lock
     from harness.nights.nightly import Night
     from harness.nights.notify import Notice, Webhook
+    from harness.record import Run
 
 app = typer.Typer()
-Suite = Annotated[str | None, typer.Option("--suite", help="The suite; by default that of the newest night.")]
+OfSuite = Annotated[str | None, typer.Option("--suite", help="The suite; by default that of the newest night.")]
 
 
 @app.command(epilog="Example: convbench nightly nightly --wait 1h --junit night.xml")
-@taking(run)
 def nightly(
     suite: Annotated[str | None, typer.Argument(help="A name from suites/, or a path.")] = None,
     wait: Annotated[
         str, typer.Option(help="How long a busy machine, or another run on it, is waited for: 90s, 30m, 2h.")
     ] = "30m",
     junit: Annotated[Path | None, typer.Option(help="A file for the night as JUnit XML.")] = None,
-    **options: Any,
+    out: Out = Path("results"),
+    reports: Reports = Path("reports"),
+    report: option.Report = True,
+    tag: option.Tags = None,
+    backend: option.Backend = None,
+    device: option.Device = None,
+    direction: option.Direction = None,
+    axis: option.Axes = None,
+    keyword: option.Keyword = None,
+    set_: option.Changes = None,
+    quick: option.Quick = False,
+    trials: option.Trials = None,
+    seed: option.Seed = 0,
+    threads: option.Threads = None,
+    timeout: option.Timeout = None,
+    dry_run: option.DryRun = False,
+    aa: option.AA = False,
+    resume: option.Resume = None,
+    ceilings: option.Ceilings = True,
+    machine: option.Machine = None,
 ) -> None:
     """Measure a suite as one night of its history, judge it, write report and index, and tell people.
 
@@ -52,31 +75,35 @@ def nightly(
     from harness.nights import notify
 
     webhook = notify.take_webhook(os.environ)  # first of all: no process that is started later has it
-    check_tags(options["tag"] or ())
+    options = RunOptions(
+        suites=(suite,) if suite else (), out=out, reports=reports, report=report, tags=tag or (), backend=backend,
+        device=device, direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials,
+        seed=seed, threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings,
+        machine=machine,
+    )  # fmt: skip
+    options.check_tags()
     with interruptible():
-        _attended(suite, wait, junit, webhook, options)
+        _attended(options, junit, webhook)
 
 
-def _attended(
-    suite: str | None, wait: str, junit: Path | None, webhook: "Webhook | None", options: "Mapping[str, Any]"
-) -> None:
+def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None") -> None:
     """The night, and whatever comes of it told to people."""
     from harness.execution import execute
     from harness.nights import notify
 
-    if options["dry_run"]:
-        one = load(suite or _missing_suite())
-        plan = execute.prepare(one, narrowing(options), options["seed"], aa=options["aa"], ceilings=options["ceilings"])
-        print_plan(*plan)
+    if options.dry_run:
+        one = _suite(options)
+        print_plan(*execute.prepare(one, options.selection(), options.seed, aa=options.aa, ceilings=options.ceilings))
         return
+    named = next(iter(options.suites), options.resume or "")
     try:
-        night = _night(suite, seconds("--wait", wait), options)
+        night = _night(options)
     except KeyboardInterrupt as error:
-        _tell(notify.failed(suite or options["resume"] or "", error, INTERRUPTED), webhook)
+        _tell(notify.failed(named, error, INTERRUPTED), webhook)
         raise
     except Exception as error:
         code = USAGE if isinstance(error, UserError | OSError) else INTERNAL
-        _tell(notify.failed(suite or options["resume"] or "", error, code), webhook)
+        _tell(notify.failed(named, error, code), webhook)
         raise
     said = notify.notice(night.judgement, night.digest, night.page)
     if junit:
@@ -95,44 +122,64 @@ def _attended(
         raise typer.Exit(night.code)
 
 
-def _missing_suite() -> str:
+def _suite(options: RunOptions) -> "Suite":
+    for name in options.suites:
+        return load(name)
     raise SelectionError(f"nightly: name a suite: {known_suites()}")
 
 
-def _night(suite: str | None, limit_s: float, options: "Mapping[str, Any]") -> "Night":
+def _night(options: RunOptions) -> "Night":
     """Wait, measure and judge, under the host's lock from the first cell to the page."""
+    from harness.execution import host
+    from harness.nights import nightly
+
+    limit_s = options.wait_s
+    begun = options.to_resume(options.resume) if options.resume else None
+    with host.locked() as lock:
+        measure = _resuming(begun, options, lock) if begun else _measuring(options, lock)
+        run = nightly.measure(measure, host.Patience(limit_s, partial(nightly.look, lock), _waiting))
+        return nightly.conclude(begun or options.out / "runs" / run.id, options.reports, options.report)
+
+
+def _waiting(why: str) -> None:
+    stderr().print(f"waiting for a quiet machine: {why}", markup=False, soft_wrap=True)
+
+
+def _resuming(folder: Path, options: RunOptions, lock: "Lock") -> "Callable[[str], Run]":
+    """What resumes a night, or raises BusyError where it is told why the machine is not quiet."""
     from harness import doctor
     from harness.errors import BusyError
-    from harness.execution import execute, host
-    from harness.nights import nightly
-    from harness.record import NIGHTLY, Run
+    from harness.execution import execute
 
-    def told(why: str) -> None:
-        stderr().print(f"waiting for a quiet machine: {why}", markup=False, soft_wrap=True)
+    def measure(refusal: str) -> "Run":
+        if refusal:
+            raise BusyError(f"{folder.name} is not resumed: {refusal}")
+        return watched(lambda watcher: execute.resume(folder, watcher, lock=lock), doctor.urgent(options.out))
 
-    out, half, how = options["out"], None, {name: options[name] for name in ("aa", "ceilings", "machine")}
-    if options["resume"]:
-        half = to_resume(options["resume"], out, {**options, "suite": suite})
-    else:
-        loaded, selection = load(suite or _missing_suite()), narrowing(options)
-        execute.check(loaded, selection, **how)
+    return measure
 
-    def measure(refusal: str) -> Run:
-        if half:
-            if refusal:
-                raise BusyError(f"{half.name} is not gone on with: {refusal}")
-            return watched(lambda watcher: execute.resume(half, watcher, lock=lock), doctor.urgent(out))
-        asked = {**how, "out": out, "tags": (NIGHTLY, *(options["tag"] or ())), "seed": options["seed"], "command": command()}
+
+def _measuring(options: RunOptions, lock: "Lock") -> "Callable[[str], Run]":
+    """What measures a night, or keeps one that was not measured where it is told why the machine is not quiet."""
+    from harness import doctor
+    from harness.execution import execute
+    from harness.record import NIGHTLY
+
+    suite, selection = _suite(options), options.selection()
+    execute.check(suite, selection, aa=options.aa, ceilings=options.ceilings, machine=options.machine)
+    begin = partial(
+        execute.execute, suite, selection, out=options.out, tags=(NIGHTLY, *options.tags), seed=options.seed, command=command(),
+        aa=options.aa, ceilings=options.ceilings, machine=options.machine,
+    )  # fmt: skip
+
+    def measure(refusal: str) -> "Run":
         if refusal:
             stderr().print(f"not measured: {refusal}", markup=False, soft_wrap=True)
-            return execute.execute(loaded, selection, refusal=refusal, **asked)
-        findings = doctor.urgent(out, threads=options["threads"])
-        return watched(lambda watcher: execute.execute(loaded, selection, watcher=watcher, lock=lock, **asked), findings)
+            return begin(refusal=refusal)
+        findings = doctor.urgent(options.out, threads=options.threads)
+        return watched(lambda watcher: begin(watcher=watcher, lock=lock), findings)
 
-    with host.locked() as lock:
-        patience = host.Patience(limit_s, partial(nightly.look, lock), told)
-        run = nightly.measure(measure, patience)
-        return nightly.conclude(half or out / "runs" / run.id, options["reports"], options["report"])
+    return measure
 
 
 def _tell(said: "Notice", webhook: "Webhook | None") -> None:
@@ -144,7 +191,7 @@ def _tell(said: "Notice", webhook: "Webhook | None") -> None:
         typer.echo(f"convbench: the webhook was not told: {why}", err=True)
 
 
-def _attempt(what: str, write: Any) -> None:
+def _attempt(what: str, write: "Callable[[], object]") -> None:
     try:
         write()
     except OSError as error:
@@ -160,7 +207,7 @@ def _write(path: Path, text: str) -> None:
 @app.command(epilog="Example: convbench history rn50_conv1/fprop/torch")
 def history(
     cell: Annotated[str, typer.Argument(help="The id of a cell, or the start of one alone.")],
-    suite: Suite = None,
+    suite: OfSuite = None,
     out: Out = Path("results"),
     format: Annotated[
         TableFormat, typer.Option(help="table for people; md, csv and json carry every column.")
@@ -192,7 +239,7 @@ def ack(
         typer.Option("--from", help="The first run of the new level; by default where what is held against it began."),
     ] = None,
     by: Annotated[str | None, typer.Option(help="Who says so; by default the user's name.")] = None,
-    suite: Suite = None,
+    suite: OfSuite = None,
     out: Out = Path("results"),
 ) -> None:
     """Acknowledge what the gate holds against a cell: from there on it has a new baseline. What is said is kept for good."""

@@ -1,23 +1,21 @@
 """What several commands share: options, exit codes, and the two consoles. Nothing heavy is imported before it is needed."""
 
-import inspect
 import re
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
+    from harness.ask.suite import Suite
     from harness.cli.console import Console
+    from harness.plan import Plan
     from harness.review.reading import Reading
 
 INTERNAL, FAILED_CELLS, BLOCKED, UNFINISHED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 5, 4, 2, 130
-
-C = TypeVar("C", bound=Callable[..., None])
 
 Out = Annotated[Path, typer.Option("--out", help="The store of runs.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]
@@ -32,20 +30,6 @@ class TableFormat(StrEnum):
     JSON = "json"
 
 
-def taking(other: Callable[..., None]) -> Callable[[C], C]:
-    """Gives a command the parameters of another beside its own; those come to it as keywords, under their names."""
-
-    def add(command: C) -> C:
-        own = [each for each in inspect.signature(command).parameters.values() if each.kind is not each.VAR_KEYWORD]
-        names = {each.name for each in own}
-        more = [each for each in inspect.signature(other).parameters.values() if each.name not in names]
-        command.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
-        command.__annotations__ = {each.name: each.annotation for each in (*own, *more)}
-        return command
-
-    return add
-
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -57,7 +41,7 @@ def seconds(option: str, text: str) -> float:
     return float(told[1]) * _UNITS[told[2] or "s"]
 
 
-def load(name: str) -> Any:
+def load(name: str) -> "Suite":
     """The suite of that name or path. Raises SuiteError."""
     from harness.ask import suite as suites
 
@@ -107,7 +91,7 @@ def stderr() -> "Console":
     return console.Console(stderr=True)
 
 
-def print_plan(plan: Any, seconds: float) -> None:
+def print_plan(plan: "Plan", seconds: float) -> None:
     """The cells on standard output, how many and how long on standard error."""
     from harness import units
 

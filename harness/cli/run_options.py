@@ -1,0 +1,125 @@
+"""The options that `run` and `nightly` share, and what is asked for by them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import folder_of, seconds
+from harness.errors import SelectionError
+
+if TYPE_CHECKING:
+    from harness.ask.selection import Selection
+
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report at the end.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A word stored with the run; may be repeated.")]
+Backend = Annotated[str | None, typer.Option("--backend", help="Backends to measure: torch,jax.")]
+Device = Annotated[str | None, typer.Option("--device", help="Devices to measure on: cpu,gpu:0.")]
+Direction = Annotated[str | None, typer.Option("--direction", help="Directions: fprop, dgrad, wgrad, bprop, train.")]
+Axes = Annotated[list[str] | None, typer.Option("-a", "--axis", help="Narrow any axis: mode=eager,compiled.")]
+Keyword = Annotated[str | None, typer.Option("-k", help="Only cells whose id fits pytest's -k expression.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Scale every convolution: n=1, spatial=28x28; said in the row.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")]
+Trials = Annotated[int | None, typer.Option("--trials", help="Trials, each in fresh processes.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the order and of the operands.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads of every cell; 0 is all cores.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that one cell may take in one trial.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells and the estimate, measure nothing.")]
+AA = Annotated[bool, typer.Option("--aa", help="Every cell twice: what this machine's noise makes of equals.")]
+Resume = Annotated[str | None, typer.Option("--resume", help="Go on with a run that was cut off.")]
+Ceilings = Annotated[
+    bool,
+    typer.Option("--ceilings/--no-ceilings", help="Measure beside it what the machine can do at best: suites/ceilings.toml."),
+]
+Machine = Annotated[
+    str | None,
+    typer.Option("--machine", help="A name for this machine, to tell it from its equals; by default CONVBENCH_MACHINE's."),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What was asked for, as it was typed. `axes` and `changes` are the texts of -a and --set, `wait` that of --wait."""
+
+    suites: Sequence[str]
+    out: Path
+    reports: Path
+    report: bool
+    tags: Sequence[str]
+    backend: str | None
+    device: str | None
+    direction: str | None
+    axes: Sequence[str]
+    keyword: str | None
+    changes: Sequence[str]
+    quick: bool
+    trials: int | None
+    seed: int
+    threads: int | None
+    timeout: float | None
+    dry_run: bool
+    aa: bool
+    resume: str | None
+    wait: str
+    ceilings: bool
+    machine: str | None
+
+    @property
+    def wait_s(self) -> float:
+        """How many seconds the machine is waited for. Raises SelectionError."""
+        return seconds("--wait", self.wait)
+
+    def to_resume(self, run: str) -> Path:
+        """The folder of the run to resume. Raises SelectionError where another option would change its plan."""
+        changing = (
+            self.suites, self.tags, self.seed, self.dry_run, self.aa, self.backend, self.device, self.direction, self.axes,
+            self.keyword, self.changes, self.quick, self.trials, self.threads, self.timeout, self.machine, not self.ceilings,
+        )  # fmt: skip
+        if any(changing):
+            raise SelectionError(
+                "--resume goes on with a run as it was planned: only --out, --reports, --report and --wait may stand beside it"
+            )
+        return folder_of(self.out, run)
+
+    def selection(self) -> "Selection":
+        """What they leave of a suite. Raises SelectionError."""
+        from harness.ask.selection import Selection, parse_set
+
+        self._check_threads()
+        trials = 1 if self.quick and self.trials is None else self.trials
+        budget = {"trials": trials, "timeout_s": self.timeout}
+        return Selection(
+            axes=self._chosen_axes(), keyword=self.keyword, threads=self.threads, set=dict(map(parse_set, self.changes)),
+            budget={name: value for name, value in budget.items() if value is not None},
+        )  # fmt: skip
+
+    def _check_threads(self) -> None:
+        """Raises SelectionError for more threads than this process may use cores: no cell could be measured so."""
+        cores = len(os.sched_getaffinity(0))
+        if self.threads is not None and self.threads > cores:
+            allowed = f"0 (every core) to {cores}, the cores this process may use"
+            raise SelectionError(f"--threads: found {self.threads}; allowed: {allowed}")
+
+    def _chosen_axes(self) -> dict[str, tuple[str, ...]]:
+        """What -a and the options of single axes ask for. Raises SelectionError where an axis is named twice."""
+        from harness.ask.selection import parse_axis
+
+        single = {"backend": self.backend, "device": self.device, "direction": self.direction}
+        texts = [*self.axes, *(f"{axis}={values}" for axis, values in single.items() if values is not None)]
+        chosen: dict[str, tuple[str, ...]] = {}
+        for axis, values in map(parse_axis, texts):
+            if axis in chosen:
+                raise SelectionError(f"-a: axis {axis!r} is named twice; write {axis}=value,value")
+            chosen[axis] = values
+        return chosen
+
+    def check_tags(self) -> None:
+        """Raises SelectionError for a tag that could not be shown or asked for again as `tag:WORD`."""
+        for tag in self.tags:
+            if not tag.strip() or not tag.isprintable():
+                raise SelectionError(f"--tag: found {tag!r}; allowed: a word of characters that can be printed")
