@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,20 +32,20 @@ from harness.spec import Cell
 _STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")
 
 
-@dataclass
-class _Facts:
-    """What has been found out about a cell so far. A Record is made of it at the end, also where a failure came before."""
+class _Draft:
+    """The record of a step as far as it is known. A failure leaves what was found out before it."""
 
-    status: Status = Status.OK
-    reason: str = ""
-    flags: list[Flag] = field(default_factory=list)
-    op: str = ""
-    settings: dict[str, str] | None = None
-    flop_framework: float | None = None
-    check: Check | None = None
-    samples: Samples | None = None
-    memory: Memory | None = None
-    power: Power | None = None
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.flags: list[Flag] = []  # those of the record; the sampler adds to them
+
+    def tell(self, **settings: str) -> None:
+        """Add to the record's settings."""
+        self.record = replace(self.record, settings={**(self.record.settings or {}), **settings})
+
+    def end(self, status: Status, reason: str) -> None:
+        """Say that no samples come of this step, and why."""
+        self.record = replace(self.record, status=status, reason=reason, samples=None)
 
 
 class Engine:
@@ -86,7 +86,9 @@ class Engine:
 
     def _measured(self, step: Step, observe: Observe, ledger: Ledger, held: ExitStack) -> Record:
         """The record of one step; `held` gets what lets go of its call."""
-        started, facts = datetime.now(UTC), _Facts()
+        draft = _Draft(Record(
+            self.run_id, step.trial, step.order, step.cell, Status.OK, datetime.now(UTC), environment_id=self.environment_id
+        ))  # fmt: skip
         guard = Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
         try:
@@ -94,22 +96,17 @@ class Engine:
                 unsupported = self.backend.supports(step.cell)
                 too_large = None if unsupported else self._too_large(step.cell)
             if unsupported:
-                facts.status, facts.reason = Status.UNSUPPORTED, unsupported
+                draft.end(Status.UNSUPPORTED, unsupported)
             elif too_large:
-                facts.status, facts.reason = Status.SKIPPED, too_large
+                draft.end(Status.SKIPPED, too_large)
             else:
-                self._fill(facts, step.cell, tools, held)
+                self._fill(draft, step.cell, tools, held)
         except Exception as error:  # whatever the framework raises: a failed cell is a row
-            facts.status, facts.reason = failure(error)
+            draft.end(*failure(error))
         finally:
             gc.enable()
-        return Record(
-            run_id=self.run_id, trial=step.trial, order=step.order, cell=step.cell, status=facts.status, reason=facts.reason,
-            flags=tuple(flag for flag in Flag if flag in facts.flags), op=facts.op, settings=facts.settings,
-            flop_framework=facts.flop_framework, threads_used=self.backend.threads_used(), check=facts.check,
-            samples=facts.samples if facts.status is Status.OK else None, memory=facts.memory, power=facts.power,
-            environment_id=self.environment_id, started_at=started, spent_ns=dict(ledger.ns),
-        )  # fmt: skip
+        flags = tuple(flag for flag in Flag if flag in draft.flags)
+        return replace(draft.record, flags=flags, threads_used=self.backend.threads_used(), spent_ns=dict(ledger.ns))
 
     def _too_large(self, cell: Cell) -> str | None:
         """Why the cell cannot fit into memory, with the figures; None where it may. This is asked before anything is drawn."""
@@ -118,8 +115,8 @@ class Engine:
         prepadded = self.backend.pads_beforehand(cell)
         return footprint.need(cell, len(os.sched_getaffinity(0)), prepadded).lacking(self.room())
 
-    def _fill(self, facts: _Facts, cell: Cell, tools: Tools, held: ExitStack) -> None:
-        """Measure a cell, and write into `facts` what was found out."""
+    def _fill(self, draft: _Draft, cell: Cell, tools: Tools, held: ExitStack) -> None:
+        """Measure a cell, and write into the draft what was found out."""
         spending = tools.ledger.spending
         with spending("operands"):
             operands, rng = draw(cell, self.seed)
@@ -127,38 +124,41 @@ class Engine:
             prepared = self.backend.prepare(cell, operands)
             held.callback(prepared.close)
             if reason := _cannot(cell, prepared):
-                facts.status, facts.reason = Status.UNSUPPORTED, reason
+                draft.end(Status.UNSUPPORTED, reason)
                 return
             handle = prepared.launch()
             prepared.wait(handle)
-        facts.op, facts.settings = prepared.op, dict(prepared.settings)
+        draft.record = replace(draft.record, op=prepared.op, settings=dict(prepared.settings))
         if cell.device.kind == "cpu" and len(self.nodes) > 1:
-            facts.settings["memory_nodes"] = "+".join(map(str, self.nodes))
+            draft.tell(memory_nodes="+".join(map(str, self.nodes)))
         if prepared.composite:
-            facts.flags.append(Flag.COMPOSITE)
+            draft.flags.append(Flag.COMPOSITE)
         try:
             with spending("check"):
-                facts.check, first = checked(cell, prepared, operands, handle, rng)
+                check, first = checked(cell, prepared, operands, handle, rng)
+            draft.record = replace(draft.record, check=check)
             del handle
-            sampler = Sampler(tools, cell, prepared, facts.flags, first)
+            sampler = Sampler(tools, cell, prepared, draft.flags, first)
             warmup_ns, series, totals, troubles = sampled(sampler, tools)
             sampler.look()
         except WrongResultError as wrong:
-            facts.status, facts.reason, facts.check = Status.INCORRECT, str(wrong), wrong.check
+            draft.record = replace(draft.record, check=wrong.check)
+            draft.end(Status.INCORRECT, str(wrong))
             return
-        facts.check = first.told(facts.check)
-        first.let_go()  # otherwise it would be a part of the memory that is measured next
-        facts.settings |= troubles
         first_call_ns = tools.ledger.ns["first_call"]
-        facts.samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
+        samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
+        draft.record = replace(draft.record, check=first.told(check), samples=samples)
+        draft.tell(**troubles)
+        first.let_go()  # otherwise it would be a part of the memory that is measured next
         with spending("memory"):
-            facts.memory, facts.flop_framework = _beside(sampler.call, prepared)
+            resident, flop = _beside(sampler.call, prepared)
+        draft.record = replace(draft.record, memory=resident, flop_framework=flop)
         if self.counters:
             with spending("energy"):
-                facts.power = self._power(prepared, self.counters)
+                draft.record = replace(draft.record, power=self._power(prepared, self.counters))
         if tools.guard and tools.guard.flagged:
-            facts.flags.append(Flag.THROTTLED)
-            facts.settings["throttled"] = tools.guard.seen
+            draft.flags.append(Flag.THROTTLED)
+            draft.tell(throttled=tools.guard.seen)
 
     def _power(self, prepared: Prepared, counters: power.Counters) -> Power:
         """The energy of calls in a row. Where this fails the reason is told, since the samples must not be lost for it."""
