@@ -1,1 +1,1 @@
-"""One framework each, behind the protocols of `base`."""
+"""One framework each, behind the base classes of `base`."""

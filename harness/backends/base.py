@@ -52,8 +52,8 @@ class Operands:
 class Results:
     """What a call left, as float64 host arrays in canonical layout; None for what its direction does not compute.
 
-    fprop: y. dgrad: dx. wgrad: dw. bprop: y, loss, dx, dw. train: those and w, the filter after the optimizer's step.
-    A matrix product leaves y [m, n], a copy y [elements].
+    fprop: y. dgrad: dx of the given dy. wgrad: dw of the given dy. bprop: y, the loss mean(y^2), and its gradients dx and dw.
+    train: those, and w after one step of the cell's optimizer. A matrix product leaves y [m, n], a copy y [elements].
     """
 
     y: Array | None = None
