@@ -360,9 +360,8 @@ class TensorFlowConvolution(TensorFlowPrepared):
             # The variable is captured, as a model's are. It is handed on itself: a kept copy of its value would make the
             # next step copy the filter before it writes to it.
             return lambda: (*step(), self._w)
-        bound: Callable[[], Any] = self._bind(
-            *{Direction.DGRAD: (self._dy, self._w), Direction.WGRAD: (self._x, self._dy)}.get(direction, (self._x, self._w))
-        )
+        pairs = {Direction.DGRAD: (self._dy, self._w), Direction.WGRAD: (self._x, self._dy)}
+        bound: Callable[[], Any] = self._bind(*pairs.get(direction, (self._x, self._w)))
         return bound
 
     def _both(self) -> tuple[str, Callable[[Any, Any], Any]]:
@@ -385,15 +384,11 @@ class TensorFlowConvolution(TensorFlowPrepared):
 
     def fetch(self, handle: Any) -> Results:
         """Host copies in float64 and canonical layout."""
-        values, shapes = by_name(self._cell, handle), self._geometry
+        values = by_name(self._cell, handle)
         self._must_lie_here(values)
-        back = {"y": shapes.canonical_activations, "dx": shapes.canonical_activations}
         arrays = {name: self._tf.cast(value, self._tf.float64).numpy() for name, value in values.items()}
         loss = float(arrays.pop("loss")) if "loss" in arrays else None
-        results = {name: back.get(name, shapes.canonical_filter)(array) for name, array in arrays.items()}
-        if "dx" in results:
-            results["dx"] = shapes.unpadded(results["dx"])
-        return Results(loss=loss, **results)
+        return Results(loss=loss, **{name: self._geometry.canonical(name, array) for name, array in arrays.items()})
 
     def _must_lie_here(self, values: dict[str, Any]) -> None:
         """Raises MisplacedError where a result lies elsewhere: TensorFlow runs a call that names no device where it can.

@@ -66,12 +66,18 @@ class Geometry:
             array = array[:, 0].reshape(self.spec.c, -1, *array.shape[2:])
         return _moved(_moved(array, 0, -1), 0, -1) if self.depthwise else _moved(_moved(array, 1, -1), 0, -1)
 
-    def canonical_activations(self, array: Array) -> Array:
-        """The inverse of `activations`."""
+    def canonical(self, name: str, array: Array) -> Array:
+        """The output of that name, a field of `Results`, in canonical layout, and without the padding that x was given."""
+        if name in ("dw", "w"):
+            return self._canonical_filter(array)
         array = _moved(array, -1, 1) if self.last else array
-        return array[:, :, 0] if self.spec.ndim == 1 else array
+        array = array[:, :, 0] if self.spec.ndim == 1 else array
+        if name == "y" or not self.prepadded:
+            return array
+        inside = (slice(lo, lo + n) for n, (lo, _) in zip(self.spec.spatial, self.spec.padding, strict=True))
+        return array[(slice(None), slice(None), *inside)]
 
-    def canonical_filter(self, array: Array) -> Array:
+    def _canonical_filter(self, array: Array) -> Array:
         """The inverse of `filter`."""
         if self.depthwise:
             array = _moved(_moved(array, -1, 0), -1, 0)
@@ -79,13 +85,6 @@ class Geometry:
         else:
             array = _moved(_moved(array, -1, 0), -1, 1)
         return array[:, :, 0] if self.spec.ndim == 1 else array
-
-    def unpadded(self, dx: Array) -> Array:
-        """The part of a canonical dx that belongs to x itself where x was padded beforehand; else all of it."""
-        if not self.prepadded:
-            return dx
-        inside = (slice(lo, lo + n) for n, (lo, _) in zip(self.spec.spatial, self.spec.padding, strict=True))
-        return dx[(slice(None), slice(None), *inside)]
 
 
 def padding(spec: ConvSpec) -> str:

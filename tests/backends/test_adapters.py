@@ -17,7 +17,6 @@ from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
-from harness.backends.tensorflow_geometry import padding, smallest
 from harness.backends.torch import TorchBackend, TorchConvolution
 from harness.backends.torch import waiting as waiting_in_torch
 from harness.spec import ConvSpec, GemmSpec
@@ -877,18 +876,3 @@ def test_jax_lists_the_gpus_of_its_plug_in(platforms: dict[str, list[int]], expe
     backend = object.__new__(JaxBackend)
     backend._jax = SimpleNamespace(devices=devices)
     assert list(map(str, backend.devices())) == expected
-
-
-@pytest.mark.fault("TensorFlow is asked whether it supports a huge padding", "what it is tried with stays small")
-@pytest.mark.parametrize(
-    "text", ["n4 c2 k2 8x8x8 f3x3x3 p0-9001x9002-0x7-9003 d2x2x2", "n9 c8 k8 64x64 f3x3 s3x5 p4000-0x0-4001 g4"]
-)
-def test_what_tensorflow_is_tried_with_is_small_however_wide_the_padding(text: str) -> None:
-    """Whether it has a kernel is asked before the memory that a cell needs."""
-    asked = ConvSpec.parse(text)
-    small = smallest(asked)
-    padded = [size + low + high for size, (low, high) in zip(small.spatial, small.padding, strict=True)]
-    assert max(padded) < 40
-    assert padding(small) == padding(asked) == "EXPLICIT"
-    assert [(low > 0, high > 0) for low, high in small.padding] == [(low > 0, high > 0) for low, high in asked.padding]
-    assert min(small.out_spatial) >= 1
