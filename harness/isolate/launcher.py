@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from harness.axes import Device
 from harness.backends import registry
@@ -30,6 +30,7 @@ from harness.record import Environment, Flag, Progress, Record, Status
 LOOK_TIMEOUT_S = 30.0  # importing one file, and whatever a package's own __init__ does
 
 Doubts = Callable[[Record], tuple[Flag, ...]]
+Heard = TypeVar("Heard")
 
 
 def _nobody(step: Step, progress: Progress) -> None:
@@ -263,7 +264,7 @@ def look(backends: Mapping[str, str], logs: Path) -> dict[str, Adapter | str]:
     return _ask(asked, logs, lambda worker: worker.adapter(LOOK_TIMEOUT_S))
 
 
-def _ask(asked: Mapping[str, Setup | Look], logs: Path, hear: Callable[[Worker], Any]) -> dict[str, Any]:
+def _ask(asked: Mapping[str, Setup | Look], logs: Path, hear: Callable[[Worker], Heard | Refusal]) -> dict[str, Heard | str]:
     """What each new worker answers to its first message, or why it does not; none of them is left."""
     logs.mkdir(parents=True, exist_ok=True)
     workers = {name: start(first, logs, name) for name, first in asked.items()}

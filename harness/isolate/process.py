@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from harness.columns import SPENT
 from harness.isolate import offspring
@@ -43,6 +43,7 @@ _GRACE_S = 2.0
 _KILL_S = 30.0  # a process that waits in a driver ends when that returns, and may never
 
 Observe = Callable[[Step, Progress], None]
+Answer = TypeVar("Answer", Done, Closed)
 
 # Where a cell was, in words, by the name of what the engine had begun.
 WHERE = {
@@ -128,11 +129,11 @@ class Worker:
             return Refusal(f"unexpected answer {answer}")
         return answer
 
-    def adapter(self, timeout_s: float) -> Adapter | str:
+    def adapter(self, timeout_s: float) -> Adapter | Refusal:
         """What an adapter says without its framework, or why it says nothing; the worker has ended."""
         answer = self._first_words(timeout_s)
         self.stop()
-        return answer if isinstance(answer, Adapter) else getattr(answer, "reason", f"unexpected answer {answer}")
+        return Refusal(f"unexpected answer {answer}") if isinstance(answer, Hello) else answer
 
     def _first_words(self, timeout_s: float) -> Hello | Adapter | Refusal:
         try:
@@ -166,7 +167,7 @@ class Worker:
         self.log.mark()
         try:
             self.channel.send(Measure(step, self._asked), deadline)
-            record: Record = self._listen(Done, step, course, deadline, observe).record
+            record = self._listen(Done, step, course, deadline, observe).record
             if (record.trial, record.order, record.cell) != (step.trial, step.order, step.cell):
                 raise GarbledError(plain(f"it is of another cell, {record.cell}"))
         except (SilentError, ClosedError, GarbledError) as error:
@@ -176,7 +177,7 @@ class Worker:
             raise LostError(status, reason, course.spent_ns()) from None
         done_ns = time.perf_counter_ns()
         try:
-            closed: Closed = self._listen(Closed, step, course, max(deadline, time.monotonic() + _GRACE_S), observe)
+            closed = self._listen(Closed, step, course, max(deadline, time.monotonic() + _GRACE_S), observe)
             record = replace(record, settings=closed.settings, spent_ns=closed.spent_ns)
             self.leaving = closed.leaving
         except (SilentError, ClosedError, GarbledError) as error:
@@ -190,7 +191,7 @@ class Worker:
         rest_ns = time.perf_counter_ns() - course.begun - sum(told.values()) + told.get("wire", 0)
         return replace(record, spent_ns={**told, "wire": rest_ns})
 
-    def _listen(self, kind: type[Any], step: Step, course: _Course, deadline: float, observe: Observe) -> Any:
+    def _listen(self, kind: type[Answer], step: Step, course: _Course, deadline: float, observe: Observe) -> Answer:
         """The answer of that kind to what was asked last. What answers an earlier step came late or twice, and is dropped."""
         while True:
             message = self.channel.receive(deadline)
