@@ -1,6 +1,6 @@
 """COLUMNS, the schema of every frame: what each column holds, and which columns each frame has."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.axes import Direction
 
@@ -8,12 +8,29 @@ if TYPE_CHECKING:  # workers have no pandas
     import pandas as pd
 
 
+OverTrials = Literal["first", "median", "sum", "largest", "joined", "listed", "worst"]
+
+
 class Column(NamedTuple):
-    """How a column of a frame reads: its dtype, its unit ("" where it has none), and one line on its meaning."""
+    """How a column of a frame reads: its dtype, its unit ("" where it has none), and one line on its meaning.
+
+    Of a column of the records, `of` says where a Record has it, as a path of attributes (its own name by default), and
+    `over_trials` how the summary makes one value of those of a cell's trials:
+
+    first    the first that says something
+    median   of the trials that are ok
+    sum      of the trials that are ok
+    largest  the largest that is known
+    joined   every name that any trial gives, joined by commas
+    listed   every text that any trial gives, joined by semicolons
+    worst    that of the trial which the cell has its status from
+    """
 
     dtype: str
     unit: str
     meaning: str
+    of: str = ""
+    over_trials: OverTrials = "first"
 
 
 # Where the time of a step goes, by the names in Record.spent_ns; they do not overlap.
@@ -35,20 +52,20 @@ SPENT = {
 }
 
 _AXES = {
-    "workload": Column("string", "", "Name of the workload in its suite."),
-    "shape": Column("string", "", "The workload on one line; a convolution: n, c, k, size, filter, stride, padding, dilation, groups."),
-    "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train; none for a matrix product or a copy."),
-    "precision": Column("string", "", "fp64, fp32, tf32, bf16 or fp16."),
-    "layout": Column("string", "", "Order of the activations' dimensions: NCHW or NHWC, or their 1-D and 3-D forms."),
-    "cache": Column("string", "", "hot: called again at once; cold: the caches overwritten before every call."),
-    "backend": Column("string", "", "Name of the backend."),
-    "mode": Column("string", "", "eager, compiled or xla."),
-    "optimizer": Column("string", "", "sgd or adam; empty but for direction train."),
-    "device": Column("string", "", "cpu or gpu:INDEX."),
-    "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity."),
-    "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from."),
-    "network": Column("string", "", "The network whose convolutions the suite has all of, this one among them; empty for other workloads."),
-    "scaled": Column("string", "", "What was changed in the workload as its table or suite has it: n=1 for 16."),
+    "workload": Column("string", "", "Name of the workload in its suite.", of="cell.workload"),
+    "shape": Column("string", "", "The workload on one line; a convolution: n, c, k, size, filter, stride, padding, dilation, groups.", of="cell.spec"),
+    "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train; none for a matrix product or a copy.", of="cell.direction"),
+    "precision": Column("string", "", "fp64, fp32, tf32, bf16 or fp16.", of="cell.precision"),
+    "layout": Column("string", "", "Order of the activations' dimensions: NCHW or NHWC, or their 1-D and 3-D forms.", of="cell.layout_text"),
+    "cache": Column("string", "", "hot: called again at once; cold: the caches overwritten before every call.", of="cell.cache"),
+    "backend": Column("string", "", "Name of the backend.", of="cell.backend"),
+    "mode": Column("string", "", "eager, compiled or xla.", of="cell.mode"),
+    "optimizer": Column("string", "", "sgd or adam; empty but for direction train.", of="cell.optimizer"),
+    "device": Column("string", "", "cpu or gpu:INDEX.", of="cell.device"),
+    "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity.", of="cell.threads"),
+    "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from.", of="cell.count"),
+    "network": Column("string", "", "The network whose convolutions the suite has all of, this one among them; empty for other workloads.", of="cell.network"),
+    "scaled": Column("string", "", "What was changed in the workload as its table or suite has it: n=1 for 16.", of="cell.scaled"),
     "cell": Column("string", "", "The cell's stable id: every axis, joined by slashes."),
 }  # fmt: skip
 
@@ -58,40 +75,40 @@ _FACTS = {
     "trial": Column("int64", "", "Number of the trial, from 0; each trial is a set of fresh processes."),
     "order": Column("int64", "", "Place of the measurement in the run, from 0."),
     **_AXES,
-    "status": Column("string", "", "ok, unsupported, incorrect, oom, timeout, crashed, error, skipped or not_run."),
-    "reason": Column("string", "", "Why the status is not ok; empty where it is."),
-    "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each."),
+    "status": Column("string", "", "ok, unsupported, incorrect, oom, timeout, crashed, error, skipped or not_run.", over_trials="worst"),
+    "reason": Column("string", "", "Why the status is not ok; empty where it is.", over_trials="worst"),
+    "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each.", over_trials="joined"),
     "repeated_for": Column("string", "", "Flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
     "op": Column("string", "", "The framework call that was timed."),
     "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
     "threads_used": Column("Int64", "", "Threads that the framework says it uses."),
-    "check_method": Column("string", "", "How the result was checked."),
-    "max_rel_err": Column("float64", "", "Largest error of the elements checked in floating point, relative to the size of their sums."),
-    "tolerance": Column("float64", "", "What max_rel_err must stay under."),
-    "results_vary": Column("float64", "", "Largest difference between the results of the first and of later calls, on the scale of max_rel_err; 0: none; missing: not compared."),
-    "compared_calls": Column("string", "", "Numbers of these later calls, from the first call as 1, joined by commas: one before the warm-up's end, by lot, and one after the last sample."),
-    "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included."),
-    "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured."),
-    "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of those between them that do not count."),
-    "cpu_ns": Column("float64", "ns", "CPU time of the process during the same, all threads."),
-    "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured."),
-    "iterations": Column("Int64", "", "Calls in one sample."),
-    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time; in an imported run the program that decided it."),
-    "device_method": Column("string", "", "What device_ns was read from."),
+    "check_method": Column("string", "", "How the result was checked.", of="check.method"),
+    "max_rel_err": Column("float64", "", "Largest error of the elements checked in floating point, relative to the size of their sums.", of="check.max_rel_err", over_trials="largest"),
+    "tolerance": Column("float64", "", "What max_rel_err must stay under.", of="check.tolerance"),
+    "results_vary": Column("float64", "", "Largest difference between the results of the first and of later calls, on the scale of max_rel_err; 0: none; missing: not compared.", of="check.results_vary", over_trials="largest"),
+    "compared_calls": Column("string", "", "Numbers of these later calls, from the first call as 1, joined by commas: one before the warm-up's end, by lot, and one after the last sample.", of="check.compared_calls"),
+    "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included.", of="samples.first_call_ns", over_trials="median"),
+    "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured.", of="samples.warmup_ns"),
+    "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of those between them that do not count.", of="samples.wall_ns"),
+    "cpu_ns": Column("float64", "ns", "CPU time of the process during the same, all threads.", of="samples.cpu_ns"),
+    "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured.", of="samples.steal_ns", over_trials="sum"),
+    "iterations": Column("Int64", "", "Calls in one sample.", of="samples.iterations"),
+    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time; in an imported run the program that decided it.", of="samples.stopped_by"),
+    "device_method": Column("string", "", "What device_ns was read from.", of="samples.device_method", over_trials="listed"),
     "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
-    "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included."),
-    "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during one call; missing: not measured."),
-    "device_base_bytes": Column("float64", "bytes", "Device memory in use before the call, operands included."),
-    "device_peak_bytes": Column("float64", "bytes", "Peak device memory during one call; missing: not measured."),
-    "memory_method": Column("string", "", "How the memory was read, or why it was not."),
-    "energy_j": Column("float64", "J", "Energy of the calls of the energy window; missing: not measured."),
-    "energy_calls": Column("Int64", "", "Calls in the energy window."),
-    "energy_window_ns": Column("float64", "ns", "Length of the energy window."),
-    "energy_method": Column("string", "", "The counter that the energy was read from, or why none was."),
-    "gpu_clock_mhz": Column("float64", "MHz", "SM clock of the GPU after the energy window; missing: no GPU, or not told."),
-    "gpu_temperature_c": Column("float64", "degC", "Temperature of the GPU then."),
-    "gpu_throttle_reasons": Column("string", "", "What held the GPU's clock down then, NVML's names joined by commas."),
-    **{f"spent_{step}_ns": Column("float64", "ns", f"Wall time {meaning}") for step, meaning in SPENT.items()},
+    "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included.", of="memory.host_base_bytes", over_trials="median"),
+    "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during one call; missing: not measured.", of="memory.host_peak_bytes", over_trials="median"),
+    "device_base_bytes": Column("float64", "bytes", "Device memory in use before the call, operands included.", of="memory.device_base_bytes", over_trials="median"),
+    "device_peak_bytes": Column("float64", "bytes", "Peak device memory during one call; missing: not measured.", of="memory.device_peak_bytes", over_trials="median"),
+    "memory_method": Column("string", "", "How the memory was read, or why it was not.", of="memory.method"),
+    "energy_j": Column("float64", "J", "Energy of the calls of the energy window; missing: not measured.", of="power.energy_j"),
+    "energy_calls": Column("Int64", "", "Calls in the energy window.", of="power.calls"),
+    "energy_window_ns": Column("float64", "ns", "Length of the energy window.", of="power.window_ns"),
+    "energy_method": Column("string", "", "The counter that the energy was read from, or why none was.", of="power.source"),
+    "gpu_clock_mhz": Column("float64", "MHz", "SM clock of the GPU after the energy window; missing: no GPU, or not told.", of="power.clock_mhz", over_trials="median"),
+    "gpu_temperature_c": Column("float64", "degC", "Temperature of the GPU then.", of="power.temperature_c", over_trials="median"),
+    "gpu_throttle_reasons": Column("string", "", "What held the GPU's clock down then, NVML's names joined by commas.", of="power.throttle_reasons", over_trials="joined"),
+    **{f"spent_{step}_ns": Column("float64", "ns", f"Wall time {meaning}", of=f"spent_ns.{step}") for step, meaning in SPENT.items()},
     "started_at": Column("datetime64[us, UTC]", "UTC", "When the cell was begun."),
     "environment_id": Column("string", "", "The environment in run.json: machine, versions, settings."),
     "machine_id": Column("string", "", "Hash of the machine's stable part: CPU, cores, memory class, GPUs, operating system, and its name where it was given one."),

@@ -157,6 +157,21 @@ class Samples:
     cpu_ns: int
     steal_ns: int | None
 
+    @property
+    def iterations(self) -> int | None:
+        """Calls in a block of the first series; None: there is no series."""
+        return self.series[0].iterations if self.series else None
+
+    @property
+    def stopped_by(self) -> str:
+        """Why the first series ended."""
+        return self.series[0].stopped_by if self.series else ""
+
+    @property
+    def device_method(self) -> str:
+        """What clock the first series of the device was read from; empty: there is none."""
+        return next((series.method for series in self.series if series.kind is SeriesKind.DEVICE), "")
+
 
 @dataclass(frozen=True)
 class Memory:

@@ -7,7 +7,7 @@ worse than none. A trial that was not run counts for nothing where another was.
 import functools
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from harness import flops, stats
 from harness.analysis import roofline
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.axes import Direction, Optimizer, Precision
-from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS
+from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, OverTrials
 from harness.record import Flag, SeriesKind, Status
 from harness.spec import Cell, parse_workload
 
@@ -36,15 +36,11 @@ TRIALS_FOR_T_INTERVAL = 3
 TRIALS_DISAGREE = 0.10
 FLOP_DISAGREE = 0.01
 
-# Of the columns that both frames have some are measured anew in each trial, some merged in a way of their own; of the
-# others the first that says something counts.
-_MEDIANS = (
-    "first_call_ns", "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes",
-    "gpu_clock_mhz", "gpu_temperature_c",
-)  # fmt: skip
-_JOINED = ("flags", "gpu_throttle_reasons", "device_method")  # names joined by commas: what one trial names counts
-_MERGED = {"status", "reason", "max_rel_err", "results_vary", "started_at", "steal_ns", *_MEDIANS, *_JOINED}
-_FACTS = tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and name not in _MERGED)
+# Which columns of the records the summary has too, by how one value is made of those of the trials.
+_OVER_TRIALS = {
+    how: tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and COLUMNS[name].over_trials == how)
+    for how in get_args(OverTrials)
+}
 
 Row = dict[str, Any]  # a row of a frame in the making, by the names of columns
 
@@ -131,20 +127,18 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
     clocked = [row for row in rows if row["status"] == Status.OK]
     timed = [found.trials[key] for key in map(_key, clocked) if key in found.trials]
     summary = {
-        **{name: _first_known(row[name] for row in rows) for name in _FACTS},
-        "status": worst["status"],
-        "reason": worst["reason"],
-        **{name: max(_known(row[name] for row in rows), default=None) for name in ("max_rel_err", "results_vary")},
-        "started_at": rows[0]["started_at"],
+        **{name: _first_known(row[name] for row in rows) for name in _OVER_TRIALS["first"]},
+        **{name: worst[name] for name in _OVER_TRIALS["worst"]},
+        **{name: max(_known(row[name] for row in rows), default=None) for name in _OVER_TRIALS["largest"]},
+        **{name: ",".join(_names(row[name] for row in rows)) for name in _OVER_TRIALS["joined"]},
+        **{name: "; ".join(dict.fromkeys(_known(row[name] for row in rows))) for name in _OVER_TRIALS["listed"]},
         "trials": len(clocked),
         "samples": sum(trial.clean for trial in timed),
         "ci_method": "",
     }
     shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"])
     summary |= shape._asdict()
-    flags = set(_names(row["flags"] for row in rows))
-    summary["device_method"] = "; ".join(dict.fromkeys(_known(row["device_method"] for row in rows)))
-    summary["gpu_throttle_reasons"] = ",".join(_names(row["gpu_throttle_reasons"] for row in rows))
+    flags = set(_names([summary["flags"]]))
     if worst["status"] == Status.OK:
         summary |= _measured(clocked, shape.result_bytes) | _figure(timed, shape)
         summary |= _corrected(timed, found.references_ns.get((summary["run_id"], summary["threads"])))
@@ -224,18 +218,22 @@ def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Sh
 
 def _measured(rows: Sequence[Row], result_bytes: float) -> Row:
     """What the records of the ok trials hold beside the samples: times in ns, bytes, joules and more, over the trials."""
-    measured = {name: _median(row[name] for row in rows) for name in _MEDIANS}
+    measured = {name: _median(row[name] for row in rows) for name in _OVER_TRIALS["median"]}
+    measured |= {name: _sum(row[name] for row in rows) for name in _OVER_TRIALS["sum"]}
     side = "host" if rows[0]["device"] == "cpu" else "device"
     base, peak = measured[f"{side}_base_bytes"], measured[f"{side}_peak_bytes"]
     wall_ns = sum(_known(row["wall_ns"] for row in rows))
-    steal_ns = _known(row["steal_ns"] for row in rows)
     powered = [row for row in rows if len(_known([row["energy_j"], row["energy_calls"]])) == 2 and row["energy_calls"]]
     return measured | {
         "workspace_bytes": max(peak - base - result_bytes, 0.0) if base is not None and peak is not None else None,
         "effective_cores": sum(_known(row["cpu_ns"] for row in rows)) / wall_ns if wall_ns else None,
-        "steal_ns": sum(steal_ns) if steal_ns else None,
         "energy_per_call_j": _median(row["energy_j"] / row["energy_calls"] for row in powered),
     }
+
+
+def _sum(values: Iterable[Any]) -> float | None:
+    known = _known(values)
+    return sum(known) if known else None
 
 
 def _median(values: Iterable[Any]) -> float | None:

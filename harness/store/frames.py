@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
-from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS, SPENT
-from harness.record import Check, Environment, Flag, Memory, Power, Record, Samples, Series, SeriesKind, Status, contended
+from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
+from harness.record import Environment, Flag, Record, Series, SeriesKind, Status, contended
 from harness.spec import Cell, parse_workload
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured
@@ -76,91 +76,27 @@ def records_frame(records: Iterable[Record], environments: Iterable[Environment]
 
 
 def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
-    # One literal with the columns in the order of the schema: the place to look up where a column comes from.
-    samples, memory, check = record.samples, record.memory, record.check
-    first = samples.series[0] if samples and samples.series else None
-    device = [series for series in samples.series if series.kind is SeriesKind.DEVICE] if samples else []
-    return {
-        "run_id": record.run_id,
-        "suite": suite,
-        "trial": record.trial,
-        "order": record.order,
-        **_axes(record.cell),
-        "status": str(record.status),
-        "reason": record.reason,
-        "flags": ",".join(record.flags),
-        "repeated_for": ",".join(record.repeated_for),
-        "op": record.op,
-        "settings": ", ".join(f"{key}={value}" for key, value in sorted((record.settings or {}).items())),
-        "threads_used": record.threads_used,
-        **_checked(check),
-        **_timed(samples),
-        "iterations": first.iterations if first else None,
-        "stopped_by": first.stopped_by if first else "",
-        "device_method": device[0].method if device else "",
-        "flop_framework": record.flop_framework,
-        **_remembered(memory),
-        **_powered(record.power),
-        **{f"spent_{step}_ns": (record.spent_ns or {}).get(step) for step in SPENT},
-        "started_at": record.started_at,
-        "environment_id": record.environment_id,
-        "machine_id": machine_id,
-    }
+    beside = {"suite": suite, "machine_id": machine_id}
+    return {name: beside[name] if name in beside else _stored(record, path, dtype) for name, path, dtype in _PATHS}
 
 
-def _axes(cell: Cell) -> dict[str, Any]:
-    return {
-        "workload": cell.workload,
-        "shape": str(cell.spec),
-        "direction": str(cell.direction),
-        "precision": str(cell.precision),
-        "layout": cell.layout_text,
-        "cache": str(cell.cache),
-        "backend": cell.backend,
-        "mode": str(cell.mode),
-        "optimizer": str(cell.optimizer or ""),
-        "device": str(cell.device),
-        "threads": cell.threads,
-        "count": cell.count,
-        "network": cell.network,
-        "scaled": cell.scaled,
-        "cell": str(cell),
-    }
+_PATHS = [(name, (COLUMNS[name].of or name).split("."), COLUMNS[name].dtype) for name in RECORD_COLUMNS]
 
 
-def _checked(check: Check | None) -> dict[str, Any]:
-    return {
-        "check_method": check.method if check else "",
-        "max_rel_err": check.max_rel_err if check else None,
-        "tolerance": check.tolerance if check else None,
-        "results_vary": check.results_vary if check else None,
-        "compared_calls": ",".join(map(str, check.compared_calls)) if check else "",
-    }
-
-
-def _timed(samples: Samples | None) -> dict[str, Any]:
-    names = ("first_call_ns", "warmup_ns", "wall_ns", "cpu_ns", "steal_ns")
-    return {name: getattr(samples, name) if samples else None for name in names}
-
-
-def _remembered(memory: Memory | None) -> dict[str, Any]:
-    names = ("host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes")
-    return {
-        **{name: getattr(memory, name) if memory else None for name in names},
-        "memory_method": memory.method if memory else "",
-    }
-
-
-def _powered(power: Power | None) -> dict[str, Any]:
-    return {
-        "energy_j": power.energy_j if power else None,
-        "energy_calls": power.calls if power else None,
-        "energy_window_ns": power.window_ns if power else None,
-        "energy_method": power.source if power else "",
-        "gpu_clock_mhz": power.clock_mhz if power else None,
-        "gpu_temperature_c": power.temperature_c if power else None,
-        "gpu_throttle_reasons": ",".join(power.throttle_reasons) if power else "",
-    }
+def _stored(record: Record, path: Sequence[str], dtype: str) -> Any:
+    """What a record has at the end of a path of attributes and keys, as a frame stores it."""
+    value: Any = record
+    for name in path:
+        if value is None:
+            break
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name)
+    if dtype != "string":
+        return value
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in sorted(value.items()))
+    return "" if value is None else str(value)
 
 
 def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
