@@ -75,7 +75,7 @@ class Outcome(StrEnum):
     SKIPPED = "skipped", None, "", ""  # measured in neither
     NOT_RUN = "not_run", None, "", ""  # this run has not come to it
 
-    def __new__(cls, value: str, passes: bool | None, tone: str, icon: str) -> Self:
+    def __new__(cls, value: str, passes: bool | None = None, tone: str = "", icon: str = "") -> Self:
         """A member with its attributes, whose value is the first of them."""
         made = str.__new__(cls, value)
         made._value_, made.passes, made.tone, made.icon = value, passes, tone, icon

@@ -8,9 +8,10 @@ from harness.page import elsewhere, embedded, opening, provenance, tables
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
+from harness.page.rows import rows_of
 from harness.page.sections import Content, Given
 from harness.page.standings import standings
-from harness.page.view import View
+from harness.page.view import Case, View
 from harness.record import Flag
 
 EMPTY_RUN = "This run holds no case."
@@ -218,4 +219,4 @@ def _fastest_rate(view: View) -> list[tuple[str, str, str]]:
     """Per device the highest effective rate and its case."""
     known = view.ok[view.ok["flop_per_s"] > 0]
     first = known.sort_values("flop_per_s", ascending=False, kind="stable").drop_duplicates("device").sort_values("device")
-    return [(row.device, units.flop_rate(row.flop_per_s), row.case) for row in first.itertuples()]
+    return [(case.device, units.flop_rate(case.flop_per_s), case.case) for case in rows_of(first, Case)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -73,7 +74,7 @@ class Canvas:
 
     def text(self, x: float, y: float, words: str, **how: object) -> None:
         """Words at a place of the figure, in px from the upper left."""
-        settings = {"color": sentinel("ink"), "va": "center", **how}
+        settings: dict[str, Any] = {"color": sentinel("ink"), "va": "center", **how}
         self.figure.text(x / self.width, 1 - y / self.height, words, **settings)
 
     def dots(
@@ -113,7 +114,9 @@ class Drawn:
     legend: tuple[tuple[str, str], ...] = ()  # backend and mode of each entry
 
 
-def draw(name: str, caption: str, desc: str, build: Callable[[], Canvas], **more: object) -> Drawn:
+def draw(
+    name: str, caption: str, desc: str, build: Callable[[], Canvas], note: str = "", legend: tuple[tuple[str, str], ...] = ()
+) -> Drawn:
     """The chart that `build` draws; one that raises loses its place, not the page."""
     try:
         with _settings(name):
@@ -121,8 +124,8 @@ def draw(name: str, caption: str, desc: str, build: Callable[[], Canvas], **more
             drawn, most = canvas.svg(name, caption, desc), _most_marks.get()
             total = sum(map(len, canvas.marks.values()))
             if most is not None and total > most:
-                more["note"] = f"{more.get('note', '')} {most} of {total} marks drawn, chosen by lot.".strip()
-            return Drawn(name, caption, drawn, **more)
+                note = f"{note} {most} of {total} marks drawn, chosen by lot.".strip()
+            return Drawn(name, caption, drawn, note, legend=legend)
     except Exception as error:  # whatever matplotlib or a value nobody thought of throws
         return Drawn(name, caption, failure=type(error).__name__)
 

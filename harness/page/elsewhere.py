@@ -5,7 +5,6 @@ Every figure of others is shown as such: published, not measured here, without a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,6 +15,7 @@ from harness.page import tables
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis
 from harness.page.palette import DARK, LIGHT, Look, sentinel
 from harness.page.provenance import cut
+from harness.page.rows import rows_of
 from harness.page.svg import clean
 from harness.page.view import View, short
 from harness.spec import parse_workload
@@ -44,6 +44,18 @@ class Figure:
     doubt: bool = False
     title: str = ""
     span: int = 1
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published time beside a cell: a row of `analysis.published.beside` with the key of its source."""
+
+    source_key: Source
+    algorithm: str
+    remark: str
+    published_rows: int
+    published_ns: float
+    published_flop_per_s: float
 
 
 @dataclass(frozen=True)
@@ -108,9 +120,8 @@ def _joined(view: View, beside: pd.DataFrame) -> pd.DataFrame:
     names = view.drawn[["cell", "key", "row", "words", "who", "order_in_group"]]
     rows = names.merge(beside.astype({"cell": object}), on="cell")
     several = rows["table"].nunique() > 1
-    rows["source_key"] = [
-        (short(row.hardware), short(row.math), short(row.table) if several else "") for row in rows.itertuples()
-    ]
+    parts = zip(rows["hardware"], rows["math"], rows["table"], strict=True)
+    rows["source_key"] = [(short(hardware), short(math), short(table) if several else "") for hardware, math, table in parts]
     workloads = list(view.cells["key"].drop_duplicates())
     place = rows["key"].map(workloads.index), rows["words"].map(view.directions.index)
     return rows.assign(at=place[0], pass_at=place[1]).sort_values(["at", "pass_at", "device"], kind="stable")
@@ -131,11 +142,11 @@ def _label(source: Source) -> str:
 
 def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
     sources, lines = _ordered(rows), []
-    groups = rows.groupby(["key", "words", "device", "published_n"], sort=False)
-    for (_, _, _, published_n), same in list(groups)[:MOST_ROWS]:
+    groups = [same for _, same in rows.groupby(["key", "words", "device", "published_n"], sort=False)]
+    for same in groups[:MOST_ROWS]:
         # Of the run, the cell with the lowest time stands for all: the others are in the table of results.
-        first = same.loc[same["median_ns"].idxmin()]
-        published = {row.source_key: row for row in same[same["cell"] == first["cell"]].itertuples()}
+        first = same.iloc[int(same["median_ns"].argmin())]
+        published = {row.source_key: row for row in rows_of(same[same["cell"] == first["cell"]], Published)}
         lines.append(
             Line(
                 name=first["row"],
@@ -143,7 +154,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
                 words=first["words"],
                 device=first["device"] if len(view.devices) > 1 else "",
                 n=parse_workload(first["shape"]).images,
-                published_n=int(published_n),
+                published_n=int(first["published_n"]),
                 ours=tables.named(view, first["backend"], first["mode"]),
                 time=units.milliseconds(first["median_ns"]),
                 rate=units.teraflops(first["flop_per_s"]),
@@ -153,7 +164,7 @@ def _table(view: View, rows: pd.DataFrame, basis: str) -> Table:
     return Table(basis, sources, lines, len(groups))
 
 
-def _figure(row: Any) -> Figure:
+def _figure(row: Published | None) -> Figure:
     if row is None:
         return Figure(units.MISSING, units.MISSING)
     many = f"median of {row.published_rows} rows" if row.published_rows > 1 else ""
@@ -243,10 +254,12 @@ def _ranges(view: View, rates: pd.DataFrame, blocks: Sequence[tuple[str, list[st
 
 def _rows(canvas: Canvas, axes: Axes, rates: pd.DataFrame, view: View, at: dict[tuple[str, str], float]) -> None:
     """The lines and markers of one column; `at` is the y of each block and label."""
-    for (block, label), same in rates.groupby(["block", "label"], sort=False):
+    for _, same in rates.groupby(["block", "label"], sort=False):
+        first = same.iloc[0]
+        block, label = first["block"], first["label"]
         if (block, label) not in at:
             continue
-        y, first = at[block, label], same.iloc[0]
+        y = at[block, label]
         look, mode = (view.looks[first["backend"]], first["mode"]) if block == HERE else (_PUBLISHED, str(Mode.EAGER))
         least, lower, median, upper, most = same["value"].quantile(_QUANTILES)
         axes.plot([least, most], [y, y], color=sentinel("line"), lw=2, zorder=2)

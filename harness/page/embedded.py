@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -252,10 +252,10 @@ def _part(name: str, columns: Sequence[str], found: pd.DataFrame) -> dict[str, A
     return how if name in columns else _said(how, found.iloc[0].to_dict())
 
 
-def _said(part: dict[str, Any] | str, row: dict[str, Any]) -> str:
+def _said(part: dict[str, Any] | str, row: Mapping[Hashable, Any]) -> str:
     if isinstance(part, str):
         return part
-    text = part.get("before", "") + row[part["key"]]
+    text = f"{part.get('before', '')}{row[part['key']]}"
     return text.lower() if "lower" in part else text
 
 
@@ -274,8 +274,8 @@ def _changes(cells: pd.DataFrame, changes: pd.DataFrame | None) -> pd.DataFrame:
         changes = pd.DataFrame(columns=["cell", *texts, *names])
     found = changes.drop_duplicates("cell").set_index("cell").reindex(cells["cell"]).reset_index(drop=True)
     told = {name: found[name].astype(object).where(found[name].notna(), "") for name in texts}
-    verdict = told["verdict"].map(lambda name: Outcome(name).words if name else "")
-    return found[names].astype("float64").assign(verdict=verdict, estimator=told["estimator"].map(_named))
+    verdicts = [Outcome(name).words if name else "" for name in told["verdict"]]
+    return found[names].astype("float64").assign(verdict=verdicts, estimator=told["estimator"].map(_named))
 
 
 def _named(text: str) -> str:

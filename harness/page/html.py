@@ -9,7 +9,6 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import jinja2
@@ -69,8 +68,8 @@ def build(given: Given) -> Page:
     """The page of one run. A figure or a section that raises loses its place, not the page; what is too large loses detail."""
     view = prepare(given.summary)
     found: dict[str, Content] = {}
-    for before, thrift in pairwise([None, *_THRIFTS]):
-        if before is None or before.marks != thrift.marks:
+    for place, thrift in enumerate(_THRIFTS):
+        if place == 0 or _THRIFTS[place - 1].marks != thrift.marks:
             with canvas.at_most(thrift.marks):
                 found = {section.id: _content(section, view, given) for section in SECTIONS}
         text = _written(view, given, found, thrift)

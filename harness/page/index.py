@@ -68,7 +68,7 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
     looks = palette.looks({ratio.backend for digest in known for ratio in (*digest.over_first, *digest.over_baseline)})
     most = max((max(digest.count(Outcome.SLOWER), digest.count(Outcome.FASTER)) for digest in known), default=0)
     rows = [_row(digest, looks, most, digest.run_id in pages) for digest in reversed(known)]
-    rows += [_unknown(run_id, looks, run_id in pages) for run_id, digest in reversed(digests.items()) if digest is None]
+    rows += [_unknown(run_id, looks, run_id in pages) for run_id, digest in reversed([*digests.items()]) if digest is None]
     trends = _trends(known)
     charts = [_trend(name, same, looks, f"trend-{place}") for place, (name, same) in enumerate(trends[:MOST_PANELS])]
     broken = tuple(f"{chart.name}: {chart.failure}" for chart in charts if chart.failure)

@@ -5,7 +5,6 @@ In sentences made from frames and nothing else. Verdict, severity and groups com
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import quote_plus
 
 import numpy as np
@@ -17,9 +16,10 @@ from harness.outcome import CHANGED, COMPARABLE, Check, Difference, Extent, Judg
 from harness.page import spark, tables
 from harness.page.charts.change import edge_of
 from harness.page.provenance import cut
+from harness.page.rows import rows_of
 from harness.page.standings import FEWEST_FOR_VERDICT, Standing, standings
 from harness.page.svg import clean
-from harness.page.view import View, direction_words, who
+from harness.page.view import Case, View, direction_words, who
 from harness.record import Status
 
 _BAD = (Status.INCORRECT, Status.CRASHED, Status.ERROR)
@@ -72,6 +72,28 @@ class Groups:
 
     lead: str
     parts: list[tuple[str, dict[str, str], int, int, str]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row of `Judgement.cases`, with the columns that a change is made of."""
+
+    cell: str
+    workload: str
+    direction: str
+    backend: str
+    mode: str
+    device: str
+    verdict: str
+    word: str
+    baseline_ns: float
+    now_ns: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    threshold: float
+    estimator: str
+    severity: float
 
 
 @dataclass(frozen=True)
@@ -241,30 +263,25 @@ def _changes(
         if len(same) > most:
             more.append((outcome.words, most, len(same)))
     rows = pd.concat(shown)
-    known = view.cells.set_index("cell")
-    bounds = rows[["ratio", "ratio_low", "ratio_high"]].stack()
-    edge = edge_of(bounds)
-    of_cell = lines(nights)
-    return [_change(view, known, row, edge, of_cell) for row in rows.itertuples()], tuple(more)
+    edge = edge_of(pd.concat([rows[name] for name in ("ratio", "ratio_low", "ratio_high")]))
+    known, of_cell = view.of_cell, lines(nights)
+    return [_change(view, known.get(row.cell), row, edge, of_cell) for row in rows_of(rows, Compared)], tuple(more)
 
 
-def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Mapping[str, list[float]]) -> Change:
+def _change(view: View, here: Case | None, row: Compared, edge: float, of_cell: Mapping[str, list[float]]) -> Change:
     outcome = Outcome(row.verdict)
     plain = row.word == outcome.words  # else it is what the gate says of the case
-    here = known.loc[row.cell] if row.cell in known.index else None
     failed = outcome in (Outcome.FAILED, Outcome.LOST)
     ends = [row.ratio_low, row.ratio_high]
     low, high = map(units.change, ends) if np.isfinite(ends).all() else ("", "")
     return Change(
-        case=" · ".join((here["row"], here["words"]))
-        if here is not None
-        else clean(f"{row.workload} · {direction_words(row.direction)}"),
-        shape=clean(here["shape"]) if here is not None else "",
-        slug=here["slug"] if here is not None else "",
+        case=here.named if here else clean(f"{row.workload} · {direction_words(row.direction)}"),
+        shape=clean(here.shape) if here else "",
+        slug=here.slug if here else "",
         backend=tables.named(view, row.backend, row.mode),
         device=clean(row.device),
         base=units.milliseconds(row.baseline_ns),
-        now=(here["status"].replace("_", " ") if here is not None else "lost") if failed else units.milliseconds(row.now_ns),
+        now=(here.status.replace("_", " ") if here else "lost") if failed else units.milliseconds(row.now_ns),
         change=units.change(row.ratio) if not failed and not plain else "",
         interval=f"{low.removesuffix(' %')} to {high}" if low and not failed else "",
         bar=Markup("")
@@ -275,7 +292,7 @@ def _change(view: View, known: pd.DataFrame, row: Any, edge: float, of_cell: Map
         tone=outcome.tone,
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
         nights=spark.sparkline(of_cell.get(row.cell, []), tone=outcome.tone),
-        why=tables.first_line(here["reason"]) if failed and here is not None else "",
+        why=tables.first_line(here.reason) if failed and here else "",
     )
 
 

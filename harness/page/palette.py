@@ -94,7 +94,7 @@ KEY_OF_SENTINEL = {colour: key for key, colour in _SENTINELS.items()}
 
 def fill_of(mode: str) -> str:
     """How a marker is filled in this mode: eager `full`, compiled `hollow`, and `dotted`, hollow with a dot, for XLA."""
-    return {Mode.EAGER: "full", Mode.COMPILED: "hollow"}.get(mode, "dotted")
+    return {str(Mode.EAGER): "full", str(Mode.COMPILED): "hollow"}.get(mode, "dotted")
 
 
 def css(found: Mapping[str, Look]) -> str:

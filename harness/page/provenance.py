@@ -7,6 +7,7 @@ import pandas as pd
 
 from harness import units
 from harness.columns import of_convolutions
+from harness.page.rows import rows_of
 from harness.page.view import View, who
 from harness.record import Environment, Run, Status
 
@@ -19,6 +20,30 @@ class Comparison:
 
     heads: list[tuple[str, str]]
     rows: list[tuple[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """A row of the frame of ceilings: FLOP/s of a matrix product or bytes/s of a copy, the other one NaN."""
+
+    device: str
+    threads: int
+    precision: str
+    workload: str
+    backend: str
+    op: str
+    flop_per_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A row of the summary that holds a matrix product or a copy without a figure, and why."""
+
+    workload: str
+    backend: str
+    status: str
+    reason: str
 
 
 def of_run(run: Run, view: View, duration_s: float | None, command: str) -> list[tuple[str, str]]:
@@ -86,8 +111,9 @@ def variables(run: Run, view: View) -> Comparison:
 def settings(view: View) -> list[tuple[str, str, str, int]]:
     """Settings as read back from the frameworks: backend, mode, settings, cells that ran under them."""
     known = view.cells[view.cells["settings"] != ""]
-    counted = known.groupby(["order_in_group", "backend", "mode", "settings"], sort=True).size()
-    return [(backend, mode, cut(text.replace(",", ", ")), int(n)) for (_, backend, mode, text), n in counted.items()]
+    counted = known.groupby(["order_in_group", "backend", "mode", "settings"], sort=True).size().reset_index(name="cells")
+    rows = zip(*(counted[name] for name in ("backend", "mode", "settings", "cells")), strict=True)
+    return [(backend, mode, cut(text.replace(",", ", ")), int(cells)) for backend, mode, text, cells in rows]
 
 
 def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> list[tuple[str, str]]:
@@ -96,7 +122,7 @@ def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> li
     `best` as `analysis.roofline.ceilings` gives it; None where nobody asked. `summary` is that of the whole run.
     """
     found = []
-    for row in best.itertuples() if best is not None else ():
+    for row in rows_of(best, Ceiling) if best is not None else ():
         threads = f", {row.threads} {'thread' if row.threads == 1 else 'threads'}" if row.threads else ""
         copies = pd.isna(row.flop_per_s)
         what = f"Best copy on {row.device}" if copies else f"Best matrix product on {row.device} in {row.precision}"
@@ -106,7 +132,7 @@ def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> li
     rows = summary[~of_convolutions(summary) & summary["status"].isin(lost)]
     return found + [
         (f"Not measured: {row.workload}", cut(f"{who(view.looks, row.backend)}, {row.status.replace('_', ' ')}: {row.reason}"))
-        for row in rows.itertuples()
+        for row in rows_of(rows, NotMeasured)
     ]
 
 

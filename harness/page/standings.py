@@ -69,8 +69,8 @@ def standings(view: View) -> list[Standing]:
 def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterable[str]) -> Standing:
     # Modes compete, so a backend stands here in its fastest one; vs_best is relative to the lowest of all.
     asked = asked.assign(barred=asked["barred_by"] != "").sort_values("vs_best", kind="stable")
-    fastest = asked.groupby(["key", "backend"], sort=False)[["vs_best", "barred"]].first().unstack()
-    times, barred = fastest["vs_best"], fastest["barred"]
+    fastest = asked.groupby(["key", "backend"], sort=False)[["vs_best", "barred"]].first()
+    times, barred = fastest["vs_best"].unstack(), fastest["barred"].unstack()
     present = [name for name in backends if times[name].notna().any()]
     without = tuple(name for name in backends if name not in present)
     everywhere = times[present].dropna() if present else times.iloc[:0]
@@ -85,7 +85,7 @@ def _means(common: pd.DataFrame) -> tuple[Mean, ...]:
     """The backends in the order of their geometric means over the workloads of a frame with a column for each."""
     if common.empty:
         return ()
-    value = {name: stats.geometric_mean(common[name].to_list()) for name in common}
+    value = {str(name): stats.geometric_mean(common[name].to_list()) for name in common}
     order = sorted(value, key=value.__getitem__)
     found = []
     for name in order:

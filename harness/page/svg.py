@@ -126,7 +126,7 @@ def _restyle(element: ET.Element) -> None:
         elif key == "text-anchor" and value != "start":
             element.set(key, value)
         elif key == "font":  # "700 12px 'DejaVu Sans', ...": the family is the page's
-            element.set("font-size", re.search(r"[\d.]+px", value)[0])
+            element.set("font-size", "".join(re.findall(r"[\d.]+px", value)[:1]))
             if re.search(r"\b(bold|[6-9]00)\b", value):
                 element.set("font-weight", "600")
         elif key == "font-weight":

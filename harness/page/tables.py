@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -13,8 +12,9 @@ from harness import units
 from harness.axes import Direction
 from harness.page import spark
 from harness.page.palette import HEAT_STEPS, fill_of
+from harness.page.rows import rows_of
 from harness.page.svg import clean
-from harness.page.view import AXES, View, direction_words, flag_words, flags_of, who
+from harness.page.view import AXES, Case, View, direction_words, flag_words, flags_of, who
 from harness.record import Flag, Status
 
 MOST_HEAT_ROWS = 60
@@ -112,7 +112,7 @@ def heat(view: View, device: str) -> Heat:
     keys = list(worst.index)
     if len(keys) > MOST_HEAT_ROWS:
         keys = list(worst.sort_values(ascending=False, kind="stable").index[:MOST_HEAT_ROWS])
-    at = {(row.key, row.mode, row.words, row.backend): row for row in here.itertuples()}
+    at = {(case.key, case.mode, case.words, case.backend): case for case in rows_of(here, Case)}
     of_key = dict(iter(here.groupby("key", sort=False)))
     rows = []
     for key in keys:
@@ -134,14 +134,12 @@ def heat(view: View, device: str) -> Heat:
     return Heat(device, heads, rows, len(worst), legend, shapes, mode_of)
 
 
-def _of_case(row: Any) -> Cell:
+def _of_case(case: Case | None) -> Cell:
     """The cell of a case in the heat table, which opens the case."""
-    return _heat_cell(row) if row is None else replace(_heat_cell(row), i=int(row.i))
+    return Cell(units.MISSING, kind="none", title="not asked for") if case is None else replace(_heat_cell(case), i=case.i)
 
 
-def _heat_cell(row: Any) -> Cell:
-    if row is None:
-        return Cell(units.MISSING, kind="none", title="not asked for")
+def _heat_cell(row: Case) -> Cell:
     status = Status(row.status)
     if status is not Status.OK:
         return Cell(
@@ -167,7 +165,7 @@ STANDINGS = {
 }  # fmt: skip
 
 
-def _standing(row: Any) -> str:
+def _standing(row: Case) -> str:
     """The key of STANDINGS for a cell of the view."""
     if pd.isna(row.vs_best):
         return ""
@@ -176,7 +174,7 @@ def _standing(row: Any) -> str:
 
 def standing(cells: pd.DataFrame) -> list[str]:
     """How each of these cells of a view stands beside the lowest time of its comparison: a key of STANDINGS."""
-    return [_standing(row) for row in cells.itertuples()]
+    return [_standing(case) for case in rows_of(cells, Case)]
 
 
 def _step(factor: float) -> int:
@@ -231,8 +229,8 @@ def failures(view: View, new: Collection[str] = (), since: Mapping[str, str] | N
     `new` are the cells that did not fail in the baseline, `since` maps a cell to the first night that it fails on.
     """
     since = since or {}
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for row in view.cells[view.cells["status"] != str(Status.OK)].itertuples():
+    groups: dict[tuple[bool, str, str, str, str], list[Case]] = {}
+    for row in rows_of(view.cells[view.cells["status"] != str(Status.OK)], Case):
         reason = _NUMBERS.sub("#", first_line(row.reason))
         groups.setdefault((row.cell in new, row.status, row.backend, row.device, reason), []).append(row)
     found = [
@@ -246,7 +244,7 @@ def failures(view: View, new: Collection[str] = (), since: Mapping[str, str] | N
     return sorted(found, key=lambda group: (not group.new, order.index(group.status), -len(group.cases)))
 
 
-def _message(row: Any) -> str:
+def _message(row: Case) -> str:
     """The first line of the reason; of a wrong result also its largest error and what was allowed, where they are known."""
     message = first_line(row.reason)
     told = "largest relative error" in message
@@ -274,6 +272,24 @@ def failing_since(nights: pd.DataFrame | None) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Dated:
+    """A row of the gate's cases that has a change point: `dated` is the id of the first run after it."""
+
+    cell: str
+    workload: str
+    direction: str
+    backend: str
+    mode: str
+    device: str
+    dated: str
+    cause: str
+    change: float
+    baseline_ns: float
+    night_ns: float
+    estimator: str
+
+
+@dataclass(frozen=True)
 class Step:
     """A change point of a case: when it began, what changed then, and from what to what; `by` as of `verdict.Change`."""
 
@@ -298,26 +314,25 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
         return []
     dated = found[(found["dated"].fillna("") != "") & found["change"].notna()]
     dated = dated.assign(size=dated["change"].map(lambda change: abs(math.log1p(change)) if change > -1 else math.inf))
-    known = view.cells.drop_duplicates("cell").set_index("cell")
+    known = view.of_cell
     began = {
         str(run_id): f"{start:%Y-%m-%d}"
         for run_id, start in nights.groupby("run_id", observed=True)["started_at"].first().items()
     }
     made = []
-    for row in dated.sort_values("size", ascending=False, kind="stable").iloc[:MOST_STEPS].itertuples():
-        here = known.loc[row.cell] if row.cell in known.index else None
+    largest = dated.sort_values("size", ascending=False, kind="stable").iloc[:MOST_STEPS]
+    for row in rows_of(largest.assign(cause=largest["cause"].fillna("")), Dated):
+        here = known.get(row.cell)
         tone = "slow" if row.change > 0 else "fast"
         made.append(
             Step(
-                case=" · ".join((here["row"], here["words"]))
-                if here is not None
-                else clean(f"{row.workload} · {direction_words(row.direction)}"),
-                shape=clean(here["shape"]) if here is not None else "",
-                slug=here["slug"] if here is not None else "",
+                case=here.named if here else clean(f"{row.workload} · {direction_words(row.direction)}"),
+                shape=clean(here.shape) if here else "",
+                slug=here.slug if here else "",
                 backend=named(view, row.backend, row.mode),
                 device=clean(row.device),
                 since=began.get(str(row.dated), clean(row.dated)),
-                cause=first_line(row.cause or "") or units.MISSING,
+                cause=first_line(row.cause) or units.MISSING,
                 before=units.milliseconds(row.baseline_ns),
                 after=units.milliseconds(row.night_ns),
                 change=units.change(1 + row.change),
@@ -335,7 +350,7 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
 def flags(view: View) -> list[tuple[str, str, bool, list[tuple[str, str, str]]]]:
     """Each flag that occurs: its name, what raised it, whether it bars a verdict, and the (case, slug, shape) under it."""
     under: dict[str, list[tuple[str, str, str]]] = {}
-    for row in view.ok.itertuples():
+    for row in rows_of(view.ok, Case):
         for flag in flags_of(row.flags):
             under.setdefault(flag, []).append((row.case, row.slug, clean(row.shape)))
     order = {str(flag): place for place, flag in enumerate(Flag)}
@@ -345,5 +360,9 @@ def flags(view: View) -> list[tuple[str, str, bool, list[tuple[str, str, str]]]]
 
 def memory_methods(view: View) -> list[tuple[str, str, int, int]]:
     """How memory was read, or why not: device, words, cells with a figure, cells without."""
-    counted = view.ok.assign(known=view.ok["workspace_bytes"].notna()).groupby(["device", "memory_method"], sort=True)["known"]
-    return [(device, how or "no reason given", int(known.sum()), int((~known).sum())) for (device, how), known in counted]
+    known = view.ok.assign(known=view.ok["workspace_bytes"].notna(), cells=1)
+    counted = known.groupby(["device", "memory_method"], sort=True)[["known", "cells"]].sum().reset_index()
+    return [
+        (device, how or "no reason given", int(with_figure), int(cells - with_figure))
+        for device, how, with_figure, cells in zip(*(counted[name] for name in counted), strict=True)
+    ]

@@ -12,6 +12,7 @@ import pandas as pd
 from harness.axes import Direction, Mode
 from harness.columns import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, of_convolutions
 from harness.page import palette, sweeps
+from harness.page.rows import rows_of
 from harness.page.svg import clean
 from harness.record import Flag, Status
 
@@ -21,6 +22,42 @@ MODES = [str(mode) for mode in Mode]
 NAME_LENGTH = 80  # of a workload or an axis in text and tables; a name is there to be read
 
 _DIGITS = re.compile(r"([0-9]{1,18})")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of `View.cells`, with the columns that are read row by row."""
+
+    i: int
+    cell: str
+    key: str
+    row: str
+    words: str
+    case: str
+    slug: str
+    backend: str
+    mode: str
+    device: str
+    shape: str
+    status: str
+    reason: str
+    flags: str
+    barred_by: str
+    median_ns: float
+    ci_low_ns: float
+    ci_high_ns: float
+    flop_per_s: float
+    vs_best: float
+    best: bool
+    tie: bool
+    decided: bool
+    max_rel_err: float
+    tolerance: float
+
+    @property
+    def named(self) -> str:
+        """The workload and the direction in words."""
+        return f"{self.row} · {self.words}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +107,11 @@ class View:
         failures = [str(status) for status in Status if status.failed]
         return self.cells[self.cells["status"].isin(failures)]
 
+    @property
+    def of_cell(self) -> dict[str, Case]:
+        """The case of each cell, by the cell's id."""
+        return {case.cell: case for case in reversed(rows_of(self.cells, Case))}
+
     def count(self, *statuses: Status) -> int:
         """How many cells have one of these statuses."""
         return int(self.cells["status"].isin([str(status) for status in statuses]).sum())
@@ -104,18 +146,22 @@ def prepare(summary: pd.DataFrame) -> View:
     cells["key"] = [" ".join(pair) for pair in zip(cells["workload"], cells["varies"], strict=True)]
     cells["row"] = [" · ".join(filter(None, pair)) for pair in zip(cells["name"], cells["varies"], strict=True)]
     cells["words"] = [
-        direction_words(row.direction) + (f" ({short(row.optimizer)})" if optimizers and row.optimizer else "")
-        for row in cells.itertuples()
+        direction_words(direction) + (f" ({short(optimizer)})" if optimizers and optimizer else "")
+        for direction, optimizer in zip(cells["direction"], cells["optimizer"], strict=True)
     ]
     cells["counted"] = sweeps.counted(cells)
     modes = tuple(sorted(set(cells["mode"]), key=lambda mode: (_place(MODES, mode), mode)))
     several = len(modes) > 1
-    cells["who"] = [who(looks, row.backend, row.mode if several else "") for row in cells.itertuples()]
+    cells["who"] = [
+        who(looks, backend, mode if several else "") for backend, mode in zip(cells["backend"], cells["mode"], strict=True)
+    ]
     device = cells["device"] if cells["device"].nunique() > 1 else pd.Series("", index=cells.index)
     parts = zip(cells["row"], cells["words"], cells["who"], device, strict=True)
     cells["case"] = [" · ".join(filter(None, part)) for part in parts]
     names, directions = list(looks), _directions(cells)
-    cells["order_in_group"] = [names.index(row.backend) * 10 + modes.index(row.mode) for row in cells.itertuples()]
+    cells["order_in_group"] = [
+        names.index(backend) * 10 + modes.index(mode) for backend, mode in zip(cells["backend"], cells["mode"], strict=True)
+    ]
     cells["i"] = _places(cells, directions)
     cells["slug"] = _slugs(cells)
     return View(cells, looks, axes, directions, tuple(sorted(set(cells["device"]))), modes, ranked)

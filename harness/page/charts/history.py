@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.dates import date2num
 
 from harness import units
 from harness.axes import Mode
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, night_axis, nightly_ratios
 from harness.page.charts.layout import FOOT, HEAD
-from harness.page.palette import sentinel
+from harness.page.palette import Look, sentinel
 from harness.page.view import View
 
 _LEAST = 0.02  # the axis shows at least this much to either side, so that noise does not fill the panel
@@ -42,7 +43,8 @@ def history(view: View, nights: pd.DataFrame, breaks: Sequence[tuple[str, str]],
     if rows.empty:
         return None
     counts = rows.drop_duplicates(["device", "backend"])
-    over = ", ".join(f"{row.backend} {row.cells} on {row.device}" for row in counts.itertuples())
+    each = zip(counts["backend"], counts["cells"], counts["device"], strict=True)
+    over = ", ".join(f"{backend} {cells} on {device}" for backend, cells, device in each)
     note = (
         f"1× is the first night shown; lower is faster. Over the cells that every night has ({over}). A missing night is a gap."
     )
@@ -85,11 +87,11 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
             if line.empty:
                 continue
             _segments(axes, line, look)
-            words = [
-                f"{look.words}, {row.started_at:%Y-%m-%d}: {units.ratio(row.value, 4)} of the first night"
-                for row in line.itertuples()
+            marks = [
+                f"{look.words}, {night:%Y-%m-%d}: {units.ratio(value, 4)} of the first night"
+                for night, value in zip(line["started_at"], line["value"], strict=True)
             ]
-            canvas.dots(axes, look, str(Mode.EAGER), line["day"].to_list(), line["value"].to_list(), words)
+            canvas.dots(axes, look, str(Mode.EAGER), line["day"].to_list(), line["value"].to_list(), marks)
             ends.append((line["value"].iloc[-1], look.words))
         for number, (run_id, words) in enumerate((one, text) for one, text in breaks.items() if one in set(rows["run_id"])):
             day = rows.loc[rows["run_id"] == run_id, "day"].iloc[0]
@@ -102,7 +104,7 @@ def _history(view: View, rows: pd.DataFrame, breaks: Mapping[str, str]) -> Canva
     return canvas
 
 
-def _segments(axes: object, line: pd.DataFrame, look: object) -> None:
+def _segments(axes: Axes, line: pd.DataFrame, look: Look) -> None:
     """The line, interrupted where a night is missing."""
     apart = line["started_at"].diff().dt.total_seconds() > _LONGEST_GAP_S
     for _, part in line.groupby(apart.cumsum()):

@@ -9,7 +9,8 @@ from harness import units
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis
 from harness.page.charts.layout import Group, dots, legend, stack
 from harness.page.palette import Look, sentinel
-from harness.page.view import View
+from harness.page.rows import rows_of
+from harness.page.view import Case, View
 
 MOST_GROUPS = 24
 _LOWEST = 200.0  # px for the words on the lowest, at the right
@@ -87,10 +88,10 @@ def _latency_group(canvas: Canvas, axes: Axes, group: Group, looks: Mapping[str,
     middle = top + (group.top + group.bottom) / 2
     ends = rows["median_ns"].min(), rows["median_ns"].max()
     axes.fill_betweenx([group.top, group.bottom], *ends, color=sentinel("grid"), lw=0)
-    for row, y in zip(rows.itertuples(), group.y, strict=True):
-        if row.ci_low_ns < row.ci_high_ns:
-            axes.plot([row.ci_low_ns, row.ci_high_ns], [y, y], color=looks[row.backend].sentinel(), lw=1.8, zorder=3)
+    for case, y in zip(rows_of(rows, Case), group.y, strict=True):
+        if case.ci_low_ns < case.ci_high_ns:
+            axes.plot([case.ci_low_ns, case.ci_high_ns], [y, y], color=looks[case.backend].sentinel(), lw=1.8, zorder=3)
     canvas.text(left - 10, middle, fitted(group.label, left), ha="right")
-    first = rows.loc[rows["median_ns"].idxmin()]
+    first = rows.iloc[int(rows["median_ns"].argmin())]
     canvas.text(canvas.width - _LOWEST, middle, units.duration(first["median_ns"], 3))
     canvas.text(canvas.width - _LOWEST + 62, middle, fitted(first["who"], _LOWEST - 50), color=sentinel("mut"))

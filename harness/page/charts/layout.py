@@ -1,6 +1,6 @@
 """What charts have in common: rows grouped by workload or direction, their marks, panels side by side."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +41,16 @@ def stack(groups: Sequence[tuple[str, pd.DataFrame]]) -> tuple[list[Group], floa
     return stacked, top - GAP / 2
 
 
+def by_look(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Backend, mode and the rows of both, in the fixed order of backends and modes."""
+    for _, same in rows.groupby(["order_in_group", "backend", "mode"], sort=True):
+        yield same["backend"].iloc[0], same["mode"].iloc[0], same
+
+
 def dots(canvas: Canvas, axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look], column: str) -> None:
     """The marks of all groups, one layer per backend and mode, in their fixed order."""
     rows = pd.concat([group.rows.assign(y=group.y) for group in groups])
-    for (_, backend, mode), same in rows.groupby(["order_in_group", "backend", "mode"], sort=True):
+    for backend, mode, same in by_look(rows):
         canvas.dots(axes, looks[backend], mode, same[column].to_list(), same["y"].to_list(), same["i"].to_list())
 
 
@@ -100,11 +106,11 @@ def strips(
         here = rows[rows["words"] == direction]
         if here.empty:
             continue
-        first = y
+        top_of_direction = y
         for _, same in here.groupby("order_in_group", sort=True):
             lines.append((y + _MORE_ROOM / 2, same))
             y += _MORE_ROOM
-        canvas.text(left - 10, top + (first + y) / 2, fitted(direction, left), ha="right")
+        canvas.text(left - 10, top + (top_of_direction + y) / 2, fitted(direction, left), ha="right")
         y += GAP
     height = y - GAP / 2
     axes = axes_of(top, height)

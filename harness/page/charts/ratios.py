@@ -78,10 +78,10 @@ def _largest(view: View, rows: pd.DataFrame) -> Canvas:
     axes.set(xlabel=unit, ylabel="")
     axes.set_yticks([])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    for place, row in enumerate(rows.itertuples()):
+    for place, (case, size) in enumerate(zip(rows["case"], rows["peak"], strict=True)):
         y = top + pitch * (place + 0.5)
-        canvas.text(left - 10, y, fitted(row.case, left), ha="right")
-        canvas.text(canvas.width - right + 14, y, units.size(row.peak), color=sentinel("mut"))
+        canvas.text(left - 10, y, fitted(case, left), ha="right")
+        canvas.text(canvas.width - right + 14, y, units.size(size), color=sentinel("mut"))
     return canvas
 
 

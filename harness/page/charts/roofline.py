@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from harness import units
 from harness.page.canvas import Canvas, Drawn, decades, draw, log_axis
-from harness.page.charts.layout import FOOT, HEAD, legend
+from harness.page.charts.layout import FOOT, HEAD, by_look, legend
 from harness.page.palette import sentinel
 from harness.page.view import View
 
@@ -112,7 +112,7 @@ def _roofline(view: View, rows: pd.DataFrame, known: Sequence[Roof]) -> Canvas:
             _rate_axis(axes, y)
             _roofs(axes, known, x, y, factor)
             same = rows[rows["words"] == direction]
-            for (_, backend, mode), of in same.groupby(["order_in_group", "backend", "mode"], sort=True):
+            for backend, mode, of in by_look(same):
                 at = (of["flop_per_s"] / factor).to_list()
                 canvas.dots(axes, view.looks[backend], mode, of["intensity_flop_per_byte"].to_list(), at, of["i"].to_list())
             axes.set(xlabel="FLOP per byte, log", ylabel=f"{unit}, log" if column == 0 else "")

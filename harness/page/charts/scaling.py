@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from harness import units
 from harness.page.canvas import Canvas, Drawn, decades, draw, fitted
-from harness.page.charts.layout import FOOT, HEAD, legend, points
+from harness.page.charts.layout import FOOT, HEAD, by_look, legend, points
 from harness.page.palette import sentinel
 from harness.page.sweeps import FEWEST, SHAPES, shapes
 from harness.page.view import View
@@ -118,7 +118,7 @@ def _facet(canvas: Canvas, axes: Axes, view: View, sweep: Sweep) -> None:
     axes.set_yticks(ticks, [units.count(tick) for tick in ticks])
     axes.minorticks_off()
     _proportional(axes, ok, sweep.axis, values)
-    for (_, backend, mode), same in rows.groupby(["order_in_group", "backend", "mode"], sort=True):
+    for backend, mode, same in by_look(rows):
         same = same.sort_values("at", kind="stable")
         bad = same[same["status"] != str(Status.OK)]
         # A line ends before the first value that failed: it never bridges a gap.

@@ -22,10 +22,10 @@ def unsteady(view: View, samples: pd.DataFrame, most: int = WORST) -> pd.DataFra
     samples = samples[samples["cell"].isin(ok.index) & ~samples["contended"].astype(bool)]
     per_call = samples["block_ns"].astype("float64") / samples["iterations"].astype("float64")
     ratios = pd.DataFrame({"cell": samples["cell"], "ratio": per_call / samples["cell"].map(ok).astype("float64")})
-    quantiles = ratios.groupby("cell", sort=False)["ratio"].quantile([0.05, 0.95]).unstack()
-    if quantiles.empty:
+    if ratios.empty:
         return ratios.assign(spread=0.0)
-    spread = (quantiles[0.95] - quantiles[0.05]).sort_values(ascending=False, kind="stable").iloc[:most]
+    of_cell = ratios.groupby("cell")["ratio"]
+    spread = (of_cell.quantile(0.95) - of_cell.quantile(0.05)).sort_values(ascending=False, kind="stable").iloc[:most]
     kept = ratios[ratios["cell"].isin(spread.index)]
     return kept.assign(spread=kept["cell"].map(spread)).sort_values(["spread", "cell"], ascending=[False, True], kind="stable")
 
@@ -72,9 +72,9 @@ def _stability(view: View, cells: pd.DataFrame, worst: pd.DataFrame, seed: int) 
     canvas.text(canvas.width - right + 14, top / 2, "p95 − p5", color=sentinel("mut"))
     widths = worst.drop_duplicates("cell").set_index("cell")["spread"]
     for place, cell in enumerate(order):
-        y = top + pitch * (place + 0.5)
-        canvas.text(left - 10, y, fitted(cells["case"][cell], left), ha="right")
-        canvas.text(canvas.width - right + 14, y, units.percent(widths[cell]), color=sentinel("mut"))
+        middle = top + pitch * (place + 0.5)
+        canvas.text(left - 10, middle, fitted(cells["case"][cell], left), ha="right")
+        canvas.text(canvas.width - right + 14, middle, units.percent(widths[cell]), color=sentinel("mut"))
     return canvas
 
 
