@@ -1,6 +1,6 @@
-"""A drawing in pixels: matplotlib's figure, its settings, axes that are placed by pixel, and scales that read well.
+"""A drawing in pixels: a matplotlib figure with its settings, axes placed by pixel, and axes with round numbers at their ticks.
 
-What all charts share, and nothing that knows what they show.
+All charts draw with it. It knows nothing of what they show.
 """
 
 import io
@@ -27,10 +27,10 @@ from harness.page.palette import Look, fill_of, sentinel
 WIDTH = 1010
 TEXT = 12  # px, as large as the tables' text at full width
 _PER_INCH = 72  # matplotlib's SVG counts in points, which the page takes as pixels
-# Markers of one area number differ in how large they look.
+# Markers that matplotlib draws at the same size look differently large: these factors even that out.
 _AREA = {"^": 1.45, "v": 1.45, "D": 0.8, "X": 1.35, "p": 1.3, "h": 1.25}
 _LEAST_SPAN = 1 / 24  # days: nights may follow one another within minutes, where somebody tries a suite
-_NARROW = 4.0  # an axis of ratios that spans less has too few powers of ten, twos and fives
+_NARROW = 4.0  # an axis of ratios that spans less than this factor has too few ticks at 1, 2 and 5 times powers of ten
 _CHARACTER = 6.7  # mean width of a character at TEXT px, a little more than measured
 
 
@@ -39,7 +39,7 @@ _most_marks: ContextVar[int | None] = ContextVar("most_marks", default=None)
 
 @contextmanager
 def at_most(marks: int | None) -> Iterator[None]:
-    """Figures drawn inside have at most so many marks each, chosen by lot; None is no limit."""
+    """Inside this context each figure keeps at most `marks` marks, chosen by lot; None sets no limit."""
     token = _most_marks.set(marks)
     try:
         yield
@@ -49,10 +49,10 @@ def at_most(marks: int | None) -> Iterator[None]:
 
 @dataclass
 class Canvas:
-    """A figure of `width` x `height` px. Origin of `axes` is the upper left corner.
+    """A figure of `width` x `height` px, whose upper left corner is the origin of `axes` and `text`.
 
-    `marks` says by the id of a drawn group (`set_gid`) what each mark in it stands for, in the order of drawing: a case, by
-    its `i`, or a line of words.
+    `marks` maps the id of a drawn group (`set_gid`) to what its marks stand for, in the order of drawing: the `i` of a case,
+    or a line of words.
     """
 
     height: float
@@ -73,14 +73,14 @@ class Canvas:
         return axes
 
     def text(self, x: float, y: float, words: str, **how: object) -> None:
-        """Words at a place of the figure, in px from the upper left."""
+        """Write words at a place of the figure, in px from its upper left corner; `how` are settings of matplotlib's text."""
         settings: dict[str, Any] = {"color": sentinel("ink"), "va": "center", **how}
         self.figure.text(x / self.width, 1 - y / self.height, words, **settings)
 
     def dots(
         self, axes: Axes, look: Look, mode: str, x: Sequence[float], y: Sequence[float], marks: Sequence[str | int]
     ) -> None:
-        """One marker per point in the look of the backend and the fill of the mode, each with the case or words it is for."""
+        """Draw a marker per point, in the look of a backend and the fill of a mode; `marks` says what each stands for."""
         kind, gid = fill_of(mode), f"marks-{len(self.marks)}"
         points = {"x": list(x), "y": list(y), "ax": axes, "legend": False, "marker": look.marker, "zorder": 4}
         colour = look.sentinel()
@@ -117,7 +117,7 @@ class Drawn:
 def draw(
     name: str, caption: str, desc: str, build: Callable[[], Canvas], note: str = "", legend: tuple[tuple[str, str], ...] = ()
 ) -> Drawn:
-    """The chart that `build` draws; one that raises loses its place, not the page."""
+    """The chart that `build` draws; where it raises, a chart with the type of the exception as its `failure`."""
     try:
         with _settings(name):
             canvas = build()
@@ -126,13 +126,13 @@ def draw(
             if most is not None and total > most:
                 note = f"{note} {most} of {total} marks drawn, chosen by lot.".strip()
             return Drawn(name, caption, drawn, note, legend=legend)
-    except Exception as error:  # whatever matplotlib or a value nobody thought of throws
+    except Exception as error:  # an unforeseen value may raise anything, in matplotlib too
         return Drawn(name, caption, failure=type(error).__name__)
 
 
 @contextmanager
 def _settings(salt: str) -> Iterator[None]:
-    """matplotlib's defaults whatever the user's own file says, and ours."""
+    """Inside this context matplotlib has its defaults, whatever the user's own file says, and the settings of the page."""
     with mpl.rc_context(), warnings.catch_warnings():
         # A name in a script that the measuring font lacks is still shown: the reader's fonts draw it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -159,7 +159,7 @@ def label_width(labels: Iterable[str], most: float = 250) -> float:
 
 
 def fitted(label: str, width: float) -> str:
-    """The label, its middle left out where it is longer than `width` px: names tend to differ at either end."""
+    """The label, with its middle left out where it is longer than `width` px, since names tend to differ at their ends."""
     room = int((width - 12) / _CHARACTER + 0.5)
     if len(label) <= room:
         return label
@@ -186,7 +186,7 @@ def log_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[fl
 
 
 def ratio_axis(axes: Axes, low: float, high: float, most: int, label: Callable[[float], str]) -> None:
-    """A logarithmic x axis of ratios: marks evenly spaced where it spans less than a factor of 4, else as in `log_axis`."""
+    """A logarithmic x axis of ratios: ticks at equal steps where it spans less than a factor of 4, else as in `log_axis`."""
     if high / low >= _NARROW:
         log_axis(axes, low, high, most, label)
         return
@@ -199,7 +199,7 @@ def night_axis(axes: Axes, first: float, last: float) -> None:
     span = max(last - first, _LEAST_SPAN)
     axes.set_xlim(first - 0.02 * span, first + 1.02 * span)
     by_clock = span < 2
-    fewest = 2 if span < 10 else 5  # of a coarser unit there are too few, of a finer one too many or several a date
+    fewest = 2 if span < 10 else 5  # ticks: to ask for more over a few days would mark the same date twice
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=fewest, maxticks=6 if by_clock else 9, interval_multiples=by_clock))
     form = "%m-%d %H:%M" if by_clock else "%m-%d" if span <= 300 else "%Y-%m-%d"
     axes.xaxis.set_major_formatter(DateFormatter(form))

@@ -36,7 +36,7 @@ Source = tuple[str, str, str]  # hardware, math and, where there are several, th
 class Figure:
     """What is published for a row: time in ms, rate in TFLOP/s, whether its printed rate is missing, and more in words.
 
-    `span` counts the sources side by side that have nothing, and share one dash.
+    `span` is the number of neighbouring sources without a figure that share one dash.
     """
 
     time: str
@@ -173,7 +173,7 @@ def _figure(row: Published | None) -> Figure:
 
 
 def _folded(figures: Sequence[Figure]) -> list[Figure]:
-    """Neighbours without a figure as one: most sources lack most shapes, and a cell each would be most of the page."""
+    """The figures with neighbours that are empty joined into one: most sources lack most shapes."""
     found: list[Figure] = []
     for figure in figures:
         empty = figure.time == figure.rate == units.MISSING

@@ -1,6 +1,6 @@
-"""The numbers that the page carries: a column each for the script, and the same as CSV. Every figure of every case.
+"""The numbers that the page carries: every figure of every case, as columns for the page's script and as CSV.
 
-Text goes as indices into a list of what occurs, since most of it repeats; figures are rounded to what can be told apart.
+A text is stored as an index into a list of the texts that occur, since most of them repeat; a figure has six digits.
 """
 
 import base64
@@ -25,13 +25,13 @@ from harness.page.tables import STANDINGS, first_line, icon, standing
 from harness.page.view import AXES, View, direction_words, told_apart_by, who
 from harness.record import Status
 
-NIGHTS = 30  # that the history of a case shows
+NIGHTS = 30  # in the history of a case
 _DIGITS = 6  # of a figure in the page; the table shows four
-_LOST, _MOST = 0, 2**16 - 1  # of a night in the packed history: missing, and the largest factor
-_MARKS = {"tie": 1, "best": 2, "undecided": 3}  # what the script writes before a factor
+_LOST, _MOST = 0, 2**16 - 1  # a night in the packed history: the value where it is missing, and the largest value
+_MARKS = {"tie": 1, "best": 2, "undecided": 3}  # by which the script knows what to write before a factor
 _PER_MEDIAN = 10_000  # steps of the packed history per median of the case
 _KEYWORD = re.compile(r"[\w.:/@+-]+")  # what `-k` takes as one word
-_AFTER_RUN = re.compile(r"convbench run (\S+)(?: -.*)?")
+_AFTER_RUN = re.compile(r"convbench run (\S+)(?: -.*)?")  # the run of one suite, with options or without
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,10 @@ def written(found: object) -> Markup:
 
 
 def as_csv(view: View, given: Given) -> str:
-    """All of it as CSV by RFC 4180, with the mark by which spreadsheets know UTF-8, and no text that one would compute."""
+    """All columns as CSV by RFC 4180, after the byte order mark by which spreadsheets know UTF-8.
+
+    An apostrophe stands before a text that a spreadsheet would compute as a formula.
+    """
     found, known = frame(view, given), columns(view)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
@@ -190,12 +193,12 @@ def _cell(value: Any, numeric: bool) -> str:
 
 
 def case_link(slug: str) -> str:
-    """What a link to a case holds: `#case=rn50_conv1/fprop/torch/cpu`."""
+    """The target of a link to a case: `#case=rn50_conv1/fprop/torch/cpu`."""
     return "#case=" + quote(slug, safe="/")
 
 
 def table_link(**filters: str) -> str:
-    """What a link to the filtered table holds: `#results?backend=torch&verdict=slower`."""
+    """The target of a link to the table of results under filters: `#results?backend=torch&verdict=slower`."""
     return "#results?" + urlencode({name: value for name, value in filters.items() if value})
 
 
@@ -225,7 +228,10 @@ def _rounded(value: float) -> float | int | None:
 
 
 def _identities(view: View, found: pd.DataFrame, given: Given) -> dict[str, Any]:
-    """How links and the command line call a case: what a name is joined of, and by row the names that are joined otherwise."""
+    """What links (`slug`) and the command line (`id`) call each case.
+
+    The script joins a name from the columns given here; `slugs` and `ids` hold, by row, the names that this does not give.
+    """
     cells = view.cells.sort_values("i", kind="stable").reset_index(drop=True)
     varying = told_apart_by(cells)
     columns = ["workload", "direction", "backend", "device", *varying]
@@ -247,7 +253,7 @@ _ID = ("workload", "direction", "backend", "mode", "device", "precision", "layou
 
 
 def _part(name: str, columns: Sequence[str], found: pd.DataFrame) -> dict[str, Any] | str:
-    """A part of the id of a cell (`spec.Cell`): the column that it is taken from, or what it is for every case."""
+    """A part of a cell's id (`spec.Cell`): the column that holds it, or its text where it is the same for every case."""
     how = {"key": name, **({"lower": 1} if name == "layout" else {"before": "t"} if name == "threads" else {})}
     return how if name in columns else _said(how, found.iloc[0].to_dict())
 
@@ -260,7 +266,10 @@ def _said(part: dict[str, Any] | str, row: Mapping[Hashable, Any]) -> str:
 
 
 def _command(given: Given) -> str:
-    """The command of the run where it was of this suite alone, else the plain one, up to the expression that chooses cells."""
+    """The command line that measures single cases again, up to the value of `-k`.
+
+    It is the command of this run where that ran this suite alone, else `convbench run SUITE`.
+    """
     said = clean(given.command or given.run.command)
     found = _AFTER_RUN.fullmatch(said)
     mine = found and found[1] == given.run.suite and "--resume" not in said
@@ -293,7 +302,7 @@ def _energy(cells: pd.DataFrame) -> pd.Series:
 
 
 def _history(view: View, given: Given, most: int) -> dict[str, Any] | None:
-    """The last nights, as 16-bit factors to the median of each case; None where there is but this one."""
+    """The last `most` nights: each case's times over their median, as 16-bit numbers; None where there is only this night."""
     if given.nights is None or given.nights["run_id"].nunique() < 2:
         return None
     nights = given.nights[given.nights["cell"].isin(view.cells["cell"])]

@@ -40,7 +40,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Thrift:
-    """What a page does without to stay small: marks per figure, nights of history, and whether its data is compressed."""
+    """How a page is kept small: the most marks per figure, the nights of history, and whether its data is compressed."""
 
     marks: int | None = None
     nights: int = embedded.NIGHTS
@@ -65,7 +65,7 @@ def render(summary: pd.DataFrame, samples: pd.DataFrame, run: Run, **more: Any) 
 
 
 def build(given: Given) -> Page:
-    """The page of one run. A figure or a section that raises loses its place, not the page; what is too large loses detail."""
+    """The page of one run, with a note where a figure or section raised, and with less detail where it would be too large."""
     view = prepare(given.summary)
     found: dict[str, Content] = {}
     for place, thrift in enumerate(_THRIFTS):
@@ -115,7 +115,7 @@ def document(template: str, colours: str, scripts: Sequence[str], context: Mappi
         style_hash=_sha256(style),
         script_hash=_sha256(script),
     )
-    # What no UTF-8 may hold has been cleaned away; what is left of other line ends is one kind.
+    # The page is compared by its bytes, so it has one kind of line end.
     return page.replace("\r\n", "\n")
 
 
@@ -130,7 +130,7 @@ def _scaled(view: View) -> list[str]:
 def _content(section: Section, view: View, given: Given) -> Content:
     try:
         return builders.BUILDERS[section.id](view, given)
-    except Exception as error:  # whatever a value nobody thought of throws
+    except Exception as error:  # an unforeseen value may raise anything
         return Content(failure=type(error).__name__)
 
 

@@ -28,7 +28,7 @@ MOST_REMARK = 160  # characters
 NOT_JUDGED, NO_SUMMARY = "not judged", "no summary"
 UNFINISHED = "unfinished"  # in a link, in the place of a level
 _PANEL, _FOOT, _HEAD, _LEFT, _RIGHT = 150.0, 40.0, 26.0, 56.0, 150.0  # px
-_NIGHT = timedelta(hours=36)  # two runs further apart have missed a night between them, where runs are nightly at all
+_NIGHT = timedelta(hours=36)  # where runs are nightly, two runs further apart than this have missed a night
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _trends(known: Sequence[Digest]) -> list[tuple[str, list[Digest]]]:
     """The runs of each machine and suite that have a ratio to their first night, the latest machine first."""
     found: dict[tuple[str, str], list[Digest]] = {}
     for digest in known:
-        if digest.over_first and not digest.unfinished:  # of a part of the cells the mean is another
+        if digest.over_first and not digest.unfinished:  # the mean over a part of the cells is another one
             found.setdefault((digest.machine_id, digest.suite), []).append(digest)
     several = [(f"{clean(suite)} on {clean(machine)}", same) for (machine, suite), same in found.items() if len(same) > 1]
     return sorted(several, key=lambda pair: pair[1][-1].started_at, reverse=True)

@@ -1,6 +1,6 @@
 """The first section: what changed since the baseline; without one, what was measured and who is fastest.
 
-In sentences made from frames and nothing else. Verdict, severity and groups come from `analysis.judgement`.
+Its sentences are made from frames alone. Outcomes, severity and groups come from `analysis.judgement`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -153,7 +153,7 @@ def without_baseline(view: View, duration_s: float | None, extent: Extent | None
 
 
 def _unfinished(extent: Extent) -> str:
-    """How far the run came, how to go on, and what is not said before it is whole."""
+    """How far the run came, how to resume it, and what the page does not say before it is whole."""
     told = extent.sentence().replace("`", "")
     return f"{told[0].upper()}{told[1:]}. No backend is called the fastest before all of it is measured."
 
@@ -255,7 +255,10 @@ def _outcome_tile(outcome: Outcome, count: int) -> Tile:
 def _changes(
     view: View, cases: pd.DataFrame, nights: pd.DataFrame | None
 ) -> tuple[list[Change], tuple[tuple[str, int, int], ...]]:
-    """The new failures, the slower and the faster, each by severity; and of which kinds only how many of how many are there."""
+    """The new failures, the lost, the slower and the faster, each by severity.
+
+    Also, for each of these outcomes that is cut: its words, how many are here, and how many there are.
+    """
     shown, more = [], []
     for outcome, most in MOST.items():
         same = cases[cases["verdict"] == outcome].sort_values("severity", ascending=False, kind="stable")
@@ -326,14 +329,14 @@ def _lead(view: View, ok: int, whole: bool) -> str:
 
 
 def _verb(status: Status, count: int) -> str:
-    """What a status of FAILURE_WORDS needs before it to be a sentence."""
+    """The verb that the words of FAILURE_WORDS need before them, with a space; "" where they have one."""
     if status is Status.UNSUPPORTED:
         return "is " if count == 1 else "are "
     return ("was " if count == 1 else "were ") if status in (Status.SKIPPED, Status.NOT_RUN) else ""
 
 
 def _winners(view: View, found: Sequence[Standing]) -> list[str]:
-    """Per device, who leads in which directions: by paired ratios, and of no fewer than FEWEST_FOR_VERDICT workloads."""
+    """A sentence per device: which backends lead in which directions, and where nobody does and why."""
     if not view.ranked:
         return ["The cells of this run were not ranked."]
     if not found:

@@ -51,8 +51,9 @@ _KNOWN = {
     "jax": Look("JAX", "jx", "#0072b2", "#4a98e3", "^", ":"),
     "numpy": Look("NumPy", "np", "#747d87", "#8a939d", "X", "-."),
 }
-# What a backend gets that nobody knows, in the order of names; found by scripts/palette.py. Of all eight and ink the two
-# nearest are 15.3 apart in light and 16.0 in dark. Beyond these, the last one again: names stand beside all marks.
+# Looks of backends that have no fixed one, given out in the order of their names; scripts/palette.py found them. Of all eight
+# colours and ink the two nearest are 15.3 apart in light and 16.0 in dark. A fifth such backend gets the last look again: names
+# stand beside all marks.
 _SPARE: tuple[tuple[str, str, str, str, Dash], ...] = (
     ("x1", "#0000b8", "#47668f", "D", (0, (9, 3))),
     ("x2", "#c28570", "#99525c", "v", (0, (6, 2, 2, 2))),
@@ -60,7 +61,7 @@ _SPARE: tuple[tuple[str, str, str, str, Dash], ...] = (
     ("x4", "#3d1400", "#cc2900", "h", (0, (2, 4))),
 )
 
-# The markers of charts once more, as paths in a 10 x 10 box for the icons in text and tables.
+# The markers of the charts as paths in a 10 x 10 box, for the icons in text and tables.
 SHAPES = {
     "o": "M5 .9A4.1 4.1 0 1 1 5 9.1A4.1 4.1 0 1 1 5 .9Z",
     "s": "M1.3 1.3H8.7V8.7H1.3Z",
@@ -93,7 +94,7 @@ KEY_OF_SENTINEL = {colour: key for key, colour in _SENTINELS.items()}
 
 
 def fill_of(mode: str) -> str:
-    """How a marker is filled in this mode: eager `full`, compiled `hollow`, and `dotted`, hollow with a dot, for XLA."""
+    """How a marker is filled in a mode: `full` for eager, `hollow` for compiled, `dotted` (hollow with a dot) for others."""
     return {str(Mode.EAGER): "full", str(Mode.COMPILED): "hollow"}.get(mode, "dotted")
 
 
@@ -110,7 +111,7 @@ def css(found: Mapping[str, Look]) -> str:
             f":root{{color-scheme:light;{_properties(light)}}}",
             f":root[data-theme=dark]{{color-scheme:dark;{_properties(dark)}}}",
             f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{_properties(dark)}}}}}",
-            # Paper is white whatever the screen is, and ink on it black.
+            # On paper the ground is white and the ink black, whatever the theme on the screen is.
             f"@media print{{:root:root:root{{color-scheme:light;{_properties({**light, **_PRINT})}}}}}",
             classes,
             heat,

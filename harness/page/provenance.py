@@ -149,7 +149,7 @@ def _ordered(run: Run, view: View) -> list[Environment]:
 
 
 def _differs(one: Environment, environments: Sequence[Environment]) -> str:
-    """The id where a backend has several environments, else nothing."""
+    """The environment's id where its backend has several environments, else ""."""
     return one.id if sum(each.backend == one.backend for each in environments) > 1 else ""
 
 

@@ -13,7 +13,7 @@ from harness.record import Run
 
 @dataclass(frozen=True)
 class Given:
-    """What a page is made of; None where nobody asked for it. `index` is the way to the page of all runs, if there is one.
+    """What a page is made of; a part that nobody asked for is None. `index` is the link to the page of all runs, or "".
 
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.published.beside`.
@@ -21,12 +21,12 @@ class Given:
     `judged` is this run beside its baseline; `changes` are its cases, a row per cell: `cell`, `verdict` (an Outcome),
     `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`.
 
-    `nights` are earlier figures and this one, a row per night and cell, as `analysis.history.nights` has them: `run_id`,
-    `started_at`, `cell`, `backend`, `device`, `status`, `median_ns` and `night_ns`. `breaks` are ids of runs and what changed
-    before each; `steps` the change points, with the columns of `analysis.gate`'s cases.
+    `nights` has a row per night and cell, this night included, as `analysis.history.nights` makes it: `run_id`,
+    `started_at`, `cell`, `backend`, `device`, `status`, `median_ns` and `night_ns`. `breaks` are pairs of a run's id and what
+    changed before that run; `steps` are the change points, with the columns of `analysis.gate`'s cases.
 
-    `extent` is that of a run that has not ended: such a page names no winner.
-    `pruned`: its samples were removed, and `summary` has what was kept of the figures.
+    `extent` says how far a run came that has not ended; the page of such a run names no winner. `pruned` says that the samples
+    of the run were removed, so that `summary` holds only the figures that were kept.
     """
 
     summary: pd.DataFrame
@@ -57,9 +57,9 @@ class Given:
 class Content:
     """What a section shows.
 
-    `data` are the variables of its template, `figures` its charts, so that one that could not be drawn is noticed. `count`
-    stands beside the section in the navigation, in the colour of something bad where `bad`. `empty` says in one line why there
-    is nothing to show; the template is left out then, as where `failure` names the exception that kept it from being made.
+    `data` are the variables of its template, `figures` its charts, of which those that failed are counted. `count` stands
+    beside the section in the navigation, in the colour of bad news where `bad`. `empty` says in one line why there is nothing
+    to show, `failure` names the exception that the section raised; where one of them is set, the template is left out.
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)

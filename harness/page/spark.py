@@ -1,6 +1,6 @@
-"""Small drawings in the cells of tables, written as SVG directly: a matplotlib figure each would be hundreds of figures.
+"""Small drawings in the cells of tables. They are written as SVG directly, since a page holds hundreds of them.
 
-What they show stands in words in the same row, so they are hidden from those who listen.
+What they show stands in words in the same row, so screen readers leave them out.
 """
 
 import math
@@ -10,13 +10,14 @@ from markupsafe import Markup
 
 _WIDTH, _HEIGHT, _MIDDLE = 120, 18, 9
 NIGHTS = 30
-_LEAST_RANGE = 0.06  # of a sparkline: less is noise, and must not look like a change
+_LEAST_RANGE = 0.06  # a sparkline is at least this share of its values high: less is noise, and must not look like a change
 
 
 def interval_bar(ratio: float, low: float, high: float, threshold: float, edge: float, tone: str) -> Markup:
-    """A ratio with its interval on a log axis from 1/edge to edge, over the band of the case's own noise, 1 + `threshold`.
+    """A ratio with its interval on a log axis from 1 / `edge` to `edge`, before a band of the case's own noise.
 
-    An end beyond the edge is cut there. Nothing where there is no ratio.
+    The band reaches from 1 / (1 + `threshold`) to 1 + `threshold`. What lies beyond an edge is drawn at the edge. Empty where
+    there is no ratio.
     """
     if not (math.isfinite(ratio) and ratio > 0):
         return Markup("")

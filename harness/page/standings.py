@@ -14,9 +14,10 @@ FEWEST_FOR_VERDICT = 3  # workloads; of fewer nobody is called fastest
 
 @dataclass(frozen=True)
 class Mean:
-    """A backend over the workloads that all have in common: geometric mean of time over the lowest, and its interval.
+    """A backend over the workloads that are compared: the geometric mean of its time over the lowest, and the mean's interval.
 
-    `leads`: it is the first, or cannot be told from it by the ratios of the two over these workloads.
+    `leads` says that it has the lowest mean, or cannot be told from the backend that has it: the interval of the ratio of the
+    two over these workloads holds 1.
     """
 
     backend: str
@@ -29,9 +30,9 @@ class Mean:
 class Standing:
     """The backends in one direction on one device, the lowest mean first, each in its fastest mode per workload.
 
-    Of `total` workloads `common` are compared: each backend has a time there, and no flag bars a verdict on any of these. In
-    `barred` workloads one does. `backends` have a time in some workload, `without` has none at all and is left out.
-    `trials` are the fewest that a time is of.
+    `common` of the `total` workloads are compared: in these each backend has a time, and no flag bars a verdict on one of
+    them. `barred` workloads are left out because of such a flag. `backends` counts those that have a time in some workload;
+    `without` names those that have none at all. `trials` is the smallest number of trials behind a time.
     """
 
     device: str
@@ -46,12 +47,12 @@ class Standing:
 
     @property
     def decidable(self) -> bool:
-        """Whether anybody may be called the fastest: over enough workloads, each timed in more than one trial."""
+        """Whether one may be called the fastest: enough workloads are compared, each timed in more than one trial."""
         return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT and self.trials > 1
 
 
 def standings(view: View) -> list[Standing]:
-    """Who is fastest over all workloads, per device and direction; empty where the frame ranks nothing."""
+    """The standing of the backends for each device and direction; empty where the frame ranks nothing."""
     ranked = view.cells[view.cells["vs_best"].notna()]
     found = []
     for device in view.devices:

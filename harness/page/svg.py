@@ -1,6 +1,7 @@
-"""What matplotlib saved, made fit for the page: small, themed, without style, deterministic, and readable aloud.
+"""Makes an SVG that matplotlib saved fit for the page: small, themed, without inline style, and with words for screen readers.
 
-Knows SVG and the palette's sentinel colours; nothing about benchmarks.
+The same drawing gives the same text every time. This room knows SVG and the palette's sentinel colours, and nothing about
+benchmarks.
 """
 
 import re
@@ -14,33 +15,33 @@ from harness.page.palette import KEY_OF_SENTINEL
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _GEOMETRY = ("d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "transform")
 _URL = re.compile(r"url\(#([^)]*)\)")
-# What the page's style sheet says once for all charts, or what is the default anyway.
+# Properties that the page's style sheet sets once for all charts, or that have their default.
 _SILENT = {"font-family", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit", "fill-opacity", "text-anchor"}
 _DROPPED = {"metadata", "style"}
-# Controls that no XML may hold, and halves of surrogate pairs that no UTF-8 may.
+# Characters that XML forbids, halves of surrogate pairs, which UTF-8 cannot hold, and marks that turn the direction of text.
 _UNSPEAKABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 
 
 def speakable(text: str) -> str:
-    """`text` without characters that XML forbids, that no UTF-8 can hold or that turn the direction of what follows."""
+    """`text` with a space for each character that XML forbids, that UTF-8 cannot hold or that turns the direction of text."""
     return _UNSPEAKABLE.sub(" ", text)
 
 
 def clean(text: str) -> str:
-    """`text` on one line, speakable."""
+    """`text` on one line, speakable, with one space for each run of white space."""
     return " ".join(speakable(text).split())
 
 
 def post(
     text: str, name: str, title: str, desc: str, marks: Mapping[str, Sequence[str | int]] | None = None, most: int | None = None
 ) -> str:
-    """The SVG to be put into the page. All ids begin with `name`.
+    """The SVG as it stands in the page. All its ids begin with `name`.
 
-    `marks` maps the id of a drawn group to what each mark in it stands for: the row of the table of all results, which the
-    script shows and opens, or one line of words. Raises ValueError where the group does not hold as many marks as that.
-    Of more than `most` marks as many are kept, chosen by lot.
+    `marks` maps the id of a drawn group to what each mark in it stands for: the `i` of a case, which the page's script opens,
+    or one line of words. Where there are more than `most` marks, `most` of them are kept, chosen by lot.
+    Raises ValueError where a group holds another number of marks than `marks` says.
     """
     root = ET.fromstring(text)
     _strip(root)
@@ -58,7 +59,7 @@ def post(
 
 
 def _strip(root: ET.Element) -> None:
-    """Namespaces away from every name, and elements away that only programs read."""
+    """Remove the namespace from every name, and elements that only programs read."""
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
@@ -83,7 +84,7 @@ def _label_marks(root: ET.Element, name: str, marks: Mapping[str, Sequence[str |
 
 
 def _thin(root: ET.Element, marks: Mapping[str, Sequence[str | int]], most: int | None) -> None:
-    """At most so many of the marks, the same ones every time."""
+    """Remove marks chosen by lot until `most` are left; the lot is the same every time."""
     drawn = [
         (parent, child)
         for group in root.iter("g")
@@ -98,7 +99,7 @@ def _thin(root: ET.Element, marks: Mapping[str, Sequence[str | int]], most: int 
 
 
 def _rename(root: ET.Element, name: str) -> None:
-    """Short ids, and only where something refers to them."""
+    """Give a short id to each element that another one refers to, and take the ids of all others away."""
     used: dict[str, str] = {}
     for element in root.iter():
         for key, value in element.attrib.items():
@@ -116,7 +117,7 @@ def _rename(root: ET.Element, name: str) -> None:
 
 
 def _restyle(element: ET.Element) -> None:
-    """style="" to attributes, colours of the palette to classes, coordinates to one decimal."""
+    """Turn style="" into attributes and the colours of the palette into classes, and round coordinates to one decimal."""
     style = element.attrib.pop("style", "")
     classes = []
     for key, value in _declarations(style):
@@ -143,7 +144,7 @@ def _restyle(element: ET.Element) -> None:
 
 
 def _hoist(group: ET.Element) -> None:
-    """What all marks of a group have in common is said once."""
+    """Move the attributes that all marks of a group share to the group."""
     marks = list(group)
     if len(marks) < 3 or any(mark.tag != "use" for mark in marks):
         return
@@ -167,12 +168,12 @@ def _rounded(match: re.Match[str]) -> str:
 
 
 def _written(element: ET.Element) -> str:
-    """The element as text, attributes sorted; groups that say nothing are opened."""
+    """The element as text, its attributes sorted; of a group without attributes only what it holds."""
     inside = escape(element.text.strip() if element.text else "", quote=False) + "".join(map(_written, element))
     if element.tag == "g" and not element.attrib:
         return inside
     if element.tag == "path" and element.get("fill") == "none" and not element.get("class", "").count("s-"):
-        # The invisible grounds of figure and axes.
+        # the invisible backgrounds of the figure and its axes
         return "" if "id" not in element.attrib else f'<path d="{element.get("d")}" id="{element.get("id")}"/>'
     attributes = "".join(f' {key}="{escape(value)}"' for key, value in sorted(element.attrib.items()))
     return f"<{element.tag}{attributes}>{inside}</{element.tag}>" if inside else f"<{element.tag}{attributes}/>"

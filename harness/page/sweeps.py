@@ -10,7 +10,7 @@ TOLD = "A sweep over threads, batch or size counts once, at its largest value."
 
 
 def shapes(cells: pd.DataFrame, axis: str) -> pd.DataFrame:
-    """`rest`, the shape without its batch or its size, and `at`, the value of that, a row per cell."""
+    """A row per cell: `rest` is its shape without the batch or the size, `at` that batch or size."""
     rest: dict[str, str] = {}
     at: dict[str, int] = {}
     for shape in cells["shape"].drop_duplicates():
@@ -22,7 +22,7 @@ def shapes(cells: pd.DataFrame, axis: str) -> pd.DataFrame:
 
 
 def counted(cells: pd.DataFrame) -> pd.Series:
-    """Whether a cell counts in a mean over workloads: of a sweep only the points at its largest value do. A bool per row."""
+    """Whether each cell counts in means over workloads, a bool per row: of a sweep only the cells at its largest value do."""
     every = cells["threads"].astype("float64").where(cells["threads"] != 0, float("inf"))  # 0 is every core
     keep = every == every.groupby([cells["workload"], cells["device"]], sort=False).transform("max")
     for axis in SHAPES:

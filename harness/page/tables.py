@@ -1,4 +1,4 @@
-"""Frame to table: factors to the lowest time, failures, memory, flags, every number. Text and classes; `html` writes them."""
+"""The tables of the page as text and CSS classes: factors to the lowest time, networks, failures, steps, flags, memory."""
 
 import math
 import re
@@ -84,7 +84,7 @@ def named(view: View, backend: str, mode: str) -> Named:
 
 
 def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
-    """The roll-ups whose backend the page shows; no row where there is none."""
+    """The table of whole networks, for the backends on the page; `rolled` is the frame of `analysis.networks.by_pass`."""
     if rolled is None or rolled.empty:
         return Networks([], [])
     known = [str(direction) for direction in Direction if str(direction) in rolled]
@@ -184,7 +184,7 @@ def _step(factor: float) -> int:
 
 
 def bars(flag: str) -> bool:
-    """Whether a flag is of the kind that says that a figure must not be called faster or slower than another."""
+    """Whether a flag bars a verdict: a figure under it is never called faster or slower than another."""
     return flag in set(Flag) and Flag(flag).bars_verdict
 
 
@@ -199,10 +199,10 @@ def first_line(message: str) -> str:
 
 @dataclass(frozen=True)
 class Failures:
-    """Cells that came to one end for one reason, whatever the numbers in it; `message` is that of the first.
+    """Cells with the same status, backend, device and reason, numbers in it aside; `message` is the reason of the first.
 
-    `cases` are (case, slug, shape); `new` says that all of them did not fail in the baseline, `since` is the first night of the
-    latest stretch on which one of them failed, "" where that is not known.
+    `cases` are (case, slug, shape). `new` says that none of them failed in the baseline. `since` is the first night on which
+    one of them has failed without a break until now, "" where that is not known.
     """
 
     status: str
@@ -291,7 +291,7 @@ class Dated:
 
 @dataclass(frozen=True)
 class Step:
-    """A change point of a case: when it began, what changed then, and from what to what; `by` as of `verdict.Change`."""
+    """A change point of a case: when it began, what changed then, and from what to what; `by` as of `opening.Change`."""
 
     case: str
     shape: str
@@ -309,7 +309,7 @@ class Step:
 
 
 def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: Mapping[str, list[float]]) -> list[Step]:
-    """The largest steps among the gate's cases, those that were dated; `lines` are the figures of each cell over the nights."""
+    """The largest change points that the gate dated, at most MOST_STEPS; `lines` are each cell's figures over the nights."""
     if found is None or found.empty:
         return []
     dated = found[(found["dated"].fillna("") != "") & found["change"].notna()]

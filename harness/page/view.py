@@ -1,4 +1,4 @@
-"""The summary frame made ready to be shown: missing text is "", names have words, and what the sections share is found once.
+"""The summary frame made ready to be shown: missing text is "", names have words, and what several sections need is found once.
 
 No figure is made here; best, tie and vs_best come with the frame or are missing.
 """
@@ -16,10 +16,10 @@ from harness.page.rows import rows_of
 from harness.page.svg import clean
 from harness.record import Flag, Status
 
-# The other axes, in the order in which they are named where they vary.
+# The axes beside workload, direction, backend, mode and device, in the order in which they are named where they vary.
 AXES = ("precision", "layout", "cache", "threads")
 MODES = [str(mode) for mode in Mode]
-NAME_LENGTH = 80  # of a workload or an axis in text and tables; a name is there to be read
+NAME_LENGTH = 80  # characters of a name in text and tables
 
 _DIGITS = re.compile(r"([0-9]{1,18})")
 
@@ -91,12 +91,12 @@ class View:
 
     @property
     def swept(self) -> str:
-        """How sweeps count in what is said of all workloads, in a sentence; empty where there is none."""
+        """A sentence on how sweeps count in means over workloads; empty where the run has no sweep."""
         return "" if self.cells["counted"].all() else sweeps.TOLD
 
     @property
     def undrawn(self) -> str:
-        """What charts leave out, in a sentence; empty where they show every figure."""
+        """A sentence on which backends the charts leave out; empty where they show every figure."""
         left_out = self.ok.loc[~self.ok.index.isin(self.drawn.index), "backend"].unique()
         names = ", ".join(who(self.looks, name) for name in self.looks if name in left_out)
         return f" Only in the tables, because it is not ranked: {names}." if names else ""
@@ -177,12 +177,15 @@ def _places(cells: pd.DataFrame, directions: Sequence[str]) -> pd.Series:
 
 
 def told_apart_by(cells: pd.DataFrame) -> list[str]:
-    """The axes beside workload, direction, backend and device that have several values; no optimizer is none of them."""
+    """The axes beside workload, direction, backend and device that have several values; having no optimizer is no value."""
     return [axis for axis in ("mode", *AXES, "optimizer") if len(set(cells[axis]) - {""}) > 1]
 
 
 def _slugs(cells: pd.DataFrame) -> list[str]:
-    """`workload/direction/backend/device`, and every other axis that varies; a number where that is still not one cell's."""
+    """What links call each cell: `workload/direction/backend/device` and every other axis that varies.
+
+    A number at the end tells cells apart that would have the same name.
+    """
     varying = told_apart_by(cells)
     found: dict[str, int] = {}
     slugs = []
@@ -195,7 +198,7 @@ def _slugs(cells: pd.DataFrame) -> list[str]:
 
 
 def direction_words(direction: str) -> str:
-    """`backward filter`; what is no direction, as it stands."""
+    """A direction in words, as `backward filter`; another text as it stands."""
     return Direction(direction).words if direction in set(Direction) else short(direction)
 
 
@@ -219,7 +222,7 @@ def _text(column: pd.Series) -> pd.Series:
 
 
 def _natural(name: object) -> list[tuple[int, int, str]]:
-    """What to sort a name by so that numbers in it count as numbers."""
+    """A key that sorts names by the numbers in them: conv2 before conv10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _DIGITS.split(str(name)) if part]
 
 
@@ -230,7 +233,7 @@ def short(text: str) -> str:
 
 
 def _kinds(axis: str, values: pd.Series) -> int:
-    """How many values an axis has; NCW, NCHW and NCDHW are one layout."""
+    """How many values an axis has. NCW, NCHW and NCDHW count as one layout."""
     if axis == "layout":
         return len({text[1:2] == "C" for text in values})
     return int(values.nunique())

@@ -51,7 +51,7 @@ def _rows(view: View, cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def edge_of(ratios: pd.Series) -> float:
-    """How far the axis goes to either side: to nearly all of the ratios, at least 1.25, at most 4."""
+    """The factor to which the axis reaches on either side: that of nearly all ratios, at least 1.25, at most 4."""
     ratios = ratios[(ratios > 0) & np.isfinite(ratios)]
     if ratios.empty:
         return _LEAST

@@ -21,8 +21,8 @@ _LONGEST_GAP_S = 36 * 3600.0  # further apart, nights are not joined by a line
 def means(nights: pd.DataFrame) -> pd.DataFrame:
     """Columns device, backend, started_at, run_id, value, cells: geometric mean of a night's times over the first's.
 
-    Over the cells that every night of the device and backend has, so that what joins or leaves moves nothing. `nights` as
-    `analysis.history.nights` has it.
+    Only cells that every night has count, so that a cell that joins or leaves moves nothing. `nights` is as
+    `analysis.history.nights` makes it.
     """
     known = nights[nights["night_ns"] > 0]
     found = []

@@ -48,7 +48,7 @@ def by_look(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def dots(canvas: Canvas, axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look], column: str) -> None:
-    """The marks of all groups, one layer per backend and mode, in their fixed order."""
+    """Draw a mark at the `column` of each row of the groups, one layer per backend and mode, in their fixed order."""
     rows = pd.concat([group.rows.assign(y=group.y) for group in groups])
     for backend, mode, same in by_look(rows):
         canvas.dots(axes, looks[backend], mode, same[column].to_list(), same["y"].to_list(), same["i"].to_list())
@@ -58,7 +58,7 @@ def points(
     canvas: Canvas, axes: Axes, x: Sequence[float], y: Sequence[float], marks: Sequence[str | int], *, key: str,
     marker: str = "o", size: float = 16, hollow: bool = False,
 ) -> None:  # fmt: skip
-    """Marks in the colour of a token or look, each with the case or words that it is for."""
+    """Draw marks in the colour of a token or look; `marks` says what each stands for."""
     colour = sentinel(key)
     face, edge = (sentinel("bg"), colour) if hollow else (colour, sentinel("bg"))
     gid = f"marks-{len(canvas.marks)}"
@@ -83,7 +83,7 @@ def each(name: str, chart: Callable[[View, str, str], Drawn], view: View, rows: 
 
 
 def thinned(rows: pd.DataFrame, always: pd.Series, most: int = MOST_MARKS) -> pd.DataFrame:
-    """The rows that `always` marks, and of the others as many as there is room for, by lot but the same lot each time."""
+    """All rows that `always` marks and, up to `most` in all, others by lot, in order. The lot is the same every time."""
     if len(rows) <= most:
         return rows
     rest = np.flatnonzero(~always.to_numpy())
@@ -96,9 +96,9 @@ def strips(
     canvas: Canvas, axes_of: Callable[[float, float], Axes], view: View, rows: pd.DataFrame, column: str,
     place: tuple[float, float],
 ) -> Axes:  # fmt: skip
-    """Rows of marks, one per direction and backend, with a bar at the median of each; `place` is the left edge and the top.
+    """Draw a row of marks per direction and backend, with a bar at its median; `place` is the left edge and the top in px.
 
-    `axes_of` makes the axes for a top and a height in px, scaled already.
+    `axes_of` makes axes, with their scale set, for a top and a height in px.
     """
     left, top = place
     lines, y = [], GAP / 2

@@ -1,4 +1,4 @@
-"""What a call costs beside its tensors and per unit of work: memory as a factor, energy per FLOP, each cell a mark."""
+"""What a call costs: its peak memory over its tensors, and its energy per FLOP, with a mark for each cell."""
 
 from collections.abc import Callable
 

@@ -44,7 +44,7 @@ def sweeps(view: View) -> list[Sweep]:
 
 
 def _stem(names: Sequence[str]) -> str:
-    """What the names of a sweep begin with alike, without the digits that tell them apart."""
+    """The beginning that all names of a sweep share, without the digits and separators at its end."""
     stem = names[0]
     for name in names[1:]:
         while not name.startswith(stem):
@@ -136,7 +136,7 @@ def _facet(canvas: Canvas, axes: Axes, view: View, sweep: Sweep) -> None:
 
 
 def _proportional(axes: Axes, ok: pd.DataFrame, axis: str, values: Sequence[int]) -> None:
-    """From the fastest at the smallest value: images in proportion to the batch, or inversely to the pixels."""
+    """Draw ideal scaling from the highest rate at the smallest value: as the batch grows, or as the pixels shrink."""
     start = ok[ok["at"] == ok["at"].min()]
     best, first = start["rate"].max(), float(start["at"].iloc[0])
     power = 1 if axis == "batch" else -parse_workload(start["shape"].iloc[0]).ndim

@@ -1,4 +1,4 @@
-"""The samples of the least stable cells."""
+"""A chart of the samples of the least stable cells."""
 
 import numpy as np
 import pandas as pd

@@ -71,7 +71,7 @@ def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn
 
 
 def speedup(view: View, judged: Judgement, name: str = "speedup") -> Drawn | None:
-    """Time now over the baseline per backend, the same way; None where under 5 cases of any backend can be compared."""
+    """Geometric mean of time now over the baseline per backend, as a forest; None where none has five cases to compare."""
     cases = judged.cases[judged.cases["ratio"] > 0]
     rows = view.cells[["cell", "backend", "device", "words"]].merge(
         cases[["cell", "ratio"]].astype({"cell": object}), on="cell"

@@ -1,7 +1,7 @@
 (async () => {
   const ready = () => { root.dataset.ready = "1"; };
 
-  // --- switches between parts of which one is shown; print and pages without script show all
+  // --- switches: buttons choose which part the screen shows; paper and pages without script show all
   all(".switch").forEach((box) => {
     const parts = [...box.querySelectorAll(":scope > [data-part]")];
     if (parts.length < 2) return;
@@ -75,7 +75,7 @@
   const backend = (i) => el("span", { class: "bk" }, icon(i), said("backend", i));
   const tag = (shown) => el("span", { class: "tag " + shown.split(" ")[0].replace("(", "") + (shown === "no change" ? " same" : "") }, ({ slower: "▲ ", faster: "▼ " }[shown] || "") + plain(shown));
 
-  // Nights are 16-bit factors to the median of the case; 0 is missing.
+  // A night is a 16-bit multiple of the case's median; 0 is a missing night.
   const H = D.history, bytes = H && new DataView(Uint8Array.from(atob(H.b64), (c) => c.charCodeAt(0)).buffer);
   const nights = (i) => (H ? H.nights.map((_, k) => { const v = bytes.getUint16(2 * (i * H.nights.length + k), true); return v && H.median[i] !== null ? v / 1e4 * H.median[i] : null; }) : []);
 
@@ -94,7 +94,7 @@
   // --- what a mark says, to the eye and to the ear
   const tip = $("tip"), live = $("live");
   let current = null, held = 0;
-  // The times that are shown are measured medians; a change by another estimator is not their quotient, and says so.
+  // The times shown are measured medians. A change by another estimator is not their quotient, so its estimator is named.
   const by = (i) => (raw("estimator", i) && raw("estimator", i) !== "median" ? ` by the ${raw("estimator", i)}` : "");
   function facts(i) {
     const found = [], add = (label, key, unit = "", more = "") => { if (V[key][i] !== null) found.push([label, number(key, i) + unit + more]); };
@@ -153,7 +153,7 @@
   const shown = COLUMNS.filter((column) => column.shown & 1 && (column.numeric ? V[column.key].some((value) => value !== null) : column.key === "workload" || V[column.key].k.some(Boolean)));
   if (H) shown.push({ key: "nights", label: `${H.nights.length} nights` });
   const state = Object.fromEntries(KEYS.map((key) => [key, ""])), table = $("table"), body = table.tBodies[0];
-  // A shape is found as it is written, by n=1, and by what kind it is.
+  // The search finds a shape by its text, by a part such as n=1, and by its kind.
   const sought = (shape) => `${shape} ${shape.replace(/\b([nckfspdg])(?=\d)/g, "$1=")} ${/ c(\d+) .* g\1$/.test(shape) && !/ c1 /.test(shape) ? "depthwise" : ""}`;
   const texts = rows.map((i) => [slug(i), said("direction", i), said("backend", i), status(i), raw("flags", i), sought(raw("shape", i))].join(" ").toLowerCase());
   const weight = (i) => (["slower", "faster"].includes(raw("verdict", i)) ? -V.severity[i] : 0);

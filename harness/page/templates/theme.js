@@ -9,7 +9,7 @@ function el(tag, how, ...children) {
   return made;
 }
 
-// The theme is the system's until the button is used; a page from disk may be refused storage.
+// The theme is the system's until the button is used. A page opened from disk may have no storage.
 {
   const button = $("theme");
   const stored = (value) => {
@@ -24,7 +24,7 @@ function el(tag, how, ...children) {
   label();
 }
 
-// Paper shows what the screen folds away.
+// The printed page shows what the screen folds away.
 const folded = () => [...all("details")];
 on(window, "beforeprint", () => folded().forEach((each) => { each.dataset.was = each.open ? "1" : ""; each.open = true; }));
 on(window, "afterprint", () => folded().forEach((each) => { each.open = Boolean(each.dataset.was); }));
