@@ -369,7 +369,7 @@ def _left_out(here: Sequence[Standing]) -> list[str]:
     """How many workloads were left out of the means because a flag bars a verdict on one of their times."""
     barred = {standing.direction: standing.barred for standing in here if standing.barred}
     told = listed([f"{count} in {direction}" for direction, count in barred.items()])
-    return [f"Left out, since a flag bars a verdict there, are these workloads: {told}."] if told else []
+    return [f"These workloads are left out, since a flag bars a verdict on one of their times: {told}."] if told else []
 
 
 def _tiles(view: View, ok: int, failed: int, duration_s: float | None, whole: bool) -> list[Tile]:

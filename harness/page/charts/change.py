@@ -30,7 +30,7 @@ def strip(view: View, judged: Judgement, name: str = "change") -> Drawn:
     legend = ", ".join(f"{kind.icon} {kind.words}" for kind in reversed(kinds))
     note = f"{legend}. Grey: within 2 % of the baseline. Dotted: no change."
     if (rows["clipped"] != 0).any():
-        note += " An arrow at the edge lies beyond it."
+        note += " An arrow at the edge stands for a case beyond it."
     if len(shown) < len(rows):
         note += f" {len(shown)} of {len(rows)} drawn: all that moved, and of the others a sample by lot."
     desc = (

@@ -102,7 +102,7 @@ def energy(view: View, device: str, name: str) -> Drawn:
         log_axis(axes, low / 1.4, high * 1.4, 10, lambda value: f"{value:.4g}")
 
     note = (
-        f"Further left is less. Black bar: median. Counter: {methods}. It covers all that it counts, idle parts included."
+        f"Further left is less. Black bar: median. Counter: {methods}. It counts a whole package or board, idle parts included."
         + view.undrawn
     )
     caption = f"Energy per unit of work, {device}"

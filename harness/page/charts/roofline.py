@@ -75,8 +75,8 @@ def roofline(view: View, device: str, ceilings: pd.DataFrame | None, name: str) 
     flat, slope = any(roof.flop_per_s for roof in known.values()), any(roof.bytes_per_s for roof in known.values())
     missing = [what for what, there in (("matrix product", flat), ("copy", slope)) if not there]
     note = (
-        f"{over} of {len(rows)} cells lie above the roof (shaded): an effective rate; fast algorithms do fewer FLOP; a reason "
-        "to look, not a record. " if known else ""
+        f"{over} of {len(rows)} cells lie above the roof (shaded). Rates are effective ones, since fast algorithms do fewer "
+        "FLOP than are counted: such a cell is a reason to look, not a record. " if known else ""
     )  # fmt: skip
     note += "Left of the bend the memory limits, right of it the arithmetic. " if flat and slope else ""
     note += f"Not measured in this run: {' and '.join(missing)}, so there is no such line. " if missing else ""

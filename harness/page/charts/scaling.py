@@ -60,7 +60,7 @@ def scaling(view: View, found: Sequence[Sweep], name: str) -> Drawn:
     device = rows["device"].iloc[0]
     failed = sorted(set(rows.loc[rows["status"] != str(Status.OK), "status"]))
     note = "Higher is faster. Upright line: 95 % interval. Dotted: " + (
-        "proportional to the smallest batch; a line that bends away from it is on a device that is full."
+        "proportional to the smallest batch; where a line bends away from it, the device is full."
         if axis == "batch"
         else "as many pixels per second as at the smallest size."
     )
