@@ -17,8 +17,8 @@ from pathlib import Path
 
 from harness.measure import clock as clocks
 
-# Each thing that is read beside the samples may take one part of the time for 25 parts of samples: all together stay well under
-# a tenth.
+# A group of samples lasts 25 times as long as each thing that is read beside it, so that all of these together take well under
+# a tenth of the time.
 WORK_TO_READING = 25
 _REFRESH_TO_COST = 50  # looking at all threads of the machine takes at most a fiftieth of the time
 _PROC = Path("/proc")
