@@ -34,7 +34,7 @@ class Level(StrEnum):
     IMPROVED = "improved", 0, "fast", "▼"
     QUIET = "quiet", 0, "fast", "✓"
 
-    def __new__(cls, value: str, code: int, tone: str, icon: str) -> Self:
+    def __new__(cls, value: str, code: int = 0, tone: str = "", icon: str = "") -> Self:
         """A member with its attributes, whose value is the first of them."""
         made = str.__new__(cls, value)
         made._value_, made.code, made.tone, made.icon = value, code, tone, icon
@@ -118,7 +118,7 @@ class State(StrEnum):
     STEADY = "steady", Outcome.NO_CHANGE, True, False
     GONE = "gone", Outcome.SKIPPED, None, False  # not in the suite or not supported; shown where it was there the night before
 
-    def __new__(cls, value: str, outcome: Outcome, passes: bool | None, told: bool) -> Self:
+    def __new__(cls, value: str, outcome: Outcome = Outcome.SKIPPED, passes: bool | None = None, told: bool = False) -> Self:
         """A member with its attributes, whose value is the first of them."""
         made = str.__new__(cls, value)
         made._value_, made.outcome, made.passes, made.told = value, outcome, passes, told
@@ -141,7 +141,7 @@ class Result(StrEnum):
     UNKNOWN = "not measured", "", units.MISSING
     PASS = "pass", "fast", "✓"
 
-    def __new__(cls, value: str, tone: str, icon: str) -> Self:
+    def __new__(cls, value: str, tone: str = "", icon: str = "") -> Self:
         """A member with its attributes, whose value is the first of them."""
         made = str.__new__(cls, value)
         made._value_, made.tone, made.icon = value, tone, icon

@@ -5,7 +5,7 @@ import warnings
 from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -29,6 +29,8 @@ from harness.errors import SelectionError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.isolate.wire import Hello
 
 PUBLISHED = "published:"  # before the name of a hardware, in the place of a run
 
@@ -72,43 +74,66 @@ def list_(
 ) -> None:
     """List suites, the workloads or cells of one, the backends and devices of this machine, or the runs of a store."""
     from harness.ask import suite as suites
-    from harness.backends import registry
     from harness.cli.tables import listing
-    from harness.execution import discovery, execute
-    from harness.isolate.wire import Adapter, Hello
+    from harness.execution import execute
 
     match what:
         case What.RUNS:
             headings = ("run", "suite", "tags", "started (UTC)", "ok", "failed", "not run", "wall time", "state")
             stdout().print(listing(headings, _runs(out)))
         case What.SUITES:
-            rows = [(name, load(str(path)).description) for name, path in sorted(suites.available().items())]
-            stdout().print(listing(("suite", "what it is for"), rows))
+            named = [(name, load(str(path)).description) for name, path in sorted(suites.available().items())]
+            stdout().print(listing(("suite", "what it is for"), named))
         case What.WORKLOADS:
             one = load(suite or _missing_suite(what))
-            rows = [(work.name, str(work.spec), str(work.count)) for work in one.workloads]
-            stdout().print(listing(("workload", "shape", "layers"), rows))
+            workloads = [(work.name, str(work.spec), str(work.count)) for work in one.workloads]
+            stdout().print(listing(("workload", "shape", "layers"), workloads))
         case What.CELLS:
             from harness.ask.selection import Selection
 
             print_plan(*execute.prepare(load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
-        case What.BACKENDS | What.DEVICES:
-            told = discovery.adapters(registry.names())
-            present = [name for name, adapter in told.items() if isinstance(adapter, Adapter) and adapter.installed]
-            answers = discovery.probe(present)
-            rows = []
-            for name, adapter in told.items():
-                answer = answers.get(name) or (adapter if isinstance(adapter, str) else f"not installed: {adapter.remedy}")
-                if not isinstance(answer, Hello):
-                    rows.append((name, answer, ""))
-                elif what is What.BACKENDS:
-                    versions = ", ".join(f"{package} {version}" for package, version in answer.environment.packages.items())
-                    rows.append((name, versions, ", ".join(map(str, answer.devices))))
-                else:
-                    rows += [(str(device), name, answer.environment.gpu if device.kind == "gpu" else answer.environment.cpu)
-                             for device in answer.devices]  # fmt: skip
-            headings = ("backend", "versions", "devices") if what is What.BACKENDS else ("device", "backend", "hardware")
-            stdout().print(listing(headings, sorted(rows)))
+        case What.BACKENDS:
+            stdout().print(listing(("backend", "versions", "devices"), _backends()))
+        case What.DEVICES:
+            stdout().print(listing(("device", "backend", "hardware"), _devices()))
+
+
+def _answers() -> "dict[str, Hello | str]":
+    """What each registered backend says of its versions and devices, or why it says nothing."""
+    from harness.backends import registry
+    from harness.execution import discovery
+    from harness.isolate.wire import Adapter
+
+    told = discovery.adapters(registry.names())
+    answers = discovery.probe([name for name, adapter in told.items() if isinstance(adapter, Adapter) and adapter.installed])
+    silent = {
+        name: adapter if isinstance(adapter, str) else f"not installed: {adapter.remedy}" for name, adapter in told.items()
+    }
+    return silent | answers
+
+
+def _backends() -> list[tuple[str, str, str]]:
+    """Each backend with its versions and the devices that it sees."""
+    lines = []
+    for name, answer in _answers().items():
+        if isinstance(answer, str):
+            lines.append((name, answer, ""))
+        else:
+            versions = ", ".join(f"{package} {version}" for package, version in answer.environment.packages.items())
+            lines.append((name, versions, ", ".join(map(str, answer.devices))))
+    return sorted(lines)
+
+
+def _devices() -> list[tuple[str, str, str]]:
+    """Each device with the backend that sees it, and what it is."""
+    lines = []
+    for name, answer in _answers().items():
+        if isinstance(answer, str):
+            lines.append((name, answer, ""))
+        else:
+            here = answer.environment
+            lines += [(str(device), name, here.gpu if device.kind == "gpu" else here.cpu) for device in answer.devices]
+    return sorted(lines)
 
 
 @app.command(epilog="Example: convbench show latest --by backend")
@@ -190,7 +215,8 @@ def compare(
     from harness.store import exchange
 
     readings = [Reading(folder_of(out, run)) for run in (base, new)]
-    compared = comparing.between(*readings, *(reading.records for reading in readings))
+    before, after = readings
+    compared = comparing.between(before, after, before.records, after.records)
     if compared.attrs["machines"]:
         stderr().print(tables.machines_differ(compared.attrs["machines"]), markup=False, soft_wrap=True)
     aloud = format is CompareFormat.TABLE
@@ -264,7 +290,7 @@ def doctor(
         raise typer.Exit(BLOCKED)
 
 
-def _missing_suite(what: What) -> str:
+def _missing_suite(what: What) -> NoReturn:
     raise SelectionError(f"list {what}: name a suite: {known_suites()}")
 
 

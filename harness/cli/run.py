@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.ask.suite import Suite
     from harness.doctor import Finding
     from harness.execution.execute import Watcher
+    from harness.execution.host import Lock
     from harness.record import Run
 
 app = typer.Typer()
@@ -110,20 +111,26 @@ def _asked(options: RunOptions, limit_s: float) -> bool:
 def _measured(suites: "Sequence[Suite]", selection: "Selection", limit_s: float, options: RunOptions) -> bool:
     """Measure each suite and report it, all under one hold of the host's lock; whether any failed."""
     from harness import doctor
-    from harness.execution import execute, host
+    from harness.execution import host
 
     failed = False
     with host.alone(limit_s, _waiting) as lock:
         findings: Sequence[Finding] | None = doctor.urgent(options.out, threads=options.threads)
         for suite in suites:
-            measure = partial(
-                execute.execute, suite, selection, out=options.out, tags=options.tags, seed=options.seed, command=command(),
-                aa=options.aa, ceilings=options.ceilings, machine=options.machine, lock=lock,
-            )  # fmt: skip
-            run = watched(lambda watcher, measure=measure: measure(watcher=watcher), findings)
+            measure = partial(_measure, suite, selection, options, lock)
+            run = watched(measure, findings)
             findings = None  # said once is enough
             failed |= _finish(options.out / "runs" / run.id, options)
     return failed
+
+
+def _measure(suite: "Suite", selection: "Selection", options: RunOptions, lock: "Lock", watcher: "Watcher") -> "Run":
+    from harness.execution import execute
+
+    return execute.execute(
+        suite, selection, out=options.out, tags=options.tags, seed=options.seed, watcher=watcher, command=command(),
+        aa=options.aa, ceilings=options.ceilings, machine=options.machine, lock=lock,
+    )  # fmt: skip
 
 
 def _waiting(why: str) -> None:

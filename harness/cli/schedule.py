@@ -79,7 +79,7 @@ def _job(suite: str, options: list[str] | None, at: str, folder: Path, program: 
     from harness.cli import nights
 
     load(suite)
-    nightly = typer.main.get_command(nights.app).commands["nightly"]  # type: ignore[attr-defined]
+    nightly = typer.main.get_group(nights.app).commands["nightly"]
     nightly.make_context("convbench nightly", [suite, *(options or ())])
     # A path is found from wherever the schedule starts it.
     named = str(Path(suite).resolve()) if Path(suite).suffix == ".toml" else suite

@@ -20,6 +20,7 @@ from harness.doctor import Finding, Severity
 from harness.outcome import Outcome
 from harness.plain import plain
 from harness.record import Status
+from harness.rows import rows
 from harness.spec import parse_workload
 from harness.store.published import Imported
 
@@ -46,7 +47,7 @@ def closing(summary: pd.DataFrame) -> Table:
     varying = [axis for axis in ("device", "precision", "layout", "cache", "threads") if summary[axis].nunique() > 1]
     single_mode = summary["mode"].nunique() <= 1
     columns = {(row.backend, row.mode): row.backend if single_mode else f"{row.backend}\n{row.mode}"
-               for row in summary.sort_values(["backend", "mode"]).itertuples()}  # fmt: skip
+               for row in rows(summary.sort_values(["backend", "mode"]))}  # fmt: skip
     table = Table(show_edge=False, pad_edge=False)
     for name in ("workload", "direction", *varying):
         table.add_column(name)
@@ -54,7 +55,7 @@ def closing(summary: pd.DataFrame) -> Table:
         table.add_column(title, justify="right")
     keys = ["workload", "direction", "optimizer", *varying]
     for key, group in summary.groupby(keys, sort=False):
-        by_column = {(row.backend, row.mode): row for row in group.itertuples()}
+        by_column = {(row.backend, row.mode): row for row in rows(group)}
         direction = f"{key[1]} {key[2]}".strip()
         table.add_row(str(key[0]), direction, *(str(part) for part in key[3:]),
                       *(_figure(by_column.get(column)) for column in columns))  # fmt: skip
@@ -65,7 +66,7 @@ def shapes(summary: pd.DataFrame) -> list[str]:
     """A line per workload with its shape, under the table of `closing`, whose columns leave no room for it."""
     of_name = roofline.asked_for(summary).drop_duplicates(["workload", "shape"])
     width = of_name["workload"].str.len().max() if len(of_name) else 0
-    return [f"shape of {row.workload:{width}}  {row.shape}" for row in of_name.itertuples()]
+    return [f"shape of {row.workload:{width}}  {row.shape}" for row in rows(of_name)]
 
 
 class _Cells:
@@ -86,7 +87,7 @@ class _Cells:
 def ceilings(best: pd.DataFrame) -> list[str]:
     """One line per device, precision and number of threads for the frame of `analysis.roofline.ceilings`."""
     lines = []
-    for row in best.itertuples():
+    for row in rows(best):
         threads = f", {row.threads} {'thread' if row.threads == 1 else 'threads'}" if row.threads else ""
         copies = pd.isna(row.flop_per_s)
         what = f"copy on {row.device}" if copies else f"matrix product on {row.device}, {row.precision}"
@@ -99,17 +100,17 @@ def _rate(row: Any) -> str:
     return units.byte_rate(row.bytes_per_s) if pd.isna(row.flop_per_s) else units.flop_rate(row.flop_per_s)
 
 
-def _figure(row: object) -> Text:
+def _figure(row: Any | None) -> Text:
     """A cell of the closing table."""
     if row is None:
         return Text("")
-    status = Status(row.status)  # type: ignore[attr-defined]
+    status = Status(row.status)
     if status is not Status.OK:
         return Text(words(status), STATUS_STYLES.get(status, "bold red"))
     best, tie = getattr(row, "best", False), getattr(row, "tie", False)
     mark = "● " if best else "○ " if tie else ""
-    told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns)  # type: ignore[attr-defined]
-    text = f"{mark}{told}{'*' if row.barred_by else ''}"  # type: ignore[attr-defined]
+    told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns)
+    text = f"{mark}{told}{'*' if row.barred_by else ''}"
     return Text(text, "bold green" if best else "")
 
 
@@ -123,7 +124,7 @@ def failures(summary: pd.DataFrame) -> list[str]:
     bad = summary[summary["status"] != str(Status.OK)]
     bad = bad.assign(last=bad["status"] == str(Status.NOT_RUN)).sort_values("last", kind="stable")
     groups = bad.groupby(["status", "backend", "reason"], sort=False)["cell"]
-    return [f"{words(status)}: {backend}, {len(cells)} {'cell' if len(cells) == 1 else 'cells'}: {reason}"
+    return [f"{words(str(status))}: {backend}, {len(cells)} {'cell' if len(cells) == 1 else 'cells'}: {reason}"
             for (status, backend, reason), cells in groups]  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def cells_table(summary: pd.DataFrame) -> Table:
         table.add_column(title, justify="right")
     table.add_column("flags", overflow="fold")
     named = _Cells()
-    for row in summary.itertuples():
+    for row in rows(summary):
         status = Status(row.status)
         told = row.flags.replace(",", ", ") or row.reason
         cores = units.MISSING if pd.isna(row.effective_cores) else f"{row.effective_cores:.2f}"
@@ -170,7 +171,7 @@ def comparison(compared: pd.DataFrame) -> Table:
     table.add_column("verdict")
     table.add_column("by, or why", overflow="fold")
     named = _Cells()
-    for row in compared.itertuples():
+    for row in rows(compared):
         verdict = Outcome(row.verdict)
         ratio = units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)
         if row.estimator and Estimator(row.estimator).corrected:
@@ -200,7 +201,7 @@ def beside(found: pd.DataFrame) -> Table:
         table.add_column(title, justify="right")
     table.add_column("remark", overflow="fold")
     named = _Cells()
-    for row in found.itertuples():
+    for row in rows(found):
         if row.basis == Basis.TIMES:
             figures = [units.duration(ns) for ns in (row.published_ns, row.median_ns)]
         else:
@@ -280,7 +281,7 @@ def aa_lines(noise: Noise) -> list[str]:
 def where_time_went(spent: pd.DataFrame, largest: int = 5) -> str:
     """`sampling 52 %, first_call 20 %`: the steps that took most, on one line."""
     top = spent.sort_values("share", ascending=False, kind="stable").head(largest)
-    return ", ".join(f"{row.step} {100 * row.share:.0f} %" for row in top.itertuples() if row.share >= 0.005)
+    return ", ".join(f"{row.step} {100 * row.share:.0f} %" for row in rows(top) if row.share >= 0.005)
 
 
 def spent_table(spent: pd.DataFrame) -> Table:
@@ -290,7 +291,7 @@ def spent_table(spent: pd.DataFrame) -> Table:
     table.add_column("time", justify="right")
     table.add_column("share", justify="right")
     table.add_column("wall time", overflow="fold")
-    for row in spent.itertuples():
+    for row in rows(spent):
         table.add_row(row.step, f"{row.seconds:.2f} s", f"{100 * row.share:.1f} %", row.meaning)
     for steps, name in ((OWN, "the harness's own part"), (PROOF, "checks and memory passes")):
         told = f"{', '.join(steps)}: share of what is left without start, first_call and rest"
@@ -326,8 +327,8 @@ def nights(found: pd.DataFrame) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     for heading in (*headings, "machine") if several else headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("time", "in yardsticks", "step") else "left")
-    rows = list(found.itertuples())
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
+    found_rows = list(rows(found))
+    for row, after in zip(found_rows, [*found_rows[1:], None], strict=True):
         told = "; ".join(part for part in (row.changed, row.note, row.flags.replace(",", ", ")) if part)
         step = "" if pd.isna(row.step) else f"{100 * row.step:+.1f} %".replace("-", "−")
         ratio = units.MISSING if pd.isna(row.yardstick_ratio) else f"{row.yardstick_ratio:.4g}"

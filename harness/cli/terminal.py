@@ -55,12 +55,12 @@ class _Descriptor(io.FileIO):
     lost = False
     failure = ""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         """Write, or drop what can no longer be written."""
         if self.lost:
             return len(data)
         try:
-            return super().write(data)
+            return super().write(data) or 0
         except OSError as error:
             self.lost = True
             self.failure = "" if error.errno in _GONE else error.strerror or str(error)

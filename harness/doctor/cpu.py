@@ -154,8 +154,9 @@ def others(before: Counters, after: Counters, cpus: int) -> Found:
     """Who else ran during the look."""
     took_ns = after.at_ns - before.at_ns
     look = f"of one CPU in a look of {units.duration(took_ns, 2)}"
-    told = before.busy_ns is not None and after.busy_ns is not None
-    busy = max(0.0, (after.busy_ns - before.busy_ns) / took_ns) if told else None  # type: ignore[operator]
+    busy = None
+    if before.busy_ns is not None and after.busy_ns is not None:
+        busy = max(0.0, (after.busy_ns - before.busy_ns) / took_ns)
     if after.unseen or not after.ran_ns:
         yield _not_told(after.unseen or "no other process can be seen", busy, look)
         return

@@ -29,7 +29,7 @@ def heard() -> Iterator[None]:
 @contextlib.contextmanager
 def _handling(wrap: Callable[[Any], _Handler]) -> Iterator[None]:
     """Each signal that is not ignored is handled by what `wrap` makes of its handler."""
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
@@ -39,8 +39,8 @@ def _handling(wrap: Callable[[Any], _Handler]) -> Iterator[None]:
                     signal.signal(number, wrap(handler))
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 class Interrupts:

@@ -22,6 +22,7 @@ from harness.errors import UserError
 from harness.outcome import State
 from harness.plain import plain
 from harness.record import Status
+from harness.rows import rows
 from harness.store import junit
 
 URL, FORMAT, TOKEN = "CONVBENCH_WEBHOOK_URL", "CONVBENCH_WEBHOOK_FORMAT", "CONVBENCH_WEBHOOK_TOKEN"
@@ -80,7 +81,7 @@ def notice(judgement: NightJudgement, digest: Digest, report: Path | None = None
             row.cell, row.shape, _said(row.state, row.status), _known(row.change), _known(row.night_ns),
             _known(row.baseline_ns), row.since, row.cause, correction(row.estimator),
         )
-        for row in speaking.head(LISTED).itertuples()
+        for row in rows(speaking.head(LISTED))
     )  # fmt: skip
     return Notice(
         digest.level, digest.code, digest.sentence, digest.suite, digest.run_id, judgement.reasons, cases,
@@ -183,7 +184,7 @@ def junit_xml(judgement: NightJudgement, digest: Digest) -> str:
             message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {row.cause} {row.note} ({row.shape})"),
             time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
         )
-        for row in judgement.cases.itertuples()
+        for row in rows(judgement.cases)
     ]
     return junit.render(f"convbench {digest.suite} {digest.run_id}", [whole, *cases])
 

@@ -157,7 +157,7 @@ class Frameworks:
 
     def run(self, test: CellTest) -> list[pytest.TestReport]:
         """The reports of a test. It fails where its process dies or falls silent; the next test gets a new one."""
-        from harness.pytest_plugin.worker import Process
+        from harness.pytest_plugin.worker import Process, timed
 
         config, cell = self.session.config, test.cell
         self.suites[test.suite.name] = test.suite.sha256
@@ -176,7 +176,7 @@ class Frameworks:
             self.environments[answer.environment.id] = answer.environment
         if answer.unmeasured:
             self.unmeasured.append(answer.unmeasured)
-        config._benchmarksession.benchmarks += answer.benchmarks
+        timed(config).extend(answer.benchmarks)
         return [config.hook.pytest_report_from_serializable(config=config, data=data) for data in answer.reports]
 
     def _lost(self, key: tuple[Any, ...], test: CellTest, started: datetime, error: Exception) -> pytest.TestReport:

@@ -109,11 +109,18 @@ class Process:
         from harness.isolate import offspring
 
         offspring.end("", self.process.pid if self.process.exitcode is None else None)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.pid is not None:  # it was started
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.connection.close()
+
+
+def timed(config: pytest.Config) -> list[Any]:
+    """What pytest-benchmark has timed so far in this process: a list of its own, to be added to."""
+    benchmarks: list[Any] = config._benchmarksession.benchmarks  # type: ignore[attr-defined]  # pytest-benchmark sets it
+    return benchmarks
 
 
 def _serve(session: pytest.Session, cell: Cell, connection: Connection, theirs: Connection) -> None:
@@ -132,7 +139,7 @@ def _serve(session: pytest.Session, cell: Cell, connection: Connection, theirs: 
     for debugger in filter(config.pluginmanager.hasplugin, ("pdbinvoke", "pdbtrace")):  # which would have no terminal
         config.pluginmanager.unregister(name=debugger)
     framework = config.stash[FRAMEWORK] = Framework(cell, connection.send)
-    benchmarks = config._benchmarksession.benchmarks
+    benchmarks = timed(config)
     while (index := connection.recv()) is not None:
         benchmarks.clear()
         framework.unmeasured = None

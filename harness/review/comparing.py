@@ -13,6 +13,7 @@ from harness.ask.wording import hint, show
 from harness.errors import PublishedError
 from harness.outcome import Check, Difference, Judgement, Outcome
 from harness.review.reading import Reading, for_people, of_frame
+from harness.rows import rows
 from harness.store import junit, published
 
 
@@ -47,7 +48,7 @@ def junit_of(compared: pd.DataFrame) -> str:
             message=f"{row.verdict}: {row.why or units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)}",
             time_s=None if pd.isna(row.new_median_ns) else row.new_median_ns / 1e9,
         )
-        for row in compared.itertuples()
+        for row in rows(compared)
     ]
     return junit.render(f"{compared.attrs['new']} over {compared.attrs['base']}", cases)
 

@@ -52,7 +52,7 @@ def _ended(reading: Reading, standing: Standing) -> Digest:
     ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()) if status != Status.OK)
     failed = any(Status(status).failed for status in counts)
     counted = {} if judged is None else judged.cases["verdict"].value_counts().to_dict()
-    verdicts = {Outcome(name).words: int(count) for name, count in counted.items()}
+    verdicts = {Outcome(str(name)).words: int(count) for name, count in counted.items()}
     plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
     if reading.extent:
         failed, plain = True, f"{reading.extent.words.capitalize()}. {plain}"

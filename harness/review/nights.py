@@ -23,6 +23,7 @@ from harness.ask.wording import not_one_of, show
 from harness.errors import HistoryError
 from harness.outcome import State
 from harness.record import EVERY_CASE, NIGHTLY, Acknowledgement, Flag, Run, Status
+from harness.rows import rows
 from harness.store import acknowledgements, nights, table
 from harness.store.table import Stored
 
@@ -148,7 +149,7 @@ def _now(known: History, said: Sequence[Acknowledgement], cell: str, found: pd.D
         if machine_id not in set(newest["machine_id"]):
             earlier = gate.judge(known.until(mine["run_id"].iloc[-1]), said).cases
             told.append(earlier[earlier["machine_id"] == machine_id])
-    return [_line(row) for cases in told for row in cases[cases["cell"] == cell].itertuples()]
+    return [_line(row) for cases in told for row in rows(cases[cases["cell"] == cell])]
 
 
 def _line(row: Any) -> str:

@@ -37,7 +37,7 @@ def export(frame: pd.DataFrame, format: Format, path: str | Path) -> None:
         file.write(content.getbuffer())
 
 
-def render(frame: pd.DataFrame, format: Format) -> str:
+def render(frame: pd.DataFrame, format: str) -> str:
     """The frame as text: csv (RFC 4180), json (one object per row) or md (a table). Raises ValueError for another format."""
     makers = {"csv": _csv, "json": _json, "md": _markdown}
     if format not in makers:
