@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +87,7 @@ def deliver(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def appending(path: Path) -> BinaryIO:
+def appending(path: Path) -> BufferedRandom:
     """A file open for appending and reading, made if need be. Raises OSError where a link or no regular file stands there."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

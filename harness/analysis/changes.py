@@ -40,7 +40,8 @@ def penalty(series: np.ndarray) -> np.ndarray:
     least a tenth of LEAST, so that a series without noise does not fall to pieces.
     """
     noise = 1.4826 * np.median(np.abs(np.diff(series, axis=1)), axis=1) / np.sqrt(2)
-    return np.maximum(noise, LEAST / 10) * np.log(series.shape[1])
+    cost: np.ndarray = np.maximum(noise, LEAST / 10) * np.log(series.shape[1])
+    return cost
 
 
 def potts(series: np.ndarray, penalties: np.ndarray, least: int = YOUNG) -> list[tuple[int, ...]]:

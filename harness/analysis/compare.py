@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness import stats, units
+from harness.analysis.rows import framed, rows_of
 from harness.analysis.trials import Estimator, Key, Trial
 from harness.columns import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Outcome
@@ -42,7 +43,7 @@ class Side:
         numpys = {each.id: each.packages.get("numpy", "") for each in self.run.environments}
         return {
             row["cell"]: CellSide(row, estimates.get(row["cell"], {}), numpys.get(row["environment_id"], ""))
-            for row in self.summary.to_dict("records")
+            for row in rows_of(self.summary)
         }
 
 
@@ -79,18 +80,17 @@ def compare(base: Side, new: Side, noise: pd.DataFrame | None = None) -> pd.Data
     method = _methods(base.run, new.run)
     known = _Noise(noise)
     rows = []
-    for cell in dict.fromkeys([*befores, *afters]):
+    for cell, either in (befores | {name: side for name, side in afters.items() if name not in befores}).items():
         before, after = befores.get(cell), afters.get(cell)
         row = _facts("base", base.run.id, before) | _facts("new", new.run.id, after)
-        row |= {name: (before or after).row[name] for name in _AXES}  # type: ignore[union-attr]
+        row |= {name: either.row[name] for name in _AXES}
         if before is None or after is None:
             verdict, lacking = (Outcome.ONLY_NEW, "base") if before is None else (Outcome.ONLY_BASE, "new")
             row |= {"verdict": verdict, "why": f"{lacking} lacks it", "pairs": 0}
         else:
             row |= _compared(before, after, known, method)
         rows.append(row)
-    columns = {name: pd.Series([_text(name, row.get(name)) for row in rows], dtype=object) for name in COMPARISON_COLUMNS}
-    return pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
+    return framed(({name: _text(name, row.get(name)) for name in COMPARISON_COLUMNS} for row in rows), COMPARISON_COLUMNS)
 
 
 def _text(name: str, value: Any) -> Any:
@@ -205,7 +205,7 @@ class _Noise:
     """A noise frame, to be asked by machine and cell."""
 
     def __init__(self, frame: pd.DataFrame | None) -> None:
-        rows = [] if frame is None else frame.to_dict("records")
+        rows = [] if frame is None else rows_of(frame)
         self.by_cell = {(row["machine_id"], row["cell"]): row for row in rows}
         self.machines = {row["machine_id"] for row in rows}
 

@@ -7,17 +7,17 @@ follows from the stored runs and the acknowledgements, replayed from the first n
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness import units
-from harness.analysis import changes
+from harness.analysis import changes, reasons
 from harness.analysis.environments import version_changes
 from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, grids
 from harness.analysis.replay import CORRECTED, RAW, Rules, replay
 from harness.analysis.trials import Estimator
-from harness.axes import Direction
 from harness.columns import CASE_COLUMNS, COLUMNS
 from harness.outcome import Level, State
 from harness.record import EVERY_CASE, Acknowledgement, Run, Status
@@ -107,14 +107,15 @@ def judge(
     run = history.runs[-1]
     blocking = (*invalid, *_incomplete(run, machines))
     cases = _joined([machine.cases for machine in machines])
-    reasons = [*((Level.INVALID, why) for why in blocking), *_reasons(cases, machines)]
-    reasons.sort(key=lambda reason: list(Level).index(reason[0]))
-    level = reasons[0][0] if reasons else Level.QUIET
+    of_machines = [each for machine in machines for each in _of_machine(machine)]
+    found = [*((Level.INVALID, why) for why in blocking), *reasons.reasons(cases, of_machines)]
+    found.sort(key=lambda reason: list(Level).index(reason[0]))
+    level = found[0][0] if found else Level.QUIET
     return NightJudgement(
         run_id=run.id,
         level=level,
-        sentence=_sentence(level, [why for of, why in reasons if of is level], cases),
-        reasons=tuple(why for _, why in reasons),
+        sentence=reasons.sentence(level, [why for of, why in found if of is level], cases),
+        reasons=tuple(why for _, why in found),
         cases=cases,
         events=tuple(event for machine in machines for event in machine.events),
         invalid=blocking,
@@ -277,7 +278,7 @@ class _Machine:
         found[steady] = np.where(sure, crept, np.nan)
         return found
 
-    def _cause(self, case: int, first: int, last: int) -> str:
+    def _cause(self, case: np.integer[Any], first: int, last: int) -> str:
         """Which versions differ between the last figure before a night and that of the same or a later night."""
         known = np.flatnonzero(~np.isnan(self.grid.raw[case, :first]))
         known = known[~np.isin(known, list(self.replay.events))]
@@ -285,10 +286,10 @@ class _Machine:
             return ""
         return ", ".join(each.words for each in version_changes(self._with(case, int(known[-1])), self._with(case, last)))
 
-    def _with(self, case: int, night: int) -> tuple[Run, str]:
+    def _with(self, case: np.integer[Any], night: int) -> tuple[Run, str]:
         return self.grid.runs[night], str(self.history.cells["environment_id"].iloc[self.grid.row[case, night]])
 
-    def _reason(self, case: int) -> str:
+    def _reason(self, case: np.integer[Any]) -> str:
         """Why the case has no figure tonight; empty where it has one."""
         row = self.grid.row[case, -1]
         if row == ABSENT:
@@ -360,39 +361,7 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return frame.loc[keys.index].reset_index(drop=True)
 
 
-# Words --------------------------------------------------------------------------------------------------------------------
-
-
-def name(row: "pd.Series[object]") -> str:
-    """A case as people call it: `conv3x3 backward filter, torch eager on cpu`."""
-    return f"{row['workload']} {Direction(row['direction']).words}, {row['backend']} {row['mode']} on {row['device']}"
-
-
-def _reasons(cases: pd.DataFrame, machines: Sequence[_Machine]) -> list[tuple[Level, str]]:
-    """What bears on the level, each with the level that it makes."""
-    by_state = {State(state): frame for state, frame in cases.groupby("state", sort=False)}
-    found: list[tuple[Level, str]] = []
-    for state, level in (
-        (State.CONFIRMED, Level.REGRESSION), (State.OPEN, Level.REGRESSION), (State.SUSPECT, Level.SUSPECT),
-        (State.IMPROVED, Level.IMPROVED),
-    ):  # fmt: skip
-        found += [(level, _changed(state, row)) for _, row in by_state.get(state, cases[:0]).iterrows()]
-    for machine in machines:
-        found += machine_reasons(machine)
-    for state in (State.RESOLVED, State.IMPROVING):
-        found += [(Level.QUIET, _changed(state, row)) for _, row in by_state.get(state, cases[:0]).iterrows()]
-    drifting = cases[cases["drift"].abs() > changes.LEAST]
-    found += [
-        (Level.QUIET, f"{name(row)} drifts: {_percent(row['drift'])} over the last {changes.DRIFT_NIGHTS} nights")
-        for _, row in drifting.iterrows()
-    ]
-    short = by_state.get(State.INSUFFICIENT_HISTORY, cases[:0])
-    if len(short):
-        found.append((Level.QUIET, f"{units.many(len(short), 'case')} with too few nights to be judged"))
-    return found
-
-
-def machine_reasons(machine: _Machine) -> list[tuple[Level, str]]:
+def _of_machine(machine: _Machine) -> list[tuple[Level, str]]:
     """What a machine adds: events, failures, cells lost, or no figures at all."""
     grid, found = machine.grid, []
     if not machine.reports:
@@ -412,46 +381,6 @@ def machine_reasons(machine: _Machine) -> list[tuple[Level, str]]:
     if 2 * barred > int(ok.sum()):
         found.append((Level.INCONCLUSIVE, f"a flag bars the verdict on {barred} of {int(ok.sum())} cells"))
     return found
-
-
-def _changed(state: State, row: "pd.Series[object]") -> str:
-    """A case that has changed, in one line."""
-    where = row["dated"] or row["since"]
-    cause = f", with {row['cause']}" if row["cause"] else ""
-    if state is State.RESOLVED:
-        return f"{name(row)} is back under its threshold"
-    if pd.isna(row["change"]):
-        return f"{name(row)} is {state}, since {where}{cause}; it has no figure tonight"
-    faster = row["change"] < 0
-    size = f"{_percent(abs(row['change']))} {'faster' if faster else 'slower'}"
-    times = f"{units.duration(row['baseline_ns'])} → {units.duration(row['night_ns'])}"
-    if how := correction(row["estimator"]):
-        size += f" {how}"
-        times = f"measured: {times}, {units.change(row['night_ns'] / row['baseline_ns'])}"
-    return f"{name(row)} is {size} ({times}) since {where}{cause}"
-
-
-def correction(estimator: object) -> str:
-    """What is to be said beside a change that is not the quotient of the two measured times; empty where it is."""
-    return "corrected by the yardstick" if Estimator(str(estimator)).corrected else ""
-
-
-def _sentence(level: Level, reasons: Sequence[str], cases: pd.DataFrame) -> str:
-    """The night in one line."""
-    more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-    if level is Level.SUSPECT:
-        more += ". The next night confirms it or not"
-    if level is not Level.QUIET:
-        words = {Level.MACHINE_EVENT: "The machine moved"}.get(level, str(level).capitalize())
-        return f"{words}: {reasons[0]}{more}."
-    judged = int(cases["change"].notna().sum())
-    short = int((cases["state"] == str(State.INSUFFICIENT_HISTORY)).sum())
-    told = f"Quiet: {units.many(judged, 'case')} as before"
-    return f"{told}; {short} with too few nights to be judged." if short else f"{told}."
-
-
-def _percent(share: object) -> str:
-    return units.percent(float(share))  # type: ignore[arg-type]
 
 
 def _first(cells: Iterable[str], shown: int = 3) -> str:

@@ -231,12 +231,12 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, Sequence[str]]:
 
 def _recoded(column: pd.Series, places: Mapping[str, int]) -> np.ndarray:
     codes, values = _codes(column)
-    return np.array([places[value] for value in values], dtype=np.int64)[codes]
+    return np.take(np.array([places[value] for value in values], dtype=np.int64), codes)
 
 
 def _flags(column: pd.Series) -> np.ndarray:
     codes, values = _codes(column)
-    return np.array([bool(value) for value in values], dtype=bool)[codes]
+    return np.take(np.array([bool(value) for value in values], dtype=bool), codes)
 
 
 def _numbered(values: Iterable[object]) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.gate import NightJudgement
+from harness.analysis.rows import rows_of
 from harness.outcome import COMPARABLE, Group, Judgement, Level, Outcome, State
 from harness.record import Status
 
@@ -36,7 +37,7 @@ def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()
     Where the two are `incomparable`, and why, no case has a verdict.
     One comparison is one look: what is slower makes the run suspect, and another run must confirm it.
     """
-    rows = [_compared(row) for row in comparison.to_dict("records")]
+    rows = [_compared(row) for row in rows_of(comparison)]
     cases = _frame(rows)
     if incomparable:
         both = cases["verdict"].isin(COMPARABLE)
@@ -55,9 +56,9 @@ def of_night(night: NightJudgement, baseline: str, networks: pd.Series | None = 
     """
     network = {} if networks is None else networks.to_dict()
     rows = []
-    for row in night.cases.to_dict("records"):
-        ratio = 1 + row["change"] if pd.notna(row["change"]) else math.nan
-        threshold = row["threshold"] if pd.notna(row["threshold"]) else FLOOR
+    for row in rows_of(night.cases):
+        ratio: float = 1 + row["change"] if pd.notna(row["change"]) else math.nan
+        threshold: float = row["threshold"] if pd.notna(row["threshold"]) else FLOOR
         rows.append(
             {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device")}
             | {
@@ -208,7 +209,8 @@ def groups(cases: pd.DataFrame) -> tuple[Group, ...]:
     """
     known = cases[cases["verdict"].isin(COMPARABLE)]
     slower = (known["verdict"] == str(Outcome.SLOWER)).to_numpy()
-    total, found, covered = int(slower.sum()), [], np.zeros(len(known), dtype=bool)
+    total, covered = int(slower.sum()), np.zeros(len(known), dtype=bool)
+    found: list[Group] = []
     varying = [name for name in FACETS if known[name].nunique() > 1]  # what all cases share explains nothing
     candidates = [
         (facets, values if isinstance(values, tuple) else (values,), np.asarray(rows))

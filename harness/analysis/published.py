@@ -8,20 +8,18 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any
 
 import pandas as pd
 
 from harness import flops
-from harness.columns import BESIDE_COLUMNS, COLUMNS, SUMMARY_COLUMNS, of_convolutions
+from harness.analysis.rows import Row, framed, rows_of
+from harness.columns import BESIDE_COLUMNS, SUMMARY_COLUMNS, of_convolutions
 from harness.record import Status
 from harness.spec import WorkloadSpec, parse_workload
 
 _OF_CELL = tuple(name for name in BESIDE_COLUMNS if name in SUMMARY_COLUMNS)
 _OF_SOURCE = ("table", "hardware", "math")
 _SCALED = re.compile(r"\bn=\d+ for (\d+)")  # in the column `scaled`
-
-Row = dict[str, Any]
 
 
 class Basis(StrEnum):
@@ -40,17 +38,16 @@ def beside(summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     its times. Cells without a figure are left out.
     """
     known: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
-    for row in published.to_dict("records"):
+    for row in rows_of(published):
         sources = known.setdefault((row["direction"], _one_image(row["shape"])), {})
         sources.setdefault(tuple(row[name] for name in _OF_SOURCE), []).append(row)
     figures = (summary["status"] == str(Status.OK)) & (summary["median_ns"] > 0) & of_convolutions(summary)
     rows = []
-    for cell in summary[figures].to_dict("records"):
+    for cell in rows_of(summary[figures]):
         sources = known.get((cell["direction"], _one_image(cell["shape"])), {})
         for _, of_source in sorted(sources.items(), key=lambda item: _place(item[0], cell["precision"])):
             rows.append(_beside(cell, _of_one_batch(of_source, _spec(cell["shape"]).images, cell["scaled"])))
-    columns = {name: pd.Series([row[name] for row in rows], dtype=object) for name in BESIDE_COLUMNS}
-    return pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
+    return framed(rows, BESIDE_COLUMNS)
 
 
 def _place(source: tuple[str, ...], precision: str) -> tuple[bool, str, str, str]:

@@ -291,7 +291,7 @@ class _Machine:
         # An improvement needs nobody's consent, and in time it is the baseline.
         better = was_open & ~over & (self.sign < 0)
         for case in np.flatnonzero(better):
-            self._accept(case, night)
+            self._accept(int(case), night)
         self.sign[over] = 0
         self.since[over] = ABSENT
 
@@ -330,7 +330,7 @@ class _Machine:
         from scipy.stats import false_discovery_control
 
         family = tonight.judged & ~self.grid.is_twin
-        found = tonight.moved != 0
+        found: np.ndarray = tonight.moved != 0
         if family.sum() <= self.rules.family:
             return found
         for direction in (1, -1):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from harness import flops, stats
 from harness.analysis import roofline
+from harness.analysis.rows import Row, framed, rows_of
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.axes import Direction, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, OverTrials
@@ -42,8 +43,6 @@ _OVER_TRIALS = {
     for how in get_args(OverTrials)
 }
 
-Row = dict[str, Any]  # a row of a frame in the making, by the names of columns
-
 
 def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """One row per run and cell with SUMMARY_COLUMNS, by run id and then by first measurement; dtypes as COLUMNS says.
@@ -53,13 +52,11 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     both.
     """
     cells: dict[tuple[str, str], list[Row]] = {}
-    for row in records.sort_values(["run_id", "order"], kind="stable").to_dict("records"):
+    for row in rows_of(records.sort_values(["run_id", "order"], kind="stable")):
         cells.setdefault((row["run_id"], row["cell"]), []).append(row)
     found = _clocked(cells, samples)
     rows = [_summary_row(of_cell, found) for of_cell in cells.values()]
-    columns = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in SUMMARY_COLUMNS}
-    summary = pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
-    summary = roofline.held_against(summary)
+    summary = roofline.held_against(framed(rows, SUMMARY_COLUMNS))
     summary.attrs = dict(records.attrs)
     return summary
 
@@ -70,16 +67,14 @@ def with_kept(summary: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     Kept are the median, the yardstick beside it and the flags that bar a verdict; what follows from them is made anew. The
     interval, the spread and the other flags of the samples are not known, and so is their number.
     """
-    known = {(row["run_id"], row["cell"]): row for row in kept.astype(object).to_dict("records")}
+    known = {(row["run_id"], row["cell"]): row for row in rows_of(kept.astype(object))}
     rows = []
-    for row in summary.to_dict("records"):
+    for row in rows_of(summary):
         night = known.get((row["run_id"], row["cell"]))
         if night is not None and row["status"] == Status.OK:
             row |= _of_night(row, night)
         rows.append(row)
-    columns = {name: pd.Series([row[name] for row in rows], dtype=object) for name in SUMMARY_COLUMNS}
-    filled = pd.DataFrame({name: column.astype(COLUMNS[name].dtype) for name, column in columns.items()})
-    filled = roofline.held_against(filled)
+    filled = roofline.held_against(framed(rows, SUMMARY_COLUMNS))
     filled.attrs = dict(summary.attrs)
     return filled
 
@@ -301,7 +296,7 @@ def _derived_flags(timed: Sequence[Trial], trials_ok: int) -> set[Flag]:
     return flags
 
 
-def _flop_flags(flop_framework: float | None, direction: str, shape: _Shape) -> set[Flag]:
+def _flop_flags(flop_framework: Any, direction: str, shape: _Shape) -> set[Flag]:
     """Whether the framework counts otherwise than both of our formulas; one that counts nothing disagrees with nobody.
 
     Single passes only: beside three passes a framework counts the loss and the optimizer too, and we do not.

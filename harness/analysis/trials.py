@@ -160,7 +160,7 @@ def trial(
 
 def _readings(yardstick_ns: np.ndarray) -> np.ndarray:
     """Each reading once: neighbouring samples share one, and how many do so says nothing of the machine."""
-    known = yardstick_ns[~np.isnan(yardstick_ns)]
+    known: np.ndarray = yardstick_ns[~np.isnan(yardstick_ns)]
     return known[np.insert(known[1:] != known[:-1], 0, True)] if len(known) else known
 
 
@@ -221,4 +221,5 @@ def bimodal(call_ns: np.ndarray) -> bool:
 
 
 def _variance(squares: np.ndarray, mean: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.maximum(squares - count * mean * mean, 0.0) / (count - 1)
+    found: np.ndarray = np.maximum(squares - count * mean * mean, 0.0) / (count - 1)
+    return found

@@ -4,7 +4,9 @@ A backend is any name here: which ones are installed is not known before a probe
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any
 
 from harness.ask.wording import not_one_of, show
@@ -35,18 +37,16 @@ class Axes:
 
 NAMES = tuple(field.name for field in fields(Axes))
 
+_KINDS: dict[str, Iterable[StrEnum]] = {
+    # none is what a workload is that is no convolution, and nobody's to choose.
+    "direction": [direction for direction in Direction if direction.is_convolution],
+    "precision": Precision,
+    "mode": Mode,
+    "optimizer": Optimizer,
+    "cache": Cache,
+}
 _VOCABULARY: dict[str, dict[str, Any]] = {
-    **{
-        axis: {member.value: member for member in kind}
-        for axis, kind in {
-            # none is what a workload is that is no convolution, and nobody's to choose.
-            "direction": [direction for direction in Direction if direction.is_convolution],
-            "precision": Precision,
-            "mode": Mode,
-            "optimizer": Optimizer,
-            "cache": Cache,
-        }.items()
-    },
+    **{axis: {member.value: member for member in kind} for axis, kind in _KINDS.items()},
     "layout": {layout.text(dims): layout for dims in (2, 1, 3) for layout in Layout},
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import flops
 from harness.ask import axes as axis_values
@@ -51,7 +51,7 @@ class Workload:
         """The convolution with these keys of a `[[workload]]` replaced. Raises ValueError for an impossible one."""
         assert isinstance(self.spec, ConvSpec)
         before = {field.name: getattr(self.spec, field.name) for field in fields(ConvSpec)}
-        spec = _conv(before | keys)
+        spec = _conv(before | dict(keys))
         after = {name: getattr(spec, name) for name in before}
         changes = [f"{name}={_sizes(after[name])} for {_sizes(old)}" for name, old in before.items() if after[name] != old]
         return replace(self, spec=spec, scaled=", ".join(filter(None, [self.scaled, *changes])))
@@ -213,7 +213,10 @@ def _pairs(padding: Any, dims: int) -> Any:
     return tuple((both, both) for both in padding)
 
 
-def _bounded(spec: WorkloadSpec) -> Any:
+AnySpec = TypeVar("AnySpec", bound=WorkloadSpec)
+
+
+def _bounded(spec: AnySpec) -> AnySpec:
     """The same, if a computer could ever hold and compute it. Raises ValueError, which says what is the most."""
     x, w, y = map(math.prod, spec.shapes(1))
     most = max(x + spec.padding_elements, w, y)

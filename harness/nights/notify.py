@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import units
-from harness.analysis.gate import NightJudgement, correction
+from harness.analysis.gate import NightJudgement
+from harness.analysis.reasons import correction
 from harness.digest import Digest
 from harness.errors import UserError
 from harness.outcome import State

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness import units
-from harness.analysis import changes, gate
+from harness.analysis import changes, gate, reasons
 from harness.analysis import history as analysis
 from harness.analysis.environments import version_changes
 from harness.analysis.gate import NightJudgement
@@ -154,7 +154,7 @@ def _now(known: History, said: Sequence[Acknowledgement], cell: str, found: pd.D
 
 def _line(row: Any) -> str:
     told = f"{row.cell}: {State(row.state).words}"
-    how = f" {gate.correction(row.estimator)}" if gate.correction(row.estimator) else ""
+    how = f" {reasons.correction(row.estimator)}" if reasons.correction(row.estimator) else ""
     told += f", {units.percent(row.change)}{how} over {row.nights} nights" if pd.notna(row.change) else f", {row.nights} nights"
     told += f", since {row.since}" if row.since else ""
     told += f", before {row.dated}" if row.dated and row.dated != row.since else ""

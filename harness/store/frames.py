@@ -142,6 +142,6 @@ def _witnessed(series: Series, values: tuple[int, ...]) -> np.ndarray:
     return np.array(values, dtype=float)
 
 
-def _whole(values: np.ndarray) -> pd.api.extensions.ExtensionArray:
+def _whole(values: np.ndarray) -> "pd.api.extensions.ExtensionArray | np.ndarray":
     """Whole numbers, NaN as missing."""
     return pd.array(values, dtype="Float64").astype("Int64")

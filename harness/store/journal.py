@@ -17,7 +17,6 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -146,7 +145,7 @@ class Journal:
 
     def __init__(self, folder: str | Path) -> None:
         self._path = Path(folder) / JOURNAL
-        self._file: FileIO = drafts.appending(self._path).detach()  # unbuffered: what is written is the kernel's
+        self._file = drafts.appending(self._path).detach()  # unbuffered: what is written is the kernel's
         self._status = os.fstat(self._file.fileno())
         try:
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -248,7 +247,9 @@ def read(folder: str | Path) -> tuple[list[Record], list[Environment]]:
 def scan(folder: str | Path, *, records: bool = True) -> Content:
     """What the journal of a run holds, as `read` does; without `records` the work of decoding them is spared."""
     path = Path(folder) / JOURNAL
-    found, environments, damaged = [], {}, {}
+    found: list[Record] = []
+    environments: dict[str, Environment] = {}
+    damaged: dict[int, Exception] = {}
     for number, line in _lines(path):
         try:
             tag, data = _entry(line)

@@ -134,4 +134,5 @@ def _table(frame: pd.DataFrame) -> pa.Table:
 
 def _frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
     table = pa.concat_tables([_SCHEMA.empty_table(), *tables]).unify_dictionaries()
-    return table.combine_chunks().to_pandas(self_destruct=True)
+    frame: pd.DataFrame = table.combine_chunks().to_pandas(self_destruct=True)
+    return frame

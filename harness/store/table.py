@@ -262,7 +262,8 @@ def _sealed(of: Stored, kind: _Table) -> pd.DataFrame | None:
 
 def _made_from(file: pq.ParquetFile) -> str:
     """The size of the journal that it was made from, as text."""
-    return (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"").decode()
+    found: bytes = (file.schema_arrow.metadata or {}).get(_SEALED_FROM, b"")
+    return found.decode()
 
 
 def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import units
-from harness.analysis.gate import judge, name
+from harness.analysis.gate import judge
 from harness.analysis.history import History, grids
+from harness.analysis.reasons import name
 from harness.analysis.replay import Rules, replay
 from harness.columns import CASE_COLUMNS, COLUMNS
 from harness.outcome import Level, State
@@ -520,7 +521,7 @@ def test_the_corrected_figure_counts_where_equals_say_that_it_is_quieter():
     assert abs(row["night_ns"] / row["baseline_ns"] - 1 - row["change"]) > 0.005
     moved = units.change(row["night_ns"] / row["baseline_ns"])
     assert "slower corrected by the yardstick (measured: " in corrected.sentence
-    assert f" -> {units.duration(row['night_ns'])}, {moved}) since" in corrected.sentence
+    assert f" → {units.duration(row['night_ns'])}, {moved}) since" in corrected.sentence
     raw = at(history(values, **given), STEP + 1)
     assert (raw.level, case(raw)["estimator"]) == ("quiet", "median")
     assert corrected.machines[0].smallest_effect < raw.machines[0].smallest_effect
