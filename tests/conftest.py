@@ -15,6 +15,7 @@ from harness.execution import host
 def own_lock() -> Iterator[None]:
     """Each worker of pytest-xdist is a session; the commands that a test starts inherit it."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # no session that a test starts is a worker
         patch.setenv(host.VARIABLE, os.fspath(Path(folder) / "convbench.lock"))
         yield
 
