@@ -1,4 +1,4 @@
-"""A run is killed, at chosen places between two writes and at random moments: no record is lost, and it can be gone on with."""
+"""A run is killed, at chosen places between two writes and at random moments: no record is lost, and it can be resumed."""
 
 import contextlib
 import multiprocessing

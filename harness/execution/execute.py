@@ -39,7 +39,7 @@ LOGS = "logs"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was interrupted; what was measured is kept. Says how to go on with it."""
+    """A run was interrupted; what was measured is kept. Says how to resume it."""
 
 
 class Watcher:
@@ -163,9 +163,9 @@ def execute(
 
 
 def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | None = None) -> Run:
-    """Go on with a run that was cut off: what it has is kept, what is missing is measured, and it is sealed.
+    """Resume a run that was cut off: what it has is kept, what is missing is measured, and it is sealed.
 
-    So is one that lacks nothing but that. Where it cannot be gone on with (its plan is gone, it was measured by another method)
+    So is one that lacks nothing but that. Where it cannot be resumed (its plan is gone, it was measured by another method)
     it is sealed with what it has, and UserError says why. All else as `execute` does.
     """
     with contextlib.nullcontext(lock) if lock else host.alone() as held:
@@ -213,7 +213,7 @@ def _sealed_as_it_is(folder: Path, run: Run, why: UserError) -> Run:
         return run
     count, anew = len(journal.read(folder)[0]), f": {run.command}" if run.command else ""
     told = f"it is sealed with the {count} records that it has; measure the rest by a run of its own{anew}"
-    raise type(why)(f"{folder}: cannot be gone on with: {why}; {told}")
+    raise type(why)(f"{folder}: cannot be resumed: {why}; {told}")
 
 
 class _Measurement:
@@ -246,7 +246,7 @@ class _Measurement:
             cause = cause or interrupts.waiting
         if isinstance(cause, KeyboardInterrupt):
             told = f"{str(cause) or 'interrupted'}; what was measured is kept"
-            raise Interrupted(f"{told}: {self._resume()} goes on with it") from cause
+            raise Interrupted(f"{told}: {self._resume()} resumes it") from cause
         if cause:
             raise cause
         return finished
@@ -299,7 +299,7 @@ class _Measurement:
             journal.finish(self.folder, self.started)
         except OSError as again:
             return StoreError(f"{told}, and cannot be written again: {again}; its records are lost")
-        return StoreError(f"{told}; what was measured is written there again: {self._resume()} goes on with it")
+        return StoreError(f"{told}; what was measured is written there again: {self._resume()} resumes it")
 
 
 class _Tolerant(Watcher):

@@ -55,7 +55,7 @@ def _kept(run: Run, acknowledged: set[str]) -> str:
     if AA in run.tags:
         return "A/A, which tell the noise of this machine"
     if run.finished_at is None:
-        return "cut off, which can be gone on with"
+        return "cut off, which can be resumed"
     return ""
 
 

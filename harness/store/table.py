@@ -283,7 +283,7 @@ def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:
 def latest(records: Iterable[Record]) -> list[Record]:
     """Of each cell and trial the record that counts, the last; it says how long those took that do not.
 
-    There are several where a flag barred the first, and where a run that was gone on with measured what was missing. A second
+    There are several where a flag barred the first, and where a run that was resumed measured what was missing. A second
     measurement that came to nothing does not count, since it would cost the figure that is there; a wrong result does.
     """
     found: dict[tuple[int, str], Record] = {}

@@ -269,7 +269,7 @@ def test_a_name_that_is_not_allowed_measures_nothing(tiny: Path, alone: Path, tm
 
 
 @pytest.mark.fault("a run is resumed on another machine", "it is refused, and both are named")
-def test_a_run_is_gone_on_with_on_its_own_machine_only(
+def test_a_run_is_resumed_on_its_own_machine_only(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -579,7 +579,7 @@ def test_a_signal_that_ends_processes_leaves_a_sealed_run_with_a_row_for_every_c
         scripted(on(2, lambda: os.kill(os.getpid(), number)))
     folder = folder_of(tmp_path)
     assert str(said.value) == (
-        f"interrupted by {number.name}; what was measured is kept: convbench run --resume {folder} goes on with it"
+        f"interrupted by {number.name}; what was measured is kept: convbench run --resume {folder} resumes it"
     )
     assert statuses(folder) == {"ok": 2, "not_run": 4}
     assert (folder / "records.parquet").is_file()
@@ -726,7 +726,7 @@ def test_a_folder_that_is_removed_is_noticed_and_what_was_measured_is_written_ag
     folder = folder_of(tmp_path)
     assert str(said.value) == (
         f"{folder} was removed while the run went on; what was measured is written there again: "
-        f"convbench run --resume {folder} goes on with it"
+        f"convbench run --resume {folder} resumes it"
     )
     assert statuses(folder) == {"ok": 4, "not_run": 2}
     assert scripted(resume=folder).finished_at
@@ -749,7 +749,7 @@ def test_a_folder_that_is_moved_is_noticed_and_its_new_place_named(scripted, tmp
 
 @pytest.mark.fault(
     "the disk fills up while a run goes on",
-    "said with path and remedy; half a line is taken back, and the run gone on with later",
+    "said with path and remedy; half a line is taken back, and the run is resumed later",
 )
 def test_a_disk_that_fills_up_is_noticed_and_the_run_gone_on_with_when_there_is_room(scripted, tmp_path: Path) -> None:
     """By a limit on the size of files: a part of the line is written, then none."""

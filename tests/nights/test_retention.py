@@ -51,7 +51,7 @@ def test_what_people_or_figures_still_need_is_kept_and_said(tmp_path: Path) -> N
     assert plan.kept == {
         "acknowledged as a new level": 1,
         "A/A, which tell the noise of this machine": 1,
-        "cut off, which can be gone on with": 1,
+        "cut off, which can be resumed": 1,
     }
     assert half not in [old.folder for old in plan.old]
 
