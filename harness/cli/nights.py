@@ -218,15 +218,15 @@ def history(
     from harness.review import nights
     from harness.store import exchange
 
-    found = nights.of_cell(out, cell, suite)
-    for line in tables.machines(found.attrs["machines"], "each is judged by its own nights"):
+    history_of_cell = nights.of_cell(out, cell, suite)
+    for line in tables.machines(history_of_cell.attrs["machines"], "each is judged by its own nights"):
         stderr().print(line, markup=False, soft_wrap=True)
     if format is TableFormat.TABLE:
-        stdout().print(f"{found.attrs['cell']}: {found.attrs['shape']}", markup=False, soft_wrap=True)
-        stdout().print(tables.nights(found))
+        stdout().print(f"{history_of_cell.attrs['cell']}: {history_of_cell.attrs['shape']}", markup=False, soft_wrap=True)
+        stdout().print(tables.nights(history_of_cell))
     else:
-        sys.stdout.write(exchange.render(found, format.value))
-    for line in found.attrs["now"]:
+        sys.stdout.write(exchange.render(history_of_cell, format.value))
+    for line in history_of_cell.attrs["now"]:
         stderr().print(line, markup=False, soft_wrap=True)
 
 

@@ -273,11 +273,11 @@ def doctor(
     """Say what makes this machine a bad place to measure: what was found, why it matters, and the remedy."""
     from harness import doctor
 
-    found = doctor.examine(out)
+    findings = doctor.examine(out)
     if format is DoctorFormat.TABLE:
         from harness.cli import tables
 
-        stdout().print(tables.findings(found))
+        stdout().print(tables.findings(findings))
     else:
         import dataclasses
 
@@ -285,8 +285,8 @@ def doctor(
 
         from harness.store import exchange
 
-        sys.stdout.write(exchange.render(pd.DataFrame([dataclasses.asdict(finding) for finding in found]), format.value))
-    if strict and any(finding.severity is doctor.Severity.BLOCKING for finding in found):
+        sys.stdout.write(exchange.render(pd.DataFrame([dataclasses.asdict(finding) for finding in findings]), format.value))
+    if strict and any(finding.severity is doctor.Severity.BLOCKING for finding in findings):
         raise typer.Exit(BLOCKED)
 
 

@@ -89,5 +89,5 @@ def _job(suite: str, options: list[str] | None, at: str, folder: Path, program: 
 def _program() -> tuple[str, ...]:
     """The command by its whole path: a scheduler has a PATH of its own."""
     beside = Path(sys.executable).with_name("convbench")
-    found = str(beside) if beside.is_file() else shutil.which("convbench")
-    return (found,) if found else (sys.executable, "-m", "harness")
+    program = str(beside) if beside.is_file() else shutil.which("convbench")
+    return (program,) if program else (sys.executable, "-m", "harness")

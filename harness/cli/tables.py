@@ -192,7 +192,7 @@ def verdicts(compared: pd.DataFrame) -> str:
     return ", ".join(f"{counts[verdict]} {verdict.words}" for verdict in Outcome if verdict in counts) or "no cells"
 
 
-def beside(found: pd.DataFrame) -> Table:
+def beside(compared: pd.DataFrame) -> Table:
     """A line per cell and published source: times where the batch is the same, else rates, and what the run takes over it."""
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("cell", overflow="fold")
@@ -201,7 +201,7 @@ def beside(found: pd.DataFrame) -> Table:
         table.add_column(title, justify="right")
     table.add_column("remark", overflow="fold")
     named = _Cells()
-    for row in rows(found):
+    for row in rows(compared):
         if row.basis == Basis.TIMES:
             figures = [units.duration(ns) for ns in (row.published_ns, row.median_ns)]
         else:
@@ -214,15 +214,15 @@ def beside(found: pd.DataFrame) -> Table:
     return table
 
 
-def beside_lines(found: pd.DataFrame) -> list[str]:
+def beside_lines(compared: pd.DataFrame) -> list[str]:
     """What the lines of `beside` are and are not, in sentences."""
-    hardware = ", ".join(found.attrs["hardware"])
-    if found.empty:
+    hardware = ", ".join(compared.attrs["hardware"])
+    if compared.empty:
         return [f"no cell with a figure has a shape that is published for {hardware}"]
     lines = []
-    if same := int((found["basis"] == Basis.TIMES).sum()):
+    if same := int((compared["basis"] == Basis.TIMES).sum()):
         lines.append(f"{same} at the published batch: times over times")
-    rates = found[found["basis"] == Basis.RATES]
+    rates = compared[compared["basis"] == Basis.RATES]
     for (n, published_n), group in rates.groupby(
         [rates["shape"].map(lambda shape: parse_workload(shape).images), "published_n"]
     ):
@@ -265,8 +265,9 @@ def aa_lines(noise: Noise) -> list[str]:
     lines = [told]
     if noise.corrections:
         told = ", ".join(
-            f"the {each.raw.replace('_', ' ')} in {found.quieter} of {found.pairs} pairs ({'' if found.used else 'not '}used)"
-            for each, found in noise.corrections.items()
+            f"the {words(each.raw)} in {correction.quieter} of {correction.pairs} pairs "
+            f"({'' if correction.used else 'not '}used)"
+            for each, correction in noise.corrections.items()
         )
         lines.append(f"Corrected by the yardstick these have less noise: {told}; two thirds are asked for")
     effects = noise.cells["smallest_effect"].dropna()
@@ -320,14 +321,14 @@ def networks(rolled: pd.DataFrame) -> Table:
     return table
 
 
-def nights(found: pd.DataFrame) -> Table:
+def nights(nights_of_cell: pd.DataFrame) -> Table:
     """The frame of `past.of_cell`: a line per night; a rule where a segment begins, so that its versions stand under it."""
-    several = found["machine_id"].nunique() > 1
+    several = nights_of_cell["machine_id"].nunique() > 1
     headings = ("night (UTC)", "run", "status", "time", "in yardsticks", "segment", "step", "what changed")
     table = Table(show_edge=False, pad_edge=False)
     for heading in (*headings, "machine") if several else headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("time", "in yardsticks", "step") else "left")
-    found_rows = list(rows(found))
+    found_rows = list(rows(nights_of_cell))
     for row, after in zip(found_rows, [*found_rows[1:], None], strict=True):
         told = "; ".join(part for part in (row.changed, row.note, row.flags.replace(",", ", ")) if part)
         step = "" if pd.isna(row.step) else f"{100 * row.step:+.1f} %".replace("-", "−")
@@ -362,13 +363,13 @@ def listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def findings(found: Iterable[Finding]) -> Table:
+def findings(listed: Iterable[Finding]) -> Table:
     """What is wrong with the machine: how bad, what, and under it why that matters and the remedy."""
     table = Table(show_edge=False, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", max_width=24)
     table.add_column(overflow="fold")
-    for finding in found:
+    for finding in listed:
         told = Text(finding.found)
         if finding.why:
             told.append(f"\n{finding.why}\n", "dim").append(f"remedy: {finding.remedy}")

@@ -47,8 +47,8 @@ def examine(
 def urgent(out: Path = Path("results"), root: Path = ROOT, threads: int | None = None) -> tuple[Finding, ...]:
     """What blocks a run on that many threads (None, 0: all), or hides others from it, and can be told within milliseconds."""
     cpus = tuple(sorted(os.sched_getaffinity(0)))[: threads or None]
-    found = (*cpu.quota(cpus, root), *system.memory(root), *system.disk(out))
-    return _sorted([*(finding for finding in found if finding.severity is Severity.BLOCKING), *cpu.hidden(root)])
+    findings = (*cpu.quota(cpus, root), *system.memory(root), *system.disk(out))
+    return _sorted([*(finding for finding in findings if finding.severity is Severity.BLOCKING), *cpu.hidden(root)])
 
 
 def busy(root: Path = ROOT, pause: Callable[[], None] = lambda: time.sleep(LONG_LOOK_S)) -> Finding | None:
@@ -60,13 +60,13 @@ def busy(root: Path = ROOT, pause: Callable[[], None] = lambda: time.sleep(LONG_
     before = machine.counters(root)
     pause()
     after = machine.counters(root)
-    found = [*cpu.others(before, after, cpus), *cpu.steal(before, after, len(machine.online(root)))]
-    passing = [finding for finding in found if finding.severity is Severity.BLOCKING]
+    findings = [*cpu.others(before, after, cpus), *cpu.steal(before, after, len(machine.online(root)))]
+    passing = [finding for finding in findings if finding.severity is Severity.BLOCKING]
     if not after.ran_ns and after.busy_ns is None:
         passing += [finding for finding in cpu.load(root) if finding.severity is Severity.WARNING]
     return passing[0] if passing else None
 
 
-def _sorted(found: Found) -> tuple[Finding, ...]:
+def _sorted(findings: Found) -> tuple[Finding, ...]:
     order = list(Severity)
-    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))

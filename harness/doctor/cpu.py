@@ -51,15 +51,15 @@ def affinity(cpus: Sequence[int], root: Path) -> Found:
 
 def governor(cpus: Sequence[int], root: Path) -> Found:
     """Whether the clock frequency follows the load."""
-    found = machine.governors(cpus, root)
-    bad = {cpu: name for cpu, name in found.items() if name != "performance"}
+    of_cpu = machine.governors(cpus, root)
+    bad = {cpu: name for cpu, name in of_cpu.items() if name != "performance"}
     if bad:
         yield Finding(
             "frequency governor", WARNING, f"{', '.join(sorted(set(bad.values())))} on {len(bad)} of {count(len(cpus), 'CPU')}",
             "the clock may follow the load: what comes after a pause is then timed at a lower one",
             "sudo cpupower frequency-set -g performance",
         )  # fmt: skip
-    elif found:
+    elif of_cpu:
         yield Finding("frequency governor", FINE, "performance")
 
 
@@ -105,7 +105,7 @@ def memory_nodes(cpus: Sequence[int], root: Path) -> Found:
     """Whether the CPUs lie on several memory nodes."""
     nodes = machine.nodes(root)
     cores = {node: set(machine.cores(set(members) & set(cpus), root).values()) for node, members in nodes.items()}
-    held = {node: len(found) for node, found in cores.items() if found}
+    held = {node: len(numbers) for node, numbers in cores.items() if numbers}
     if not held:
         return
     words = ", ".join(f"node {node} with {count(number, 'core')}" for node, number in held.items())

@@ -14,33 +14,33 @@ FOREIGN_BYTES = 64 * 2**20  # more than a display manager without windows holds
 
 def gpus(root: Path) -> Found:
     """All about the GPUs, or that there is none."""
-    found = read()
-    if isinstance(found, str):
+    gpus = read()
+    if isinstance(gpus, str):
         on_bus = machine.nvidia_on_bus(root)
         if on_bus or machine.text(root / "proc/driver/nvidia/version"):
             yield Finding(
-                "GPU", WARNING, f"{on_bus or 'an'} NVIDIA GPU on the PCI bus, which cannot be asked ({found})",
+                "GPU", WARNING, f"{on_bus or 'an'} NVIDIA GPU on the PCI bus, which cannot be asked ({gpus})",
                 "neither clocks nor throttling, memory or energy are seen, and without a driver nothing runs on it",
                 "install NVIDIA's driver (in a container: its toolkit, docker --gpus all) and pip install nvidia-ml-py",
             )  # fmt: skip
         else:
-            yield Finding("GPU", NOTE, f"none ({found})", "nothing can be measured on a GPU", "none needed without one")
+            yield Finding("GPU", NOTE, f"none ({gpus})", "nothing can be measured on a GPU", "none needed without one")
         return
     from harness.backends import registry
     from harness.execution import discovery
 
-    for one in found:
+    for one in gpus:
         yield from state(one)
-    yield from seen(found, discovery.discover(registry.names()))
+    yield from seen(gpus, discovery.discover(registry.names()))
 
 
-def seen(found: Sequence[Overview], devices: Mapping[str, Sequence[Device]]) -> Found:
+def seen(gpus: Sequence[Overview], devices: Mapping[str, Sequence[Device]]) -> Found:
     """Whether a framework sees a GPU that the driver shows."""
-    names = ", ".join(f"{one.name} (driver {one.driver})" for one in found)
+    names = ", ".join(f"{one.name} (driver {one.driver})" for one in gpus)
     seeing = [name for name, kinds in devices.items() if any(device.kind == "gpu" for device in kinds)]
     if seeing:
         yield Finding("GPU and frameworks", FINE, f"{names}, seen by {', '.join(seeing)}")
-    elif found:
+    elif gpus:
         yield Finding(
             "GPU and frameworks", BLOCKING, f"{names}, seen by none of {', '.join(devices) or 'no framework'}",
             "nothing can be measured on the GPU: the frameworks are builds for the CPU, or of another CUDA than the driver's",
@@ -52,8 +52,8 @@ def unseen_gpu(devices: Mapping[str, Sequence[Device]]) -> Finding | None:
     """That a GPU is here which none of the backends of a run sees; None where one does, or there is no GPU."""
     if any(device.kind == "gpu" for kinds in devices.values() for device in kinds):
         return None  # which saves asking the driver
-    found = read()
-    return None if isinstance(found, str) else next(iter(seen(found, devices)), None)
+    gpus = read()
+    return None if isinstance(gpus, str) else next(iter(seen(gpus, devices)), None)
 
 
 def state(one: Overview) -> Found:

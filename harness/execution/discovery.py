@@ -50,8 +50,8 @@ def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
     here = [name for name, answer in told.items() if isinstance(answer, str) or answer.installed]
     answers = probe(name for name in here if isinstance(told[name], Adapter)) if nvidia_driver() else {}
     # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
-    found = {name: answers.get(name) for name in here}
-    return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in found.items()}
+    answer_of = {name: answers.get(name) for name in here}
+    return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answer_of.items()}
 
 
 def needs_no_process(backends: Iterable[str]) -> bool:

@@ -49,11 +49,11 @@ def look(lock: host.Lock) -> str:
     """What keeps this machine busy: another run, other processes, the hypervisor; "" for nothing, and the lock is held then."""
     if not lock.take():
         return lock.holder()
-    found = doctor.busy()
-    if not found:
+    busy = doctor.busy()
+    if not busy:
         return ""
     lock.release()  # whoever measures anyway must not wait for a night that waits itself
-    return f"{found.name}: {found.found}"
+    return f"{busy.name}: {busy.found}"
 
 
 def conclude(folder: Path, reports: Path, page: bool = True) -> Night:

@@ -88,12 +88,12 @@ class Night:
         """
         cells = self.history.cells
         here = _machines(self.run) or (_machines(self.before) if self.before else set())
-        found = cells[cells["machine_id"].astype("string").isin(here)].astype({"run_id": object})
-        good = (found["status"] == str(Status.OK)) & (found["barred_by"] == "")
+        here_cells = cells[cells["machine_id"].astype("string").isin(here)].astype({"run_id": object})
+        good = (here_cells["status"] == str(Status.OK)) & (here_cells["barred_by"] == "")
         began = {run.id: run.place[0] for run in self.history.runs}  # a page draws them by time
-        found = found.assign(started_at=found["run_id"].map(began), night_ns=found["median_ns"].where(good))
+        here_cells = here_cells.assign(started_at=here_cells["run_id"].map(began), night_ns=here_cells["median_ns"].where(good))
         names = ["run_id", "started_at", "cell", "backend", "device", "status", "median_ns", "night_ns"]
-        return found[names].reset_index(drop=True)
+        return here_cells[names].reset_index(drop=True)
 
     def breaks(self) -> tuple[tuple[str, str], ...]:
         """The ids of runs before which versions changed, and which."""
@@ -133,19 +133,19 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     cell = find_cell(known, name)
     said = acknowledgements.read(store)
     frames = [_of_grid(known, grid, cell, said) for grid in grids(known, every=True) if cell in set(grid.axes["cell"])]
-    found = pd.concat(frames, ignore_index=True).sort_values("machine_id", kind="stable", ignore_index=True)
+    nights_of_cell = pd.concat(frames, ignore_index=True).sort_values("machine_id", kind="stable", ignore_index=True)
     names = {machine_id: words for run in known.runs for machine_id, words in run.machines.items()}
-    here = {str(machine_id): names.get(machine_id, "") for machine_id in found["machine_id"].unique()}
+    here = {str(machine_id): names.get(machine_id, "") for machine_id in nights_of_cell["machine_id"].unique()}
     shape = str(known.cells.loc[known.cells["cell"] == cell, "shape"].iloc[-1])
-    found.attrs = {"cell": cell, "shape": shape, "now": _now(known, said, cell, found), "machines": here}
-    return found
+    nights_of_cell.attrs = {"cell": cell, "shape": shape, "now": _now(known, said, cell, nights_of_cell), "machines": here}
+    return nights_of_cell
 
 
-def _now(known: History, said: Sequence[Acknowledgement], cell: str, found: pd.DataFrame) -> list[str]:
+def _now(known: History, said: Sequence[Acknowledgement], cell: str, nights_of_cell: pd.DataFrame) -> list[str]:
     """What the gate says of a cell, a line per machine: on the newest night, or on the machine's own newest."""
     newest = gate.judge(known, said).cases
     told = [newest]
-    for machine_id, mine in found.groupby("machine_id", sort=True):
+    for machine_id, mine in nights_of_cell.groupby("machine_id", sort=True):
         if machine_id not in set(newest["machine_id"]):
             earlier = gate.judge(known.until(mine["run_id"].iloc[-1]), said).cases
             told.append(earlier[earlier["machine_id"] == machine_id])
