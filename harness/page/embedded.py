@@ -20,12 +20,12 @@ from markupsafe import Markup
 
 from harness.outcome import Outcome
 from harness.page.sections import Given
+from harness.page.spark import NIGHTS
 from harness.page.svg import clean
 from harness.page.tables import STANDINGS, first_line, icon, standing
 from harness.page.view import AXES, View, direction_words, told_apart_by, who
 from harness.record import Status
 
-NIGHTS = 30  # in the history of a case
 _DIGITS = 6  # of a figure in the page; the table shows four
 _LOST, _MOST = 0, 2**16 - 1  # a night in the packed history: the value where it is missing, and the largest value
 _MARKS = {"tie": 1, "best": 2, "undecided": 3}  # by which the script knows what to write before a factor

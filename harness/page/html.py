@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from harness import units
 from harness.axes import Mode
-from harness.page import builders, canvas, embedded, palette, tables
+from harness.page import builders, canvas, embedded, palette, spark, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
 from harness.page.svg import clean, speakable
 from harness.page.view import View, flag_words, prepare, who
@@ -43,7 +43,7 @@ class Thrift:
     """How a page is kept small: the most marks per figure, the nights of history, and whether its data is compressed."""
 
     marks: int | None = None
-    nights: int = embedded.NIGHTS
+    nights: int = spark.NIGHTS
     packed: bool = False
 
 

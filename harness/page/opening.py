@@ -291,7 +291,7 @@ def _change(view: View, here: Case | None, row: Compared, edge: float, of_cell: 
         if failed
         else spark.interval_bar(row.ratio, row.ratio_low, row.ratio_high, row.threshold, edge, outcome.tone),
         word=f"{outcome.icon} {row.word if failed or not plain else units.change(row.ratio)}",
-        by="" if failed or row.estimator in ("", tables.MEDIAN) else f"by the {row.estimator.replace('_', ' ')}",
+        by="" if failed else tables.by_estimator(row.estimator),
         tone=outcome.tone,
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
         nights=spark.sparkline(of_cell.get(row.cell, []), tone=outcome.tone),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 _WIDTH, _HEIGHT, _MIDDLE = 120, 18, 9
-NIGHTS = 30
+NIGHTS = 30  # the most that the history of a case shows
 _LEAST_RANGE = 0.06  # a sparkline is at least this share of its values high: less is noise, and must not look like a change
 
 

@@ -271,6 +271,11 @@ def failing_since(nights: pd.DataFrame | None) -> dict[str, str]:
 # --- change points -------------------------------------------------------------------------------------------------------
 
 
+def by_estimator(estimator: str) -> str:
+    """The words beside a change that is not the quotient of the medians shown: `by the corrected median`; "" where it is."""
+    return "" if estimator in ("", MEDIAN) else f"by the {estimator.replace('_', ' ')}"
+
+
 @dataclass(frozen=True)
 class Dated:
     """A row of the gate's cases that has a change point: `dated` is the id of the first run after it."""
@@ -336,7 +341,7 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
                 before=units.milliseconds(row.baseline_ns),
                 after=units.milliseconds(row.night_ns),
                 change=units.change(1 + row.change),
-                by="" if row.estimator == MEDIAN else f"by the {row.estimator.replace('_', ' ')}",
+                by=by_estimator(row.estimator),
                 tone=tone,
                 nights=spark.sparkline(lines.get(row.cell, []), tone=tone),
             )
