@@ -40,7 +40,8 @@ class Column:
 
     `kind` is `text`, `tag`, `backend`, or how a number is written: `4` and `3` significant digits, `x` a factor and `2` one
     of two decimals, `%` a share and `+` a change in percent, `e` an exponent. `table` says whether the table shows it, `case`
-    whether the facts of a case do; the CSV has all.
+    whether the facts of a case do; the CSV has all. `of` names the column of the summary that it shows: a number over `per`,
+    a text by its first line. Where it is empty, `frame` says what the column holds.
     """
 
     key: str
@@ -49,6 +50,8 @@ class Column:
     kind: str = "text"
     table: bool = True
     case: bool = False
+    of: str = ""
+    per: float = 1.0
 
     @property
     def numeric(self) -> bool:
@@ -70,29 +73,29 @@ def columns(view: View) -> list[Column]:
         Column("ci", "95 % interval", "± %", "1"),
         Column("change", "Change", "%", "+"),
         Column("verdict", "Verdict", kind="tag"),
-        Column("factor", "÷ lowest", "×", "2", case=True),
-        Column("rate", "Rate", "TFLOP/s", "3", case=True),
+        Column("factor", "÷ lowest", "×", "2", case=True, of="vs_best"),
+        Column("rate", "Rate", "TFLOP/s", "3", case=True, of="flop_per_s", per=1e12),
         Column("ceiling", "Of ceiling", "%", "%", case=True),
         Column("peak", "Peak", "MiB", "3", case=True),
         Column("least", "÷ minimum", "×", "2", case=True),
         Column("energy", "Energy", "mJ/GFLOP", "3", case=True),
         Column("p95", "p95 ÷ median", "×", "2", case=True),
         Column("standing", "Beside the lowest", table=False, case=True),
-        Column("low", "95 % interval from", "ms", "4", table=False),
-        Column("high", "95 % interval to", "ms", "4", table=False),
+        Column("low", "95 % interval from", "ms", "4", table=False, of="ci_low_ns", per=1e6),
+        Column("high", "95 % interval to", "ms", "4", table=False, of="ci_high_ns", per=1e6),
         Column("baseline", "Baseline", "ms", "4", table=False),
         Column("estimator", "Change by", table=False, case=True),
         Column("ratio_low", "Now ÷ baseline from", "×", "3", table=False),
         Column("ratio_high", "Now ÷ baseline to", "×", "3", table=False),
         Column("severity", "Severity", "×", "2", table=False),
-        Column("workspace", "Workspace", "MiB", "3", table=False, case=True),
-        Column("cores", "Cores used", "", "2", table=False, case=True),
-        Column("first", "First call", "ms", "4", table=False, case=True),
-        Column("check", "Checked by", table=False, case=True),
-        Column("error", "Largest error", "", "e", table=False, case=True),
+        Column("workspace", "Workspace", "MiB", "3", table=False, case=True, of="workspace_bytes", per=2**20),
+        Column("cores", "Cores used", "", "2", table=False, case=True, of="effective_cores"),
+        Column("first", "First call", "ms", "4", table=False, case=True, of="first_call_ns", per=1e6),
+        Column("check", "Checked by", table=False, case=True, of="check_method"),
+        Column("error", "Largest error", "", "e", table=False, case=True, of="max_rel_err"),
         Column("flags", "Flags", table=False, case=True),
-        Column("call", "Call", table=False, case=True),
-        Column("message", "Message", table=False),
+        Column("call", "Call", table=False, case=True, of="op"),
+        Column("message", "Message", table=False, of="reason"),
     ]
 
 
@@ -116,30 +119,23 @@ def frame(view: View, given: Given) -> pd.DataFrame:
         "ci": 50 * (cells["ci_high_ns"] - cells["ci_low_ns"]) / median.where(median > 0),
         "change": 100 * (changes["ratio"] - 1),
         "verdict": changes["verdict"],
-        "factor": cells["vs_best"],
         "standing": [STANDINGS[each] for each in standing(cells)],
-        "rate": cells["flop_per_s"] / 1e12,
         "ceiling": 100 * cells["ceiling_share"],
         "peak": peak / 2**20,
         "least": peak / least,
         "energy": _energy(cells),
         "p95": cells["p95_ns"] / median.where(median > 0),
-        "low": cells["ci_low_ns"] / 1e6,
-        "high": cells["ci_high_ns"] / 1e6,
         "baseline": changes["baseline_ns"] / 1e6,
         "estimator": changes["estimator"].where(changes["ratio"].notna(), ""),
         "ratio_low": changes["ratio_low"],
         "ratio_high": changes["ratio_high"],
         "severity": changes["severity"],
-        "workspace": cells["workspace_bytes"] / 2**20,
-        "cores": cells["effective_cores"],
-        "first": cells["first_call_ns"] / 1e6,
-        "check": cells["check_method"].map(first_line),
-        "error": cells["max_rel_err"],
         "flags": cells["flags"].map(lambda text: clean(text.replace(",", ", ").replace("_", " "))),
-        "call": cells["op"].map(first_line),
-        "message": cells["reason"].map(first_line),
     }
+    for each in columns(view):
+        if each.of:
+            values = cells[each.of]
+            made[each.key] = values.astype("float64") / each.per if each.numeric else values.map(first_line)
     return pd.DataFrame(made)
 
 
