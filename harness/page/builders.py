@@ -8,11 +8,11 @@ from harness.page import elsewhere, embedded, opening, provenance, tables
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
-from harness.page.rows import rows_of
 from harness.page.sections import Content, Given
 from harness.page.standings import standings
 from harness.page.view import Case, View
 from harness.record import Flag
+from harness.rows import rows_of
 
 EMPTY_RUN = "This run holds no case."
 

@@ -15,9 +15,9 @@ from harness.page import tables
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, log_axis
 from harness.page.palette import DARK, LIGHT, Look, sentinel
 from harness.page.provenance import cut
-from harness.page.rows import rows_of
 from harness.page.svg import clean
 from harness.page.view import View, short
+from harness.rows import rows_of
 from harness.spec import parse_workload
 
 MOST_ROWS = 300  # of a table; all are what `convbench compare RUN published:all` prints

@@ -16,11 +16,11 @@ from harness.outcome import CHANGED, COMPARABLE, Check, Difference, Extent, Judg
 from harness.page import spark, tables
 from harness.page.charts.change import edge_of
 from harness.page.provenance import cut
-from harness.page.rows import rows_of
 from harness.page.standings import FEWEST_FOR_VERDICT, Standing, standings
 from harness.page.svg import clean
 from harness.page.view import Case, View, direction_words, who
 from harness.record import Status
+from harness.rows import rows_of
 
 _BAD = (Status.INCORRECT, Status.CRASHED, Status.ERROR)
 FAILURE_WORDS = {

@@ -7,9 +7,9 @@ import pandas as pd
 
 from harness import units
 from harness.columns import of_convolutions
-from harness.page.rows import rows_of
 from harness.page.view import View, who
 from harness.record import Environment, Run, Status
+from harness.rows import rows_of
 
 VALUE_LENGTH = 300
 

@@ -12,10 +12,10 @@ from harness import units
 from harness.axes import Direction
 from harness.page import spark
 from harness.page.palette import HEAT_STEPS, fill_of
-from harness.page.rows import rows_of
 from harness.page.svg import clean
 from harness.page.view import AXES, Case, View, direction_words, flag_words, flags_of, who
 from harness.record import Flag, Status
+from harness.rows import rows_of
 
 MOST_HEAT_ROWS = 60
 MESSAGE_LENGTH = 300

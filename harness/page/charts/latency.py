@@ -9,8 +9,8 @@ from harness import units
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis
 from harness.page.charts.layout import Group, dots, legend, stack
 from harness.page.palette import Look, sentinel
-from harness.page.rows import rows_of
 from harness.page.view import Case, View
+from harness.rows import rows_of
 
 MOST_GROUPS = 24
 _LOWEST = 200.0  # px for the words on the lowest, at the right
