@@ -7,7 +7,7 @@ the template's own rules, and nothing but the style, the script, the data and th
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,7 @@ def symbols(looks: Mapping[str, palette.Look], kinds: Iterable[str]) -> list[tup
     return list(dict.fromkeys(found))
 
 
-def _helpers(view: View) -> dict[str, Callable[..., Any] | Any]:
+def _helpers(view: View) -> dict[str, object]:
     """What the templates call: names and icons of backends, marks, links, units."""
     several = len(view.modes) > 1
     return {
