@@ -65,13 +65,12 @@ def conclude(folder: Path, reports: Path, page: bool = True) -> Night:
     judgement = reading.judgement
     digest = digesting.of_run(reading, comparing.standing(reading))
     digests.write(reports, digest)
-    made, error = None, None
+    written, error = None, None
     if page:
         try:
-            made = pages.publish(reading, reports)
+            written = pages.publish(reading, reports)
         except Exception as caught:  # whatever it is, people must still be told what was measured
             error = caught
-    index = pages.write_index(reports)
-    broken = made.broken if made else index.broken
+    broken = written.broken if written else pages.write_index(reports).broken
     digest = digests.read(reports).get(digest.run_id) or digest
-    return Night(folder, judgement, digest, made.path if made else None, index.path, broken, error)
+    return Night(folder, judgement, digest, written.path if written else None, reports / pages.INDEX, broken, error)

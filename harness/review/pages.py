@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from harness.page import html
 
 
+INDEX = "index.html"
+
+
 @dataclass(frozen=True)
 class Written:
     """A page that was written: where it is, and which of its parts could not be made."""
@@ -55,7 +58,7 @@ def publish(reading: Reading, reports: str | Path = "reports", baseline: Reading
     run is a night, else one that says how its cells ended.
     """
     standing = comparing.standing(reading, baseline)
-    made = _page(reading, standing, "../index.html")
+    made = _page(reading, standing, f"../{INDEX}")
     beside = digests.folder(reports, reading.run.id)
     path = beside / digests.PAGE
     drafts.write(path, made.text)
@@ -71,7 +74,7 @@ def write_index(reports: str | Path = "reports") -> Written:
 
     known = digests.read(reports)
     made = index.render(known, [run_id for run_id in known if (Path(reports) / run_id / digests.PAGE).is_file()])
-    path = Path(reports) / "index.html"
+    path = Path(reports) / INDEX
     drafts.sweep(path.parent)
     drafts.write(path, made.text)
     return Written(path, tuple(f"index, {part}" for part in made.broken))
