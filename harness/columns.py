@@ -18,7 +18,7 @@ class Column(NamedTuple):
     `over_trials` how the summary makes one value of those of a cell's trials:
 
     first    the first that says something
-    median   of the trials that are ok
+    median   of the trials that are ok; the column is of float64, since a median of whole numbers may be a half
     sum      of the trials that are ok
     largest  the largest that is known
     joined   every name that any trial gives, joined by commas

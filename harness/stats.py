@@ -87,12 +87,6 @@ def mad(values: ArrayLike) -> float:
     return float(np.median(np.abs(array - np.median(array))))
 
 
-def relative_iqr(values: ArrayLike) -> float:
-    """The interquartile range over the median."""
-    low, middle, high = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75])
-    return float((high - low) / middle)
-
-
 def geometric_mean(values: ArrayLike) -> float:
     """The geometric mean of positive values."""
     return float(np.exp(np.mean(np.log(np.asarray(values, dtype=float)))))

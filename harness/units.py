@@ -61,18 +61,6 @@ def size(nbytes: float | None) -> str:
     return _scaled(nbytes, [(2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")], 3)
 
 
-def mebibytes(nbytes: float | None) -> str:
-    """Memory in MiB without its unit, for a column whose header carries it."""
-    return MISSING if nbytes is None or math.isnan(nbytes) else _significant(nbytes / 2**20, 3)
-
-
-def flop(count: float | None) -> str:
-    """A count of floating-point operations: `7.53 MFLOP`."""
-    if count is None or math.isnan(count):
-        return MISSING
-    return _scaled(count, [(1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP")], 3)
-
-
 def flop_rate(flop_per_s: float | None) -> str:
     """A rate in the unit that fits it: `86.4 GFLOP/s`."""
     if flop_per_s is None or math.isnan(flop_per_s):

@@ -78,8 +78,8 @@ def _outcome(status: str, check_method: str) -> str:
 def _findings(found: Any) -> Iterator[str]:
     """One line per framework, outcome and reason (numbers aside): how many, the smallest, and what all of them have."""
     from harness import flops
-    from harness.ask.fuzz import traits
     from harness.spec import ConvSpec
+    from scripts.random_convolutions import traits
 
     if found.empty:
         yield "Every cell was exact."
@@ -110,18 +110,18 @@ def main() -> int:
     options = parser.parse_args()
 
     from harness import load
-    from harness.ask import fuzz
     from harness.ask.selection import Selection, parse_axis
     from harness.errors import UserError
     from harness.execution import execute
     from harness.spec import ConvSpec
+    from scripts import random_convolutions
 
     if options.seed < 0 or options.count < 1:
         parser.error(f"--seed {options.seed} --count {options.count}: allowed: a seed from 0, a count from 1")
     begun = time.monotonic()
     try:
         axes = dict(map(parse_axis, options.axis))
-        specs = tuple(map(ConvSpec.parse, options.shape)) or fuzz.specs(options.seed, options.count)
+        specs = tuple(map(ConvSpec.parse, options.shape)) or random_convolutions.specs(options.seed, options.count)
         asked = suite(specs, "shape" if options.shape else f"seed{options.seed}", axes)
         command = shlex.join(["scripts/fuzz.py", *sys.argv[1:]])
         run = execute.execute(

@@ -94,3 +94,9 @@ def test_what_bars_a_verdict():
 
 def test_what_was_not_asked_of_a_backend_is_no_failure():
     assert {status for status in Status if not status.failed} == {Status.OK, Status.UNSUPPORTED, Status.SKIPPED, Status.NOT_RUN}
+
+
+def test_what_is_no_choice_among_the_values_of_the_trials_is_a_float():
+    made = {name: COLUMNS[name] for name in RECORD_COLUMNS if COLUMNS[name].over_trials in ("median", "sum")}
+    assert {column.dtype for column in made.values()} == {"float64"}
+    assert {name for name, column in COLUMNS.items() if column.of} <= set(RECORD_COLUMNS)

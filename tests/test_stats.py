@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, gmean, iqr, median_abs_deviation, t
+from scipy.stats import binom, gmean, median_abs_deviation, t
 
 from harness import stats
 
@@ -62,11 +62,6 @@ def test_a_t_interval_needs_two_values():
 def test_mad_and_means_are_scipy_s(values: list[float]):
     assert stats.mad(values) == pytest.approx(median_abs_deviation(values))
     assert stats.geometric_mean(values) == pytest.approx(gmean(values))
-    assert stats.relative_iqr(values) == pytest.approx(iqr(values) / np.median(values), rel=1e-9, abs=1e-9)
-
-
-def test_the_relative_interquartile_range_by_hand():
-    assert stats.relative_iqr([1, 2, 3, 4, 5]) == pytest.approx(2 / 3)
 
 
 def test_neighbours_that_follow_each_other_are_correlated():

@@ -7,7 +7,7 @@ from harness import units
 from harness.units import MISSING
 
 OF_ONE_NUMBER = [
-    units.duration, units.milliseconds, units.size, units.mebibytes, units.flop, units.flop_rate, units.byte_rate,
+    units.duration, units.milliseconds, units.size, units.flop_rate, units.byte_rate,
     units.teraflops, units.ratio, units.percent, units.wall,
 ]  # fmt: skip
 
@@ -23,7 +23,7 @@ def test_a_missing_number_is_a_dash(text: Callable[[float | None], str], nothing
     list(
         zip(
             OF_ONE_NUMBER,
-            ["0 ns", "0", "0 B", "0", "0 FLOP", "0 MFLOP/s", "0 MB/s", "0", "0×", "0.0 %", "0 s"],
+            ["0 ns", "0", "0 B", "0 MFLOP/s", "0 MB/s", "0", "0×", "0.0 %", "0 s"],
             strict=True,
         )
     ),
@@ -89,17 +89,7 @@ def test_memory_is_binary(nbytes: float, text: str):
 def test_columns_without_a_unit_keep_the_one_in_their_header():
     assert units.milliseconds(1.23456e6) == "1.235"
     assert units.milliseconds(12.3456e9) == "12346"
-    assert units.mebibytes(2**20) == "1.00"
-    assert units.mebibytes(2**10) == "0.000977"
     assert units.teraflops(86.4e9) == "0.0864"
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(1, "1.00 FLOP"), (2500, "2.50 kFLOP"), (7_526_400, "7.53 MFLOP"), (1e9, "1.00 GFLOP"), (9.996e11, "1.00 TFLOP")],
-)
-def test_a_count_of_flop_is_decimal(count: float, text: str):
-    assert units.flop(count) == text
 
 
 def test_a_rate_is_in_the_unit_that_fits():

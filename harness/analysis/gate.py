@@ -40,11 +40,12 @@ class MachineEvent:
 class OwnRecord:
     """How far to trust the gate on one machine, by what it has seen so far.
 
-    `aa_nights` are the nights of cells that were measured twice (both of a pair count), `aa_suspects` and `aa_confirmed` those
-    on which one of a pair was suspect or became confirmed, and its twin, the very same thing, was not: false alarms all.
-    `aa_noise` is what a figure of one night differs by from its equal, as a share; `smallest_effect` is the slowdown (0.1
-    for 10 %) that is found by the second night in 95 of 100 cases, for the median of the machine's cases. None: not known.
-    `judged` and `cases` count tonight's cases with a verdict and all that the machine has.
+    `cases` counts the machine's cases tonight, `judged` those with a verdict. A cell that is measured twice has a twin, which
+    must always be judged alike. `aa_nights` counts the judged nights of such cells, both of a pair. On `aa_suspects` of them a
+    cell was suspect and its twin was not, on `aa_confirmed` it became confirmed and its twin did not: these are false alarms.
+
+    `aa_noise` is the usual difference between a night's figure and that of its twin, as a share. `smallest_effect` is the
+    slowdown (0.1 for 10 %) that the gate finds by the second night in 95 of 100 nights, for the median case. None: not known.
     """
 
     machine_id: str
@@ -57,11 +58,6 @@ class OwnRecord:
     aa_confirmed: int
     aa_noise: float | None
     smallest_effect: float | None
-
-    @property
-    def false_alarms_per_1000(self) -> float | None:
-        """Confirmed false alarms per 1000 nights of a cell; None where no cell is measured twice."""
-        return 1000 * self.aa_confirmed / self.aa_nights if self.aa_nights else None
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ class _Machine:
         return ""
 
     def _in_yardsticks(self, pool: np.ndarray, tonight: _Tonight) -> bool:
-        """Whether a move of the yardstick is taken out of most figures, and would show as a move of all where that is wrong."""
+        """Whether most figures of the pool are ratios to the yardstick, so that a wrong yardstick shows as a move of all."""
         enough = pool.sum() >= self.rules.event_cells and len(np.unique(self.backends[pool])) >= self.rules.event_backends
         return bool(enough and 2 * (pool & (tonight.estimator == CORRECTED)).sum() > pool.sum())
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import flops
-from harness.ask import fuzz
 from harness.spec import ConvSpec
+from scripts import random_convolutions
 
 EVERY_KIND = {
     "1-D", "2-D", "3-D", "batch of 1", "grouped", "depthwise", "depth multiplier", "strided", "strides differ",
@@ -20,33 +20,33 @@ EVERY_KIND = {
 
 @given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 40))
 def test_a_seed_gives_the_same_ones_again_and_more_of_them_begin_alike(seed: int, few: int, more: int) -> None:
-    first, second = fuzz.specs(seed, few), fuzz.specs(seed, few + more)
+    first, second = random_convolutions.specs(seed, few), random_convolutions.specs(seed, few + more)
     assert first == second[:few]
     assert len(second) == len(set(second)) == few + more
 
 
 @given(st.integers(0, 2**31))
 def test_each_can_be_checked_in_full(seed: int) -> None:
-    for spec in fuzz.specs(seed, 20):
+    for spec in random_convolutions.specs(seed, 20):
         assert flops.nominal(spec) <= 10_000_000
         assert max(math.prod(shape) for shape in (spec.x_shape, spec.w_shape, spec.y_shape)) <= 300_000
 
 
 def test_the_numbers_are_those_of_every_version_of_python() -> None:
-    assert [str(spec) for spec in fuzz.specs(0, 3)] == [
+    assert [str(spec) for spec in random_convolutions.specs(0, 3)] == [
         "n5 c10 k35 20x1 f4x3 p0-1x2-0 g5",
         "n1 c48 k6 1x13 f7x7 p4x3 g2",
         "n1 c4 k12 16x23 f5x5 p2-3x4-1 g4",
     ]
-    assert not set(fuzz.specs(0, 50)) & set(fuzz.specs(1, 50))
+    assert not set(random_convolutions.specs(0, 50)) & set(random_convolutions.specs(1, 50))
 
 
 def test_300_of_them_are_of_every_kind_and_most_kinds_meet() -> None:
-    found = fuzz.specs(0, 300)
-    counts = Counter(name for spec in found for name in fuzz.traits(spec))
+    found = random_convolutions.specs(0, 300)
+    counts = Counter(name for spec in found for name in random_convolutions.traits(spec))
     assert set(counts) == EVERY_KIND
     assert min(counts.values()) >= 10, counts
-    met = {frozenset(pair) for spec in found for pair in combinations(fuzz.traits(spec), 2)}
+    met = {frozenset(pair) for spec in found for pair in combinations(random_convolutions.traits(spec), 2)}
     crossed = {"1-D", "2-D", "3-D"}, {"grouped", "depthwise"}, {"dilated"}, {"strided"}, {"lopsided padding"}, {"size of 1"}
     for some, others in combinations(crossed, 2):
         assert {frozenset((one, other)) for one in some for other in others} <= met
@@ -55,7 +55,7 @@ def test_300_of_them_are_of_every_kind_and_most_kinds_meet() -> None:
 
 
 def traits(text: str) -> set[str]:
-    return set(fuzz.traits(ConvSpec.parse(text)))
+    return set(random_convolutions.traits(ConvSpec.parse(text)))
 
 
 def test_traits_are_those_of_the_convolution() -> None:
