@@ -322,14 +322,14 @@ def networks(rolled: pd.DataFrame) -> Table:
 
 
 def nights(nights_of_cell: pd.DataFrame) -> Table:
-    """The frame of `past.of_cell`: a line per night; a rule where a segment begins, so that its versions stand under it."""
+    """The frame of `review.nights.of_cell`: a line per night, and a rule where a segment begins, with its versions under it."""
     several = nights_of_cell["machine_id"].nunique() > 1
     headings = ("night (UTC)", "run", "status", "time", "in yardsticks", "segment", "step", "what changed")
     table = Table(show_edge=False, pad_edge=False)
     for heading in (*headings, "machine") if several else headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("time", "in yardsticks", "step") else "left")
-    found_rows = list(rows(nights_of_cell))
-    for row, after in zip(found_rows, [*found_rows[1:], None], strict=True):
+    in_order = list(rows(nights_of_cell))
+    for row, after in zip(in_order, [*in_order[1:], None], strict=True):
         told = "; ".join(part for part in (row.changed, row.note, row.flags.replace(",", ", ")) if part)
         step = "" if pd.isna(row.step) else f"{100 * row.step:+.1f} %".replace("-", "−")
         ratio = units.MISSING if pd.isna(row.yardstick_ratio) else f"{row.yardstick_ratio:.4g}"
