@@ -71,6 +71,10 @@ class Spec(ABC):
         """Images in a batch."""
         return 1
 
+    def unfolded_elements(self, images: int) -> int:
+        """Elements of so many images of x, unfolded for a matrix product (im2col)."""
+        return 0
+
     def swept(self, axis: str) -> tuple[str, int]:
         """What a sweep over `batch` or `size` leaves alike, as text, and its value on that axis; 0 where there is none."""
         return str(self), 0
@@ -191,6 +195,10 @@ class ConvSpec(Spec):
     def images(self) -> int:
         """Images in a batch: n."""
         return self.n
+
+    def unfolded_elements(self, images: int) -> int:
+        """For each output position the taps of every channel."""
+        return images * self.c * math.prod(self.kernel) * math.prod(self.out_spatial)
 
     def swept(self, axis: str) -> tuple[str, int]:
         """The shape without its batch or its size, and that: n, or the first spatial dimension."""

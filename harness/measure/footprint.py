@@ -141,8 +141,8 @@ def _workspace(cell: Cell, cores: int, blocked: int) -> int:
     """
     if cell.device.kind != "cpu" or not cell.is_convolution:
         return blocked
-    spec, size = cell.conv, cell.precision.itemsize
-    images = min(spec.n, cores) if cell.precision is Precision.FP32 else spec.n
-    unfolded = images * spec.c * math.prod(spec.kernel) * math.prod(spec.out_spatial) * size
-    kept = 3 * math.prod(spec.y_shape) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0
+    spec, size = cell.spec, cell.precision.itemsize
+    images = min(spec.images, cores) if cell.precision is Precision.FP32 else spec.images
+    unfolded = spec.unfolded_elements(images) * size
+    kept = 3 * math.prod(cell.operands["dy"]) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0
     return max(blocked, unfolded) + kept
