@@ -12,6 +12,8 @@ from harness.spec import ConvSpec
 from tests.page import synthetic
 from tests.page.test_html import HOSTILE, sound
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SECOND = {"times": "Same shape, same batch: times", "rates": "Same shape, another batch: rates beside rates, not times"}
 
 
