@@ -11,8 +11,8 @@ from rich.text import Text
 from harness import units
 from harness.analysis import roofline
 from harness.analysis.compare import REMEDY
+from harness.analysis.elsewhere import Basis
 from harness.analysis.noise import Noise
-from harness.analysis.published import Basis
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
 from harness.axes import Direction

@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Published:
-    """A published time beside a cell: a row of `analysis.published.beside` with the key of its source."""
+    """A published time beside a cell: a row of `analysis.elsewhere.beside` with the key of its source."""
 
     source_key: Source
     algorithm: str
@@ -100,7 +100,7 @@ class Elsewhere:
 
 
 def section(view: View, beside: pd.DataFrame | None) -> Elsewhere | None:
-    """The section for the frame of `analysis.published.beside`; None where none of the cells that are drawn is published."""
+    """The section for the frame of `analysis.elsewhere.beside`; None where none of the cells that are drawn is published."""
     if beside is None or beside.empty:
         return None
     rows = _joined(view, beside)

@@ -6,9 +6,8 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import compare as comparison
-from harness.analysis import environments, roofline, validity
+from harness.analysis import elsewhere, environments, roofline, validity
 from harness.analysis import judgement as judging
-from harness.analysis import published as publishing
 from harness.ask.wording import hint, show
 from harness.errors import PublishedError
 from harness.outcome import Check, Difference, Judgement, Outcome
@@ -116,7 +115,7 @@ def beside_published(reading: Reading, wanted: str) -> pd.DataFrame:
     """
     known = published.load(reading.store)
     chosen = _hardware(wanted, known["hardware"].unique().tolist())
-    beside = publishing.beside(reading.ranking, known[known["hardware"].isin(chosen)])
+    beside = elsewhere.beside(reading.ranking, known[known["hardware"].isin(chosen)])
     beside.attrs = {"hardware": chosen}
     return beside
 

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from harness.analysis import elsewhere, noise, ranking, roofline, validity
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
-from harness.analysis import noise, ranking, roofline, validity
-from harness.analysis import published as publishing
 from harness.analysis import spent as time_spent
 from harness.analysis.compare import Side
 from harness.analysis.gate import NightJudgement
@@ -139,7 +138,7 @@ class Reading:
     @cached_property
     def beside(self) -> pd.DataFrame:
         """Its cells beside what is published for them, with BESIDE_COLUMNS."""
-        return publishing.beside(self.ranking, published.load(self.store))
+        return elsewhere.beside(self.ranking, published.load(self.store))
 
     @cached_property
     def spent(self) -> pd.DataFrame:

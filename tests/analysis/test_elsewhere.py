@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from harness.analysis.published import beside
+from harness.analysis.elsewhere import beside
 from harness.columns import BESIDE_COLUMNS, COLUMNS, PUBLISHED_COLUMNS, SUMMARY_COLUMNS
 
 SHAPE = "n2 c3 k4 8x8 f3x3 p1x1"
