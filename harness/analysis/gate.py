@@ -1,4 +1,4 @@
-"""The nightly gate: which of tonight's figures have moved, and what the night as a whole is worth.
+"""The nightly gate: tonight's figures by the rules of `replay`, as one judgement: which have moved, what the night is worth.
 
 Pure: a History and what people have acknowledged in, a NightJudgement out. Nothing is remembered between nights; every state
 follows from the stored runs and the acknowledgements, replayed from the first night on.

@@ -1,4 +1,4 @@
-"""The nights of one machine lived through again, from the first on: who was suspect, confirmed, resolved, and when.
+"""The gate's rules, and the nights of one machine judged by them from the first on: who was suspect, confirmed, resolved, when.
 
 Pure, and causal: what is said of a night follows from it and the nights before it alone. All cases of a night are judged at
 once, as vectors; the only loop is over the nights. What a night is worth, and how it is said, is `gate`'s business.

@@ -93,13 +93,16 @@ class Prepared(ABC):
 
     op: str  # the framework call that is timed, as text
     settings: Mapping[str, str]  # precision, layout and tuning settings as the framework reports them
-    # Starts the call and returns a handle that keeps its results alive; it may return before the results are there.
+    # Starts the call and returns a handle that keeps its results alive until the next call, which may write into the same
+    # buffer; it may return before the results are there.
     launch: Callable[[], Any]
     # Returns when the results behind a handle are there; what it returns means nothing. It is `ALREADY_DONE` itself where they
     # are there when `launch` returns.
     wait: Callable[[Any], object]
 
-    composite: bool = False  # whether the call does more than the named operation, as `op` then says
+    # Whether the timed call does more than the named operation, as `op` then says: the gradient of a padded x, for instance,
+    # which is cut to the size of x afterwards. How the operation itself is made, in a loop or by one call, is no matter.
+    composite: bool = False
     device_clock: str = ""  # the clock that `device_time` reads, "CUDA events"; empty where this cell has none
     # Overwrites that many bytes of a GPU's memory and returns when that is done; cells with cold caches on a GPU need it.
     evict: Callable[[int], None] | None = None
@@ -152,7 +155,11 @@ class Backend(ABC):
 
     @staticmethod
     def environ(device: Device, threads: int) -> dict[str, str]:
-        """Environment variables to set before the framework is imported. `threads` is a concrete number here."""
+        """Environment variables to set before the framework is imported. `threads` is a concrete number here.
+
+        The worker has set its affinity and `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS` and `MKL_NUM_THREADS`: what is returned is
+        what else the framework reads.
+        """
         return {}
 
     @abstractmethod
@@ -169,7 +176,7 @@ class Backend(ABC):
 
     @abstractmethod
     def prepare(self, cell: Cell, operands: Operands) -> Prepared:
-        """Operands brought to the device and the call set up. It is called for supported cells only."""
+        """Operands brought to the device, in the cell's layout, and the call set up. It is called for supported cells only."""
 
     def threads_used(self) -> int | None:
         """How many threads the framework says it uses; None where it does not say."""
@@ -178,6 +185,7 @@ class Backend(ABC):
     def pads_beforehand(self, cell: Cell) -> bool:
         """Whether x is padded before the clock starts, since the call does not take this padding.
 
-        The forecast of the memory that a cell needs then has the padded x.
+        The forecast of the memory that a cell needs then has the padded x. It is asked of every cell; of a matrix product or a
+        copy the answer is False, and `cell.conv` raises TypeError there.
         """
         return False

@@ -122,7 +122,6 @@ class NumpyBackend(Backend):
         import numpy
 
         self._np = numpy
-        self._threads = threads
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU."""
@@ -130,6 +129,8 @@ class NumpyBackend(Backend):
 
     def supports(self, cell: Cell) -> str | None:
         """Only what numpy has arithmetic for, as it stands, on the CPU."""
+        if reason := base.impossible(cell):
+            return reason
         if cell.device.kind != "cpu":
             return "numpy computes on the CPU only"
         if cell.mode not in self.modes:
@@ -148,7 +149,7 @@ class NumpyConvolution(Prepared):
 
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
         self._np, self._cell = np, cell
-        self._dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+        self._dtype = getattr(np, base.DTYPES[cell.precision])
         self.op = f"harness.backends.numpy: {cell.direction}, one matrix product per tap"
         self.settings: Mapping[str, str] = {"dtype": self._dtype.__name__, "filter_layout": "K,C/g,*kernel"}
         self.load(operands)
@@ -213,7 +214,7 @@ class NumpyCeiling(Prepared):
 
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
         self._np, self._cell = np, cell
-        self._dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
+        self._dtype = getattr(np, base.DTYPES[cell.precision])
         self._copies = not cell.spec.computes
         self.op = "np.copyto" if self._copies else "np.matmul into out"
         self.settings: Mapping[str, str] = {"dtype": self._np.dtype(self._dtype).name}

@@ -1,4 +1,4 @@
-"""Frames as a person reads them in a terminal: the closing table of a run, comparisons, histories, lists, and sentences."""
+"""Frames as a person reads them in a terminal: a run's cells, its closing table, comparisons, histories, lists."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

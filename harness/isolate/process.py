@@ -1,4 +1,4 @@
-"""One child process with one backend: started, talked with, ended with all that it started."""
+"""One child process with one backend: started, talked with, ended with all that it started; and of what it died, if it did."""
 
 import contextlib
 import os

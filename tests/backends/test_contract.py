@@ -107,7 +107,8 @@ def measure(backend: str, whole: bool, launcher: Launcher) -> Measured:
 
 @pytest.fixture(scope="module", params=["part", pytest.param("whole", marks=pytest.mark.long)])
 def measured(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Measured]]:
-    """What came back from a backend; skips where its framework is not installed."""
+    """What came back from a backend that a selected test asks for; skips where its framework is not installed."""
+    chosen = {item.callspec.params.get("backend") for item in request.session.items if hasattr(item, "callspec")}
     whole = request.param == "whole"
     logs = tmp_path_factory.mktemp("logs")
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
@@ -115,7 +116,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
         futures: dict[str, Future[Measured]] = {
             name: pool.submit(measure, name, whole, Launcher("contract", logs / name))
             for name in BACKENDS
-            if registry.installed(name)
+            if name in chosen and registry.installed(name)
         }
 
         @cache

@@ -183,7 +183,7 @@ def test_reset_brings_back_the_first_filter_and_load_another():
         ({}, None),
         ({"precision": Precision.FP64}, None),
         ({"precision": Precision.BF16}, "numpy has no bf16 arithmetic"),
-        ({"precision": Precision.TF32}, "numpy has no tf32 arithmetic"),
+        ({"precision": Precision.TF32}, "TF32 is a format of NVIDIA GPUs; the CPU has none"),
         ({"mode": Mode.COMPILED}, "numpy has no mode compiled"),
         ({"device": Device("gpu")}, "numpy computes on the CPU only"),
     ],
