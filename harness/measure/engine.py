@@ -146,7 +146,7 @@ class Engine:
             draft.end(Status.INCORRECT, str(wrong))
             return
         first_call_ns = tools.ledger.ns["first_call"]
-        samples = Samples(series, first_call_ns, warmup_ns, totals.wall_ns, totals.cpu_ns, totals.steal_ns)
+        samples = Samples(series, first_call_ns, warmup_ns, **vars(totals))
         draft.record = replace(draft.record, check=first.told(check), samples=samples)
         draft.tell(**troubles)
         first.let_go()  # otherwise it would be a part of the memory that is measured next

@@ -76,7 +76,10 @@ class Block(NamedTuple):
 
 @dataclass
 class Totals:
-    """Sums over all groups in ns: wall time, CPU time of this process, and time that the hypervisor took from all CPUs."""
+    """Sums over all groups in ns: wall time, CPU time of this process, and time that the hypervisor took from all CPUs.
+
+    Each is a field of `record.Samples` under the same name.
+    """
 
     wall_ns: int = 0
     cpu_ns: int = 0

@@ -11,10 +11,11 @@ import pytest
 from harness.axes import Cache, Device, Direction
 from harness.backends.base import Operands, Results
 from harness.columns import SPENT
-from harness.measure import machine, operands
+from harness.measure import engine, machine, operands
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
 from harness.measure.gpu import State
+from harness.measure.sampling import Sampler, Tools, Totals
 from harness.plan import Budget
 from harness.record import Flag, Record, Status
 from harness.spec import Cell
@@ -62,6 +63,20 @@ def test_preparing_and_the_first_call_are_the_first_call(clock: Clock) -> None:
     assert record.samples.first_call_ns == 730 * MS
     assert record.spent_ns["first_call"] == 730 * MS
     assert max(series_of(record).block_ns) == CALL
+
+
+def test_what_is_summed_over_the_series_stands_in_the_record_under_its_name(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled = engine.sampled
+
+    def with_known_sums(sampler: Sampler, tools: Tools) -> tuple[Any, ...]:
+        warmup_ns, series, _, troubles = sampled(sampler, tools)
+        return warmup_ns, series, Totals(wall_ns=7, cpu_ns=8, steal_ns=9), troubles
+
+    monkeypatch.setattr(engine, "sampled", with_known_sums)
+    samples = measure(backend).samples
+    assert (samples.wall_ns, samples.cpu_ns, samples.steal_ns) == (7, 8, 9)
 
 
 # What did not work is a record too ----------------------------------------------------------------------------------------
