@@ -7,7 +7,8 @@ Never a framework's own counter: torch's FlopCounterMode over-counts the grouped
 import math
 
 from harness.axes import Optimizer
-from harness.spec import Cell, Spec
+from harness.spec import Cell
+from harness.workload import Spec
 
 
 def nominal(spec: Spec) -> int:
