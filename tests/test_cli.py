@@ -160,7 +160,7 @@ def test_an_interrupted_run_says_how_to_go_on_with_it(measured, number: signal.S
         running.send_signal(number)
         rest = running.stderr.read()
     assert running.returncode == 130
-    (resume,) = re.findall(r"convbench (run --resume cut/runs/\S+) goes on", rest)
+    (resume,) = re.findall(r"convbench (run --resume cut/runs/\S+) resumes it", rest)
     assert convbench(folder, *resume.split(), "--no-report").returncode == 0
 
 
