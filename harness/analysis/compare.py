@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness import stats, units
-from harness.analysis.rows import framed, rows_of
+from harness.analysis.rows import dicts_of, framed
 from harness.analysis.trials import Estimator, Key, Trial
 from harness.columns import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Outcome
@@ -43,7 +43,7 @@ class Side:
         numpys = {each.id: each.packages.get("numpy", "") for each in self.run.environments}
         return {
             row["cell"]: CellSide(row, estimates.get(row["cell"], {}), numpys.get(row["environment_id"], ""))
-            for row in rows_of(self.summary)
+            for row in dicts_of(self.summary)
         }
 
 
@@ -205,7 +205,7 @@ class _Noise:
     """A noise frame, to be asked by machine and cell."""
 
     def __init__(self, frame: pd.DataFrame | None) -> None:
-        rows = [] if frame is None else rows_of(frame)
+        rows = [] if frame is None else dicts_of(frame)
         self.by_cell = {(row["machine_id"], row["cell"]): row for row in rows}
         self.machines = {row["machine_id"] for row in rows}
 

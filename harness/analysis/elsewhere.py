@@ -12,7 +12,7 @@ from enum import StrEnum
 import pandas as pd
 
 from harness import flops
-from harness.analysis.rows import Row, framed, rows_of
+from harness.analysis.rows import Row, dicts_of, framed
 from harness.columns import BESIDE_COLUMNS, SUMMARY_COLUMNS, of_convolutions
 from harness.record import Status
 from harness.spec import WorkloadSpec, parse_workload
@@ -38,12 +38,12 @@ def beside(summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     its times. Cells without a figure are left out.
     """
     known: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
-    for row in rows_of(published):
+    for row in dicts_of(published):
         sources = known.setdefault((row["direction"], _one_image(row["shape"])), {})
         sources.setdefault(tuple(row[name] for name in _OF_SOURCE), []).append(row)
     figures = (summary["status"] == str(Status.OK)) & (summary["median_ns"] > 0) & of_convolutions(summary)
     rows = []
-    for cell in rows_of(summary[figures]):
+    for cell in dicts_of(summary[figures]):
         sources = known.get((cell["direction"], _one_image(cell["shape"])), {})
         for _, of_source in sorted(sources.items(), key=lambda item: _place(item[0], cell["precision"])):
             rows.append(_beside(cell, _of_one_batch(of_source, _spec(cell["shape"]).images, cell["scaled"])))

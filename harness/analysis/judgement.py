@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.gate import NightJudgement
-from harness.analysis.rows import rows_of
+from harness.analysis.rows import dicts_of
 from harness.outcome import COMPARABLE, Group, Judgement, Level, Outcome, State
 from harness.record import Status
 
@@ -37,7 +37,7 @@ def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()
     Where the two are `incomparable`, and why, no case has a verdict.
     One comparison is one look: what is slower makes the run suspect, and another run must confirm it.
     """
-    rows = [_compared(row) for row in rows_of(comparison)]
+    rows = [_compared(row) for row in dicts_of(comparison)]
     cases = _frame(rows)
     if incomparable:
         both = cases["verdict"].isin(COMPARABLE)
@@ -56,7 +56,7 @@ def of_night(night: NightJudgement, baseline: str, networks: pd.Series | None = 
     """
     network = {} if networks is None else networks.to_dict()
     rows = []
-    for row in rows_of(night.cases):
+    for row in dicts_of(night.cases):
         ratio: float = 1 + row["change"] if pd.notna(row["change"]) else math.nan
         threshold: float = row["threshold"] if pd.notna(row["threshold"]) else FLOOR
         rows.append(

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import changes
-from harness.analysis.rows import Row, rows_of
+from harness.analysis.rows import Row, dicts_of
 from harness.analysis.trials import Estimator
 from harness.axes import Direction
 from harness.outcome import Level, State
@@ -25,14 +25,14 @@ def reasons(cases: pd.DataFrame, machines: Sequence[tuple[Level, str]]) -> list[
         (State.CONFIRMED, Level.REGRESSION), (State.OPEN, Level.REGRESSION), (State.SUSPECT, Level.SUSPECT),
         (State.IMPROVED, Level.IMPROVED),
     ):  # fmt: skip
-        found += [(level, _changed(state, row)) for row in rows_of(by_state.get(state, cases[:0]))]
+        found += [(level, _changed(state, row)) for row in dicts_of(by_state.get(state, cases[:0]))]
     found += machines
     for state in (State.RESOLVED, State.IMPROVING):
-        found += [(Level.QUIET, _changed(state, row)) for row in rows_of(by_state.get(state, cases[:0]))]
+        found += [(Level.QUIET, _changed(state, row)) for row in dicts_of(by_state.get(state, cases[:0]))]
     drifting = cases[cases["drift"].abs() > changes.LEAST]
     found += [
         (Level.QUIET, f"{name(row)} drifts: {units.percent(row['drift'])} over the last {changes.DRIFT_NIGHTS} nights")
-        for row in rows_of(drifting)
+        for row in dicts_of(drifting)
     ]
     short = by_state.get(State.INSUFFICIENT_HISTORY, cases[:0])
     if len(short):

@@ -10,7 +10,7 @@ from harness.columns import COLUMNS
 Row = dict[str, Any]
 
 
-def rows_of(frame: pd.DataFrame) -> list[Row]:
+def dicts_of(frame: pd.DataFrame) -> list[Row]:
     """The rows of a frame, in its order."""
     return cast(list[Row], frame.to_dict("records"))
 

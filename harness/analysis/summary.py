@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness import flops, stats
 from harness.analysis import roofline
-from harness.analysis.rows import Row, framed, rows_of
+from harness.analysis.rows import Row, dicts_of, framed
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.axes import Direction, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, OverTrials
@@ -52,7 +52,7 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     both.
     """
     cells: dict[tuple[str, str], list[Row]] = {}
-    for row in rows_of(records.sort_values(["run_id", "order"], kind="stable")):
+    for row in dicts_of(records.sort_values(["run_id", "order"], kind="stable")):
         cells.setdefault((row["run_id"], row["cell"]), []).append(row)
     found = _clocked(cells, samples)
     rows = [_summary_row(of_cell, found) for of_cell in cells.values()]
@@ -67,9 +67,9 @@ def with_kept(summary: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     Kept are the median, the yardstick beside it and the flags that bar a verdict; what follows from them is made anew. The
     interval, the spread and the other flags of the samples are not known, and so is their number.
     """
-    known = {(row["run_id"], row["cell"]): row for row in rows_of(kept.astype(object))}
+    known = {(row["run_id"], row["cell"]): row for row in dicts_of(kept.astype(object))}
     rows = []
-    for row in rows_of(summary):
+    for row in dicts_of(summary):
         night = known.get((row["run_id"], row["cell"]))
         if night is not None and row["status"] == Status.OK:
             row |= _of_night(row, night)

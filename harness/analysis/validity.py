@@ -8,7 +8,7 @@ import pandas as pd
 from harness import units
 from harness.analysis.environments import differences
 from harness.analysis.noise import Noise
-from harness.analysis.rows import rows_of
+from harness.analysis.rows import dicts_of
 from harness.analysis.trials import FEW_SAMPLES
 from harness.columns import of_convolutions
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
@@ -217,7 +217,7 @@ def _equals(noise: Noise | None) -> Check:
         said += f"; smallest change found {units.percent(noise.smallest_effect)}"
     if noise.differences > MOST_FALSE * noise.judged:
         unequal = noise.cells[noise.cells["verdict"].isin(CHANGED) & ~noise.cells["barred"].astype(bool)]
-        named = "; ".join(f"{row['cell']} {units.change(row['ratio'])}" for row in rows_of(unequal.head(MOST_NAMED)))
+        named = "; ".join(f"{row['cell']} {units.change(row['ratio'])}" for row in dicts_of(unequal.head(MOST_NAMED)))
         more = f" and {len(unequal) - MOST_NAMED} more" if len(unequal) > MOST_NAMED else ""
         effect = f"A change of that size is found here where there is none: {named}{more}. Read single verdicts with care."
         return Check(name, Result.WARNING, said, limit, effect)

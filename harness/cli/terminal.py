@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 import unicodedata
 from typing import Any
@@ -60,7 +61,10 @@ class _Descriptor(io.FileIO):
         if self.lost:
             return len(data)
         try:
-            return super().write(data) or 0
+            # None: whoever started us made the stream non-blocking, and its reader is behind.
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])
+            return written
         except OSError as error:
             self.lost = True
             self.failure = "" if error.errno in _GONE else error.strerror or str(error)

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,23 @@ def test_a_full_disk_is_told_once(tmp_path: Path, command: Command) -> None:
     os.close(full)
     code, _, err = command("list", "suites")
     assert (code, err) == (2, b"convbench: standard output: No space left on device\n")
+
+
+@pytest.mark.fault("a standard stream is non-blocking, and its reader behind", "it is waited for, and all of the text arrives")
+def test_a_reader_that_is_behind_is_waited_for() -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    text = b"x" * 2**20  # more than a pipe holds
+    with ThreadPoolExecutor() as pool, open(reads, "rb") as reader:
+        with terminal._Descriptor(writes, "wb") as stream:
+            left, lengths = memoryview(text), []
+            lengths.append(stream.write(left))  # the pipe is full
+            left, got = left[lengths[0] :], pool.submit(reader.read)
+            while left:
+                lengths.append(stream.write(left))
+                left = left[lengths[-1] :]
+        assert got.result(timeout=60) == text
+    assert min(lengths) > 0
 
 
 @pytest.mark.fault("a standard stream is closed", "nothing ends for that")

@@ -37,8 +37,15 @@ def test_the_notice_names_what_has_something_to_say(night) -> None:
     assert said.report == "reports/x/report.html"
 
 
+def shape_of(night, cell: str) -> str:
+    shape = night[0].cases.set_index("cell")["shape"][cell]
+    assert shape
+    return shape
+
+
 def test_markdown_has_the_sentence_the_cases_and_the_code(night) -> None:
     text = notify.markdown(notify.notice(*night))
+    assert f"| {shape_of(night, stored.SLOW)} | confirmed |" in text
     lines = text.splitlines()
     assert lines[0] == "## convbench: small regression"
     assert lines[2].startswith("**Regression: two forward, torch eager on cpu is ")
@@ -85,6 +92,7 @@ def test_junit_fails_what_is_slower_and_the_night(night) -> None:
     assert (group.get("tests"), group.get("failures"), group.get("skipped")) == ("7", "2", "0")
     assert cases["night"][0].tag == "failure"
     assert cases[stored.SLOW][0].get("message").startswith("confirmed: +20")
+    assert cases[stored.SLOW][0].get("message").endswith(f"({shape_of(night, stored.SLOW)})")
     assert float(cases[stored.SLOW].get("time")) == pytest.approx(1.2e-3, rel=0.01)
 
 

@@ -107,6 +107,14 @@ def test_a_network_that_the_page_shows_no_backend_of_is_left_out(view):
     assert found.rows == [("resnet50", "torch", "eager", "53 in 20 shapes", [units.duration(2.5e6), units.MISSING])]
 
 
+def test_a_case_in_a_list_shows_its_shape(view):
+    shapes = view.cells.set_index("slug")["shape"]
+    listed = [case for group in tables.failures(view) for case in group.cases]
+    listed += [case for *_, cases in tables.flags(view) for case in cases]
+    assert len(listed) > 5
+    assert [shape for _, _, shape in listed] == [shapes[slug] for _, slug, _ in listed]
+
+
 def test_flags_have_words_their_kind_and_the_cases_under_them(made, view):
     raised = prepare(made.summary.assign(flags="nobody_knows"))
     assert [(name, bars) for name, _, bars, _ in tables.flags(raised)] == [("nobody_knows", False)]
