@@ -14,7 +14,6 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, DateFormatter
@@ -82,18 +81,19 @@ class Canvas:
     ) -> None:
         """Draw a marker per point, in the look of a backend and the fill of a mode; `marks` says what each stands for."""
         kind, gid = fill_of(mode), f"marks-{len(self.marks)}"
-        points = {"x": list(x), "y": list(y), "ax": axes, "legend": False, "marker": look.marker, "zorder": 4}
         colour = look.sentinel()
         full = kind == "full"
         face = colour if full else sentinel("bg")
         edge = sentinel("bg") if full else colour
         size = (46 if full else 34) * _AREA.get(look.marker, 1.0)
-        sns.scatterplot(**points, s=size, color=face, edgecolor=edge, linewidth=0.8 if full else 1.6)
-        axes.collections[-1].set_gid(gid)
-        axes.collections[-1].set_clip_on(False)
+        # seaborn's scatterplot makes several frames in each call, of which a page has a hundred.
+        axes.scatter(
+            x, y, s=size, color=face, edgecolor=edge, linewidth=0.8 if full else 1.6, marker=look.marker, zorder=4,
+            clip_on=False, gid=gid,
+        )  # fmt: skip
         self.marks[gid] = list(marks)
         if kind == "dotted":
-            sns.scatterplot(**{**points, "marker": "o", "zorder": 5}, s=5, color=colour, linewidth=0)
+            axes.scatter(x, y, s=5, color=colour, linewidth=0, marker="o", zorder=5)
 
     def svg(self, name: str, title: str, desc: str) -> Markup:
         """The drawing as SVG for the page, with no more marks than `at_most` allows."""

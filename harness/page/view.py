@@ -6,6 +6,7 @@ No figure is made here; best, tie and vs_best come with the frame or are missing
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -78,12 +79,12 @@ class View:
     modes: tuple[str, ...]
     ranked: bool
 
-    @property
+    @cached_property
     def ok(self) -> pd.DataFrame:
         """The cells that have a figure."""
         return self.cells[(self.cells["status"] == str(Status.OK)) & (self.cells["median_ns"] > 0)]
 
-    @property
+    @cached_property
     def drawn(self) -> pd.DataFrame:
         """The cells that charts show: those that are ranked; all that have a figure where none is."""
         ranked = self.ok["vs_best"].notna()
@@ -94,14 +95,14 @@ class View:
         """A sentence on how sweeps count in means over workloads; empty where the run has no sweep."""
         return "" if self.cells["counted"].all() else sweeps.TOLD
 
-    @property
+    @cached_property
     def undrawn(self) -> str:
         """A sentence on which backends the charts leave out; empty where they show every figure."""
         left_out = self.ok.loc[~self.ok.index.isin(self.drawn.index), "backend"].unique()
         names = ", ".join(who(self.looks, name) for name in self.looks if name in left_out)
         return f" Only in the tables, because it is not ranked: {names}." if names else ""
 
-    @property
+    @cached_property
     def failed(self) -> pd.DataFrame:
         """The cells that count as failures of the run."""
         failures = [str(status) for status in Status if status.failed]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from harness.page.canvas import Canvas, Drawn, fitted
@@ -62,12 +61,10 @@ def points(
     colour = sentinel(key)
     face, edge = (sentinel("bg"), colour) if hollow else (colour, sentinel("bg"))
     gid = f"marks-{len(canvas.marks)}"
-    sns.scatterplot(
-        x=list(x), y=list(y), ax=axes, legend=False, marker=marker, s=size, color=face, edgecolor=edge,
-        linewidth=1.2 if hollow else 0.5, zorder=4,
+    axes.scatter(
+        x, y, s=size, color=face, edgecolor=edge, linewidth=1.2 if hollow else 0.5, marker=marker, zorder=4, clip_on=False,
+        gid=gid,
     )  # fmt: skip
-    axes.collections[-1].set_gid(gid)
-    axes.collections[-1].set_clip_on(False)
     canvas.marks[gid] = list(marks)
 
 

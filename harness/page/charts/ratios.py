@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from harness import units
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, linear_axis, log_axis, ratio_axis
-from harness.page.charts.layout import FOOT, legend, strips, strips_height
+from harness.page.charts.layout import FOOT, legend, points, strips, strips_height
 from harness.page.palette import sentinel
 from harness.page.view import View
 
@@ -66,14 +66,8 @@ def _largest(view: View, rows: pd.DataFrame) -> Canvas:
     for patch, backend in zip(axes.patches, rows["backend"], strict=True):
         patch.set_facecolor(view.looks[backend].sentinel())
     axes.barh(places, tensors.to_list(), height=0.7, color=sentinel("line"), lw=0)
-    gid = f"marks-{len(canvas.marks)}"
     # A mark at the end of each bar opens its case.
-    sns.scatterplot(
-        x=peak.to_list(), y=places, ax=axes, s=16, color=sentinel("ink"), edgecolor=sentinel("bg"), linewidth=0.5, zorder=4
-    )
-    axes.collections[-1].set_gid(gid)
-    axes.collections[-1].set_clip_on(False)
-    canvas.marks[gid] = rows["i"].to_list()
+    points(canvas, axes, peak.to_list(), places, rows["i"].to_list(), key="ink")
     linear_axis(axes, 0, float(peak.max()) * 1.04 or 1.0, 8, lambda value: f"{value:.4g}")
     axes.set(xlabel=unit, ylabel="")
     axes.set_yticks([])

@@ -32,14 +32,14 @@ class Sweep:
 def sweeps(view: View) -> list[Sweep]:
     """The sweeps of a run: shapes that differ in the batch alone, or in the size alone, with three values or more."""
     cells = view.cells[~view.cells["status"].isin(_LEFT_OUT)]
-    found = []
+    same_shape, found = ["rest", "words", "device", "varies"], []
     for axis in SHAPES:
         rows = cells.join(shapes(cells, axis))
-        for _, same in rows.groupby(["rest", "words", "device", "varies"], sort=False):
+        rows = rows[rows.groupby(same_shape)["at"].transform("nunique") >= FEWEST]
+        for _, same in rows.groupby(same_shape, sort=False):
             same = same.drop_duplicates(["at", "backend", "mode"])
-            if same["at"].nunique() >= FEWEST:
-                label = " · ".join(filter(None, (_stem(same["name"].to_list()), same["words"].iloc[0], same["varies"].iloc[0])))
-                found.append(Sweep(label, axis, same))
+            label = " · ".join(filter(None, (_stem(same["name"].to_list()), same["words"].iloc[0], same["varies"].iloc[0])))
+            found.append(Sweep(label, axis, same))
     return found
 
 

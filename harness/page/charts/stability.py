@@ -63,8 +63,7 @@ def _stability(view: View, cells: pd.DataFrame, worst: pd.DataFrame, seed: int) 
     for place, cell in enumerate(order):
         ratio = within.loc[within["cell"] == cell, "ratio"]
         y = place + jitter.uniform(-0.28, 0.28, len(ratio))
-        sns.scatterplot(x=ratio, y=y, color=colours[cell], s=9, linewidth=0, ax=axes, zorder=3)
-        axes.collections[-1].set_clip_on(False)
+        axes.scatter(ratio, y, color=colours[cell], s=9, linewidth=0, zorder=3, clip_on=False)
     axes.set(ylabel="", xlabel="time of one call over the cell's median, log")
     axes.set_yticks([])
     axes.set_ylim(len(order) - 0.5, -0.5)
