@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from harness import units
+from harness.axes import Direction
 from harness.columns import BESIDE_COLUMNS, COLUMNS
 from harness.page import elsewhere, html, view
 from harness.spec import ConvSpec
@@ -15,6 +16,13 @@ from tests.page.test_html import HOSTILE, sound
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 SECOND = {"times": "Same shape, same batch: times", "rates": "Same shape, another batch: rates beside rates, not times"}
+
+
+@pytest.fixture(scope="module")
+def made() -> synthetic.Made:
+    """A run of the one workload that stands beside something, and of another in two modes."""
+    forward = [cell for cell in synthetic.cells() if cell.workload == "example" and cell.direction is Direction.FPROP]
+    return synthetic.make(forward + [cell for cell in synthetic.cells() if cell.workload == "rn50_res2_3x3"])
 
 
 def beside(made: synthetic.Made, *sources: dict[str, object], where: str = "rn50_res2_3x3") -> pd.DataFrame:
