@@ -1,6 +1,8 @@
 """Scripted nights in a store: six cells of two backends that take what a test says, a night a day."""
 
 import dataclasses
+import functools
+import tempfile
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +34,28 @@ def night(
 
     Only the first `cells` of six are measured, the rest is not_run. With a `refusal` none is, and no worker ever came up.
     """
+    name, files = _files(day, tuple((slower or {}).items()), cells, tags, torch, refusal, machine)
+    folder = store / "runs" / name
+    folder.mkdir(parents=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+@functools.cache
+def _files(
+    day: int, slower: tuple[tuple[str, float], ...], cells: int, tags: tuple[str, ...], torch: str, refusal: str, machine: str
+) -> tuple[str, dict[str, bytes]]:
+    """Name and files of such a night: many tests want the same one, and sealing it takes most of their time."""
+    with tempfile.TemporaryDirectory() as store:
+        folder = _measured(Path(store), day, dict(slower), cells, tags, torch, refusal, machine)
+        return folder.name, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _measured(
+    store: Path, day: int, slower: Mapping[str, float], cells: int, tags: tuple[str, ...], torch: str, refusal: str,
+    machine: str,
+) -> Path:  # fmt: skip
     began = builders.START + timedelta(days=day)
     named_so = {"machine": machine, "machine_id": f"id-of-{machine}"} if machine else {}
     environments = tuple(
@@ -52,7 +76,7 @@ def night(
                 why = refusal or "the run ended before this cell"
                 book.append(builders.failed(Status.NOT_RUN, why, of=of, run_id=run.id, order=order, environment_id=""))
                 continue
-            ns = round(1e6 * WANDER[(day + order) % len(WANDER)] * (slower or {}).get(str(of), 1.0))
+            ns = round(1e6 * WANDER[(day + order) % len(WANDER)] * slower.get(str(of), 1.0))
             for trial in range(3):
                 book.append(builders.record(
                     [ns + 100 * trial] * 30, of=of, trial=trial, order=3 * order + trial, run_id=run.id,

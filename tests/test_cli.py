@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,33 +20,24 @@ from harness.axes import Direction
 from harness.cli import app, progress
 from harness.columns import BESIDE_COLUMNS, COMPARISON_COLUMNS
 from harness.doctor import Finding, Severity
-from harness.execution import host
 from harness.spec import ConvSpec
 from harness.store import journal, published, table
 from tests import builders
+from tests.command import CONVBENCH, TIMEOUT_S, convbench, environment
 from tests.execution.test_execute import CEILINGS, NO_CEILINGS, SUITE
 from tests.store.test_pytest_json import document
-
-TIMEOUT_S = 120
-ROOT = str(Path(__file__).parents[1])  # the code beside these tests is tested, wherever another copy is installed
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder with one run in it, and what the command said."""
+    """A folder with one run in it, and what the command said, which an interpreter was started for."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "suites").mkdir()
     (folder / "suites" / "tiny.toml").write_text(SUITE)
     (folder / "suites" / "ceilings.toml").write_text(NO_CEILINGS)
-    return folder, convbench(folder, "run", "tiny", "--trials", "1", "--tag", "test")
-
-
-def convbench(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    places = {host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
-    environment = {"PATH": "/usr/bin:/bin", "NO_COLOR": "1", **places, **variables}
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "harness", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    return folder, subprocess.run(
+        [*CONVBENCH, "run", "tiny", "--trials", "1", "--tag", "test"],
+        cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
 
 
@@ -110,9 +101,10 @@ def test_any_axis_can_be_narrowed(measured) -> None:
 def test_a_run_that_nobody_reads_to_the_end_is_measured_and_reported(measured) -> None:
     folder, _ = measured
     command = "run tiny --trials 1 -k fprop --out unread --reports unread/reports"
-    shell = f"{sys.executable} -P -m harness {command} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"
-    environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
-    said = subprocess.run(["bash", "-c", shell], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    shell = f"{shlex.join(CONVBENCH)} {command} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"
+    said = subprocess.run(
+        ["bash", "-c", shell], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
     assert (said.returncode, said.stderr) == (0, "")
     assert len(said.stdout.splitlines()) == 1
     assert_reported(folder / "unread")
@@ -122,12 +114,11 @@ def test_a_run_that_nobody_reads_to_the_end_is_measured_and_reported(measured) -
 def test_a_run_whose_output_cannot_be_written_is_measured_and_reported(measured) -> None:
     folder, _ = measured
     options = ["--trials", "1", "-k", "fprop", "--out", "f", "--reports", "f/reports"]
-    command = [sys.executable, "-P", "-m", "harness", "run", "tiny", *options]
-    environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
     with open("/dev/full", "w") as full:
         said = subprocess.run(
-            command, cwd=folder, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=TIMEOUT_S
-        )
+            [*CONVBENCH, "run", "tiny", *options], cwd=folder, env=environment(folder),
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=TIMEOUT_S,
+        )  # fmt: skip
     assert said.returncode == 2
     assert said.stderr.splitlines()[-1] == "convbench: standard output: No space left on device"
     assert_reported(folder / "f")
@@ -143,13 +134,12 @@ def assert_reported(store: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on_with_it(measured, number: signal.Signals) -> None:
     folder, _ = measured
-    command = [sys.executable, "-P", "-m", "harness", "run", "tiny", "--out", "cut", "--no-report"]
-    environment = {"PATH": "/usr/bin:/bin", host.VARIABLE: str(folder / "lock"), "HOME": str(folder), "PYTHONPATH": ROOT}
+    command = [*CONVBENCH, "run", "tiny", "--out", "cut", "--no-report"]
     # A shell that puts the tests into the background leaves them deaf to SIGINT, and what they start inherits that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         running = subprocess.Popen(
-            command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
     finally:
         signal.signal(signal.SIGINT, before)
@@ -458,9 +448,9 @@ def test_a_run_begins_with_what_blocks_and_with_a_gpu_that_no_framework_sees(
     blocked = (Finding("CPU quota", Severity.BLOCKING, "1.5 [CPUs]", "why", "remedy"),)
     monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: asked.append(threads) or blocked)
     monkeypatch.setattr(progress, "unseen_gpu", lambda devices: seen_by_none if set(devices) == {"numpy"} else None)
-    suite = str(measured[0] / "suites" / "tiny.toml")
+    monkeypatch.chdir(measured[0])  # whose suites are found, and its ceilings, which are none
     options = ["--trials", "1", "-k", "plain and fprop", "--threads", "1", "--no-report", "--out", str(tmp_path)]
-    said = CliRunner().invoke(app, ["run", suite, suite, *options])
+    said = CliRunner().invoke(app, ["run", "tiny", "tiny", *options])
     assert said.exit_code == 0, said.output
     assert said.stderr.splitlines()[:3] == [
         "blocking: CPU quota: 1.5 [CPUs]",

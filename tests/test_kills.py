@@ -1,7 +1,6 @@
 """A run is killed, at chosen places between two writes and at random moments: no record is lost, and it can be resumed."""
 
 import contextlib
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
@@ -13,12 +12,10 @@ import pytest
 
 from harness.store import journal, table
 from tests import kills
+from tests.command import TIMEOUT_S, forked
 from tests.execution.test_execute import NO_CEILINGS
 
-FORKS = multiprocessing.get_context("forkserver")  # each run is forked from a process that has imported all it needs
-FORKS.set_forkserver_preload(["harness.review.pages", "harness.cli.tables", "harness.cli", "pyarrow.parquet", "tests.kills"])
 RUN = ["run", "tiny"]
-TIMEOUT_S = 120
 
 
 @pytest.fixture
@@ -30,9 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def started(folder: Path, *arguments: str, place: str = "") -> BaseProcess:
-    process = FORKS.Process(target=kills.convbench, args=(folder, list(arguments), place))
-    process.start()
-    return process
+    return forked(kills.convbench, folder, list(arguments), place)
 
 
 def ended(process: BaseProcess, folder: Path) -> int | None:

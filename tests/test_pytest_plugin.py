@@ -21,7 +21,9 @@ from tests import builders
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("--benchmark-max-time=0.001", "--benchmark-min-rounds=3", "-p", "no:cacheprovider")
+# A session takes five times as long to start where the plug-ins of these tests are loaded too, of which it uses none.
+OTHERS = ("cacheprovider", "hypothesispytest", "xdist", "xdist.looponfail", "pytest_cov")
+QUICK = ("--benchmark-max-time=0.001", "--benchmark-min-rounds=3", *(f"-pno:{name}" for name in OTHERS))
 OUT = "--benchmark-json=out.json"
 
 SUITE = """

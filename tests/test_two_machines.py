@@ -12,7 +12,7 @@ from harness.review import pages
 from harness.review.reading import Reading
 from harness.store import digests, journal, table
 from tests import builders, stored
-from tests.test_cli import convbench
+from tests.command import convbench
 
 ALPHA, BETA = "id-of-alpha", "id-of-beta"
 

@@ -1,7 +1,6 @@
 """What commands write, and where: whole files at places that a user named, and nothing outside of them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from harness.review import pages
 from harness.review.reading import Reading
 from harness.store import journal, table
 from tests import stored
-from tests.test_cli import convbench
+from tests.command import CONVBENCH, convbench, environment
 
 
 @pytest.fixture
@@ -33,11 +32,11 @@ def test_export_writes_to_standard_output_and_over_an_old_file(place: Path) -> N
 
 
 def test_a_redirected_standard_output_stays_the_file_that_it_is(place: Path) -> None:
-    command = [sys.executable, "-P", "-m", "harness", "export", "latest", "--format", "csv", "--to", "/dev/stdout"]
+    command = [*CONVBENCH, "export", "latest", "--format", "csv", "--to", "/dev/stdout"]
     with (place / "out").open("w") as file:
         file.write("before\n")
         file.flush()
-        subprocess.run(command, stdout=file, cwd=place, check=True, env={"PYTHONPATH": str(Path(__file__).parents[2])})
+        subprocess.run(command, stdout=file, cwd=place, check=True, env=environment(place))
         assert (place / "out").stat().st_ino == Path(f"/proc/self/fd/{file.fileno()}").stat().st_ino
 
 

@@ -17,9 +17,9 @@ from harness.execution import execute, host
 from harness.nights import nightly, notify
 from harness.store import acknowledgements, digests, journal, table
 from tests import stored
+from tests.command import convbench
 from tests.execution.test_execute import NO_CEILINGS, SUITE
 from tests.listening import SECRET, Server, listening
-from tests.test_cli import convbench
 
 SMALL = SUITE.replace('"tiny"', '"small"')
 

@@ -18,8 +18,8 @@ from harness.errors import UserError
 from harness.record import Status
 from harness.store import journal
 from tests import builders, stored
+from tests.command import convbench
 from tests.execution.test_execute import NO_CEILINGS, SUITE
-from tests.test_cli import convbench
 
 LATIN = os.fsdecode(b"caf\xe9")  # a path that is no UTF-8
 EVIL = "a [bold]b[/] [/] \x1b[31mred\x1b[0m\x1b]0;title\x1b\\ \x9b2J\r\ud800:smile: [link=file:///etc/passwd]x[/link]"
