@@ -173,23 +173,14 @@ _COMPARED = {
 }  # fmt: skip
 
 _RANKED = {
-    "best": Column(
-        "bool",
-        "",
-        "Whether it has the lowest median of those that share workload, direction and setting, and no flag bars a verdict on it.",
-    ),
-    "tie": Column(
-        "bool",
-        "",
-        "Whether it is another that cannot be told from the best: the 95 % interval of their ratio, paired by trial, holds 1.",
-    ),
-    "decided": Column(
-        "bool",
-        "",
-        "Whether it is known to take longer than the best, that interval leaving out 1; of the best, whether all others are.",
-    ),
-    "vs_best": Column("float64", "", "Time over the lowest; missing: not ranked."),
-}
+    "best": Column("bool", "", "Whether it is the fastest of those that share workload, direction and setting, and no flag bars a verdict on it."),
+    "tie": Column("bool", "", "Whether it is another that is known to be as good: the interval of its time over the fastest ends under 1.02."),
+    "decided": Column("bool", "", "Whether it is known to take longer than the fastest, or to be as good; of the fastest, whether that is so of all others."),
+    "vs_best": Column("float64", "", "Time over that of the fastest, by the pairs of their processes; drawn to 1 by what picking the fastest does, where it is not known to take longer; missing: not ranked."),
+    "vs_best_low": Column("float64", "", "Lower end of the interval of the time over the fastest, whichever that is; missing: under 2 pairs."),
+    "vs_best_high": Column("float64", "", "Upper end of it. In a group of equals all intervals hold 1 in 95 of 100 runs."),
+    "vs_best_pairs": Column("int64", "", "Pairs of processes, one of the cell and one of the fastest, that were compared."),
+}  # fmt: skip
 
 _PUBLISHED = {
     "table": Column("string", "", "The table of published timings that the row is from."),

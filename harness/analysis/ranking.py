@@ -1,80 +1,119 @@
-"""Which cell of a comparison has the lowest time, and which of the others are known to take longer."""
+"""Which cell of a comparison is the fastest, and which of the others are known to take longer or to be as good."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from harness import stats
-from harness.analysis.trials import Key
-from harness.columns import of_convolutions
+from harness.analysis.fastest import Groups, Level, Standing, standing
+from harness.analysis.inference import Estimates, moderated
+from harness.analysis.pairs import log_ratios, pools
+from harness.analysis.visits import Turns, turns, visits
+from harness.columns import COLUMNS, RANK_COLUMNS, of_convolutions
 from harness.record import AA, Status
 
 # What has to be the same for two times to be compared; what is left, backend and mode, competes.
 SAME = ["run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
 
 UNRANKED = frozenset({"numpy"})  # the reference is there to be right, not fast
+LEVEL = 0.05  # the probability of calling a cell slower in a group of equals
 
 
 def rank(
-    summary: pd.DataFrame, medians_ns: Mapping[Key, float] | None = None, unranked: frozenset[str] = UNRANKED
+    summary: pd.DataFrame, samples: pd.DataFrame | None = None, unranked: frozenset[str] = UNRANKED, level: Level | None = None
 ) -> pd.DataFrame:
     """The summary with RANK_COLUMNS, each cell seen beside those that share its SAME.
 
-    `vs_best` (float64): time over the lowest; missing for what is not ranked, which is every cell that is not ok, what is no
-    convolution, the backends in `unranked`, and a cell that was measured a second time under another name as a control.
-    `best` (bool): the lowest, where nothing bars a verdict on it. `tie` (bool): another that cannot be told from it. `decided`
-    (bool): it is known to take longer than the best; of the best itself, that all others are.
-
-    Two cells are told apart by the ratios of their medians, paired by trial: their 95 % t-interval on the logs leaves out 1. So
-    nothing is decided of a run of one trial, nor beside a time that a flag bars or all of whose samples were set aside.
-    `medians_ns` are those of `trials.medians`; without them nothing is decided at all.
+    Not ranked are cells that are not ok, what is no convolution, the backends in `unranked`, and a cell that was measured a
+    second time under another name as a control. Of the rest `fastest.standing` says how long they take beside the fastest, by
+    the ratios of their pairs of processes in `samples`; without samples by the medians, and then nothing is decided. Nor is
+    anything beside a time that a flag bars or all of whose samples were set aside. `level` is LEVEL where it is not given;
+    `race.Looks` has that of a run that was looked at after each trial.
     """
     timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & of_convolutions(summary)
     adapter, control = summary["backend"].str.split("@").str[0], summary["backend"].str.endswith(f"@{AA}")
     ranked = (timed & ~adapter.isin(unranked) & ~control).to_numpy(dtype=bool)
     cells = summary[ranked].reset_index(drop=True)
-    lowest = cells.groupby(SAME, sort=False)["median_ns"].transform("idxmin").to_numpy(dtype=np.int64)
+    by_run = {} if samples is None else turns(visits(samples))
+    found = _unranked(len(cells))
+    for run_id, rows in cells.groupby("run_id", sort=False).indices.items():
+        _rank_run(cells, np.asarray(rows), by_run.get(str(run_id)), level, found)
+    whole = _unranked(len(summary))
+    for name in RANK_COLUMNS:
+        whole[name][ranked] = found[name]
+    return summary.assign(**whole)
+
+
+def _unranked(count: int) -> dict[str, np.ndarray]:
+    """RANK_COLUMNS of so many cells of which nothing is known."""
+    nothing = {"bool": False, "int64": 0, "float64": np.nan}
+    return {name: np.full(count, nothing[COLUMNS[name].dtype]) for name in RANK_COLUMNS}
+
+
+def _rank_run(
+    cells: pd.DataFrame, rows: np.ndarray, of_run: Turns | None, level: Level | None, found: dict[str, np.ndarray]
+) -> None:
+    """Fill in what is found of these rows, all cells of a run that are ranked."""
     barred = ((cells["barred_by"] != "") | (cells["contended_share"].fillna(0.0) >= 1)).to_numpy(dtype=bool)
-    ratios = _ratios(cells, lowest, medians_ns or {})
-    apart = np.zeros(len(cells), dtype=bool)
-    alike = np.zeros(len(cells), dtype=bool)
-    for place, of_trials in enumerate(ratios):
-        if len(of_trials) > 1 and not barred[place] and not barred[lowest[place]]:
-            low, high = stats.log_t_interval(of_trials)
-            apart[place], alike[place] = not low <= 1 <= high, low <= 1 <= high
-    places = np.arange(len(cells))
-    is_lowest = lowest == places
-    in_doubt = np.isin(places, lowest[~is_lowest & ~apart])
-    decided = np.where(is_lowest, ~in_doubt & ~barred, apart)
-
-    found = {name: np.zeros(len(summary), dtype=bool) for name in ("best", "tie", "decided")}
-    vs_best = np.full(len(summary), np.nan)
-    found["best"][ranked], found["tie"][ranked], found["decided"][ranked] = is_lowest & ~barred, alike & ~is_lowest, decided
-    median = cells["median_ns"].to_numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):  # a clock too coarse reads 0
-        vs_best[ranked] = median / median[lowest]
-    return summary.assign(**found, vs_best=vs_best)
+    members = _members(cells, rows)
+    sides = [np.triu_indices(of_size.shape[1], 1) for of_size in members]
+    left, right = (
+        np.concatenate([of_size[:, side[which]].ravel() for of_size, side in zip(members, sides, strict=True)])
+        for which in (0, 1)
+    )
+    estimates = _compared(cells, left, right, of_run)
+    begin = 0
+    for of_size, side in zip(members, sides, strict=True):
+        end = begin + of_size.shape[0] * len(side[0])
+        groups = Groups.of(estimates.part(slice(begin, end)), side, of_size.shape, level or _fixed)
+        _fill(found, of_size, groups, standing(groups, barred[of_size]), barred[of_size])
+        begin = end
 
 
-def _ratios(cells: pd.DataFrame, lowest: np.ndarray, medians_ns: Mapping[Key, float]) -> list[list[float]]:
-    """For each cell its time over that of the lowest of its group, in each trial that has both."""
-    by_cell: dict[tuple[str, str], dict[int, float]] = {}
-    for (run_id, trial, cell), median in medians_ns.items():
-        if median > 0:
-            by_cell.setdefault((run_id, cell), {})[trial] = median
-    keys = list(zip(cells["run_id"], cells["cell"], strict=True))
-    found = []
-    for key, place in zip(keys, lowest, strict=True):
-        own, best = by_cell.get(key, {}), by_cell.get(keys[place], {})
-        found.append([own[trial] / best[trial] for trial in sorted(own.keys() & best.keys())] if key != keys[place] else [])
-    return found
+def _members(cells: pd.DataFrame, rows: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group of competitors, those of as many in one array (groups, competitors)."""
+    by_size: dict[int, list[np.ndarray]] = {}
+    for places in cells.iloc[rows].groupby(SAME, sort=False, dropna=False).indices.values():
+        by_size.setdefault(len(places), []).append(rows[places])
+    return [np.stack(groups) for groups in by_size.values()]
+
+
+def _compared(cells: pd.DataFrame, left: np.ndarray, right: np.ndarray, of_run: Turns | None) -> Estimates:
+    """What is known of the log-ratios of these rows; where nothing is, the ratio of their medians, from no pair at all."""
+    median = np.maximum(cells["median_ns"].to_numpy(dtype=float), 1e-3)  # a clock too coarse reads 0
+    apart = np.log(median[left]) - np.log(median[right])
+    if of_run is None:
+        missing = np.full(len(left), np.nan)
+        return Estimates(apart, missing, np.zeros(len(left)), np.zeros(len(left), dtype=np.int64))
+    places, backends = of_run.places(cells["cell"]), cells["backend"].to_numpy(dtype=str)
+    estimates = moderated(log_ratios(of_run, places[left], places[right]), pools(backends[left], backends[right]))
+    return replace(estimates, mean=np.where(np.isnan(estimates.mean), apart, estimates.mean))
+
+
+def _fixed(pairs: np.ndarray) -> np.ndarray:
+    return np.full(pairs.shape, LEVEL)
+
+
+def _fill(found: dict[str, np.ndarray], rows: np.ndarray, groups: Groups, place: Standing, barred: np.ndarray) -> None:
+    """Write where the cells of these groups stand to their rows, (groups, cells)."""
+    each = np.arange(len(rows))
+    is_fastest = np.arange(rows.shape[1]) == place.fastest[:, None]
+    sure = ~barred[each, place.fastest][:, None]  # beside a fastest that a flag bars nothing is
+    known = place.decided & sure
+    found["best"][rows] = is_fastest & sure
+    found["tie"][rows] = place.equivalent & ~is_fastest & sure
+    found["decided"][rows] = np.where(is_fastest, sure & (known | is_fastest).all(axis=1, keepdims=True), known)
+    unknown = np.where(np.isinf(place.high), np.nan, 0.0)
+    found["vs_best"][rows] = np.exp(place.shown)
+    found["vs_best_low"][rows], found["vs_best_high"][rows] = np.exp(place.low + unknown), np.exp(place.high + unknown)
+    found["vs_best_pairs"][rows] = groups.pairs[each, :, place.fastest]
 
 
 def unfinished(ranked: pd.DataFrame) -> pd.DataFrame:
     """The ranked summary of a run that has not ended: nothing is decided, since what is missing might be faster.
 
-    `vs_best` stays where every cell of a comparison was run, and is missing elsewhere.
+    The factors stay where every cell of a comparison was run, and are missing elsewhere.
     """
     waiting = (ranked["status"] == str(Status.NOT_RUN)).groupby([ranked[name] for name in SAME], sort=False).transform("any")
-    return ranked.assign(best=False, tie=False, decided=False, vs_best=ranked["vs_best"].mask(waiting))
+    factors = {name: ranked[name].mask(waiting) for name in ("vs_best", "vs_best_low", "vs_best_high")}
+    return ranked.assign(best=False, tie=False, decided=False, **factors)

@@ -31,7 +31,7 @@ STATUS_STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: 
 def key(summary: pd.DataFrame) -> list[str]:
     """What the marks of `closing` mean, and what its intervals do not hold where they are of single processes."""
     marked = "best" not in summary or summary["best"].any()
-    marks = "● lowest time   ○ not to be told from it by its trials   " if marked else ""
+    marks = "● fastest   ○ as good, within 2 %   " if marked else ""
     marks += "* under a flag that bars a verdict: see convbench show"
     within = (roofline.asked_for(summary)["ci_method"] == "within").any()
     warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"

@@ -153,14 +153,14 @@ def _heat_cell(row: Case) -> Cell:
     if row.best:
         return Cell("●", kind="best", title=f"lowest: {time}")
     factor = f"{row.vs_best:.2f}" if row.vs_best < 99.5 else f"{row.vs_best:.0f}"
-    mark = "" if row.decided else "○ ~" if row.tie else "~"
+    mark = "○ " if row.tie else "" if row.decided else "~"
     title = f"{time}, {STANDINGS[_standing(row)]}"
     return Cell(f"{mark}{factor}{doubt}", kind=f"h{_step(row.vs_best)}", title=title)
 
 
 # How a ranked cell stands beside the lowest time of its comparison.
 STANDINGS = {
-    "best": "the lowest", "longer": "takes longer than the lowest", "tie": "cannot be told from the lowest",
+    "best": "the lowest", "longer": "takes longer than the lowest", "tie": "as good as the lowest",
     "undecided": "beside the lowest not decided", "": "not ranked",
 }  # fmt: skip
 
@@ -169,7 +169,7 @@ def _standing(row: Case) -> str:
     """The key of STANDINGS for a cell of the view."""
     if pd.isna(row.vs_best):
         return ""
-    return "best" if row.best else "longer" if row.decided else "tie" if row.tie else "undecided"
+    return "best" if row.best else "tie" if row.tie else "longer" if row.decided else "undecided"
 
 
 def standing(cells: pd.DataFrame) -> list[str]:

@@ -17,13 +17,13 @@ from harness.analysis.gate import NightJudgement
 from harness.analysis.history import FIGURES, History
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize, with_kept
-from harness.analysis.trials import medians, trials
+from harness.analysis.trials import trials
 from harness.axes import Direction
 from harness.columns import of_convolutions
 from harness.errors import HistoryError, RunNotFoundError
 from harness.execution import host
 from harness.outcome import Check, Extent
-from harness.record import AA, NIGHTLY, Run, SeriesKind, Status
+from harness.record import AA, NIGHTLY, Run, Status
 from harness.review import nights
 from harness.review.nights import Night
 from harness.store import acknowledgements, journal, published, table
@@ -107,7 +107,7 @@ class Reading:
         summary = self.summary
         if self.cells is not None:  # the ceilings stay, since the cells are held against them
             summary = summary[summary["cell"].isin(self.cells) | ~of_convolutions(summary)]
-        ranked = ranking.rank(summary, medians(self.ranked_samples, SeriesKind.LATENCY))
+        ranked = ranking.rank(summary, self.ranked_samples)
         return for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
 
     @cached_property

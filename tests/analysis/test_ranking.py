@@ -5,9 +5,8 @@ import pytest
 
 from harness.analysis.ranking import rank
 from harness.analysis.summary import summarize
-from harness.analysis.trials import medians
 from harness.axes import Direction, Mode
-from harness.record import Flag, Record, SeriesKind, Status
+from harness.record import Flag, Record, Status
 from harness.spec import GemmSpec
 from harness.store import frames
 from tests.builders import cell, failed, record, samples, series
@@ -16,7 +15,7 @@ from tests.builders import cell, failed, record, samples, series
 def framed(*records: Record) -> tuple[pd.DataFrame, dict]:
     """The summary and the medians of these records."""
     blocks = frames.samples_frame(records)
-    return summarize(frames.records_frame(records, [], "small"), blocks), medians(blocks, SeriesKind.LATENCY)
+    return summarize(frames.records_frame(records, [], "small"), blocks), blocks
 
 
 def ranked(*records: Record, **options: frozenset[str]) -> pd.DataFrame:
@@ -42,10 +41,10 @@ def marks(found: pd.DataFrame) -> dict[str, str]:
 
 def test_the_lowest_is_marked_in_each_group():
     found = ranked(
-        *trials(1000, 1010, 990, backend="torch"),
-        *trials(2000, 2020, 1990, backend="jax"),
-        *trials(3000, 3010, 3020, backend="torch", direction=Direction.WGRAD),
-        *trials(2000, 2010, 2030, backend="jax", direction=Direction.WGRAD),
+        *trials(1000, 1010, 990, 1000, backend="torch"),
+        *trials(2000, 2020, 1990, 2010, backend="jax"),
+        *trials(3000, 3010, 3020, 3000, backend="torch", direction=Direction.WGRAD),
+        *trials(2000, 2010, 2030, 2000, backend="jax", direction=Direction.WGRAD),
     )
     assert found["best"].tolist() == [True, False, False, True]
     assert found["decided"].all()
@@ -63,14 +62,36 @@ def test_modes_compete_with_each_other():
 )
 def test_two_cells_are_told_apart_by_the_ratios_of_their_trials():
     # The machine is up to 40 % slower in some trials, for both alike: the intervals of the two overlap, the ratios are all 1.1.
-    speeds = (1000, 1400, 1150)
+    speeds = (1000, 1400, 1150, 1270)
     together = ranked(*trials(*speeds, backend="a"), *trials(*(int(1.1 * each) for each in speeds), backend="b"))
     assert marks(together) == {"a": "●!", "b": "<"}
     first, second = together.to_dict("records")
     assert second["ci_low_ns"] < first["ci_high_ns"]
     # The same medians, and ratios from 0.9 to 1.5: neither is known to take longer.
-    crossed = ranked(*trials(1000, 1400, 1150, backend="a"), *trials(1540, 1265, 1100, backend="b"))
-    assert marks(crossed) == {"a": "●", "b": "○"}
+    crossed = ranked(*trials(1000, 1400, 1150, 1270, backend="a"), *trials(1540, 1265, 1397, 1100, backend="b"))
+    assert marks(crossed) == {"a": "●", "b": "~"}
+    assert crossed["vs_best_low"].tolist() == [1, 1]
+
+
+@pytest.mark.fault(
+    "a run has fewer than four trials, and processes are of two kinds",
+    "nothing is decided, however far apart two times are",
+)
+def test_under_four_pairs_of_processes_nothing_is_decided():
+    three = ranked(*trials(1000, 1001, 1002, backend="a"), *trials(1800, 1801, 1802, backend="b"))
+    assert marks(three) == {"a": "●", "b": "~"}
+    assert three["vs_best_low"].tolist()[1] > 1.7  # the interval is shown all the same
+    four = ranked(*trials(1000, 1001, 1002, 1000, backend="a"), *trials(1800, 1801, 1802, 1801, backend="b"))
+    assert marks(four) == {"a": "●!", "b": "<"}
+
+
+def test_what_is_known_to_lie_within_two_percent_of_the_fastest_is_as_good():
+    found = ranked(
+        *trials(100_000, 100_200, 100_100, 100_000, backend="a"), *trials(100_300, 100_300, 100_400, 100_100, backend="b")
+    )
+    assert marks(found) == {"a": "●!", "b": "○"}
+    assert found["decided"].all()
+    assert found["vs_best_high"].max() < 1.02
 
 
 @pytest.mark.fault("a run has one trial", "the factor has a `~`, and nothing is decided")
@@ -87,12 +108,12 @@ def test_without_the_samples_nothing_is_decided():
 
 @pytest.mark.fault("the lowest time is under a flag that bars a verdict", "nobody is marked or called fastest")
 def test_a_time_under_a_flag_that_bars_a_verdict_never_wins():
-    barred = trials(1000, 1010, 990, backend="a", flags=(Flag.CONTENDED,))
-    others = [*trials(2000, 2020, 1990, backend="b"), *trials(3000, 3020, 3010, backend="c")]
+    barred = trials(1000, 1010, 990, 1000, backend="a", flags=(Flag.CONTENDED,))
+    others = [*trials(2000, 2020, 1990, 2010, backend="b"), *trials(3000, 3020, 3010, 3000, backend="c")]
     found = ranked(*barred, *others)
     assert marks(found) == {"a": "~", "b": "~", "c": "~"}
     assert found["vs_best"].tolist() == pytest.approx([1, 2, 3], rel=0.01)
-    slowest = trials(9000, 9010, 9020, backend="d", flags=(Flag.CONTENDED,))
+    slowest = trials(9000, 9010, 9020, 9000, backend="d", flags=(Flag.CONTENDED,))
     assert marks(ranked(*others, *slowest)) == {"b": "●", "c": "<", "d": "~"}
 
 
@@ -102,30 +123,33 @@ def test_a_time_of_which_no_sample_was_clean_never_wins():
         blocks = [10_000] * 30
         return record(trial=trial, samples=samples(series(blocks, delay_ns=[5_000] * 30)), of=cell(backend="a"))
 
-    found = ranked(*map(disturbed, range(3)), *trials(20_000, 20_100, 20_050, backend="b"))
+    found = ranked(*map(disturbed, range(4)), *trials(20_000, 20_100, 20_050, 20_010, backend="b"))
     assert found["contended_share"].tolist()[0] == 1
     assert marks(found) == {"a": "~", "b": "~"}
 
 
 @pytest.mark.fault("a control (`torch@aa`) has the lowest time", "it is not ranked")
 def test_a_control_never_wins():
-    found = ranked(*trials(900, 910, 890, backend="torch@aa"), *trials(1000, 1010, 990, backend="torch"))
+    found = ranked(*trials(900, 910, 890, 900, backend="torch@aa"), *trials(1000, 1010, 990, 1000, backend="torch"))
     assert marks(found) == {"torch@aa": "", "torch": "●!"}
 
 
 def test_a_label_is_a_competitor_like_any_other():
-    found = ranked(*trials(900, 910, 890, backend="torch@old"), *trials(1000, 1010, 990, backend="torch"))
+    found = ranked(*trials(900, 910, 890, 900, backend="torch@old"), *trials(1000, 1010, 990, 1000, backend="torch"))
     assert marks(found) == {"torch@old": "●!", "torch": "<"}
 
 
 def test_trials_that_only_one_of_two_has_are_left_out():
-    found = ranked(*trials(1000, 1010, backend="a"), *trials(2000, 2010, 1990, backend="b")[1:])
-    assert marks(found) == {"a": "●", "b": "~"}
+    times = 1000, 1010, 1000, 990, 1010, 1000
+    of_a, of_b = (trials(*(factor * time for time in times), backend=name) for name, factor in (("a", 1), ("b", 2)))
+    assert marks(ranked(*of_a[:4], *of_b)) == {"a": "●!", "b": "<"}
+    assert marks(ranked(*of_a[:4], *of_b[1:])) == {"a": "●", "b": "~"}
+    assert ranked(*of_a[:4], *of_b[1:])["vs_best_pairs"].tolist() == [0, 3]
 
 
 def test_ranks_keep_the_summary_and_its_index():
     records = [
-        *trials(1000, 1020, 990, backend="a"), *trials(2000, 2020, 1990, backend="c"),
+        *trials(1000, 1020, 990, backend="a"), *trials(2000, 2040, 1980, backend="c"),
         record([10] * 30, of=cell(backend="numpy")), failed(Status.OOM, "no memory", of=cell(backend="d")),
         *trials(5000, 5010, 5020, backend="a", direction=Direction.DGRAD),
     ]  # fmt: skip

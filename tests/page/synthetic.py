@@ -48,7 +48,7 @@ def cells(backends: tuple[str, ...] = ("tensorflow", "torch", "jax"), device: st
 
 
 def ranked(summary: pd.DataFrame) -> pd.DataFrame:
-    """best, tie and vs_best, by the rule of `analysis.ranking`, which this wing's tests do not import."""
+    """RANK_COLUMNS, much by the rule of `analysis.ranking`, which this wing's tests do not import."""
     same = ["workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
     known = summary[(summary["status"] == "ok") & (summary["backend"] != "numpy") & summary["median_ns"].notna()]
     fastest = known.groupby(same)["median_ns"].transform("idxmin").reindex(summary.index)
@@ -57,9 +57,10 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     sure = fastest.notna() & ~barred & ~barred.to_numpy()[at]
     best = (fastest == summary.index) & ~barred
     apart = summary["ci_low_ns"].to_numpy() > summary["ci_high_ns"].to_numpy()[at]
-    tie, decided = sure & ~best & ~apart, sure & (best | apart)
-    factor = summary["median_ns"] / summary["median_ns"].to_numpy()[at]
-    return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor.where(fastest.notna()))
+    tie, decided = sure & ~best & ~apart, sure
+    factor = (summary["median_ns"] / summary["median_ns"].to_numpy()[at]).where(fastest.notna())
+    interval = {"vs_best_low": factor, "vs_best_high": factor, "vs_best_pairs": 4}
+    return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor, **interval)
 
 
 def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], pd.DataFrame]:

@@ -14,7 +14,7 @@ def test_marks_of_the_lowest_of_ties_and_of_what_is_not_decided(made, view):
     heat = tables.heat(view, "cpu")
     drawn = [cell.text for _, lines in heat.rows for _, cells in lines for cell in cells]
     assert sum(cell.startswith("●") for cell in drawn) == int(made.summary["best"].sum())
-    assert sum(cell.startswith("○ ~1.") for cell in drawn) == int(made.summary["tie"].sum())
+    assert sum(cell.startswith("○ 1.") for cell in drawn) == int(made.summary["tie"].sum())
     assert sum(cell.startswith("~") for cell in drawn) == int(undecided.sum())
     barred = [cell for cell in drawn if cell.endswith(" !")]
     assert barred

@@ -48,7 +48,7 @@
     if (!column.numeric) return said(column.key, i) || "–";
     const value = V[column.key][i];
     if (column.key === "ci" && value > WIDE) return `${number("low", i)} to ${number("high", i)} ms`;
-    return value === null ? "–" : (column.key === "factor" ? ["", "○ ~", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value));
+    return value === null ? "–" : (column.key === "factor" ? ["", "○ ", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value));
   };
   const number = (key, i) => written(COLUMNS.find((column) => column.key === key), i);
 

@@ -1,0 +1,124 @@
+"""What a handful of repeats can tell: variances that many comparisons share, critical values for the best of several, looks.
+
+Arrays in, arrays out; everything is on the scale of logs.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+# A variance beyond the first of these quantiles of what its pool would give keeps to itself; beyond the second it says nothing
+# of the others either. So 4 to 6 of 100 equals are called different where the variances of a pool are alike, where they differ
+# as lognormal ones do, and where one is of processes of two kinds (4 or 6 pairs, pools of 6 or 12; simulated).
+HYPERVARIABLE, OF_ANOTHER_KIND = 0.95, 0.999
+POOL = 3  # fewer comparisons than these have no pool: with two, which of them is the odd one cannot be told
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """For each comparison: the mean of its log-ratios, the standard error and its degrees of freedom, and how many there are.
+
+    `mean` is NaN where there is none; `error` is NaN and `df` 0 under two.
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    df: np.ndarray
+    count: np.ndarray
+
+    def part(self, rows: slice) -> Self:
+        """Those of some of the comparisons."""
+        return type(self)(self.mean[rows], self.error[rows], self.df[rows], self.count[rows])
+
+
+def moderated(values: np.ndarray, pools: np.ndarray) -> Estimates:
+    """Means over the columns of `values` (comparisons, repeats), NaN for none, with variances that the members of a pool share.
+
+    Each variance is drawn towards that of its pool, by how alike the variances of the pool are, and is never less than it
+    (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1), article 3). What varies far more than its
+    pool keeps its own variance (as in Phipson et al. 2016, Annals of Applied Statistics 10). The degrees of freedom are at most
+    those of the pool, and comparisons that move together, since they share processes, have fewer than as many independent ones
+    (Satterthwaite 1946, Biometrics Bulletin 2). A pool of fewer than POOL comparisons pools nothing.
+    """
+    known = ~np.isnan(values)
+    count = np.count_nonzero(known, axis=1)
+    freedom = np.maximum(count - 1, 0).astype(float)
+    mean = np.where(known, values, 0.0).sum(axis=1) / np.where(count, count, np.nan)
+    residuals = np.where(known, values - mean[:, None], 0.0)
+    variance = (residuals**2).sum(axis=1) / np.where(freedom, freedom, np.nan)
+    for pool in np.unique(pools):
+        members = np.flatnonzero((pools == pool) & (freedom > 0))
+        if len(members) >= POOL:
+            variance[members], freedom[members] = _pooled(variance[members], freedom[members], residuals[members])
+    return Estimates(mean, np.sqrt(variance / np.where(count, count, 1)), freedom, count)
+
+
+def _pooled(variance: np.ndarray, freedom: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variances and degrees of freedom of the members of one pool."""
+    from scipy import stats as scipy_stats
+
+    floor = 1e-5 * float(np.median(variance))
+    if not floor > 0:  # scripted times that never vary have no scale to share
+        return variance, freedom
+    variance = np.maximum(variance, floor)
+    typical = float(np.median(variance * freedom / scipy_stats.chi2.ppf(0.5, freedom)))
+    rest = freedom.sum() - freedom
+    alone, foreign = (
+        variance > typical * scipy_stats.f.ppf(beyond, freedom, rest) for beyond in (HYPERVARIABLE, OF_ANOTHER_KIND)
+    )
+    if np.count_nonzero(~foreign) < POOL:
+        return variance, freedom
+    shared, prior = _prior(variance[~foreign], freedom[~foreign])
+    weight = min(prior, 1e6)
+    drawn = np.maximum((weight * shared + freedom * variance) / (weight + freedom), shared)
+    most = freedom * _independent(residuals)
+    return np.where(alone, variance, drawn), np.where(alone, freedom, np.maximum(np.minimum(freedom + weight, most), freedom))
+
+
+def _prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
+    """The variance that a pool shares, and the degrees of freedom that it is worth: Smyth 2004, section 6.2, by moments."""
+    from scipy.special import digamma, polygamma
+
+    logs = np.log(variance) - digamma(freedom / 2) + np.log(freedom / 2)
+    excess = float(np.mean((logs - logs.mean()) ** 2) * len(logs) / (len(logs) - 1) - np.mean(polygamma(1, freedom / 2)))
+    if excess <= 1e-3:  # no more unlike than variances of one size are
+        return float((freedom * variance).sum() / freedom.sum()), np.inf
+    half = 0.5 + 1 / excess  # Newton's iteration for the inverse of the trigamma function, from above: Smyth 2004, appendix
+    for _ in range(8):
+        trigamma = float(polygamma(1, half))
+        half += trigamma * (1 - trigamma / excess) / float(polygamma(2, half))
+    return float(np.exp(logs.mean() + digamma(half) - np.log(half))), 2 * half
+
+
+def _independent(residuals: np.ndarray) -> float:
+    """How many independent comparisons these are worth, by the mean square of their correlations less what chance makes of it.
+
+    The mean of the variances of G that correlate by r varies as that of G / (1 + (G - 1) r^2) independent ones.
+    """
+    size, repeats = residuals.shape
+    norms = np.sqrt((residuals**2).sum(axis=1, keepdims=True))
+    unit = residuals / np.where(norms > 0, norms, 1.0)
+    squares = (((unit.T @ unit) ** 2).sum() - size) / (size * (size - 1))
+    chance = 1 / (repeats - 1)
+    together = np.clip((squares - chance) / (1 - chance), 0.0, 1.0) if repeats > 2 else 1.0
+    return float(size / (1 + (size - 1) * together))
+
+
+# Critical values --------------------------------------------------------------------------------------------------------------
+
+
+def all_pairs_quantile(level: np.ndarray, members: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """How many standard errors any of the differences among so many equals exceeds with at most that probability.
+
+    Two-sided, by Student's t with the degrees of freedom of each difference and Sidak's inequality for all of them (Tamhane
+    1979, Journal of the American Statistical Association 74), which holds for unequal variances. The arrays are broadcast;
+    infinite for one member, and without degrees of freedom.
+    """
+    from scipy.special import stdtrit
+
+    differences = members * (members - 1) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = -np.expm1(np.log1p(-level) / differences)
+        found = -stdtrit(df, each / 2)
+    return np.where((differences > 0) & (df > 0), found, np.inf)
