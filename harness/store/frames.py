@@ -30,7 +30,9 @@ def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def conform(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The frame with exactly these columns, in this order and with the dtypes of COLUMNS. Raises KeyError if one is missing."""
-    return frame[list(columns)].astype({name: COLUMNS[name].dtype for name in columns})
+    kept = frame[list(columns)]
+    # A frame from disk is right in most columns, and to convert one costs even where nothing is to be done.
+    return kept.astype({name: COLUMNS[name].dtype for name, dtype in kept.dtypes.items() if str(dtype) != COLUMNS[name].dtype})
 
 
 def check(frame: pd.DataFrame, run_id: str) -> None:
