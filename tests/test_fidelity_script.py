@@ -14,6 +14,8 @@ from scripts import oracles
 from scripts.fidelity import noise, sampling, turns
 from tests import builders
 
+CELL = ("depthwise/wgrad",)
+
 
 def test_other_tools_are_read_on_both_sides_of_convbench() -> None:
     """A machine that gets slower with every reading favours nobody: all see the same time in the middle."""
@@ -45,16 +47,19 @@ def test_its_cells_are_those_of_the_suite_noise() -> None:
         assert (cell.direction, cell.backend, cell.mode, cell.threads) == (direction, "jax", "compiled", 1)
 
 
-def test_a_cell_is_measured_by_a_worker_and_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cells", [CELL, pytest.param((*CELL, "example/fprop"), marks=pytest.mark.long)])
+def test_a_cell_is_measured_by_a_worker_and_by_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: tuple[str, ...]
+) -> None:
     monkeypatch.setattr(turns, "MAX_TIME_S", 0.1)
     started: list[list[str]] = []
     popen = turns.subprocess.Popen
     monkeypatch.setattr(turns.subprocess, "Popen", lambda command, **rest: started.append(command) or popen(command, **rest))
     turn = turns.Turn("torch", busy=False)
-    for cell in ("depthwise/wgrad", "example/fprop"):
+    for cell in cells:
         turns.one_cell(turn, cell, 0, ["plain loop"], settled=True, busy=0, logs=tmp_path)
-    assert sum(str(turns.ORACLES) in command for command in started) == 2
-    for cell in ("depthwise/wgrad", "example/fprop"):
+    assert sum(str(turns.ORACLES) in command for command in started) == len(cells)
+    for cell in cells:
         record = turn.records[cell]
         assert record.status is Status.OK
         assert record.cell == turns.cell_of("torch", cell)
