@@ -30,9 +30,10 @@ def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def conform(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The frame with exactly these columns, in this order and with the dtypes of COLUMNS. Raises KeyError if one is missing."""
-    kept = frame[list(columns)]
-    # A frame from disk is right in most columns, and to convert one costs even where nothing is to be done.
-    return kept.astype({name: COLUMNS[name].dtype for name, dtype in kept.dtypes.items() if str(dtype) != COLUMNS[name].dtype})
+    kept, wanted = frame[list(columns)], {name: COLUMNS[name].dtype for name in columns}
+    found = zip(wanted.items(), kept.dtypes, strict=True)
+    others = {name: dtype for (name, dtype), present in found if str(present) != dtype}
+    return kept.astype(others) if others else kept  # to convert a frame costs even where it is right already
 
 
 def check(frame: pd.DataFrame, run_id: str) -> None:
