@@ -1,9 +1,10 @@
 """The command line in processes of its own, each forked from one that has imported all that the commands need.
 
 An interpreter takes a second and more to import pandas, Matplotlib and the rest, and a test may give many commands. The tests
-that are about the start of an interpreter, its signals or its streams start one: `[*CONVBENCH, ...]` with `environment`.
+that are about the start of an interpreter, its signals or its streams start one.
 """
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -28,7 +29,7 @@ IMPORTED = (
     "harness.nights.nightly", "harness.nights.notify", "harness.nights.retention", "harness.page.html", "harness.page.sections",
     "harness.page.index", "harness.review.comparing", "harness.review.pages", "harness.store.exchange",
     "harness.store.published", "harness.store.pytest_json", "matplotlib.backends.backend_svg", "pyarrow.parquet", "pynvml",
-    "rich.live", "scipy.stats", "seaborn", "tests.kills",
+    "rich.live", "scipy.stats", "seaborn", "tests.command", "tests.kills",
 )  # fmt: skip
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(list(IMPORTED))
@@ -64,6 +65,14 @@ def convbench(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
     return subprocess.CompletedProcess(arguments, process.exitcode, stdout, stderr)
 
 
+def started(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The same of a command that an interpreter was started for."""
+    return subprocess.run(
+        [*CONVBENCH, *arguments], cwd=folder, env=environment(folder, **variables),
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+
+
 def _text(said: Connection) -> str:
     with open(said.fileno(), encoding="utf-8", closefd=False) as file:
         return file.read()
@@ -71,6 +80,7 @@ def _text(said: Connection) -> str:
 
 def _main(folder: Path, arguments: Sequence[str], variables: Mapping[str, str], out: Connection, err: Connection) -> None:
     """What the process does: `convbench`, whose streams are those pipes."""
+    gc.freeze()  # a collection would look through all that was imported, and copy it
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)

@@ -23,22 +23,19 @@ from harness.doctor import Finding, Severity
 from harness.spec import ConvSpec
 from harness.store import journal, published, table
 from tests import builders
-from tests.command import CONVBENCH, TIMEOUT_S, convbench, environment
+from tests.command import CONVBENCH, TIMEOUT_S, convbench, environment, started
 from tests.execution.test_execute import CEILINGS, NO_CEILINGS, SUITE
 from tests.store.test_pytest_json import document
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder with one run in it, and what the command said, which an interpreter was started for."""
+    """A folder with one run in it, and what the command said, for which an interpreter was started."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "suites").mkdir()
     (folder / "suites" / "tiny.toml").write_text(SUITE)
     (folder / "suites" / "ceilings.toml").write_text(NO_CEILINGS)
-    return folder, subprocess.run(
-        [*CONVBENCH, "run", "tiny", "--trials", "1", "--tag", "test"],
-        cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-    )  # fmt: skip
+    return folder, started(folder, "run", "tiny", "--trials", "1", "--tag", "test")
 
 
 def test_a_run_prints_its_table_on_stdout_with_the_id_alone_on_the_last_line(measured) -> None:
@@ -340,7 +337,7 @@ def with_ceilings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ceilings")
     (folder / "suites").mkdir()
     (folder / "suites" / "tiny.toml").write_text(SUITE)
-    (folder / "suites" / "ceilings.toml").write_text(CEILINGS)
+    (folder / "suites" / "ceilings.toml").write_text(CEILINGS + SUITE[SUITE.index("[budget]") : SUITE.index("[[workload]]")])
     return folder
 
 

@@ -119,20 +119,25 @@ def workload(name: str) -> str:
     return SUITE[SUITE.index("[[workload]]") :].replace('"conv"', f'"{name}"')
 
 
-@pytest.fixture
-def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A session in a folder of its own, where the plug-in is registered as pyproject.toml says, and the backends above."""
+def registered(*backends: str) -> None:
+    """Register the plug-in as pyproject.toml says, and these of the backends above, at each of which a process is to look."""
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    backends = {name: f"scripted:{name.capitalize()}" for name in ("plain", "other", "broken", "absent", "early")}
+    scripted = {name: f"scripted:{name.capitalize()}" for name in backends}
     text = "".join(
         f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items())
-        for group, entries in {"pytest11": points, "harness.backends": backends}.items()
+        for group, entries in {"pytest11": points, "harness.backends": scripted}.items()
     )
+    Path("installed/planted-0.dist-info/entry_points.txt").write_text(text)
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A session in a folder of its own, where the plug-in is registered and two backends are."""
     info = pytester.mkdir("installed") / "planted-0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 0\n")
-    (info / "entry_points.txt").write_text(text)
     (info.parent / "scripted.py").write_text(BACKENDS)
+    registered("plain", "other")
     pytester.mkdir("suites").joinpath("tiny.toml").write_text(SUITE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(info.parent)]))
     monkeypatch.setenv("COLUMNS", "200")
@@ -333,6 +338,7 @@ def test_a_result_that_goes_wrong_while_it_is_timed_fails_and_has_no_time(sessio
 
 
 def test_what_cannot_be_measured_is_skipped_with_the_reason(session: Run) -> None:
+    registered("plain", "absent")
     moods("conv", backends='"plain", "absent"')
     axes = 'mode = ["eager", "compiled"]\ncache = ["hot", "cold"]\n[budget]'
     Path("suites/tiny.toml").write_text(Path("suites/tiny.toml").read_text().replace("[budget]", axes))
@@ -348,6 +354,7 @@ def test_what_cannot_be_measured_is_skipped_with_the_reason(session: Run) -> Non
 
 
 def test_a_backend_that_cannot_be_set_up_fails_with_one_line(session: Run) -> None:
+    registered("broken")
     moods("conv", backends='"broken"')
     result = session("--convbench", "tiny")
     result.assert_outcomes(failed=1)
@@ -355,6 +362,7 @@ def test_a_backend_that_cannot_be_set_up_fails_with_one_line(session: Run) -> No
 
 
 def test_a_framework_that_the_project_imported_already_is_refused(session: Run, pytester: pytest.Pytester) -> None:
+    registered("plain", "early")
     moods("conv", backends='"plain"')
     (pytester.path / "installed" / "early.py").write_text("")
     pytester.makeconftest("import early")

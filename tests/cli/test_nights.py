@@ -72,8 +72,7 @@ def test_quiet_nights_then_a_suspicion_then_a_regression(scripted: Callable[...,
 
 
 def test_an_acknowledged_cell_is_quiet_from_the_next_night_on(scripted: Callable[..., Any]) -> None:
-    for day in range(12):
-        scripted(day)
+    stored.nights(Path("results"), 12)
     for day in (12, 13, 14):
         scripted(day, {stored.SLOW: 1.2})
     said = CliRunner().invoke(app, ["ack", "two/fprop/torch", "--reason", "a new\nalgorithm", "--by", "me"])
@@ -226,13 +225,23 @@ def test_a_real_night_on_the_reference(tmp_path: Path) -> None:
 # history, ack, prune ------------------------------------------------------------------------------------------------------
 
 
+def upgraded(folder: Path) -> Path:
+    """Twelve quiet nights, then two with one cell slower and another torch."""
+    stored.nights(folder / "results", 12)
+    for day in (12, 13):
+        stored.night(folder / "results", day, {stored.SLOW: 1.2}, torch="2.14")
+    return folder
+
+
 @pytest.fixture
 def nights(place: Path) -> Path:
-    """Twelve quiet nights, then two with one cell slower and another torch."""
-    stored.nights(place / "results", 12)
-    for day in (12, 13):
-        stored.night(place / "results", day, {stored.SLOW: 1.2}, torch="2.14")
-    return place
+    return upgraded(place)
+
+
+@pytest.fixture(scope="module")
+def unchanged_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for tests that change nothing of it, so that each night is read once."""
+    return upgraded(tmp_path_factory.mktemp("nights"))
 
 
 def test_history_shows_nights_segments_and_change_points(nights: Path) -> None:
@@ -265,7 +274,10 @@ def test_history_shows_nights_segments_and_change_points(nights: Path) -> None:
         (["history", stored.SLOW, "--out", "nowhere"], ["nowhere", "no night"]),
     ],
 )
-def test_a_mistake_is_one_line(nights: Path, arguments: list[str], words: list[str]) -> None:
+def test_a_mistake_is_one_line(
+    unchanged_nights: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(unchanged_nights)
     said = CliRunner().invoke(app, arguments)
     assert isinstance(said.exception, UserError), said.output
     assert [word for word in words if word not in str(said.exception)] == [], str(said.exception)

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.record import Status
 from harness.store import journal
 from tests import builders, stored
-from tests.command import convbench
+from tests.command import started
 from tests.execution.test_execute import NO_CEILINGS, SUITE
 
 LATIN = os.fsdecode(b"caf\xe9")  # a path that is no UTF-8
@@ -93,7 +93,7 @@ def test_a_run_and_a_night_are_measured_into_such_stores(tmp_path: Path) -> None
     (place / "suites" / "ceilings.toml").write_text(NO_CEILINGS)
     narrow = ("-k", "plain and fprop", "--trials", "1", "--out", STORE)
     for start in (("run", f"suites/{LATIN}.toml", "--tag", "a[/]b"), ("nightly", LATIN, "--wait", "0s")):
-        said = convbench(place, *start, *narrow, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+        said = started(place, *start, *narrow, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
         # A night judges, or on a busy machine is not measured: either way it ends by its own code, and no path is in its way.
         assert said.returncode in ((0,) if start[0] == "run" else (0, 4, 5)), said.stderr
         assert "Traceback" not in said.stderr
