@@ -20,6 +20,7 @@ from harness.columns import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Level
 from harness.page import embedded, html, sections, standings, view
 from harness.page.charts import latency
+from harness.spec import Cell
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
 
@@ -136,9 +137,13 @@ def test_the_head_names_no_winner_where_there_is_none(made, text, undrawn):
     assert "one backend has times: there is no other to compare it with" in html.render(one.summary, one.samples, one.run)
 
 
-def few(backends: tuple[str, ...] = ("tensorflow", "torch", "jax")) -> synthetic.Made:
-    """A run that has something for every section and chart, in two of the five directions."""
-    return synthetic.make([cell for cell in synthetic.cells(backends) if cell.direction in (Direction.FPROP, Direction.DGRAD)])
+def two_ways(cells: list[Cell]) -> list[Cell]:
+    """The cells of two of the five directions: they have something for every section and chart."""
+    return [cell for cell in cells if cell.direction in (Direction.FPROP, Direction.DGRAD)]
+
+
+def few() -> synthetic.Made:
+    return synthetic.make(two_ways(synthetic.cells()))
 
 
 # --- hostile text ----------------------------------------------------------------------------------------------------------
@@ -146,7 +151,7 @@ def few(backends: tuple[str, ...] = ("tensorflow", "torch", "jax")) -> synthetic
 
 @pytest.mark.parametrize("nasty", HOSTILE)
 def test_hostile_text_stays_text(nasty):
-    made = few(("torch", "jax"))
+    made = synthetic.make(two_ways(synthetic.cells(("torch", "jax"))))
     summary, held = made.summary.copy(), nasty
     nasty = nasty.replace("\ud800", "")  # no frame can hold half of a pair, but the run's own texts can
     for column in ("reason", "op", "memory_method", "check_method", "settings"):
@@ -200,7 +205,7 @@ def four_backends() -> synthetic.Made:
 
 
 def two_devices() -> synthetic.Made:
-    return synthetic.make(synthetic.cells() + synthetic.cells(("torch", "jax"), "gpu:0"), {})
+    return synthetic.make(two_ways(synthetic.cells() + synthetic.cells(("torch", "jax"), "gpu:0")), {})
 
 
 def no_memory() -> synthetic.Made:
@@ -215,7 +220,7 @@ def unranked() -> synthetic.Made:
 
 
 def three_modes_two_precisions() -> synthetic.Made:
-    cells = synthetic.cells()
+    cells = two_ways(synthetic.cells())
     more = [dataclasses.replace(c, mode=Mode.XLA) for c in cells if c.mode is Mode.COMPILED and c.backend == "tensorflow"]
     half = [dataclasses.replace(c, precision=Precision.BF16) for c in cells if c.workload.startswith("rn50")]
     return synthetic.make(cells + more + half, {})
