@@ -86,39 +86,51 @@ def workers(among: set[psutil.Process]) -> list[psutil.Process]:
 # Plan -> Records ----------------------------------------------------------------------------------------------------------
 
 
-def test_rows_come_in_the_order_of_the_plan(make: Callable[..., Launcher]) -> None:
-    asked = plan(cell("plain", "a"), cell("moody", "a"), cell("moody", "b"), cell("plain", "b"), trials=2)
-    found = records(make(), asked)
-    assert [(row.trial, row.order, row.cell) for row in found] == [(step.trial, step.order, step.cell) for step in asked]
-    assert {row.status for row in found} == {Status.OK}
-    assert {row.run_id for row in found} == {"run"}
-    assert all(row.samples and row.check and row.environment_id for row in found)
+TAKING_TURNS = plan(cell("plain", "a"), cell("moody", "a"), cell("moody", "b"), cell("plain", "b"), trials=2)
 
 
-def test_each_trial_has_fresh_processes_and_within_it_a_backend_keeps_its_own(make: Callable[..., Launcher]) -> None:
-    found = records(make(), plan(cell("plain", "a"), cell("moody", "a"), cell("plain", "b"), cell("moody", "b"), trials=2))
-    plain = [pid(row) for row in found if row.cell.backend == "plain"]
-    moody = [pid(row) for row in found if row.cell.backend == "moody"]
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> list[Record | Environment]:
+    """What comes of two backends that take turns, in two trials."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        return answers(Launcher("run", tmp_path_factory.mktemp("logs"), targets=TARGETS), TAKING_TURNS)
+
+
+@pytest.fixture(scope="module")
+def rows(answered: list[Record | Environment]) -> list[Record]:
+    return [answer for answer in answered if isinstance(answer, Record)]
+
+
+def test_rows_come_in_the_order_of_the_plan(rows: list[Record]) -> None:
+    assert [(row.trial, row.order, row.cell) for row in rows] == [(step.trial, step.order, step.cell) for step in TAKING_TURNS]
+    assert {row.status for row in rows} == {Status.OK}
+    assert {row.run_id for row in rows} == {"run"}
+    assert all(row.samples and row.check and row.environment_id for row in rows)
+
+
+def test_each_trial_has_fresh_processes_and_within_it_a_backend_keeps_its_own(rows: list[Record]) -> None:
+    plain = [pid(row) for row in rows if row.cell.backend == "plain"]
+    moody = [pid(row) for row in rows if row.cell.backend == "moody"]
     assert plain[0] == plain[1] != plain[2] == plain[3]
     assert moody[0] == moody[1] != moody[2] == moody[3]
     assert not set(plain) & set(moody)
 
 
-def test_another_number_of_threads_is_another_process(make: Callable[..., Launcher]) -> None:
-    found = records(make(), plan(cell("plain", threads=1), cell("plain", threads=0), cell("plain", threads=1)))
-    assert len({pid(row) for row in found}) == 3
-
-
-def test_an_environment_comes_before_the_first_record_made_in_it_and_once(make: Callable[..., Launcher]) -> None:
-    found = answers(make(), plan(cell("plain"), cell("moody"), trials=2))
+def test_an_environment_comes_before_the_first_record_made_in_it_and_once(answered: list[Record | Environment]) -> None:
     known: set[str] = set()
-    for answer in found:
+    for answer in answered:
         if isinstance(answer, Environment):
             assert answer.id not in known
             known.add(answer.id)
         else:
             assert answer.environment_id in known
     assert len(known) == 2
+
+
+def test_another_number_of_threads_is_another_process(make: Callable[..., Launcher]) -> None:
+    found = records(make(), plan(cell("plain", threads=1), cell("plain", threads=0), cell("plain", threads=1)))
+    assert len({pid(row) for row in found}) == 3
 
 
 def test_a_worker_skips_what_cannot_fit_and_goes_on(make: Callable[..., Launcher]) -> None:
