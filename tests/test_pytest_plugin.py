@@ -149,6 +149,12 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
+def with_one_backend() -> None:
+    """Three cells instead of six, in one process instead of two."""
+    registered("plain")
+    Path("suites/tiny.toml").write_text(SUITE.replace('"plain", "other"', '"plain"'))
+
+
 def written() -> dict[str, Any]:
     return json.loads(Path("out.json").read_text())
 
@@ -203,15 +209,16 @@ def test_threads_have_processes_and_cores_of_their_own(session: Run) -> None:
     "it ends at once and names the run",
 )
 def test_a_session_is_refused_while_a_run_measures_and_holds_the_lock_itself(session: Run, tmp_path: Path) -> None:
+    with_one_backend()
     with host.alone() as lock:
         lock.tell("the-first")
-        assert "6 tests collected" in str(session("--convbench", "tiny", "--collect-only", "-q").outlines)
+        assert "3 tests collected" in str(session("--convbench", "tiny", "--collect-only", "-q").outlines)
         refused = session("--convbench", "tiny", "-k", "fprop")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     refused.stdout.fnmatch_lines(["*convbench: another run is measuring on this host*: run the-first, pid *"])
     held = "from harness.execution import host\ndef test_it():\n    assert not host.Lock().take()\n"
     Path("test_held.py").write_text(held)
-    session("--convbench", "tiny", "-k", "fprop or test_it", "suites/tiny.toml", "test_held.py").assert_outcomes(passed=3)
+    session("--convbench", "tiny", "-k", "fprop or test_it", "suites/tiny.toml", "test_held.py").assert_outcomes(passed=2)
     with host.alone():
         pass
 
@@ -226,6 +233,7 @@ def test_ids_are_listed_and_chosen_from_as_those_of_any_tests(session: Run) -> N
 
 
 def test_cells_stand_beside_ordinary_tests_whose_fixtures_are_down_meanwhile(session: Run, pytester: pytest.Pytester) -> None:
+    with_one_backend()
     pytester.makeconftest("""
         import pytest
 
@@ -240,25 +248,26 @@ def test_cells_stand_beside_ordinary_tests_whose_fixtures_are_down_meanwhile(ses
         test_b="from harness.pytest_plugin import Cells\n\ntest_tiny = Cells('tiny')\n",
         test_c="import os\n\ndef test_c(): assert os.path.exists('server')",
     )
-    session(OUT).assert_outcomes(passed=8)
+    session(OUT).assert_outcomes(passed=5)
     names = [benchmark["fullname"] for benchmark in written()["benchmarks"]]
     assert names[0] == "test_a.py::test_a"
     assert names[1] == "test_b.py::conv/fprop/plain/eager/cpu/fp32/nhwc/hot/t0"
-    assert len(names) == 7
-    session("--convbench", "tiny", "test_a.py").assert_outcomes(passed=7)  # what is named, and the suite
-    session("--convbench", "tiny").assert_outcomes(passed=6)  # the suite alone
+    assert len(names) == 4
+    session("--convbench", "tiny", "test_a.py").assert_outcomes(passed=4)  # what is named, and the suite
+    session("--convbench", "tiny").assert_outcomes(passed=3)  # the suite alone
     assert not Path("server").exists()
 
 
 def test_pytest_benchmark_compares_the_file_and_its_switches_work(session: Run) -> None:
-    session("--convbench", "tiny", OUT).assert_outcomes(passed=6)
+    with_one_backend()
+    session("--convbench", "tiny", OUT).assert_outcomes(passed=3)
     command = [sys.executable, "-m", "pytest_benchmark", "compare", "out.json", "--columns=median,rounds"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "conv wgrad" in told
-    assert "conv/wgrad/other/eager/cpu/fp32/nhwc/hot/t0" in told
-    session("--convbench", "tiny", "--benchmark-only").assert_outcomes(passed=6)
-    session("--convbench", "tiny", "--benchmark-skip").assert_outcomes(skipped=6)
-    session("--convbench", "tiny", "--benchmark-disable").assert_outcomes(passed=6)
+    assert "conv/wgrad/plain/eager/cpu/fp32/nhwc/hot/t0" in told
+    session("--convbench", "tiny", "--benchmark-only").assert_outcomes(passed=3)
+    session("--convbench", "tiny", "--benchmark-skip").assert_outcomes(skipped=3)
+    session("--convbench", "tiny", "--benchmark-disable").assert_outcomes(passed=3)
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------------------
