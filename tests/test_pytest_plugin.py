@@ -64,7 +64,7 @@ class Once(NumpyConvolution):
 
 class Plain(NumpyBackend):
     @staticmethod
-    def environ(device, threads):
+    def environ(device, threads, cache=""):
         return {"PLAIN_THREADS": str(threads)}
 
     def __init__(self, device, threads):

@@ -87,12 +87,16 @@ ALREADY_DONE: Callable[[Any], object] = id
 class Prepared(ABC):
     """A cell made ready: its operands lie where the device wants them, and its call is chosen.
 
+    Many may stand prepared in one process and be called in turns. Making another one ready, calling it or closing it changes
+    nothing in this one: neither its results, nor its program, nor, where `Backend.process_wide` says the same of both, its
+    settings.
+
     Only `launch` and `wait` are timed. An adapter's own class inherits from this one. It sets `op`, `settings`, `launch` and
     `wait`, and it defines `load`, `fetch` and `close`; every other member is optional and has its default here.
     """
 
     op: str  # the framework call that is timed, as text
-    settings: Mapping[str, str]  # precision, layout and tuning settings as the framework reports them
+    settings: Mapping[str, str]  # precision, layout and tuning settings as `read_settings` told them when this was made ready
     # Starts the call and returns a handle that keeps its results alive until the next call, which may write into the same
     # buffer; it may return before the results are there.
     launch: Callable[[], Any]
@@ -117,7 +121,11 @@ class Prepared(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of operands and results."""
+        """Let go of operands, results and compiled programs: its own alone."""
+
+    def read_settings(self) -> Mapping[str, str]:
+        """The settings as they are now. They differ from `settings` where another cell or program has changed them since."""
+        return self.settings
 
     def reset(self) -> None:  # noqa: B027, the default is to do nothing
         """Bring back what a call changes: the filter and the optimizer's slots. The pure passes change nothing."""
@@ -135,7 +143,11 @@ class Prepared(ABC):
         return None
 
     def compilations(self) -> int:
-        """How often anything was compiled in this process so far; it must be cheap to ask."""
+        """How often anything was compiled so far, in this process or for this call; it must be cheap to ask.
+
+        It rises in every call that compiles, and only where something is compiled: other calls in between do not matter where
+        it is asked right before and after the calls in question.
+        """
         return 0
 
     def on_own_stack(self, run: Callable[..., T], *arguments: Any) -> T:
@@ -154,11 +166,15 @@ class Backend(ABC):
     modes: ClassVar[frozenset[Mode]]
 
     @staticmethod
-    def environ(device: Device, threads: int) -> dict[str, str]:
+    def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
         """Environment variables to set before the framework is imported. `threads` is a concrete number here.
 
         The worker has set its affinity and `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS` and `MKL_NUM_THREADS`: what is returned is
         what else the framework reads.
+
+        `cache` is a folder in which compilers may find and leave what they compiled, so that a later process need not compile
+        it again. It holds programs of one machine and one set of packages. Without it every process compiles anew, and so it
+        does where the adapter cannot show that the same program runs either way, or on a GPU.
         """
         return {}
 
@@ -177,6 +193,14 @@ class Backend(ABC):
     @abstractmethod
     def prepare(self, cell: Cell, operands: Operands) -> Prepared:
         """Operands brought to the device, in the cell's layout, and the call set up. It is called for supported cells only."""
+
+    def process_wide(self, cell: Cell) -> str:
+        """The settings of the whole process that a cell needs, as one word; it is asked without preparing the cell.
+
+        Only cells of which this is equal may stand prepared in one process at the same time: preparing one of another answer
+        changes what the others compute or how.
+        """
+        return cell.precision
 
     def threads_used(self) -> int | None:
         """How many threads the framework says it uses; None where it does not say."""

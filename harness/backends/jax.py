@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -35,10 +35,20 @@ class JaxBackend(Backend):
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
 
     @staticmethod
-    def environ(device: Device, threads: int) -> dict[str, str]:
-        """A CPU worker starts no GPU; a GPU worker takes memory as it needs it, so that others fit beside it."""
+    def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
+        """A CPU worker starts no GPU; a GPU worker takes memory as it needs it, so that others fit beside it.
+
+        With `cache` what XLA made of a program for the CPU is kept in the folder, however small and soon compiled it is.
+        """
         platform = "cpu" if device.kind == "cpu" else "cuda"
-        return {"JAX_PLATFORMS": platform, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        caches = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+        if cache and device.kind == "cpu":
+            caches = {
+                "JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "jax"),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+                "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+            }  # fmt: skip
+        return {**caches, "JAX_PLATFORMS": platform, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
     def __init__(self, device: Device, threads: int) -> None:
         import jax
@@ -67,6 +77,10 @@ class JaxBackend(Backend):
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
         return None
+
+    def process_wide(self, cell: Cell) -> str:
+        """Whether the x64 mode is on. It is part of the key of every compiled program, so that a change of it compiles anew."""
+        return "x64" if cell.precision is Precision.FP64 else "x32"
 
     def prepare(self, cell: Cell, operands: Operands) -> JaxPrepared:
         """Operands on the device; float64 needs the x64 mode, which is on for such cells only."""
@@ -111,6 +125,10 @@ class JaxPrepared(Prepared):
         wide = array.astype(self._jax.numpy.float32) if array.dtype.itemsize < 4 else array
         host: Array = self._np.asarray(wide).astype("float64")
         return host
+
+    def read_settings(self) -> Mapping[str, str]:
+        """Of a ceiling this is all."""
+        return {"precision": self._precision.name, "x64": str(self._jax.config.jax_enable_x64)}
 
     def device_memory(self) -> tuple[int, int, str] | None:
         """What XLA planned for the compiled program: JAX's own peak counter has no reset, so none is read."""
@@ -161,7 +179,10 @@ class JaxPrepared(Prepared):
         return float(count["flops"]) if count and "flops" in count else None
 
     def close(self) -> None:
-        """Drop the call; compiled programs stay in JAX's own cache until the worker ends."""
+        """Drop the call. Its compiled program goes with the function that jax.jit made, on which all of JAX's caches hang.
+
+        The function's own `clear_cache` would also make JAX forget how it traced every other one.
+        """
         self._lowered = None
         del self.launch
 
@@ -182,13 +203,16 @@ class JaxConvolution(JaxPrepared):
         self.load(operands)
         self.op, self._bind = self._choose()
         self.launch = self._bind()
-        self.settings = {
-            "dtype": str(self._x.dtype),
-            "precision": self._precision.name,
-            "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of what names no precision; the call does
+        self.settings = self.read_settings()
+
+    def read_settings(self) -> Mapping[str, str]:
+        """JAX's configuration, and what of this cell does not change."""
+        return {
+            "dtype": str(self._dtype.dtype),
+            **super().read_settings(),
+            "matmul_precision": str(self._jax.config.jax_default_matmul_precision),  # of what names no precision; the call does
             "filter_layout": self._numbers[1],
-            "x64": str(jax.config.jax_enable_x64),
-            **({} if cell.device.kind == "cpu" else {"xla_gpu_autotune_level": _autotune_level()}),
+            **({} if self._cell.device.kind == "cpu" else {"xla_gpu_autotune_level": _autotune_level()}),
         }
 
     def _array(self, array: Array, filter_: bool = False) -> Any:
@@ -316,7 +340,7 @@ class JaxCeiling(JaxPrepared):
         super().__init__(jax, np, device, cell, compiled)
         self.load(operands)
         self.op, self.launch = self._call()
-        self.settings = {"precision": self._precision.name, "x64": str(jax.config.jax_enable_x64)}
+        self.settings = self.read_settings()
 
     def load(self, operands: Operands) -> None:
         """Arrays on the device, and an empty one for a copy to go to."""

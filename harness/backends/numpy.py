@@ -139,6 +139,10 @@ class NumpyBackend(Backend):
             return f"numpy has no {cell.precision} arithmetic"
         return None
 
+    def process_wide(self, cell: Cell) -> str:
+        """NumPy has no setting that a cell needs otherwise."""
+        return ""
+
     def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution | NumpyCeiling:
         """The call on copies in the cell's precision; the layout is numpy's own affair and always channels first."""
         return (NumpyConvolution if cell.is_convolution else NumpyCeiling)(self._np, cell, operands)

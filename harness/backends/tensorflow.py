@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -36,8 +36,11 @@ class TensorFlowBackend(Backend):
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
 
     @staticmethod
-    def environ(device: Device, threads: int) -> dict[str, str]:
-        """A CPU worker sees no GPU: TensorFlow would place every op on one. A GPU worker takes memory as it needs it."""
+    def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
+        """A CPU worker sees no GPU: TensorFlow would place every op on one. A GPU worker takes memory as it needs it.
+
+        `cache` stays unused. Of what TensorFlow can keep in a folder, XLA's programs, nothing tells what was loaded from it.
+        """
         placed = {"CUDA_VISIBLE_DEVICES": "-1"} if device.kind == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         return {"TF_CPP_MIN_LOG_LEVEL": "2", **placed}
 
@@ -123,23 +126,29 @@ class TensorFlowBackend(Backend):
 
     def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
         """Operands on the device, precision set and read back."""
-        config = self._tf.config.experimental
-        config.enable_tensor_float_32_execution(cell.precision is Precision.TF32)
-        settings = {"tf32": str(config.tensor_float_32_execution_enabled()), "op_determinism": self._deterministic()}
-        # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
-        tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
-        settings[tuning] = os.environ.get(tuning, "default")
+        self._tf.config.experimental.enable_tensor_float_32_execution(cell.precision is Precision.TF32)
         kind = TensorFlowConvolution if cell.is_convolution else TensorFlowCeiling
-        return kind(self._tf, self._device, cell, operands, settings)
+        return kind(self._tf, self._device, cell, operands)
 
-    def _deterministic(self) -> str:
-        """Whether op determinism is on; public names can set it, only this one reads it."""
-        try:
-            from tensorflow.python.framework import config
+    def process_wide(self, cell: Cell) -> str:
+        """Whether products of fp32 may be computed in TF32, which is a switch of the process and not of a call."""
+        return "tf32" if cell.precision is Precision.TF32 else "ieee"
 
-            return str(config.is_op_determinism_enabled())
-        except (ImportError, AttributeError):
-            return "not told"
+
+def _read_settings(tf: Any, cell: Cell) -> dict[str, str]:
+    """The settings of the process that bear on speed and precision, as they are now."""
+    try:  # public names can set op determinism, only this one reads it
+        from tensorflow.python.framework import config
+
+        deterministic = str(config.is_op_determinism_enabled())
+    except (ImportError, AttributeError):
+        deterministic = "not told"
+    # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
+    tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
+    return {
+        "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()), "op_determinism": deterministic,
+        tuning: os.environ.get(tuning, "default"),
+    }  # fmt: skip
 
 
 class MisplacedError(RuntimeError):
@@ -172,6 +181,11 @@ class TensorFlowPrepared(Prepared):
         self.device_clock = "XLA's profiler: kernels and copies, without the gaps between" if "GPU" in device else ""
         self.wait = waiting(tf, device)
         self._traced: Any = None  # the tf.function of a compiled call
+        self._fixed: Mapping[str, str] = {}  # the settings of this cell alone
+
+    def read_settings(self) -> Mapping[str, str]:
+        """Those of the process, and what of this cell does not change."""
+        return {**_read_settings(self._tf, self._cell), **self._fixed}
 
     def _tensor(self, array: Array) -> Any:
         with self._tf.device(self._device):
@@ -210,19 +224,7 @@ class TensorFlowPrepared(Prepared):
                 for _ in range(calls):
                     self.launch()
                 self.wait(None)
-            return traces.busy_ns(self._events(Path(folder), xplane_pb2.XSpace), calls)
-
-    def _events(self, folder: Path, space_kind: Any) -> Iterator[traces.Event]:
-        """The events of the GPU in the traces that were written to a folder: of the whole process, which sees one GPU."""
-        for path in folder.rglob("*.xplane.pb"):
-            space = space_kind()
-            space.ParseFromString(path.read_bytes())
-            for plane in space.planes:
-                for line in plane.lines if plane.name.startswith(traces.plane_name(0)[:-1]) else ():
-                    for event in line.events:
-                        stats = frozenset(plane.stat_metadata[stat.metadata_id].name for stat in event.stats)
-                        start_ns = line.timestamp_ns + event.offset_ps / 1e3
-                        yield traces.Event(line.name, start_ns, event.duration_ps / 1e3, stats)
+            return traces.busy_ns(traces.of_device(Path(folder), xplane_pb2.XSpace), calls)
 
     def compilations(self) -> int:
         """How often the call was traced, which XLA's compilation follows; nothing is compiled in eager mode."""
@@ -256,7 +258,7 @@ class TensorFlowPrepared(Prepared):
 class TensorFlowConvolution(TensorFlowPrepared):
     """A convolution in TensorFlow."""
 
-    def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+    def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands) -> None:
         super().__init__(tf, device, cell)
         self._geometry = geometry.Geometry(cell)
         # Where x is padded beforehand a gradient is that of the padded x, which has more elements than were asked for.
@@ -268,11 +270,9 @@ class TensorFlowConvolution(TensorFlowPrepared):
         self.load(operands)
         self.op, self._bind = self._choose()
         self.launch = self._bound()
-        self.settings = {
-            "dtype": self._x.dtype.name, **settings,
-            "filter_layout": "[*kernel,C,K/C]" if self._geometry.depthwise else "[*kernel,C/g,K]",
-            "padding": self._geometry.padding,
-        }  # fmt: skip
+        layout = "[*kernel,C,K/C]" if self._geometry.depthwise else "[*kernel,C/g,K]"
+        self._fixed = {"dtype": self._x.dtype.name, "filter_layout": layout, "padding": self._geometry.padding}
+        self.settings = self.read_settings()
 
     def load(self, operands: Operands) -> None:
         """Tensors on the device; w is a variable where an optimizer updates it."""
@@ -410,11 +410,12 @@ class TensorFlowConvolution(TensorFlowPrepared):
 class TensorFlowCeiling(TensorFlowPrepared):
     """A matrix product or a copy in TensorFlow."""
 
-    def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+    def __init__(self, tf: Any, device: str, cell: Cell, operands: Operands) -> None:
         super().__init__(tf, device, cell)
         self.load(operands)
         self.op, self.launch = self._choose()
-        self.settings = {**settings, "dtype": DTYPES[cell.precision]}
+        self._fixed = {"dtype": DTYPES[cell.precision]}
+        self.settings = self.read_settings()
 
     def load(self, operands: Operands) -> None:
         """Tensors on the device."""

@@ -7,16 +7,15 @@ convolutions are held against are `torch.mm` and `Tensor.copy_`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base
+from harness.backends import base, torch_programs
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.spec import Cell, ConvSpec
 
@@ -32,10 +31,11 @@ class TorchBackend(Backend):
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
 
     @staticmethod
-    def environ(device: Device, threads: int) -> dict[str, str]:
-        """A CPU worker sees no GPU; inductor's cache is off, so that a first call is a first call in every trial."""
+    def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
+        """A CPU worker sees no GPU; without `cache` and on a GPU a first call is a first call in every process."""
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
-        return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "OMP_NUM_THREADS": str(threads), **hidden}
+        caches = torch_programs.caches(cache if device.kind == "cpu" else "")
+        return {**caches, "OMP_NUM_THREADS": str(threads), **hidden}
 
     def __init__(self, device: Device, threads: int) -> None:
         import torch
@@ -72,32 +72,53 @@ class TorchBackend(Backend):
         """Where the padding is asymmetric."""
         return not cell.spec.pads_evenly
 
+    def process_wide(self, cell: Cell) -> str:
+        """Whether products of fp32 may be computed in TF32, which is a switch of the process and not of a call."""
+        return _fp32_precision(cell)
+
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
+        _set_precision(self._torch, cell)
         kind = TorchConvolution if cell.is_convolution else TorchCeiling
-        return kind(self._torch, self._device, cell, operands, self._settings(cell))
+        return kind(self._torch, self._device, cell, operands)
 
-    def _settings(self, cell: Cell) -> dict[str, str]:
-        backends = self._torch.backends
-        wanted = "tf32" if cell.precision is Precision.TF32 else "ieee"
-        # By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
-        on_cpu = cell.device.kind == "cpu"
-        switch, products = (
-            (backends.mkldnn.conv, backends.mkldnn.matmul) if on_cpu else (backends.cudnn.conv, backends.cuda.matmul)
-        )
-        # Products too: convolutions without a kernel of cuDNN's or oneDNN's own are computed by one.
-        switch.fp32_precision = products.fp32_precision = wanted
-        read = {"fp32_precision": str(switch.fp32_precision), "matmul.fp32_precision": str(products.fp32_precision)}
-        if on_cpu:
-            read["mkldnn"] = str(backends.mkldnn.is_available() and backends.mkldnn.enabled)
-            read["mkldnn.deterministic"] = str(backends.mkldnn.deterministic)
-        else:
-            backends.cudnn.rnn.fp32_precision = (
-                wanted  # one that differs makes the legacy name raise, which inductor still reads
-            )
-            read["cudnn.benchmark"] = str(backends.cudnn.benchmark)
-            read["cudnn.deterministic"] = str(backends.cudnn.deterministic)
-        return {**read, "deterministic_algorithms": str(self._torch.are_deterministic_algorithms_enabled())}
+
+def _fp32_precision(cell: Cell) -> str:
+    """What the switches of the process are set to for a cell."""
+    return "tf32" if cell.precision is Precision.TF32 else "ieee"
+
+
+def _switches(torch: Any, cell: Cell) -> tuple[Any, Any]:
+    """What holds the precision of convolutions and that of matrix products.
+
+    By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
+    """
+    backends = torch.backends
+    if cell.device.kind == "cpu":
+        return backends.mkldnn.conv, backends.mkldnn.matmul
+    return backends.cudnn.conv, backends.cuda.matmul
+
+
+def _set_precision(torch: Any, cell: Cell) -> None:
+    """Set the switches of the process for a cell. Those of products too: some convolutions are computed by one."""
+    for switch in _switches(torch, cell):
+        switch.fp32_precision = _fp32_precision(cell)
+    if cell.device.kind != "cpu":  # one that differs makes the legacy name raise, which inductor still reads
+        torch.backends.cudnn.rnn.fp32_precision = _fp32_precision(cell)
+
+
+def _read_settings(torch: Any, cell: Cell) -> dict[str, str]:
+    """The settings of the process that bear on speed and precision, as they are now."""
+    convolutions, products = _switches(torch, cell)
+    read = {"fp32_precision": str(convolutions.fp32_precision), "matmul.fp32_precision": str(products.fp32_precision)}
+    if cell.device.kind == "cpu":
+        mkldnn = torch.backends.mkldnn
+        read["mkldnn"] = str(mkldnn.is_available() and mkldnn.enabled)
+        read["mkldnn.deterministic"] = str(mkldnn.deterministic)
+    else:
+        cudnn = torch.backends.cudnn
+        read["cudnn.benchmark"], read["cudnn.deterministic"] = str(cudnn.benchmark), str(cudnn.deterministic)
+    return {**read, "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled())}
 
 
 # Calls queued behind one wait of the device. CUDA queues about a thousand launches before the host blocks, and a training
@@ -109,12 +130,28 @@ _FIRST_WAIT_CYCLES, _LONGEST_WAIT_CYCLES = 1 << 20, 1 << 31  # about half a mill
 class TorchPrepared(Prepared):
     """What a convolution and a ceiling have in common: waiting, the device's clock and memory, eviction, compilations, FLOP."""
 
+    _open: ClassVar[WeakSet[TorchPrepared]] = WeakSet()
+    _fixed: Mapping[str, str]  # the settings of this cell alone
+    _code: Any = None  # the code object that its compiled program is kept with
+
     def __init__(self, torch: Any, device: Any, cell: Cell) -> None:
         self._torch, self._device, self._cell = torch, device, cell
         self._dtype = getattr(torch, DTYPES[cell.precision])
         self.device_clock = "CUDA events" if device.type == "cuda" else ""
         self.wait = waiting(torch, device)
         self._wait_cycles = _FIRST_WAIT_CYCLES
+        self._open.add(self)
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What torch.compile makes of a function, to be forgotten when this is closed."""
+        own = torch_programs.own(function)
+        self._code = own.__code__
+        compiled: Callable[..., Any] = self._torch.compile(own, dynamic=False, fullgraph=True)
+        return compiled
+
+    def read_settings(self) -> Mapping[str, str]:
+        """Those of the process, and what of this cell does not change."""
+        return {**_read_settings(self._torch, self._cell), **self._fixed}
 
     def device_memory(self) -> tuple[int, int, str] | None:
         """CUDA's caching allocator over one call."""
@@ -163,9 +200,8 @@ class TorchPrepared(Prepared):
             self._wait_cycles = min(4 * self._wait_cycles, _LONGEST_WAIT_CYCLES)
 
     def compilations(self) -> int:
-        """Graphs that torch.compile has made in this process; nothing has loaded it where there are none."""
-        dynamo = sys.modules.get("torch._dynamo.utils")
-        return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+        """Graphs that torch.compile has made in this process."""
+        return torch_programs.count()
 
     def evict(self, nbytes: int) -> None:
         """A fresh buffer filled with zeros; the allocator keeps it for the next time."""
@@ -183,13 +219,14 @@ class TorchPrepared(Prepared):
         return float(counter.get_total_flops())
 
     def close(self) -> None:
-        """Drop the call, and on a GPU give the cached blocks back, so that the next cell starts alike."""
+        """Drop the call and its program; on a GPU the last of all gives the cached blocks back, so that others start alike."""
         del self.launch
-        if self._device.type == "cuda":
+        if self._code is not None:
+            torch_programs.forget(self._code)
+            self._code = None
+        self._open.discard(self)
+        if self._device.type == "cuda" and not self._open:  # the others' next calls would have to ask CUDA for theirs again
             self._torch.cuda.empty_cache()
-        if self._cell.mode is Mode.COMPILED:
-            with contextlib.suppress(AttributeError):
-                self._torch.compiler.reset()
 
 
 class TorchConvolution(TorchPrepared):
@@ -198,7 +235,7 @@ class TorchConvolution(TorchPrepared):
     _x: Any = None
     _optimizer: Any = None
 
-    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands) -> None:
         super().__init__(torch, device, cell)
         self._format = _memory_format(torch, cell)
         # Asymmetric padding is no argument of any convolution in PyTorch: x is padded before the clock starts.
@@ -209,7 +246,8 @@ class TorchConvolution(TorchPrepared):
         self.load(operands)
         self.op, self.launch = self._choose()
         layout = "channels_last" if cell.layout is Layout.CHANNELS_LAST else "contiguous"
-        self.settings = {"dtype": str(self._x.dtype).removeprefix("torch."), **settings, "filter_layout": layout}
+        self._fixed = {"dtype": str(self._x.dtype).removeprefix("torch."), "filter_layout": layout}
+        self.settings = self.read_settings()
 
     def _tensor(self, array: Array) -> Any:
         tensor = self._torch.tensor(array, dtype=self._dtype, device=self._device)
@@ -260,7 +298,7 @@ class TorchConvolution(TorchPrepared):
         stride, pads, dilation, groups = spec.stride, self._pads, spec.dilation, spec.groups
 
         def wrap(function: Callable[..., Any]) -> Any:
-            return self._torch.compile(function, dynamic=False, fullgraph=True) if compiled else function
+            return self._compiled(function) if compiled else function
 
         def single(op: Any, operands: tuple[Any, ...], *rest: Any) -> Callable[[], Any]:
             """One op; eager without a function around it, which would be timed with it."""
@@ -333,11 +371,12 @@ class TorchCeiling(TorchPrepared):
 
     _x: Any = None
 
-    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands, settings: dict[str, str]) -> None:
+    def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands) -> None:
         super().__init__(torch, device, cell)
         self.load(operands)
         self.op, self.launch = self._choose()
-        self.settings = {**settings, "dtype": DTYPES[cell.precision]}
+        self._fixed = {"dtype": DTYPES[cell.precision]}
+        self.settings = self.read_settings()
 
     def load(self, operands: Operands) -> None:
         """Copies on the device, always in the same tensors, and an empty one for a copy to go to."""
@@ -358,7 +397,7 @@ class TorchCeiling(TorchPrepared):
         else:
             text, call, arguments = "torch.mm", self._torch.mm, (self._x, self._w)
         if self._cell.mode is Mode.COMPILED:
-            compiled = self._torch.compile(lambda a, b: call(a, b), dynamic=False, fullgraph=True)
+            compiled = self._compiled(lambda a, b: call(a, b))
             return f"torch.compile({text})", lambda: compiled(*arguments)
         return text, lambda: call(*arguments)
 

@@ -23,7 +23,8 @@ from harness.record import Environment
 
 MACHINE = "CONVBENCH_MACHINE"  # the environment variable that names this machine
 
-# Variables that change how fast or how precisely a framework computes. No other variable is stored.
+# Variables that change how fast or how precisely a framework computes. No other variable is stored. Nor is where compilers keep
+# what they compiled, which is another folder in every run and would make another environment of it.
 _PREFIXES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "XLA_", "JAX_", "CUDA_", "CUDNN_", "CUBLAS_",
     "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES", "NUMPY_",
@@ -96,7 +97,11 @@ def describe(backend: str, distributions: Iterable[str], name: str = "") -> Envi
         driver=driver,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=versions([*distributions, "numpy"]),
-        environ={name: value for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)},
+        environ={
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_PREFIXES) and not name.endswith("_CACHE_DIR")
+        },
         cpu_quota=machine.cpu_quota(),
         machine=name,
         nodes=machine.node_lists(),

@@ -17,7 +17,7 @@ from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
-from harness.backends.torch import TorchBackend, TorchConvolution
+from harness.backends.torch import TorchBackend, TorchConvolution, _read_settings, _set_precision
 from harness.backends.torch import waiting as waiting_in_torch
 from harness.spec import ConvSpec, GemmSpec
 from tests.builders import cell
@@ -247,13 +247,13 @@ answers["device time"] = [cpu.device_time(2), steps]
 with tempfile.TemporaryDirectory() as folder:
     with profile(folder, None):
         pass
-    events = list(cpu._events(Path(folder), xplane_pb2.XSpace))
+    events = list(traces.of_device(Path(folder), xplane_pb2.XSpace))
 answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in events]
 with tempfile.TemporaryDirectory() as folder:
     with real.Profile(folder, real.ProfilerOptions(host_tracer_level=2)):
         launch()
     traces.plane_name = lambda index: "/host:CPU0"
-    answers["own trace"] = len(list(cpu._events(Path(folder), xplane_pb2.XSpace)))
+    answers["own trace"] = len(list(traces.of_device(Path(folder), xplane_pb2.XSpace)))
 
 from harness.backends.tensorflow import MisplacedError
 answers["misplaced"] = {}
@@ -637,6 +637,16 @@ def test_torch_s_peak_is_that_of_one_call(calls: Calls):
     ]  # fmt: skip
 
 
+def test_torch_gives_a_gpu_s_memory_back_when_the_last_of_its_cells_is_closed(calls: Calls):
+    """With a fake torch.cuda: the blocks between the calls of the others would have to be asked for again."""
+    first, last = (prepared_on_gpu(TorchConvolution, calls, _torch=fake_torch(calls), _device=Cuda()) for _ in range(2))
+    first._open.update((first, last))
+    first.close()
+    assert calls == []
+    last.close()
+    assert calls == ["empty_cache"]
+
+
 @pytest.mark.parametrize(("kind", "waited"), [("cuda", ["synchronize"]), ("cpu", [])])
 def test_torch_waits_for_the_stream_on_a_gpu_only(calls: Calls, kind: str, waited: list[str]):
     """With a fake torch.cuda."""
@@ -647,9 +657,9 @@ def test_torch_waits_for_the_stream_on_a_gpu_only(calls: Calls, kind: str, waite
 @pytest.mark.parametrize(("precision", "value"), [(Precision.FP32, "ieee"), (Precision.TF32, "tf32"), (Precision.BF16, "ieee")])
 def test_torch_sets_cudnn_s_precision_and_reads_it_back(calls: Calls, precision: Precision, value: str):
     """With a fake torch.backends."""
-    backend = object.__new__(TorchBackend)
-    backend._torch = fake_torch(calls)
-    assert backend._settings(cell(device=GPU, precision=precision)) == {
+    torch, asked = fake_torch(calls), cell(device=GPU, precision=precision)
+    _set_precision(torch, asked)
+    assert _read_settings(torch, asked) == {
         "fp32_precision": value, "matmul.fp32_precision": value, "cudnn.benchmark": "False", "cudnn.deterministic": "False",
         "deterministic_algorithms": "False",
     }  # fmt: skip
@@ -781,11 +791,10 @@ def test_jax_s_autotuning_is_what_was_asked_of_xla(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("precision", "value"), [(Precision.FP32, "ieee"), (Precision.TF32, "tf32"), (Precision.BF16, "ieee")])
 def test_torch_sets_the_precision_of_matrix_products_apart(calls: Calls, precision: Precision, value: str):
     """With a fake torch.backends: convolutions and matrix products each have a switch of their own."""
-    backend = object.__new__(TorchBackend)
-    backend._torch = fake_torch(calls)
-    asked = cell(device=GPU, precision=precision, spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
-    assert backend._settings(asked)["matmul.fp32_precision"] == value
-    assert backend._torch.backends.cuda.matmul.fp32_precision == value
+    torch, asked = fake_torch(calls), cell(device=GPU, precision=precision, spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
+    _set_precision(torch, asked)
+    assert _read_settings(torch, asked)["matmul.fp32_precision"] == value
+    assert torch.backends.cuda.matmul.fp32_precision == value
 
 
 def test_torch_lists_the_gpus_that_cuda_shows(calls: Calls):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.axes import Precision
 from harness.backends import base, registry
 from harness.backends.numpy import NumpyBackend
 from tests.builders import cell
@@ -81,6 +82,10 @@ def test_what_is_optional_has_a_default():
 
     backend, call = Least(), Call()
     assert (backend.environ(None, 1), backend.threads_used(), backend.pads_beforehand(cell())) == ({}, None, False)
+    assert backend.environ(None, 1, "/a/folder") == {}
+    assert [backend.process_wide(cell(precision=precision)) for precision in Precision] == list(Precision)
+    call.settings = {"a switch": "on"}
+    assert call.read_settings() == call.settings
     assert (call.composite, call.device_clock, call.evict, call.reset()) == (False, "", None, None)
     assert (call.device_memory(), call.device_time(1), call.flops(), call.compilations()) == (None, None, None, 0)
     assert call.on_own_stack(max, 2, 3) == 3

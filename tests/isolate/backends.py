@@ -149,7 +149,7 @@ class Framed(Plain):
     name: ClassVar[str] = "framed"
 
     @staticmethod
-    def environ(device: Device, threads: int) -> dict[str, str]:
+    def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
         return {"SCRIPTED_FRAMEWORK": f"{threads} threads on {device}"}
 
     def __init__(self, device: Device, threads: int) -> None:

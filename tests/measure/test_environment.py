@@ -77,6 +77,7 @@ def test_the_machine_stays_the_same_when_the_kernel_keeps_a_little_more_memory_o
 def test_only_variables_that_bear_on_speed_or_precision_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     telling = {"OMP_NUM_THREADS": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "XLA_FLAGS": "--x", "NVIDIA_TF32_OVERRIDE": "0"}
     private = {"API_TOKEN": "secret", "HOME": "/home/me", "TF_VAR_password": "secret", "TF_TOKEN_example_org": "secret"}
+    private |= {"TORCHINDUCTOR_CACHE_DIR": "/run/1", "JAX_COMPILATION_CACHE_DIR": "/run/1"}
     monkeypatch.setattr(environment.os, "environ", {**private, **telling})
     assert environment.describe("some", []).environ == telling
 
@@ -88,7 +89,7 @@ def test_what_each_adapter_sets_is_stored() -> None:
     for name in registry.names():
         kind = registry.resolve(registry.find(name))
         for device in (Device("cpu"), Device("gpu")):
-            for variable in kind.environ(device, 2):
+            for variable in kind.environ(device, 2, "/a/folder"):
                 assert variable.startswith(environment._PREFIXES), variable
 
 
