@@ -182,6 +182,16 @@ _RANKED = {
     "vs_best_pairs": Column("int64", "", "Pairs of processes, one of the cell and one of the fastest, that were compared."),
 }  # fmt: skip
 
+_ALONG = {
+    "base_cell": Column("string", "", "The cell that it is held against: alike but for the axis asked for."),
+    "factor": Column("float64", "", "Time over that of base_cell: the geometric mean of the ratios of pairs of processes; missing: no trial has both."),
+    "factor_low": Column("float64", "", "Lower end of the 95 % t-interval of factor, for this comparison alone; missing: under 2 pairs."),
+    "factor_high": Column("float64", "", "Upper end of it."),
+    "process_pairs": Column("int64", "", "Pairs of processes that were compared, one of either cell in each trial; one process where both cells are of one."),
+    "paired": Column("string", "", "visits: by the median of the ratios of visits in the same turn; trials: by the ratio of the figures of a trial; empty: not at all."),
+    "difference": Column("string", "", "slower, faster, equivalent (within 2 %), or undecided, as under 4 pairs or a flag that bars a verdict."),
+}  # fmt: skip
+
 _PUBLISHED = {
     "table": Column("string", "", "The table of published timings that the row is from."),
     "hardware": Column("string", "", "What it was measured on, as the table names it."),
@@ -233,7 +243,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 COLUMNS: dict[str, Column] = {
-    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_ALONG, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
 }  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
@@ -251,6 +261,7 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
+ALONG_COLUMNS: tuple[str, ...] = ("run_id", "suite", *_AXES, "median_ns", "barred_by", *_ALONG)
 PUBLISHED_COLUMNS: tuple[str, ...] = (
     "table", "hardware", "math", "kind", "direction", "shape", "published_ns", "printed_flop_per_s", "algorithm", "source",
     "remark",

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness.columns import (
+    ALONG_COLUMNS,
     BESIDE_COLUMNS,
     CASE_COLUMNS,
     COLUMNS,
@@ -39,6 +40,7 @@ FRAMES = (
     ("Samples", "One row per sample: a block of calls and one wait. `harness.samples()`, `samples.parquet`.", SAMPLE_COLUMNS),
     ("Summary", "One row per run and cell: figures derived from the other two. `harness.summary(records)`.", SUMMARY_COLUMNS),
     ("Ranking", "What `convbench show` and `export` add to the summary: each cell beside its competitors.", RANK_COLUMNS),
+    ("Along an axis", "One row per cell that has a partner alike in all axes but one: `analysis.along`.", ALONG_COLUMNS),
     ("Comparison", "One row per cell of either run. `harness.compare(base, new)`.", COMPARISON_COLUMNS),
     ("Published", "One row per timing of others: `results/published/*.csv` as they are read.", PUBLISHED_COLUMNS),
     ("Beside published", "One row per cell, hardware and arithmetic: `convbench compare RUN published:NAME`.", BESIDE_COLUMNS),

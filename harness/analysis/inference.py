@@ -27,6 +27,11 @@ class Estimates:
     df: np.ndarray
     count: np.ndarray
 
+    def half(self, level: float = 0.05) -> np.ndarray:
+        """Half the widths of t-intervals of the means, each for itself, that miss with this probability; NaN for no error."""
+        found: np.ndarray = all_pairs_quantile(np.array(level), np.array(2), self.df) * self.error
+        return found
+
     def part(self, rows: slice) -> Self:
         """Those of some of the comparisons."""
         return type(self)(self.mean[rows], self.error[rows], self.df[rows], self.count[rows])
@@ -47,26 +52,31 @@ def moderated(values: np.ndarray, pools: np.ndarray) -> Estimates:
     mean = np.where(known, values, 0.0).sum(axis=1) / np.where(count, count, np.nan)
     residuals = np.where(known, values - mean[:, None], 0.0)
     variance = (residuals**2).sum(axis=1) / np.where(freedom, freedom, np.nan)
-    for pool in np.unique(pools):
+    kinds, sizes = np.unique(pools, return_counts=True)
+    for pool in kinds[sizes >= POOL]:
         members = np.flatnonzero((pools == pool) & (freedom > 0))
         if len(members) >= POOL:
             variance[members], freedom[members] = _pooled(variance[members], freedom[members], residuals[members])
     return Estimates(mean, np.sqrt(variance / np.where(count, count, 1)), freedom, count)
 
 
+def typical_variance(variance: np.ndarray, freedom: np.ndarray) -> float:
+    """What most of these variances are estimates of: half of such estimates lie above it, each at its degrees of freedom."""
+    from scipy.special import gammaincinv
+
+    return float(np.median(variance * freedom / (2 * gammaincinv(freedom / 2, 0.5))))  # by the median of chi-square
+
+
 def _pooled(variance: np.ndarray, freedom: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variances and degrees of freedom of the members of one pool."""
-    from scipy import stats as scipy_stats
+    from scipy.special import fdtri
 
     floor = 1e-5 * float(np.median(variance))
     if not floor > 0:  # scripted times that never vary have no scale to share
         return variance, freedom
     variance = np.maximum(variance, floor)
-    typical = float(np.median(variance * freedom / scipy_stats.chi2.ppf(0.5, freedom)))
-    rest = freedom.sum() - freedom
-    alone, foreign = (
-        variance > typical * scipy_stats.f.ppf(beyond, freedom, rest) for beyond in (HYPERVARIABLE, OF_ANOTHER_KIND)
-    )
+    typical, rest = typical_variance(variance, freedom), freedom.sum() - freedom
+    alone, foreign = (variance > typical * fdtri(freedom, rest, beyond) for beyond in (HYPERVARIABLE, OF_ANOTHER_KIND))
     if np.count_nonzero(~foreign) < POOL:
         return variance, freedom
     shared, prior = _prior(variance[~foreign], freedom[~foreign])
@@ -103,6 +113,23 @@ def _independent(residuals: np.ndarray) -> float:
     chance = 1 / (repeats - 1)
     together = np.clip((squares - chance) / (1 - chance), 0.0, 1.0) if repeats > 2 else 1.0
     return float(size / (1 + (size - 1) * together))
+
+
+def two_kinds(values: np.ndarray, apart: float = 0.10) -> np.ndarray:
+    """Which rows of logs fall into two groups, of at least two each, with a gap between them: (rows,) of bool; NaN for none.
+
+    The gap is over `apart`, and over 1 + 12 / n times as wide as the wider group of n values in all. So do 0.2 % of four normal
+    values that vary by 4 %, 3 % of four that vary by 10 %, and at most 1 % of six or more; of processes that are 1 or 1.8 times
+    as slow by even chance it finds 35 % of four, 76 % of six and 93 % of eight (simulated).
+    """
+    ordered, count = np.sort(values, axis=1), np.count_nonzero(~np.isnan(values), axis=1)
+    rows, found = np.arange(len(values)), np.zeros(len(values), dtype=bool)
+    last = ordered[rows, np.maximum(count - 1, 0)] if values.shape[1] else np.empty(len(values))
+    for low in range(2, values.shape[1] - 1):
+        gap = ordered[:, low] - ordered[:, low - 1]
+        within = np.maximum(ordered[:, low - 1] - ordered[:, 0], last - ordered[:, low])
+        found |= (count >= low + 2) & (gap > apart) & (gap > (1 + 12 / np.maximum(count, 1)) * within)
+    return found
 
 
 # Critical values --------------------------------------------------------------------------------------------------------------

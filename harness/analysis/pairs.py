@@ -5,6 +5,8 @@ repeats is the pair of processes, one of either cell in a trial (a process, wher
 ratio of a pair, while processes differ from each other, and so the interval is over pairs.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from harness.analysis.visits import Turns, median_of_rows, most_frequent
@@ -17,15 +19,19 @@ def log_ratios(turns: Turns, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     both: a burst that hits one of two neighbours spoils a visit, not the median. NaN where no turn of the trial has both. Where
     a worker was started anew, the pair of processes with the most turns stands for the trial: no two pairs share a process.
     """
-    found = np.full((len(left), len(turns.trials)), np.nan)
+    found = [median_of_rows(visits) for visits in paired_visits(turns, left, right)]
+    return np.stack(found, axis=1) if found else np.empty((len(left), 0))
+
+
+def paired_visits(turns: Turns, left: np.ndarray, right: np.ndarray) -> Iterator[np.ndarray]:
+    """The same before the medians are taken: trial by trial the logs of all paired visits, (comparisons, turns)."""
     absent = (left < 0) | (right < 0)
-    for trial, span in enumerate(turns.spans):
+    for span in turns.spans:
         log_ns, process = turns.log_ns[:, span], turns.process[:, span]
         ratios = log_ns[left] - log_ns[right]
+        ratios[absent] = np.nan
         of_one = most_frequent(process[left] * (process.max(initial=0) + 2) + process[right], ~np.isnan(ratios))
-        found[:, trial] = median_of_rows(np.where(of_one, ratios, np.nan))
-    found[absent] = np.nan
-    return found
+        yield np.where(of_one, ratios, np.nan)
 
 
 def pools(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Which cell of a comparison is the fastest, and which of the others are known to take longer or to be as good."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,9 +31,7 @@ def rank(
     anything beside a time that a flag bars or all of whose samples were set aside. `level` is LEVEL where it is not given;
     `race.Looks` has that of a run that was looked at after each trial.
     """
-    timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & of_convolutions(summary)
-    adapter, control = summary["backend"].str.split("@").str[0], summary["backend"].str.endswith(f"@{AA}")
-    ranked = (timed & ~adapter.isin(unranked) & ~control).to_numpy(dtype=bool)
+    ranked = competing(summary, unranked)
     cells = summary[ranked].reset_index(drop=True)
     by_run = {} if samples is None else turns(visits(samples))
     found = _unranked(len(cells))
@@ -42,6 +41,14 @@ def rank(
     for name in RANK_COLUMNS:
         whole[name][ranked] = found[name]
     return summary.assign(**whole)
+
+
+def competing(summary: pd.DataFrame, unranked: frozenset[str] = UNRANKED) -> np.ndarray:
+    """Which rows of a summary are ranked."""
+    timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & of_convolutions(summary)
+    adapter, control = summary["backend"].str.split("@").str[0], summary["backend"].str.endswith(f"@{AA}")
+    found: np.ndarray = (timed & ~adapter.isin(unranked) & ~control).to_numpy(dtype=bool)
+    return found
 
 
 def _unranked(count: int) -> dict[str, np.ndarray]:
@@ -55,12 +62,9 @@ def _rank_run(
 ) -> None:
     """Fill in what is found of these rows, all cells of a run that are ranked."""
     barred = ((cells["barred_by"] != "") | (cells["contended_share"].fillna(0.0) >= 1)).to_numpy(dtype=bool)
-    members = _members(cells, rows)
+    members = competitors(cells, rows)
     sides = [np.triu_indices(of_size.shape[1], 1) for of_size in members]
-    left, right = (
-        np.concatenate([of_size[:, side[which]].ravel() for of_size, side in zip(members, sides, strict=True)])
-        for which in (0, 1)
-    )
+    left, right = comparisons(members)
     estimates = _compared(cells, left, right, of_run)
     begin = 0
     for of_size, side in zip(members, sides, strict=True):
@@ -70,12 +74,21 @@ def _rank_run(
         begin = end
 
 
-def _members(cells: pd.DataFrame, rows: np.ndarray) -> list[np.ndarray]:
+def competitors(cells: pd.DataFrame, rows: np.ndarray) -> list[np.ndarray]:
     """The rows of each group of competitors, those of as many in one array (groups, competitors)."""
     by_size: dict[int, list[np.ndarray]] = {}
     for places in cells.iloc[rows].groupby(SAME, sort=False, dropna=False).indices.values():
         by_size.setdefault(len(places), []).append(rows[places])
     return [np.stack(groups) for groups in by_size.values()]
+
+
+def comparisons(members: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows on either side of all comparisons within the groups of `competitors`, group by group."""
+    found: list[np.ndarray] = []
+    for side in (0, 1):
+        pairs = [of_size[:, np.triu_indices(of_size.shape[1], 1)[side]].ravel() for of_size in members]
+        found.append(np.concatenate([np.empty(0, dtype=np.int64), *pairs]))
+    return found[0], found[1]
 
 
 def _compared(cells: pd.DataFrame, left: np.ndarray, right: np.ndarray, of_run: Turns | None) -> Estimates:

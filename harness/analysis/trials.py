@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness import stats
+from harness.analysis.visits import integers, stretches
 from harness.record import Flag, SeriesKind
 
 # What raises each flag; the figures and where they come from stand in docs/method.md.
@@ -76,6 +77,7 @@ def trials(samples: pd.DataFrame) -> dict[Key, Trial]:
     witnessed = samples["run_delay_ns"].notna() & samples["others_ns"].notna()
     arrays += [samples["contended"].to_numpy(dtype=bool), witnessed.to_numpy(dtype=bool)]
     arrays.append(samples["yardstick_ns"].to_numpy(dtype=float, na_value=np.nan))
+    arrays.append(integers(samples, "turn"))
     found = _rows(samples, SeriesKind.LATENCY)
     return {key: trial(*(array[rows] for array in arrays)) for key, rows in found.items()}
 
@@ -96,27 +98,16 @@ def _used(contended: np.ndarray) -> np.ndarray:
 
 
 def _rows(samples: pd.DataFrame, kind: SeriesKind) -> dict[Key, np.ndarray | slice]:
-    """The rows of each series of that kind.
-
-    A frame has millions of rows and its keys are text; so only neighbours are compared, and only the first row of each
-    stretch of equal keys is looked at. A frame in the store's order has one stretch per series.
-    """
+    """The rows of each series of that kind; a frame in the store's order has one stretch of rows per series."""
     keys = ["run_id", "trial", "cell", "series"]
-    if samples.empty:
-        return {}
-    changed = np.ones(len(samples), dtype=bool)
-    changed[1:] = False
-    for name in keys:
-        values = samples[name].array
-        changed[1:] |= np.asarray(values[1:] != values[:-1], dtype=bool)
-    starts = np.flatnonzero(changed)
-    ends = np.append(starts[1:], len(samples))
-    stretches: dict[Key, list[slice]] = {}
+    starts = stretches(samples, keys)
+    ends = np.append(starts, len(samples))[1:]
+    of_series: dict[Key, list[slice]] = {}
     columns = [samples[name].iloc[starts].tolist() for name in keys]
     for run_id, trial_number, cell, series, start, end in zip(*columns, starts, ends, strict=True):
         if series == kind:
-            stretches.setdefault((run_id, trial_number, cell), []).append(slice(start, end))
-    return {key: found[0] if len(found) == 1 else np.r_[tuple(found)] for key, found in stretches.items()}
+            of_series.setdefault((run_id, trial_number, cell), []).append(slice(start, end))
+    return {key: found[0] if len(found) == 1 else np.r_[tuple(found)] for key, found in of_series.items()}
 
 
 def trial(
@@ -126,11 +117,13 @@ def trial(
     contended: np.ndarray,
     measured: np.ndarray,
     yardstick_ns: np.ndarray,
+    turn: np.ndarray | None = None,
 ) -> Trial:
-    """One trial from its samples, one entry of each array per sample; NaN stands for no yardstick.
+    """One trial from its samples, one entry of each array per sample; NaN stands for no yardstick, -1 for no turn.
 
     Contended samples are left out; where no other is left all of them count, and the flag that the engine has raised
-    for that says so.
+    for that says so. Where the trial was cut into visits, its flags are those of the calls against the median of their visit:
+    what visits differ by is the turn's, and the ratios of paired visits do not have it.
     """
     order = np.argsort(index, kind="stable")
     used = order[_used(contended[order])]
@@ -140,6 +133,7 @@ def trial(
     interval = stats.median_interval(call_ns)
     estimates = {Estimator.LOWER_QUARTILE: float(quartiles[0]), Estimator.MEDIAN: float(quartiles[1])}
     relative = None
+    turns = None if turn is None or (turn < 0).any() else turn[used]
     if (beside_ns > 0).all():  # false for NaN: a series has a yardstick beside every sample or beside none
         relative = call_ns / beside_ns
         estimates[Estimator.CORRECTED_MEDIAN] = float(np.median(relative))
@@ -152,7 +146,7 @@ def trial(
         measured=bool(measured.any()),
         median_ns=float(quartiles[1]),
         interval=interval,
-        flags=_flags(call_ns, relative, clean, quartiles),
+        flags=_flags(call_ns, relative, clean) if turns is None else _flags(_within_visits(call_ns, turns), None, clean),
         yardstick_ns=_readings(yardstick_ns[order]),
         estimates=estimates,
     )
@@ -164,9 +158,18 @@ def _readings(yardstick_ns: np.ndarray) -> np.ndarray:
     return known[np.insert(known[1:] != known[:-1], 0, True)] if len(known) else known
 
 
-def _flags(call_ns: np.ndarray, relative: np.ndarray | None, clean: int, quartiles: np.ndarray) -> frozenset[Flag]:
+def _within_visits(call_ns: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """The times as they would be if all visits had the same median."""
+    _, of, counts = np.unique(turn, return_inverse=True, return_counts=True)
+    ordered, begins = call_ns[np.lexsort((call_ns, of))], np.cumsum(counts) - counts
+    medians = (ordered[begins + (counts - 1) // 2] + ordered[begins + counts // 2]) / 2
+    found: np.ndarray = call_ns * (np.median(call_ns) / np.where(medians > 0, medians, 1.0)[of])
+    return found
+
+
+def _flags(call_ns: np.ndarray, relative: np.ndarray | None, clean: int) -> frozenset[Flag]:
     """What the times of the calls raise; `relative` are the same over the yardstick beside each, where one was timed."""
-    low, median, high = quartiles
+    low, median, high = np.quantile(call_ns, [0.25, 0.5, 0.75])
     spread = high - low
     far = np.count_nonzero((call_ns < low - OUTLIER_IQRS * spread) | (call_ns > high + OUTLIER_IQRS * spread))
     raised = {

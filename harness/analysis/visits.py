@@ -62,14 +62,14 @@ def stretches(samples: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 def _keys(first: pd.DataFrame) -> pd.DataFrame:
     """What tells the visits apart, from the first sample of each; a trial without turns is one."""
     table = first[["run_id", "trial", "cell"]].reset_index(drop=True)
-    known = {name: _integers(first, name) for name in ("process", "turn", "place", "visit")}
+    known = {name: integers(first, name) for name in ("process", "turn", "place", "visit")}
     turned = known["turn"] >= 0
     table["process"], table["turn"] = known["process"], np.where(turned, known["turn"], table["trial"])
     return table.assign(place=known["place"], visit=np.maximum(known["visit"], 0), turned=turned)
 
 
-def _integers(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """A column of whole numbers with -1 for what is missing, be it the whole column."""
+def integers(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """A column of whole numbers that are at least 0, with -1 for what is missing, be it the whole column."""
     if name not in frame:
         return np.full(len(frame), -1, dtype=np.int64)
     found: np.ndarray = frame[name].to_numpy(dtype=np.int64, na_value=-1)
@@ -119,6 +119,19 @@ class Turns:
     log_ns: np.ndarray
     process: np.ndarray
     turned: bool
+
+    def of_one_process(self) -> np.ndarray:
+        """The logs, in each trial only of the process that made most visits to the cell: a worker may be started anew."""
+        log_ns = np.empty_like(self.log_ns)
+        for span in self.spans:
+            here = self.log_ns[:, span]
+            log_ns[:, span] = np.where(most_frequent(self.process[:, span], ~np.isnan(here)), here, np.nan)
+        return log_ns
+
+    def by_trial(self, log_ns: np.ndarray) -> np.ndarray:
+        """The median of logs like those of the table over the visits of each trial, (cells, trials); NaN without any."""
+        found = [median_of_rows(log_ns[:, span]) for span in self.spans]
+        return np.stack(found, axis=1) if found else np.empty((len(self.cells), 0))
 
     def places(self, cells: Iterable[str]) -> np.ndarray:
         """The rows of these cells, -1 for one that has no visit."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import studentized_range, t
 
-from harness.analysis.inference import all_pairs_quantile, moderated
+from harness.analysis.inference import all_pairs_quantile, moderated, two_kinds
 
 ONE_POOL = np.zeros(12, dtype=int)
 
@@ -94,6 +94,20 @@ def test_times_that_never_vary_are_no_error():
     found = moderated(np.zeros((5, 4)), np.zeros(5, dtype=int))
     assert found.error.tolist() == [0] * 5
     assert moderated(np.tile([0.0, 0.0, 0.0, 1e-9], (5, 1)), np.zeros(5, dtype=int)).error.max() < 1e-8
+
+
+def test_two_kinds_have_a_gap_between_them_and_two_members_each():
+    logs = np.log(np.array([
+        [1.0, 1.02, 1.8, 1.83, 1.01], [1.0, 1.02, 0.99, 1.8, 1.01], [1.0, 1.2, 1.4, 1.6, 1.8], [1.0, 1.01, 1.05, 1.06, 1.0],
+    ]))  # fmt: skip
+    assert two_kinds(logs).tolist() == [True, False, False, False]
+    assert two_kinds(np.hstack([logs, np.full((4, 2), np.nan)])).tolist() == [True, False, False, False]
+    assert two_kinds(logs[:, :3]).tolist() == [False] * 4
+    rng = np.random.default_rng(7)
+    assert two_kinds(0.04 * rng.normal(size=(5000, 4))).mean() < 0.005
+    assert two_kinds(0.10 * rng.normal(size=(5000, 8))).mean() < 0.01
+    speeds = np.log(1.8) * rng.integers(0, 2, (5000, 8)) + 0.04 * rng.normal(size=(5000, 8))
+    assert two_kinds(speeds).mean() > 0.9
 
 
 @pytest.mark.parametrize("df", [3.0, 8.5, 40.0])

@@ -106,6 +106,21 @@ def test_outliers_are_more_than_a_twentieth(far, raised):
     assert (Flag.OUTLIERS in flags(values)) == raised
 
 
+@pytest.mark.fault("the machine's speed wanders between the visits of a trial", "its calls are not flagged for that")
+def test_what_visits_differ_by_raises_no_flag():
+    rng, turn = np.random.default_rng(1), np.repeat(np.arange(6), 20)
+    speed = np.array([1.0, 1.0, 1.5, 1.6, 1.0, 2.0])[turn]
+    call_ns = 1e6 * speed * (1 + 0.01 * rng.standard_normal(120))
+
+    def found(times: np.ndarray, turn: np.ndarray | None) -> frozenset[Flag]:
+        ones = np.ones(120, dtype=np.int64)
+        return trial(ones, np.arange(120), times.astype(np.int64), ones == 0, ones == 1, np.full(120, np.nan), turn).flags
+
+    assert found(call_ns, None) >= {Flag.BIMODAL, Flag.AUTOCORRELATED, Flag.VERY_NOISY}
+    assert found(call_ns, turn) == frozenset()
+    assert found(call_ns * np.where(np.arange(120) % 3, 1.0, 1.3), turn) >= {Flag.BIMODAL}
+
+
 def test_outliers_below_count_too():
     values = steady(60)
     values[5::13] = [500] * 5

@@ -1,0 +1,74 @@
+"""Compare within a run along one axis: each cell beside the one that is alike in every other axis."""
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT
+from harness.analysis.inference import moderated
+from harness.analysis.pairs import log_ratios, pools
+from harness.analysis.rows import typed
+from harness.analysis.visits import Turns, turns, visits
+from harness.columns import ALONG_COLUMNS
+from harness.record import Status
+
+AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads")
+
+
+def along(summary: pd.DataFrame, samples: pd.DataFrame, axis: str, base: str) -> pd.DataFrame:
+    """One row with ALONG_COLUMNS per cell that has a figure and a partner: the cell that is alike but has `base` on that axis.
+
+    Two cells are compared by their pairs of processes, as `pairs` says, and their variance is shared with the other comparisons
+    of the same two backends; where they were never visited in the same turn, a pair is the ratio of their figures in a trial.
+    Each interval holds for itself: of 20 comparisons of equals one is expected to be called slower or faster. `base` is a value
+    of the column, as text; NCHW and NHWC stand for their forms of other dimensions, too. Raises ValueError for another axis
+    than AXES, and for a base that no cell with a figure has.
+    """
+    if axis not in AXES:
+        raise ValueError(f"{axis!r:.60} is no axis to compare along; choose from {', '.join(AXES)}")
+    cells = summary[(summary["status"] == str(Status.OK)) & summary["median_ns"].notna()].reset_index(drop=True)
+    key = pd.DataFrame({name: _alike(cells[name]) for name in AXES}, index=cells.index)
+    at_base = key[axis] == _alike(pd.Series([base], name=axis)).iloc[0]
+    if not at_base.any():
+        found = ", ".join(sorted(cells[axis].astype(str).unique())) or "none"
+        raise ValueError(f"no cell with a figure has {axis} {base!r:.60}; there is: {found}")
+    others = [name for name in AXES if name != axis]
+    key = key[others].assign(run_id=cells["run_id"], optimizer=cells["optimizer"] if axis != "direction" else "")
+    names = list(key.columns)
+    partners = key[at_base].assign(right=np.flatnonzero(at_base)).drop_duplicates(names)
+    pairs = key[~at_base].assign(left=np.flatnonzero(~at_base)).merge(partners, on=names)[["left", "right"]].sort_values("left")
+    left, right = pairs["left"].to_numpy(), pairs["right"].to_numpy()
+    compared = _compared(cells, left, right, turns(visits(samples)))
+    return typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
+
+
+def _alike(column: pd.Series) -> pd.Series:
+    """The values of an axis as text; of a layout only whether the channels come first, whatever the dimensions."""
+    text = column.astype(str)
+    return text.str.slice(1, 2).eq("C").map({True: "first", False: "last"}) if column.name == "layout" else text
+
+
+def _compared(cells: pd.DataFrame, left: np.ndarray, right: np.ndarray, by_run: dict[str, Turns]) -> dict[str, np.ndarray]:
+    """The columns of ALONG_COLUMNS that are new, for the comparisons of these rows."""
+    mean, half = np.full(len(left), np.nan), np.full(len(left), np.nan)
+    count, paired = np.zeros(len(left), dtype=np.int64), np.full(len(left), "", dtype=object)
+    backends, run = cells["backend"].to_numpy(dtype=str), cells["run_id"].to_numpy(dtype=str)[left]
+    for run_id, table in by_run.items():
+        here = np.flatnonzero(run == run_id)
+        places = table.places(cells["cell"])
+        one, other = places[left[here]], places[right[here]]
+        ratios = log_ratios(table, one, other)
+        figures = np.vstack([table.by_trial(table.of_one_process()), np.full((1, len(table.trials)), np.nan)])  # -1 has none
+        met = ~np.isnan(ratios).all(axis=1)
+        ratios = np.where(met[:, None], ratios, figures[one] - figures[other])
+        by_visits = met & table.turned
+        found = moderated(ratios, 2 * pools(backends[left[here]], backends[right[here]]) + by_visits)
+        mean[here], half[here], count[here] = found.mean, found.half(), found.count
+        paired[here] = np.where(by_visits, "visits", np.where(found.count > 0, "trials", ""))
+    barred = (cells["barred_by"] != "").to_numpy(dtype=bool)
+    known = (count >= ENOUGH_PAIRS) & ~barred[left] & ~barred[right]
+    low, high, limit = mean - half, mean + half, np.log(EQUIVALENT)
+    kinds = {"equivalent": (low >= -limit) & (high <= limit), "slower": low > 0, "faster": high < 0}
+    difference = np.select([known & kind for kind in kinds.values()], list(kinds), "undecided")
+    factors = {"factor": np.exp(mean), "factor_low": np.exp(low), "factor_high": np.exp(high)}
+    beside = {"base_cell": cells["cell"].to_numpy()[right], "process_pairs": count, "paired": paired}
+    return {**beside, **factors, "difference": difference}
