@@ -182,6 +182,15 @@ _RANKED = {
     "vs_best_pairs": Column("int64", "", "Pairs of processes, one of the cell and one of the fastest, that were compared."),
 }  # fmt: skip
 
+_TIMES = {
+    "time_ns": Column("float64", "ns", "Time of one call by all visits: the geometric mean over the processes of the figure of each."),
+    "time_low_ns": Column("float64", "ns", "Lower end of its 95 % t-interval over processes, within this run; missing: under 2 processes."),
+    "time_high_ns": Column("float64", "ns", "Upper end of it."),
+    "processes": Column("int64", "", "Processes that visited the cell, at most one per trial."),
+    "two_kinds": Column("bool", "", "Whether the processes are of two speeds, with a gap between them: the time is that of neither."),
+    "time_method": Column("string", "", "turns: what each turn was slower for all its cells was taken out; raw: it was not, as no turn had such a part that could be told."),
+}  # fmt: skip
+
 _ALONG = {
     "base_cell": Column("string", "", "The cell that it is held against: alike but for the axis asked for."),
     "factor": Column("float64", "", "Time over that of base_cell: the geometric mean of the ratios of pairs of processes; missing: no trial has both."),
@@ -243,7 +252,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 COLUMNS: dict[str, Column] = {
-    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_ALONG, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_ALONG, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
 }  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
@@ -261,6 +270,7 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
+TIME_COLUMNS: tuple[str, ...] = ("run_id", "cell", *_TIMES)
 ALONG_COLUMNS: tuple[str, ...] = ("run_id", "suite", *_AXES, "median_ns", "barred_by", *_ALONG)
 PUBLISHED_COLUMNS: tuple[str, ...] = (
     "table", "hardware", "math", "kind", "direction", "shape", "published_ns", "printed_flop_per_s", "algorithm", "source",

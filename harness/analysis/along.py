@@ -7,21 +7,21 @@ from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT
 from harness.analysis.inference import moderated
 from harness.analysis.pairs import log_ratios, pools
 from harness.analysis.rows import typed
-from harness.analysis.visits import Turns, turns, visits
+from harness.analysis.visits import Turns, turns
 from harness.columns import ALONG_COLUMNS
 from harness.record import Status
 
 AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads")
 
 
-def along(summary: pd.DataFrame, samples: pd.DataFrame, axis: str, base: str) -> pd.DataFrame:
+def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str) -> pd.DataFrame:
     """One row with ALONG_COLUMNS per cell that has a figure and a partner: the cell that is alike but has `base` on that axis.
 
-    Two cells are compared by their pairs of processes, as `pairs` says, and their variance is shared with the other comparisons
-    of the same two backends; where they were never visited in the same turn, a pair is the ratio of their figures in a trial.
-    Each interval holds for itself: of 20 comparisons of equals one is expected to be called slower or faster. `base` is a value
-    of the column, as text; NCHW and NHWC stand for their forms of other dimensions, too. Raises ValueError for another axis
-    than AXES, and for a base that no cell with a figure has.
+    Two cells are compared by their pairs of processes, as `pairs` says, and their variance is shared with the other
+    comparisons of the same two backends; `visited` is the frame of `visits.visits`. Where they were never visited in the same
+    turn, a pair is the ratio of their figures in a trial. Each interval holds for itself: of 20 comparisons of equals one is
+    expected to be called slower or faster. `base` is a value of the column, as text; NCHW and NHWC stand for their forms of
+    other dimensions, too. Raises ValueError for another axis than AXES, and for a base that no cell with a figure has.
     """
     if axis not in AXES:
         raise ValueError(f"{axis!r:.60} is no axis to compare along; choose from {', '.join(AXES)}")
@@ -37,7 +37,7 @@ def along(summary: pd.DataFrame, samples: pd.DataFrame, axis: str, base: str) ->
     partners = key[at_base].assign(right=np.flatnonzero(at_base)).drop_duplicates(names)
     pairs = key[~at_base].assign(left=np.flatnonzero(~at_base)).merge(partners, on=names)[["left", "right"]].sort_values("left")
     left, right = pairs["left"].to_numpy(), pairs["right"].to_numpy()
-    compared = _compared(cells, left, right, turns(visits(samples)))
+    compared = _compared(cells, left, right, turns(visited))
     return typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
 
 

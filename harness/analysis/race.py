@@ -13,7 +13,7 @@ from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.inference import moderated, typical_variance
 from harness.analysis.pairs import paired_visits
 from harness.analysis.ranking import LEVEL, SAME, comparisons, competing, competitors, rank
-from harness.analysis.visits import median_of_rows, turns, visits
+from harness.analysis.visits import median_of_rows, turns
 
 FEWEST_VISITS, MOST_VISITS = 3, 40  # of a process to a cell
 SIGMA_PER_MAD = 1.4826  # of a normal distribution
@@ -51,16 +51,17 @@ class Looks:
         return found
 
 
-def look(summary: pd.DataFrame, samples: pd.DataFrame, looks: Looks, until: float | None = None) -> pd.DataFrame:
+def look(summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks, until: float | None = None) -> pd.DataFrame:
     """The ranked summary of a run so far with `state` and `goes_on`, whether a cell is to be visited in further trials.
 
+    `visited` is the frame of `visits.visits`, `until` the half-width, as 0.03 for 3 %, at which an interval is narrow enough.
     The states of what is ranked are `slower`, `equivalent` (to the fastest), `within`, where the interval is at most as wide as
     from 1 / (1 + until) to 1 + until, `fastest`, where all others of its group are one of these, `alone` without any other, and
     `undecided`; of what is not ranked "". A cell that is undecided goes on, and so does the fastest of its group as long as any
     does: nobody is ever visited without a partner. A cell alone goes on for four trials, and further where `until` is given
     until its own interval is so narrow.
     """
-    ranked = rank(summary, samples, level=looks.level)
+    ranked = rank(summary, visited, level=looks.level)
     known, enough = ranked["vs_best"].notna(), ranked["trials"] >= ENOUGH_PAIRS
     limit = np.inf if until is None else 2 * np.log1p(until)
     wide = _wide(ranked["vs_best_low"], ranked["vs_best_high"]), _wide(ranked["ci_low_ns"], ranked["ci_high_ns"])
@@ -83,7 +84,7 @@ def _wide(low: pd.Series, high: pd.Series) -> np.ndarray:
     return np.where(np.isnan(found), np.inf, found)
 
 
-def visits_per_process(summary: pd.DataFrame, samples: pd.DataFrame, *, visit_s: float, process_s: float) -> int | None:
+def visits_per_process(summary: pd.DataFrame, visited: pd.DataFrame, *, visit_s: float, process_s: float) -> int | None:
     """How many visits of a process to a cell tell most for the time that they take, by a run so far; None before two trials.
 
     The more the dearer a process is beside a visit, and the more visits vary beside processes: sqrt(process_s / visit_s x
@@ -96,7 +97,7 @@ def visits_per_process(summary: pd.DataFrame, samples: pd.DataFrame, *, visit_s:
     """
     cells = summary[competing(summary)].reset_index(drop=True)
     left, right = comparisons(competitors(cells, np.arange(len(cells))))
-    table = turns(visits(samples))
+    table = turns(visited)
     if len(table) != 1 or not len(left):
         return None
     (of_run,) = table.values()
@@ -111,8 +112,8 @@ def visits_per_process(summary: pd.DataFrame, samples: pd.DataFrame, *, visit_s:
     within = MEDIAN_OVER_MEAN * (SIGMA_PER_MAD * float(np.nanmedian(deviations))) ** 2
     if not within > 0:
         return FEWEST_VISITS
-    visited = np.concatenate([np.count_nonzero(~np.isnan(each), axis=1) for each in ratios])
+    met = np.concatenate([np.count_nonzero(~np.isnan(each), axis=1) for each in ratios])
     variance = typical_variance((found.error**2 * found.count)[repeated], found.df[repeated])
-    between = variance - within / float(visited[visited > 0].mean())
+    between = variance - within / float(met[met > 0].mean())
     wanted = np.sqrt(process_s / visit_s * within / between) if between > 0 else MOST_VISITS
     return int(np.clip(np.rint(wanted), FEWEST_VISITS, MOST_VISITS))

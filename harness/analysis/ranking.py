@@ -9,7 +9,7 @@ import pandas as pd
 from harness.analysis.fastest import Groups, Level, Standing, standing
 from harness.analysis.inference import Estimates, moderated
 from harness.analysis.pairs import log_ratios, pools
-from harness.analysis.visits import Turns, turns, visits
+from harness.analysis.visits import Turns, turns
 from harness.columns import COLUMNS, RANK_COLUMNS, of_convolutions
 from harness.record import AA, Status
 
@@ -21,19 +21,19 @@ LEVEL = 0.05  # the probability of calling a cell slower in a group of equals
 
 
 def rank(
-    summary: pd.DataFrame, samples: pd.DataFrame | None = None, unranked: frozenset[str] = UNRANKED, level: Level | None = None
+    summary: pd.DataFrame, visited: pd.DataFrame | None = None, unranked: frozenset[str] = UNRANKED, level: Level | None = None
 ) -> pd.DataFrame:
     """The summary with RANK_COLUMNS, each cell seen beside those that share its SAME.
 
     Not ranked are cells that are not ok, what is no convolution, the backends in `unranked`, and a cell that was measured a
     second time under another name as a control. Of the rest `fastest.standing` says how long they take beside the fastest, by
-    the ratios of their pairs of processes in `samples`; without samples by the medians, and then nothing is decided. Nor is
-    anything beside a time that a flag bars or all of whose samples were set aside. `level` is LEVEL where it is not given;
-    `race.Looks` has that of a run that was looked at after each trial.
+    the ratios of their pairs of processes in `visited`, the frame of `visits.visits`; where it is not given, by the medians,
+    and then nothing is decided. Nor is anything beside a time that a flag bars or all of whose samples were set aside. `level`
+    is LEVEL where it is not given; `race.Looks` has that of a run that was looked at after each trial.
     """
     ranked = competing(summary, unranked)
     cells = summary[ranked].reset_index(drop=True)
-    by_run = {} if samples is None else turns(visits(samples))
+    by_run = {} if visited is None else turns(visited)
     found = _unranked(len(cells))
     for run_id, rows in cells.groupby("run_id", sort=False).indices.items():
         _rank_run(cells, np.asarray(rows), by_run.get(str(run_id)), level, found)

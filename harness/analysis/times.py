@@ -14,27 +14,26 @@ import pandas as pd
 
 from harness import stats
 from harness.analysis.inference import moderated, two_kinds
+from harness.analysis.rows import typed
 from harness.analysis.visits import Turns, median_of_rows, turns
+from harness.columns import TIME_COLUMNS
 
 ROUNDS, SETTLED = 30, 1e-5
 FEW = 3  # the median of three does not follow one of them
 
 
-def times(visits: pd.DataFrame, backends: Mapping[str, str]) -> pd.DataFrame:
+def times(visited: pd.DataFrame, backends: Mapping[str, str]) -> pd.DataFrame:
     """One row per run and cell of the frame of `visits.visits`: how long a call takes, by all its visits.
 
-    `run_id`, `cell`; `time_ns`, the geometric mean over its processes of their figures, with its 95 % t-interval `time_low_ns`
-    to `time_high_ns` (missing under two processes), the variance shared by the cells of a backend; `processes`; `two_kinds`,
-    whether they are of two speeds, so that the time is that of neither; and `time_method`.
-
-    With the method `turns` the common part of the turns was taken out: the figure of a process is the median of its visits less
-    what each turn was slower than the usual one, and the interval holds within this run, whose minutes another hour need not
-    be like. With `raw` it is the median of the visits as they are, because no turn had a common part that could be told: see
-    `common_parts`; so it is in a run whose trials were not cut into visits. `backends` names the backend of each cell.
+    TIME_COLUMNS: the time is the geometric mean over its processes of their figures, with a t-interval whose variance is
+    shared by the cells of a backend. With the method `turns` the common part of the turns was taken out: the figure of a
+    process is the median of its visits less what each turn was slower than the usual one, and the interval holds within this
+    run, whose minutes another hour need not be like. With `raw` it is the median of the visits as they are, because no turn
+    had a common part that could be told: see `common_parts`; so it is in a run whose trials were not cut into visits.
+    `backends` names the backend of each cell.
     """
-    frames = [_of_run(run_id, table, backends) for run_id, table in turns(visits).items()]
-    columns = ["run_id", "cell", "time_ns", "time_low_ns", "time_high_ns", "processes", "two_kinds", "time_method"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    frames = [_of_run(run_id, table, backends) for run_id, table in turns(visited).items()]
+    return typed(pd.concat([pd.DataFrame(columns=list(TIME_COLUMNS)), *frames], ignore_index=True))
 
 
 def _of_run(run_id: str, table: Turns, backends: Mapping[str, str]) -> pd.DataFrame:

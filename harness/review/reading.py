@@ -12,12 +12,15 @@ from harness.analysis import elsewhere, noise, ranking, roofline, validity
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
 from harness.analysis import spent as time_spent
+from harness.analysis.along import along
 from harness.analysis.compare import Side
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import FIGURES, History
 from harness.analysis.noise import Noise
 from harness.analysis.summary import summarize, with_kept
+from harness.analysis.times import times
 from harness.analysis.trials import trials
+from harness.analysis.visits import visits
 from harness.axes import Direction
 from harness.columns import of_convolutions
 from harness.errors import HistoryError, RunNotFoundError
@@ -107,8 +110,25 @@ class Reading:
         summary = self.summary
         if self.cells is not None:  # the ceilings stay, since the cells are held against them
             summary = summary[summary["cell"].isin(self.cells) | ~of_convolutions(summary)]
-        ranked = ranking.rank(summary, self.ranked_samples)
+        ranked = ranking.rank(summary, self.visits)
         return for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
+
+    @cached_property
+    def visits(self) -> pd.DataFrame:
+        """A row per visit of a process to a cell: see `analysis.visits.visits`."""
+        return visits(self.samples)
+
+    @cached_property
+    def times(self) -> pd.DataFrame:
+        """The time of a call of each cell by all its visits, with TIME_COLUMNS."""
+        return times(self.visits, dict(zip(self.summary["cell"], self.summary["backend"], strict=True)))
+
+    def along(self, axis: str, base: str) -> pd.DataFrame:
+        """Its cells beside those that are alike but have `base` on that axis, with ALONG_COLUMNS, in the order of `ranking`.
+
+        Raises ValueError as `analysis.along` does.
+        """
+        return along(self.ranking, self.visits, axis, base)
 
     @cached_property
     def ranked_samples(self) -> pd.DataFrame:

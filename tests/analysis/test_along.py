@@ -6,6 +6,7 @@ import pytest
 
 from harness.analysis.along import along
 from harness.analysis.summary import summarize
+from harness.analysis.visits import visits
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.columns import ALONG_COLUMNS
 from harness.record import Flag, Record, Status
@@ -24,7 +25,7 @@ def trials(of: Cell, time: float, count: int = 4, **options) -> list[Record]:
 
 def compared(records: list[Record], axis: str, base: str) -> pd.DataFrame:
     blocks = frames.samples_frame(records)
-    return along(summarize(frames.records_frame(records, [], "small"), blocks), blocks, axis, base)
+    return along(summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks), axis, base)
 
 
 def told(found: pd.DataFrame) -> dict[str, tuple[float, str]]:
@@ -75,7 +76,7 @@ def test_visits_are_paired_where_the_two_met_and_trials_where_not():
             ]
     records = [record(trial=trial, of=cell(backend=name)) for name in ("torch", "jax", "tensorflow") for trial in range(4)]
     blocks = samples(made)
-    found = along(summarize(frames.records_frame(records, [], "small"), blocks), blocks, "backend", "torch")
+    found = along(summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks), "backend", "torch")
     assert found[["backend", "paired", "difference"]].values.tolist() == [
         ["jax", "visits", "slower"], ["tensorflow", "trials", "slower"],
     ]  # fmt: skip
@@ -115,7 +116,7 @@ def test_cells_without_a_figure_take_no_part():
 def test_pruned_samples_leave_no_factor():
     records = [*trials(cell(), 1000), *trials(cell(backend="jax"), 3000)]
     blocks = frames.samples_frame(records)
-    found = along(summarize(frames.records_frame(records, [], "small"), blocks), blocks.iloc[:0], "backend", "torch")
+    found = along(summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks.iloc[:0]), "backend", "torch")
     assert found[["paired", "difference", "process_pairs"]].values.tolist() == [["", "undecided", 0]]
     assert math.isnan(found["factor"].iloc[0])
 

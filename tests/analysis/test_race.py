@@ -9,6 +9,7 @@ from harness.analysis import race
 from harness.analysis.race import Looks, look, visits_per_process
 from harness.analysis.ranking import LEVEL
 from harness.analysis.summary import summarize
+from harness.analysis.visits import visits
 from harness.record import Flag, Record
 from harness.store import frames
 from tests.analysis.visiting import of_cells, samples
@@ -31,7 +32,7 @@ def run(times: dict[str, list[int]], spread: float = 0.002, **of) -> list[Record
 def looked(records: list[Record], looks: Looks, until: float | None = None) -> dict[str, tuple[str, bool]]:
     """State and whether it goes on, by backend."""
     blocks = frames.samples_frame(records)
-    found = look(summarize(frames.records_frame(records, [], "small"), blocks), blocks, looks, until)
+    found = look(summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks), looks, until)
     return {row.backend: (row.state, row.goes_on) for row in found.itertuples()}
 
 
@@ -91,21 +92,21 @@ def test_what_is_not_ranked_does_not_go_on():
     assert looked(run({"numpy": [1000] * 4, "a": [2000] * 4}), Looks(4)) == {"numpy": ("", False), "a": ("alone", False)}
 
 
-def turned(visits: int, process: float, visit: float, trials: int = 12) -> pd.DataFrame:
+def turned(count: int, process: float, visit: float, trials: int = 12) -> pd.DataFrame:
     """The samples of two cells, each visited so often by a process in a trial; processes and visits differ by so much."""
     rng = np.random.default_rng(1)
     made = []
     for trial in range(trials):
-        levels = 1e6 * np.exp(process * rng.standard_normal((2, 1)) + visit * rng.standard_normal((2, visits)))
+        levels = 1e6 * np.exp(process * rng.standard_normal((2, 1)) + visit * rng.standard_normal((2, count)))
         names = {str(cell(backend=backend)): by_turn[:, None] for backend, by_turn in zip("ab", levels, strict=True)}
-        made += of_cells(names, trial=trial, first_turn=trial * visits)
+        made += of_cells(names, trial=trial, first_turn=trial * count)
     return samples(made)
 
 
 def allotted(blocks: pd.DataFrame, visit_s: float = 0.062, process_s: float = 2.0, trials: int = 12) -> int | None:
     records = [record(trial=trial, of=cell(backend=backend)) for backend in "ab" for trial in range(trials)]
     summary = summarize(frames.records_frame(records, [], "small"), blocks)
-    return visits_per_process(summary, blocks, visit_s=visit_s, process_s=process_s)
+    return visits_per_process(summary, visits(blocks), visit_s=visit_s, process_s=process_s)
 
 
 def test_the_dearer_a_process_and_the_noisier_a_visit_the_more_visits():
@@ -122,7 +123,7 @@ def test_before_two_trials_or_without_a_comparison_nothing_is_known_of_visits():
     alone = [record(trial=trial) for trial in range(4)]
     blocks = frames.samples_frame(alone)
     summary = summarize(frames.records_frame(alone, [], "small"), blocks)
-    assert visits_per_process(summary, blocks, visit_s=0.1, process_s=1.0) is None
+    assert visits_per_process(summary, visits(blocks), visit_s=0.1, process_s=1.0) is None
 
 
 def test_beside_a_time_that_a_flag_bars_all_go_on():

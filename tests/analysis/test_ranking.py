@@ -1,21 +1,25 @@
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness.analysis.ranking import rank
 from harness.analysis.summary import summarize
+from harness.analysis.visits import visits
 from harness.axes import Direction, Mode
 from harness.record import Flag, Record, Status
 from harness.spec import GemmSpec
 from harness.store import frames
+from tests.analysis.visiting import of_cells
+from tests.analysis.visiting import samples as samples_of
 from tests.builders import cell, failed, record, samples, series
 
 
-def framed(*records: Record) -> tuple[pd.DataFrame, dict]:
-    """The summary and the medians of these records."""
+def framed(*records: Record) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The summary and the visits of these records."""
     blocks = frames.samples_frame(records)
-    return summarize(frames.records_frame(records, [], "small"), blocks), blocks
+    return summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks)
 
 
 def ranked(*records: Record, **options: frozenset[str]) -> pd.DataFrame:
@@ -92,6 +96,29 @@ def test_what_is_known_to_lie_within_two_percent_of_the_fastest_is_as_good():
     assert marks(found) == {"a": "●!", "b": "○"}
     assert found["decided"].all()
     assert found["vs_best_high"].max() < 1.02
+
+
+@pytest.mark.fault(
+    "the machine's speed wanders by a factor of two within a trial", "visits side by side tell 2 % apart, whose medians do not"
+)
+def test_visits_in_the_same_turn_are_compared_with_each_other():
+    rng, made = np.random.default_rng(1), []
+    names = {str(cell(backend=backend)): factor for backend, factor in (("a", 1.0), ("b", 1.04))}
+    for trial in range(4):
+        speed = 1e6 * rng.uniform(1, 2, 10)
+        noise = 1 + 0.003 * rng.standard_normal((2, 10))
+        by_cell = {name: (speed * each * factor)[:, None] for (name, factor), each in zip(names.items(), noise, strict=True)}
+        made += of_cells(by_cell, trial=trial, first_turn=10 * trial)
+    blocks = samples_of(made)
+    records = [record(trial=trial, of=cell(backend=backend)) for backend in "ab" for trial in range(4)]
+    summary = summarize(frames.records_frame(records, [], "small"), blocks)
+    found = rank(summary, visits(blocks))
+    assert marks(found) == {"a": "●!", "b": "<"}
+    assert found["vs_best"].tolist() == pytest.approx([1, 1.04], rel=0.003)
+    assert found["vs_best_low"].tolist()[1] > 1.02
+    # With the visits of one of them in other turns the same times say nothing.
+    apart = blocks.assign(turn=blocks["turn"].mask(blocks["cell"] == str(cell(backend="b")), blocks["turn"] + 1000))
+    assert marks(rank(summary, visits(apart))) == {"a": "●", "b": "~"}
 
 
 @pytest.mark.fault("a run has one trial", "the factor has a `~`, and nothing is decided")

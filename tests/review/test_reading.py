@@ -54,3 +54,17 @@ def test_a_page_beside_another_run_reads_both_once(tmp_path: Path, reads: Counte
     pages.publish(Reading(new), tmp_path / "reports", Reading(base))
     several = {name: count for name, count in reads.items() if count > 1}
     assert several == {(base.name, journal.RUN): 2}  # once as itself, and once among the runs of the other's store
+
+
+def test_a_run_has_its_times_and_can_be_compared_along_an_axis(tmp_path: Path) -> None:
+    reading = Reading(stored.night(tmp_path / "results", 0, {stored.SLOW: 1.5}))
+    found = reading.times.set_index("cell")
+    assert set(found.index) == set(stored.CELLS)
+    assert found["time_ns"].tolist() == pytest.approx(reading.summary.set_index("cell").loc[found.index, "median_ns"], rel=1e-3)
+    beside = reading.along("backend", "jax")
+    assert beside["cell"].tolist() == [cell for cell in reading.ranking["cell"] if "/torch/" in cell]
+    factors = dict(zip(beside["cell"], beside["factor"], strict=True))
+    assert factors.pop(stored.SLOW) == pytest.approx(1.5, rel=0.02)
+    assert list(factors.values()) == pytest.approx([1, 1], rel=0.02)
+    with pytest.raises(ValueError, match="is no axis to compare along"):
+        reading.along("colour", "red")
