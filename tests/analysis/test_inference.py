@@ -53,6 +53,26 @@ def test_equal_variances_are_shared_and_never_less_than_the_pool_s():
     assert alone.error.min() < 0.6 * pooled
 
 
+def test_unlike_variances_are_drawn_towards_each_other_and_the_least_to_the_pool_s():
+    values = np.exp(np.linspace(-1.5, 1.5, 12))[:, None] * np.array([-1, -0.5, 0.5, 1])
+    alone, shared = moderated(values, np.arange(12)), moderated(values, ONE_POOL)
+    assert (np.diff(alone.error) > 0).all()
+    assert np.ptp(shared.error[:5]) == pytest.approx(0)
+    assert (np.diff(shared.error[5:]) > 0).all()
+    assert (shared.error[:5] > alone.error[:5]).all()
+    assert (shared.error[5:8] < alone.error[5:8]).all()
+    assert shared.error[8:] == pytest.approx(alone.error[8:])  # they keep to themselves
+
+
+def test_what_is_of_another_kind_does_not_widen_the_others():
+    rng = np.random.default_rng(8)
+    quiet = 0.02 * rng.normal(size=(8, 4))
+    loud = quiet.copy()
+    loud[0] = [0.6, 0.0, -0.6, 0.6]
+    of_one = np.zeros(8, dtype=int)
+    assert np.median(halves(loud, of_one)[1:] / halves(quiet, of_one)[1:]) < 1.1
+
+
 def test_pools_do_not_mix():
     rng = np.random.default_rng(3)
     values = rng.normal(size=(12, 4)) * np.repeat([0.01, 1.0], 6)[:, None]

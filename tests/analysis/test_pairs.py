@@ -41,8 +41,8 @@ def test_a_trial_in_which_the_two_never_met_has_no_pair():
 def test_where_a_worker_was_started_anew_one_pair_stands_for_the_trial():
     before = [Visit("a", 0, 0, turn, [100]) for turn in range(2)]
     after = [Visit("a", 0, 5, turn, [150]) for turn in range(2, 5)]
-    other = [Visit("b", 0, 1, turn, [300]) for turn in range(5)]
-    assert ratios([*before, *after, *other], "b", "a") == pytest.approx([2])
+    other = [Visit("b", 0, 1, turn, [time]) for turn, time in enumerate((300, 300, 300, 330, 360))]
+    assert ratios([*before, *after, *other], "b", "a") == pytest.approx([2.2])
 
 
 def test_cells_of_one_process_are_pairs_too():
