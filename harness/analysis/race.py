@@ -4,6 +4,7 @@ Looking again and again at equals finds a difference sooner or later: after each
 cases, at the 5 % of one look. So what may go wrong is spent over the looks, little at first.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,23 +52,26 @@ class Looks:
         return found
 
 
-def look(summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks, until: float | None = None) -> pd.DataFrame:
+def look(
+    summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks, until: float | None = None, same: Sequence[str] = SAME
+) -> pd.DataFrame:
     """The ranked summary of a run so far with `state` and `goes_on`, whether a cell is to be visited in further trials.
 
-    `visited` is the frame of `visits.visits`, `until` the half-width, as 0.03 for 3 %, at which an interval is narrow enough.
+    `visited` is the frame of `visits.visits`, `until` the half-width, as 0.03 for 3 %, at which an interval is narrow enough;
+    cells that are alike in the columns of `same` compete.
     The states of what is ranked are `slower`, `equivalent` (to the fastest), `within`, where the interval is at most as wide as
     from 1 / (1 + until) to 1 + until, `fastest`, where all others of its group are one of these, `alone` without any other, and
     `undecided`; of what is not ranked "". A cell that is undecided goes on, and so does the fastest of its group as long as any
     does: nobody is ever visited without a partner. A cell alone goes on for four trials, and further where `until` is given
     until its own interval is so narrow.
     """
-    ranked = rank(summary, visited, level=looks.level)
+    ranked = rank(summary, visited, level=looks.level, same=same)
     known, enough = ranked["vs_best"].notna(), ranked["trials"] >= ENOUGH_PAIRS
     limit = np.inf if until is None else 2 * np.log1p(until)
     wide = _wide(ranked["vs_best_low"], ranked["vs_best_high"]), _wide(ranked["ci_low_ns"], ranked["ci_high_ns"])
     within = (wide[0] <= limit) & (until is not None) & enough & (ranked["barred_by"] == "")
     fastest = known & (ranked["vs_best"] == 1) & (ranked["vs_best_pairs"] == 0)  # compared with none, be it barred
-    by = [ranked[name] for name in SAME]
+    by = [ranked[name] for name in same]
     alone = known & (known.groupby(by, sort=False, dropna=False).transform("sum") == 1)
 
     state = pd.Series("undecided", index=ranked.index, dtype="string").mask(within, "within")

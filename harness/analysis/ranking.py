@@ -21,9 +21,13 @@ LEVEL = 0.05  # the probability of calling a cell slower in a group of equals
 
 
 def rank(
-    summary: pd.DataFrame, visited: pd.DataFrame | None = None, unranked: frozenset[str] = UNRANKED, level: Level | None = None
+    summary: pd.DataFrame,
+    visited: pd.DataFrame | None = None,
+    unranked: frozenset[str] = UNRANKED,
+    level: Level | None = None,
+    same: Sequence[str] = SAME,
 ) -> pd.DataFrame:
-    """The summary with RANK_COLUMNS, each cell seen beside those that share its SAME.
+    """The summary with RANK_COLUMNS, each cell seen beside those that are alike in `same`, columns of which run_id is one.
 
     Not ranked are cells that are not ok, what is no convolution, the backends in `unranked`, and a cell that was measured a
     second time under another name as a control. Of the rest `fastest.standing` says how long they take beside the fastest, by
@@ -36,7 +40,7 @@ def rank(
     by_run = {} if visited is None else turns(visited)
     found = _unranked(len(cells))
     for run_id, rows in cells.groupby("run_id", sort=False).indices.items():
-        _rank_run(cells, np.asarray(rows), by_run.get(str(run_id)), level, found)
+        _rank_run(cells, competitors(cells, np.asarray(rows), same), by_run.get(str(run_id)), level, found)
     whole = _unranked(len(summary))
     for name in RANK_COLUMNS:
         whole[name][ranked] = found[name]
@@ -58,11 +62,10 @@ def _unranked(count: int) -> dict[str, np.ndarray]:
 
 
 def _rank_run(
-    cells: pd.DataFrame, rows: np.ndarray, of_run: Turns | None, level: Level | None, found: dict[str, np.ndarray]
+    cells: pd.DataFrame, members: list[np.ndarray], of_run: Turns | None, level: Level | None, found: dict[str, np.ndarray]
 ) -> None:
-    """Fill in what is found of these rows, all cells of a run that are ranked."""
+    """Fill in what is found of the groups of `competitors` of one run."""
     barred = ((cells["barred_by"] != "") | (cells["contended_share"].fillna(0.0) >= 1)).to_numpy(dtype=bool)
-    members = competitors(cells, rows)
     sides = [np.triu_indices(of_size.shape[1], 1) for of_size in members]
     left, right = comparisons(members)
     estimates = _compared(cells, left, right, of_run)
@@ -74,10 +77,10 @@ def _rank_run(
         begin = end
 
 
-def competitors(cells: pd.DataFrame, rows: np.ndarray) -> list[np.ndarray]:
+def competitors(cells: pd.DataFrame, rows: np.ndarray, same: Sequence[str] = SAME) -> list[np.ndarray]:
     """The rows of each group of competitors, those of as many in one array (groups, competitors)."""
     by_size: dict[int, list[np.ndarray]] = {}
-    for places in cells.iloc[rows].groupby(SAME, sort=False, dropna=False).indices.values():
+    for places in cells.iloc[rows].groupby(list(same), sort=False, dropna=False).indices.values():
         by_size.setdefault(len(places), []).append(rows[places])
     return [np.stack(groups) for groups in by_size.values()]
 

@@ -22,7 +22,7 @@ ROUNDS, SETTLED = 30, 1e-5
 FEW = 3  # the median of three does not follow one of them
 
 
-def times(visited: pd.DataFrame, backends: Mapping[str, str]) -> pd.DataFrame:
+def times(visited: pd.DataFrame, backends: Mapping[str, str], figure: str = "median_ns") -> pd.DataFrame:
     """One row per run and cell of the frame of `visits.visits`: how long a call takes, by all its visits.
 
     TIME_COLUMNS: the time is the geometric mean over its processes of their figures, with a t-interval whose variance is
@@ -30,9 +30,10 @@ def times(visited: pd.DataFrame, backends: Mapping[str, str]) -> pd.DataFrame:
     process is the median of its visits less what each turn was slower than the usual one, and the interval holds within this
     run, whose minutes another hour need not be like. With `raw` it is the median of the visits as they are, because no turn
     had a common part that could be told: see `common_parts`; so it is in a run whose trials were not cut into visits.
-    `backends` names the backend of each cell.
+    `backends` names the
+    backend of each cell, `figure` the column that stands for a visit.
     """
-    frames = [_of_run(run_id, table, backends) for run_id, table in turns(visited).items()]
+    frames = [_of_run(run_id, table, backends) for run_id, table in turns(visited, figure).items()]
     return typed(pd.concat([pd.DataFrame(columns=list(TIME_COLUMNS)), *frames], ignore_index=True))
 
 

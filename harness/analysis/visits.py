@@ -106,7 +106,7 @@ def _described(table: pd.DataFrame, of: np.ndarray, call_ns: np.ndarray) -> pd.D
 
 @dataclass(frozen=True)
 class Turns:
-    """The visits of one run: a row per cell, a column per turn, the logs of the visits' medians in ns.
+    """The visits of one run: a row per cell, a column per turn, the logs of the visits' figures in ns.
 
     `log_ns` (cells, turns) is NaN where there was no visit; `process` (cells, turns) is the number of the process that made it.
     `trial` (turns,) is the trial of each turn, as its place in `trials`, the numbers of the trials in order. `turned` says
@@ -144,18 +144,18 @@ class Turns:
         return [np.flatnonzero(self.trial == place) for place in range(len(self.trials))]
 
 
-def turns(visits: pd.DataFrame) -> dict[str, Turns]:
-    """The visits of each run as a table, by run id."""
-    return {str(run_id): _turns(of_run) for run_id, of_run in visits.groupby("run_id", sort=False)}
+def turns(visits: pd.DataFrame, figure: str = "median_ns") -> dict[str, Turns]:
+    """The visits of each run as a table, by run id; `figure` is the column that stands for a visit."""
+    return {str(run_id): _turns(of_run, figure) for run_id, of_run in visits.groupby("run_id", sort=False)}
 
 
-def _turns(visits: pd.DataFrame) -> Turns:
+def _turns(visits: pd.DataFrame, figure: str) -> Turns:
     cell, cells = pd.factorize(visits["cell"])
     turn, firsts, columns = np.unique(visits["turn"].to_numpy(dtype=np.int64), return_index=True, return_inverse=True)
     trials, trial = np.unique(visits["trial"].to_numpy(dtype=np.int64)[firsts], return_inverse=True)
-    median = visits["median_ns"].to_numpy(dtype=float)
+    time_ns = visits[figure].to_numpy(dtype=float)
     log_ns, process = np.full((len(cells), len(turn)), np.nan), np.full((len(cells), len(turn)), -1, dtype=np.int64)
-    log_ns[cell, columns] = np.log(median, where=median > 0, out=np.full(len(median), np.nan))  # a clock too coarse reads 0
+    log_ns[cell, columns] = np.log(time_ns, where=time_ns > 0, out=np.full(len(time_ns), np.nan))  # a clock too coarse reads 0
     process[cell, columns] = visits["process"].to_numpy(dtype=np.int64)
     turned = bool(visits["turned"].all())
     return Turns(tuple(map(str, cells)), tuple(map(int, trials)), trial, log_ns, process, turned)

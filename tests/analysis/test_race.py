@@ -7,9 +7,10 @@ from scipy.stats import norm
 
 from harness.analysis import race
 from harness.analysis.race import Looks, look, visits_per_process
-from harness.analysis.ranking import LEVEL
+from harness.analysis.ranking import LEVEL, SAME
 from harness.analysis.summary import summarize
 from harness.analysis.visits import visits
+from harness.axes import Layout
 from harness.record import Flag, Record
 from harness.store import frames
 from tests.analysis.visiting import of_cells, samples
@@ -75,6 +76,15 @@ def test_an_interval_narrow_enough_stops():
     assert looked(run(times), Looks(12))["b"] == ("undecided", True)
     assert looked(run(times), Looks(12), until=0.05)["b"] == ("undecided", True)
     assert looked(run(times), Looks(12), until=0.30) == {"a": ("fastest", False), "b": ("within", False)}
+
+
+def test_settings_compete_where_they_are_asked_to():
+    records = run({"a": [1000, 1010, 990, 1000]}) + run({"a": [2000, 2020, 1980, 2000]}, layout=Layout.CHANNELS_LAST)
+    blocks = frames.samples_frame(records)
+    summary = summarize(frames.records_frame(records, [], "small"), blocks)
+    found = look(summary, visits(blocks), Looks(4), same=[name for name in SAME if name != "layout"])
+    assert found["state"].tolist() == ["fastest", "slower"]
+    assert look(summary, visits(blocks), Looks(4))["state"].tolist() == ["alone", "alone"]
 
 
 def test_before_four_trials_all_go_on():

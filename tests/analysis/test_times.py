@@ -47,6 +47,11 @@ def test_a_run_without_turns_has_its_raw_figures():
     assert (found["time_low_ns"] < found["time_ns"] / 2).all()
 
 
+def test_another_figure_may_stand_for_a_visit():
+    found = times(visits(samples([Visit("a", 0, 0, 0, [100, 900, 900])])), {"a": "torch"}, "min_ns")
+    assert found["time_ns"].tolist() == pytest.approx([100])
+
+
 def test_no_visits_have_no_times():
     assert times(visits(samples([])), {}).empty
 
