@@ -321,21 +321,22 @@ def code_of(data: bytes) -> str:
 
 
 def dispatch(backend: Backend) -> dict[str, list[float]]:
-    """Processor time of a small call beside 19 others, as a multiple of that alone; for every mode several, in turns."""
-    cells, found = chosen(backend, whole=False), {}
+    """Processor time of a small call beside 19 others, as a multiple of that alone before and after; several for every mode."""
+    cells, found = chosen(backend, whole=False)[1:], {}
     for mode in backend.modes:
         one = Cell("one", ConvSpec.parse("n1 c1 k1 3x3 f3x3"), Direction.FPROP, backend.name, mode, layout=Layout.CHANNELS_LAST)
-        call, ratios = backend.prepare(one, operands(one)), []
+        call, beside = backend.prepare(one, operands(one)), list[float]()
         call.wait(call.launch())
-        for _ in range(3):
-            alone = call.on_own_stack(cost, call.launch, call.wait)
-            others = [backend.prepare(cell, operands(cell)) for cell in cells[1:]]
+        alone = [call.on_own_stack(cost, call.launch, call.wait)]
+        for _ in range(4):
+            others = [backend.prepare(cell, operands(cell)) for cell in cells]
             for other in others:
                 other.wait(other.launch())
-            ratios.append(call.on_own_stack(cost, call.launch, call.wait) / alone)
+            beside.append(call.on_own_stack(cost, call.launch, call.wait))
             for other in others:
                 other.close()
-        found[mode.value] = ratios
+            alone.append(call.on_own_stack(cost, call.launch, call.wait))
+        found[mode.value] = [2 * each / sum(pair) for each, pair in zip(beside, itertools.pairwise(alone), strict=True)]
         call.close()
     return found
 
