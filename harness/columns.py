@@ -115,6 +115,10 @@ _FACTS = {
 }  # fmt: skip
 
 _SAMPLE = {
+    "process": Column("Int64", "", "Number of the worker process in the run, from 0; one that had to be started anew is another. Missing: the run knows no visits, and each trial is one."),
+    "turn": Column("Int64", "", "Number of the turn in the run, from 0: what was visited in one turn stood near in time."),
+    "place": Column("Int64", "", "Place of the visit in its turn, from 0."),
+    "visit": Column("Int64", "", "Place of the visit among those of the cell in this trial, from 0."),
     "series": Column("string", "", "latency: calls waited for one by one; throughput: queued and waited for together; device: the device's clock."),
     "index": Column("int64", "", "Place of the sample in its series, from 0."),
     "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),

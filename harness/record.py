@@ -5,7 +5,7 @@ repairs the history too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from harness.spec import Cell
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
-METHOD_VERSION = 11
+METHOD_VERSION = 12
 # The first version that times the yardstick as it is timed now: times of it by older ones are another series.
 YARDSTICK_SINCE = 7
 
@@ -106,6 +106,20 @@ _BARRING = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Where a visit stands: the next `blocks` samples of a series are its.
+
+    `process` is the number of the worker process in the run, `turn` that of the turn: both are counted through the whole run.
+    `place` is the place of the visit in its turn, from 0.
+    """
+
+    process: int
+    turn: int
+    place: int
+    blocks: int
+
+
 class SeriesKind(StrEnum):
     """What a block is: calls waited for one by one, calls queued and waited for together, or time on the device's clock."""
 
@@ -122,6 +136,7 @@ class Series:
     other processes ran, at most what this process left of its own cores; per block, shared out by wall time where a group of
     short blocks was read together; empty where the kernel does not tell. `yardstick_ns` is the time of a fixed piece of work,
     the last one before each block; empty where none was timed. `method` says what clock a device series was read from.
+    `visits` say which visit each block is of, in the order of the blocks; empty: all of them are of one, as in older runs.
     """
 
     kind: SeriesKind
@@ -132,6 +147,7 @@ class Series:
     stopped_by: str
     yardstick_ns: tuple[int, ...] = ()
     method: str = ""
+    visits: tuple[Stretch, ...] = ()
 
 
 def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
@@ -171,6 +187,55 @@ class Samples:
     def device_method(self) -> str:
         """What clock the first series of the device was read from; empty: there is none."""
         return next((series.method for series in self.series if series.kind is SeriesKind.DEVICE), "")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One visit to a prepared cell: the samples of a stretch of time, made by one process without anything in between.
+
+    `order` is that of the step. Of `process`, `turn` and `place` see `Stretch`. A visit with a `reason` is void: it has no
+    samples. `wall_ns`, `cpu_ns` and `steal_ns` are as in `Samples`, `spent_ns` is as in `Record`.
+    """
+
+    order: int
+    process: int
+    turn: int
+    place: int
+    series: tuple[Series, ...]
+    wall_ns: int
+    cpu_ns: int
+    steal_ns: int | None
+    reason: str = ""
+    spent_ns: dict[str, int] | None = None
+
+
+def joined(samples: Samples, visits: Sequence[Visit]) -> Samples:
+    """The samples of a record with all that its visits hold, in the order in which they were made."""
+    series: dict[tuple[SeriesKind, int], Series] = {}  # another process may take another number of calls into a block
+    for visit in visits:
+        for part in visit.series:
+            where = Stretch(visit.process, visit.turn, visit.place, len(part.block_ns))
+            key = part.kind, part.iterations
+            series[key] = _longer(series[key], part, where) if key in series else replace(part, visits=(where,))
+    steals = [visit.steal_ns for visit in visits if visit.steal_ns is not None]
+    return replace(
+        samples, series=tuple(sorted(series.values(), key=lambda each: list(SeriesKind).index(each.kind))),
+        wall_ns=sum(visit.wall_ns for visit in visits), cpu_ns=sum(visit.cpu_ns for visit in visits),
+        steal_ns=sum(steals) if steals else None,
+    )  # fmt: skip
+
+
+def _longer(known: Series, part: Series, where: Stretch) -> Series:
+    """A series with the blocks of one more visit. What was not measured in each of its visits is measured in none of them."""
+
+    def both(name: str) -> tuple[int, ...]:
+        before, after = getattr(known, name), getattr(part, name)
+        return (*before, *after) if before and after else ()
+
+    return replace(
+        known, block_ns=(*known.block_ns, *part.block_ns), visits=(*known.visits, where), run_delay_ns=both("run_delay_ns"),
+        others_ns=both("others_ns"), yardstick_ns=both("yardstick_ns"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -247,12 +312,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the cell being measured is: clean samples so far, their median and its interval. Not stored."""
+    """How far a run is, after a turn: `turn` of the `turns` of a window, one of the `windows` of a trial. Each counts from 1."""
 
-    samples: int
-    median_ns: float
-    low_ns: float
-    high_ns: float
+    trial: int
+    window: int
+    windows: int
+    turn: int
+    turns: int
 
 
 @dataclass(frozen=True)

@@ -159,22 +159,14 @@ def _open_to(suite: Suite, cell: Cell) -> bool:
     return all(getattr(cell, axis) in getattr(suite.axes, axis) for axis in follows)
 
 
-# What shares a value stays together, outermost first; within the last, the backends and modes remain: those are compared.
-_NESTING: tuple[Callable[[Cell], object], ...] = (
-    lambda cell: (cell.device, cell.threads),  # a round: its workers are processes of their own
-    lambda cell: cell.workload,
-    lambda cell: (cell.direction, cell.precision, cell.layout, cell.cache, cell.optimizer),
-)
-
-
 def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twin: str = "") -> Plan:
     """The plan of a run. The same suite, machine and seed give the same plan; SelectionError as of `cells`.
 
     `beside` is a suite of ceilings that joins the first trial, as far as the cells call for it and under their budget.
     With a `twin`, every cell comes twice: once more by `<backend>@<twin>`, the same adapter in a process of its own.
 
-    Shuffled on every level, so that drift of the machine hits all alike, while what will be compared stays neighbours
-    in time: per trial the rounds, in a round the workloads, in a workload its other axes, in those the backends and modes.
+    Shuffled on every level, so that no cell is always prepared before another: per trial the rounds, in a round the workloads,
+    in a workload what is compared, and then the cells.
     """
     rng = random.Random(seed)
     every = cells(suite, found)
@@ -182,9 +174,10 @@ def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twi
     more = ceilings(every, beside, found) if beside else ()
     # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
     trials = [every + more if trial == 0 else every for trial in range(suite.budget.trials)]
-    ordered = [(trial, cell) for trial, asked in enumerate(trials) for cell in _shuffled(asked, _NESTING, rng)]
-    steps = tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered))
-    return Plan(suite.name, steps, seed, suite.budget)
+    plan = Plan(suite.name, (), seed, suite.budget)
+    nesting = (plan.round, lambda cell: cell.workload, plan.group)
+    ordered = [(trial, cell) for trial, asked in enumerate(trials) for cell in _shuffled(asked, nesting, rng)]
+    return replace(plan, steps=tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered)))
 
 
 def _shuffled(items: Sequence[Cell], nesting: Sequence[Callable[[Cell], object]], rng: random.Random) -> list[Cell]:
@@ -199,6 +192,8 @@ def _shuffled(items: Sequence[Cell], nesting: Sequence[Callable[[Cell], object]]
 # Guesses for the estimate alone, which says "about 5 min" before a run; no figure of any cell depends on them.
 WORKERS_START_S = 8.0  # the workers of a round start side by side; importing the frameworks is most of it
 STEP_OVERHEAD_S = 0.2  # operands, check, memory pass
+CHECK_CALLS = 6  # calls beside those that are timed and those that warm up
+VISIT_OVERHEAD_S = 0.015  # what does not count of a visit, and what is read beside it
 COMPILE_S = 1.4  # for a step that is not eager
 CPU_FLOP_PER_S = 20e9  # of one core
 GPU_FLOP_PER_S = 5e12
@@ -208,20 +203,18 @@ GPU_BYTES_PER_S = 1e12
 
 def estimate(plan: Plan, cores: int) -> float:
     """Seconds that the plan will take, roughly, on `cores` CPU cores: a start per trial and round, then every step."""
-    rounds = {(step.trial, step.cell.device, step.cell.threads) for step in plan}
-    return WORKERS_START_S * len(rounds) + sum(_step_s(step.cell, plan.budget, cores) for step in plan)
+    rounds = {(step.trial, *plan.round(step.cell)) for step in plan}
+    return WORKERS_START_S * len(rounds) + sum(_step_s(step.cell, plan.budget, cores, step.trial == 0) for step in plan)
 
 
-def _step_s(cell: Cell, budget: Budget, cores: int) -> float:
-    """Seconds of one step: overhead, compilation, warm-up and sampling, each at its least within its cap."""
+def _step_s(cell: Cell, budget: Budget, cores: int, first: bool) -> float:
+    """Seconds of one step: preparing it, twice in the first trial, warming it up, and its visits."""
     on_cpu = cell.device.kind == "cpu"
     rate = CPU_FLOP_PER_S * min(cell.threads or cores, cores) if on_cpu else GPU_FLOP_PER_S
     moving_s = flops.least_bytes(cell) / (CPU_BYTES_PER_S if on_cpu else GPU_BYTES_PER_S)
     call_s = max(flops.nominal(cell.spec) * cell.direction.passes / rate, moving_s)
     warmup_s = max(budget.warmup_cpu_s if on_cpu else budget.warmup_gpu_s, budget.warmup_calls * call_s)
-    slow = call_s > budget.slow_call_s
-    samples, cap_s = (budget.slow_min_samples, budget.slow_max_time_s) if slow else (budget.min_samples, budget.max_time_s)
-    sampling_s = max(budget.min_time_s, samples * call_s)
-    compile_s = 0.0 if cell.mode is Mode.EAGER else COMPILE_S
-    step_s = STEP_OVERHEAD_S + compile_s + min(warmup_s, budget.warmup_max_s) + min(sampling_s, cap_s)
-    return min(step_s, budget.timeout_s)
+    prepare_s = STEP_OVERHEAD_S + (0.0 if cell.mode is Mode.EAGER else COMPILE_S) + CHECK_CALLS * call_s
+    visit_s = VISIT_OVERHEAD_S + max(budget.visit_s, call_s) + (0.0 if on_cpu else 2 * budget.throughput_block_s)
+    alone_s = prepare_s if first else 0.0
+    return alone_s + prepare_s + min(warmup_s, budget.warmup_max_s) + budget.visits * visit_s

@@ -19,8 +19,8 @@ from harness.axes import Device
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
 from harness.execution.execute import Watcher
-from harness.plan import Plan, Step
-from harness.record import Environment, Progress, Record, Status
+from harness.plan import Plan
+from harness.record import Environment, Progress, Record, Status, Visit
 from harness.spec import Cell
 
 
@@ -32,6 +32,8 @@ class Screen(Watcher):
         self.findings = None if findings is None else list(findings)
         self.counts: Counter[Status] = Counter()
         self.total, self.done, self.began, self.estimate_s = 0, 0, time.monotonic(), 0.0
+        self.visits, self.each, self.trials, self.turn = 0, 1, 1, ""
+        self.cells: dict[int, Cell] = {}  # by the order of the step
         self.live: Live | None = None
 
     def __enter__(self) -> "Screen":
@@ -58,6 +60,8 @@ class Screen(Watcher):
         if self.findings:
             self.console.print("convbench doctor tells more")
         self.total, self.estimate_s, self.began = len(plan), seconds, time.monotonic()
+        self.cells, self.each = {step.order: step.cell for step in plan}, plan.budget.visits
+        self.trials = plan.budget.trials
         cells, trials = len(plan.cells), len({step.trial for step in plan.steps})
         many = f"{cells} cells x {trials} trials" if trials > 1 else f"{cells} cells"
         self.console.print(f"{plan.suite}: {many}, about {units.wall(seconds)}", highlight=False)
@@ -71,37 +75,49 @@ class Screen(Watcher):
         text = f"  {environment.backend}: {versions}, Python {environment.python.split()[-1]}"
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def progress(self, step: Step, progress: Progress) -> None:
-        """The cell being measured."""
-        if self.live:
-            self._draw(step.cell, progress)
+    def progress(self, progress: Progress) -> None:
+        """A turn is over."""
+        trial = f"trial {progress.trial} of {self.trials}, " if self.trials > 1 else ""
+        window = f"window {progress.window} of {progress.windows}, " if progress.windows > 1 else ""
+        self.turn = f"{trial}{window}turn {progress.turn} of {progress.turns}"
+        if not self.live:
+            self.console.print(self.turn, highlight=False)
+
+    def visited(self, visit: Visit) -> None:
+        """One more visit."""
+        self.visits += 1
+        if self.live and visit.order in self.cells:
+            self._draw(self.cells[visit.order])
 
     def recorded(self, record: Record) -> None:
         """One more."""
-        if not record.repeated_for:  # else the cell has been counted
-            self.done += 1
-            self.counts[record.status] += 1
+        self.done += 1
+        self.counts[record.status] += 1
         if self.live:
-            self._draw(record.cell, None)
+            self._draw(record.cell)
         else:
             told = record.reason or ", ".join(record.flags)
-            again = f" once more for {', '.join(record.repeated_for)}" if record.repeated_for else ""
-            line = f"[{self.done}/{self.total}] {record.cell}{again} {words(record.status)}{': ' if told else ''}{told}"
+            line = f"[{self.done}/{self.total}] {record.cell} {words(record.status)}{': ' if told else ''}{told}"
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def share(self) -> float:
+        """The share of the run that is done, from 0 to 1: half of it are visits, half records."""
+        of_records = self.done / max(1, self.total)
+        of_visits = min(1.0, self.visits / max(1, self.total * self.each))
+        return (of_records + max(of_records, of_visits)) / 2
 
     def left_s(self) -> float:
         """Seconds left: the estimate at first, then more and more the pace so far."""
-        spent, share = time.monotonic() - self.began, self.done / max(1, self.total)
+        spent, share = time.monotonic() - self.began, self.share
         by_pace = spent / share * (1 - share) if share else self.estimate_s
         return share * by_pace + (1 - share) * max(0.0, self.estimate_s - spent)
 
-    def _draw(self, cell: Cell, progress: Progress | None) -> None:
+    def _draw(self, cell: Cell) -> None:
         line = Text.assemble(f"{self.done}/{self.total}  ", f"{units.wall(self.left_s())} left  ")
         for status, count in self.counts.items():
             line.append(f"{count} {words(status)}  ", STATUS_STYLES.get(status, "bold red"))
-        doing = Text(str(cell), "cyan")
-        if progress:
-            told = units.timed(progress.median_ns, progress.low_ns, progress.high_ns)
-            doing.append(f"  {progress.samples} samples, {told}", "default")
+        line.append(self.turn)
         if self.live:
-            self.live.update(Group(ProgressBar(self.total, self.done, width=40), line, doing), refresh=True)
+            bar = ProgressBar(1.0, self.share, width=40)
+            self.live.update(Group(bar, line, Text(str(cell), "cyan")), refresh=True)

@@ -12,12 +12,11 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness import drafts
-from harness.analysis.trials import trials
 from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
@@ -29,9 +28,9 @@ from harness.execution import discovery, host
 from harness.execution.interrupts import Interrupts
 from harness.isolate import launcher
 from harness.measure import environment
-from harness.plan import Budget, Plan, Step
-from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Flag, Progress, Record, Run, Status
-from harness.store import frames, journal, table
+from harness.plan import Budget, Plan
+from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Progress, Record, Run, Status, Visit
+from harness.store import journal, table
 
 PLAN = journal.PLAN
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
@@ -48,8 +47,11 @@ class Watcher:
     def planned(self, plan: Plan, seconds: float) -> None:
         """The plan, and the estimate of how long it takes."""
 
-    def progress(self, step: Step, progress: Progress) -> None:
-        """How far the step being measured is; its worker waits for this to return."""
+    def progress(self, progress: Progress) -> None:
+        """How far the run is, after a turn."""
+
+    def visited(self, visit: Visit) -> None:
+        """One more visit, already kept; nothing is measured until this returns."""
 
     def recorded(self, record: Record) -> None:
         """One more record, already kept."""
@@ -180,14 +182,22 @@ def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | No
         except (OSError, ValueError) as error:
             told = f"{PLAN} is damaged: {error}" if (folder / PLAN).exists() else f"it holds no {PLAN}"
             return _sealed_as_it_is(folder, run, UserError(told))
-        records, _ = journal.read(folder)
-        before = [record for record in records if record.status is not Status.NOT_RUN]
-        if run.took_s is None and not run.finished_at:  # it was killed: what its records say of their time is what is known
-            run = replace(run, took_s=sum(sum((record.spent_ns or {}).values()) for record in records) / 1e9)
+        found = journal.scan(folder)
+        before = [record for record in found.records if record.status is not Status.NOT_RUN]
+        if run.took_s is None and not run.finished_at:  # it was killed: what was kept says of its time is what is known
+            run = replace(run, took_s=_known_s(found))
         other = _other(run)
         if other and {step.order for step in plan} - {record.order for record in before}:
             return _sealed_as_it_is(folder, run, other)
-        return _Measurement(folder, run, plan, _Tolerant(watcher), before).run(str(other or ""))
+        return _Measurement(folder, run, plan, _Tolerant(watcher), before, found.visits).run(str(other or ""))
+
+
+def _known_s(found: journal.Content) -> float:
+    """The seconds that records, and visits to steps without one, say that they took."""
+    there = {record.order for record in found.records}
+    told = [record.spent_ns for record in found.records]
+    told += [visit.spent_ns for order, visits in found.visits.items() if order not in there for visit in visits]
+    return sum(sum((spent or {}).values()) for spent in told) / 1e9
 
 
 def _other(run: Run) -> UserError | None:
@@ -217,12 +227,22 @@ def _sealed_as_it_is(folder: Path, run: Run, why: UserError) -> Run:
 
 
 class _Measurement:
-    """A run between its first record and its seal. `before` are the records that it has when this begins."""
+    """A run between its first record and its seal. `before` are the records, and `visits` the visits, that it has already."""
 
-    def __init__(self, folder: Path, run: Run, plan: Plan, watcher: Watcher, before: Sequence[Record] = ()) -> None:
-        self.folder, self.started, self.plan, self.watcher, self.before = folder, run, plan, watcher, before
+    def __init__(
+        self, folder: Path, run: Run, plan: Plan, watcher: Watcher, before: Sequence[Record] = (),
+        visits: Mapping[int, Sequence[Visit]] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        self.folder, self.started, self.plan, self.watcher, self.before, self.visits = (
+            folder,
+            run,
+            plan,
+            watcher,
+            before,
+            visits,
+        )
         name = run.planned_on.machine if run.planned_on else ""
-        self.executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, doubts=doubts, machine=name)
+        self.executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, machine=name)
         done = {record.order for record in before}
         self.missing = {step.order: step for step in plan if step.order not in done}
         self.began_s: float | None = None  # none while nothing had to be measured
@@ -256,16 +276,19 @@ class _Measurement:
         if left.steps:
             self.began_s = time.monotonic()
             self.watcher.planned(left, planning.estimate(left, len(os.sched_getaffinity(0))))
-        for answer in self.executor.execute(self.plan, self.before):
+        for answer in self.executor.execute(self.plan, self.before, self.visits):
             self.began_s = self.began_s or time.monotonic()
             with interrupts.put_off():  # a record that is kept must not be called missing
                 book.append(answer)
                 if isinstance(answer, Record):
-                    self.missing.pop(answer.order, None)  # a cell that is measured once more has been there
-            if isinstance(answer, Record):
-                self.watcher.recorded(answer)
-            else:
-                self.watcher.environment(answer)
+                    del self.missing[answer.order]
+            match answer:
+                case Record():
+                    self.watcher.recorded(answer)
+                case Visit():
+                    self.watcher.visited(answer)
+                case _:
+                    self.watcher.environment(answer)
 
     def _seal(self, book: journal.Journal, refusal: str) -> Run:
         for step in self.missing.values():
@@ -311,8 +334,11 @@ class _Tolerant(Watcher):
     def planned(self, plan: Plan, seconds: float) -> None:
         self._tell(self._told.planned, plan, seconds)
 
-    def progress(self, step: Step, progress: Progress) -> None:
-        self._tell(self._told.progress, step, progress)
+    def progress(self, progress: Progress) -> None:
+        self._tell(self._told.progress, progress)
+
+    def visited(self, visit: Visit) -> None:
+        self._tell(self._told.visited, visit)
 
     def recorded(self, record: Record) -> None:
         self._tell(self._told.recorded, record)
@@ -330,19 +356,6 @@ class _Tolerant(Watcher):
             self._told = Watcher()
             with contextlib.suppress(Exception):  # where the warning is shown may be what failed
                 warnings.warn(f"the run goes on unwatched, since its watcher failed: {error!r}", stacklevel=2)
-
-
-def doubts(record: Record) -> tuple[Flag, ...]:
-    """The flags that bar a verdict on an ok record, its samples' among them; none where measuring again would not help.
-
-    Too few samples, or an interval that is too wide at a cap, say that the budget is too small: it would be spent once more.
-    """
-    if record.status is not Status.OK:
-        return ()
-    of_samples = trials(frames.samples_frame([record])).values()
-    raised = {*record.flags, *chain.from_iterable(trial.flags for trial in of_samples)}
-    barring = tuple(flag for flag in Flag if flag in raised and flag.bars_verdict)
-    return barring if set(barring) - {Flag.FEW_SAMPLES, Flag.NOT_CONVERGED} else ()
 
 
 def _commit(folder: Path) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,31 +18,36 @@ from harness.isolate import offspring
 from harness.isolate.log import Log
 from harness.isolate.wire import (
     Adapter,
+    Alone,
+    Asked,
+    Call,
     Channel,
     Closed,
     ClosedError,
     Done,
+    Finish,
     GarbledError,
     GoOn,
     Hello,
     Look,
-    Measure,
+    Prepare,
+    Ready,
     Refused,
     Setup,
     SilentError,
     Stop,
+    Visited,
     Working,
 )
 from harness.plain import plain
 from harness.plan import Step
-from harness.record import Progress, Record, Status
+from harness.record import Record, Status, Visit
 
 START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
 _GRACE_S = 2.0
 _KILL_S = 30.0  # a process that waits in a driver ends when that returns, and may never
 
-Observe = Callable[[Step, Progress], None]
-Answer = TypeVar("Answer", Done, Closed)
+Answer = TypeVar("Answer", Ready, Visit, Record)
 
 # Where a cell was, in words, by the name of what the engine had begun.
 WHERE = {
@@ -74,8 +78,9 @@ class LostError(Exception):
 class _Course:
     """Where a step is, and what each part of it took, as the worker told: all that is known of one that does not come back."""
 
-    def __init__(self) -> None:
-        self.at = "wire"
+    def __init__(self, at: str) -> None:
+        self.at = at
+        self.done = False  # whether the record has come
         self._ns: dict[str, int] = defaultdict(int)
         self.begun = self._since = time.perf_counter_ns()
 
@@ -155,55 +160,81 @@ class Worker:
         return Refusal(f"unexpected answer {type(answer).__name__}")
 
     # One step ---------------------------------------------------------------------------------------------------------------
+    # Each of these raises LostError where nothing came of what was asked; then the worker has ended. A record that was there
+    # when the worker died or fell silent, letting go of the call, is kept: its setting `close` says so.
 
-    def measure(self, step: Step, timeout_s: float, observe: Observe) -> Record:
-        """The record of a step. Raises LostError where none came; then the worker has ended.
+    def alone(self, step: Step, timeout_s: float) -> Record:
+        """The record of a step that was called once while no other was prepared: with its memory, without samples."""
+        return self._ask(Alone(step, self._number()), Record, step, timeout_s)
 
-        A record that was there when the worker died or fell silent, letting go of the call, is kept: its setting `close`
-        says so.
-        """
-        course, deadline, kills = _Course(), time.monotonic() + timeout_s, _out_of_memory_kills()
+    def prepare(self, step: Step, timeout_s: float) -> Record | Ready:
+        """Make a step ready to be visited; its record where that came to nothing."""
+        return self._ask(Prepare(step, self._number()), Ready, step, timeout_s)
+
+    def visit(self, step: Step, timeout_s: float) -> Record | Visit:
+        """What a visit to a prepared step brought; its record where that failed."""
+        return self._ask(Call(step.order, self._number()), Visit, step, timeout_s, at="sampling")
+
+    def finish(self, step: Step, timeout_s: float) -> Record:
+        """The record of a prepared step, without the samples of its visits."""
+        return self._ask(Finish(step.order, self._number()), Record, step, timeout_s)
+
+    def _number(self) -> int:
         self._asked += 1
+        return self._asked
+
+    def _ask(
+        self, message: Asked, kind: type[Answer], step: Step, timeout_s: float, at: str = "wire"
+    ) -> Answer | Record:  # fmt: skip
+        """What the worker answers, of that kind or a record, with what the parent waited for in its `spent_ns`."""
+        course, deadline, kills = _Course(at), time.monotonic() + timeout_s, _out_of_memory_kills()
+        found: Answer | Record
         self.log.mark()
         try:
-            self.channel.send(Measure(step, self._asked), deadline)
-            record = self._listen(Done, step, course, deadline, observe).record
-            if (record.trial, record.order, record.cell) != (step.trial, step.order, step.cell):
-                raise GarbledError(plain(f"it is of another cell, {record.cell}"))
+            self.channel.send(message, deadline)
+            found = _of_step(self._listen(course, deadline), kind, step)
         except (SilentError, ClosedError, GarbledError) as error:
             status, reason = self._lost(error, timeout_s, WHERE.get(course.at, ""))
             if "SIGKILL" in reason and _out_of_memory_kills() > kills:
                 status = Status.OOM
             raise LostError(status, reason, course.spent_ns()) from None
+        if isinstance(found, Record):
+            found = self._closed(found, course, max(deadline, time.monotonic() + _GRACE_S), timeout_s)
+        told = found.spent_ns or {}
+        rest_ns = time.perf_counter_ns() - course.begun - sum(told.values()) + told.get("wire", 0)
+        return replace(found, spent_ns={**told, "wire": rest_ns})
+
+    def _closed(self, record: Record, course: _Course, deadline: float, timeout_s: float) -> Record:
+        """The record with what letting go of its call adds to it."""
         done_ns = time.perf_counter_ns()
         try:
-            closed = self._listen(Closed, step, course, max(deadline, time.monotonic() + _GRACE_S), observe)
-            record = replace(record, settings=closed.settings, spent_ns=closed.spent_ns)
-            self.leaving = closed.leaving
+            closed = self._listen(course, deadline)
+            if not isinstance(closed, Closed):
+                raise GarbledError(f"unexpected answer {type(closed).__name__}")
         except (SilentError, ClosedError, GarbledError) as error:
             _, reason = self._lost(error, timeout_s, _CLOSING)
             told = record.spent_ns or {}
             operands_ns = told.get("operands", 0) + time.perf_counter_ns() - done_ns
-            settings = {**(record.settings or {}), "close": reason}
-            record = replace(record, settings=settings, spent_ns={**told, "operands": operands_ns})
             self.leaving = True
-        told = record.spent_ns or {}
-        rest_ns = time.perf_counter_ns() - course.begun - sum(told.values()) + told.get("wire", 0)
-        return replace(record, spent_ns={**told, "wire": rest_ns})
+            settings = {**(record.settings or {}), "close": reason}
+            return replace(record, settings=settings, spent_ns={**told, "operands": operands_ns})
+        self.leaving = closed.leaving
+        return replace(record, settings=closed.settings, spent_ns=closed.spent_ns)
 
-    def _listen(self, kind: type[Answer], step: Step, course: _Course, deadline: float, observe: Observe) -> Answer:
-        """The answer of that kind to what was asked last. What answers an earlier step came late or twice, and is dropped."""
+    def _listen(self, course: _Course, deadline: float) -> Ready | Visited | Done | Closed:
+        """The answer to what was asked last. What answers an earlier question came late or twice, and is dropped."""
         while True:
             message = self.channel.receive(deadline)
             self.log.cut()
-            if not isinstance(message, Working | Done | Closed):
+            if not isinstance(message, Working | Ready | Visited | Done | Closed):
                 raise GarbledError(f"unexpected answer {type(message).__name__}")
-            if message.number == self._asked and isinstance(message, kind):
+            if message.number == self._asked and not isinstance(message, Working):
+                if isinstance(message, Done) and course.done:
+                    continue
+                course.done = isinstance(message, Done)
                 return message
             if message.number == self._asked and isinstance(message, Working):
                 course.enter(message.at)
-                if message.progress:
-                    observe(step, message.progress)
                 self.channel.send(GoOn(), deadline)
             if time.monotonic() > deadline:  # or one who talks without end would never be late
                 raise SilentError
@@ -266,6 +297,20 @@ class Worker:
             os.close(self._handle)
             self._handle = -1
         self.killed = True
+
+
+def _of_step(answer: Ready | Visited | Done | Closed, kind: type[Answer], step: Step) -> Answer | Record:
+    """What an answer says of a step, of that kind or a record. Raises GarbledError where it says anything else."""
+    found: object = answer
+    if isinstance(answer, Done | Visited):
+        found = answer.record if isinstance(answer, Done) else answer.visit
+    if isinstance(found, Record) and (found.trial, found.order, found.cell) != (step.trial, step.order, step.cell):
+        raise GarbledError(plain(f"it is of another cell, {found.cell}"))
+    if isinstance(found, Visit) and found.order != step.order:
+        raise GarbledError(f"it is of step {found.order}")
+    if isinstance(found, Record | kind):
+        return found
+    raise GarbledError(f"unexpected answer {type(answer).__name__}")
 
 
 def _exit(code: int | None) -> str:

@@ -9,13 +9,13 @@ import select
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from harness import codec
 from harness.axes import Device
 from harness.plain import plain
 from harness.plan import Budget, Step
-from harness.record import Environment, Progress, Record
+from harness.record import Environment, Record, Visit
 
 # The longest line that is read. A record of a million samples, four figures each, takes half of it.
 MAX_MESSAGE_BYTES = 128 * 2**20
@@ -78,23 +78,65 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Measure this step now. `number` counts what this worker was asked; every answer bears it."""
+class Alone:
+    """Make this step's first call, and read memory and energy while no other cell is prepared. `Done` and `Closed` follow.
+
+    `number` counts what this worker was asked; every answer bears it.
+    """
 
     step: Step
     number: int
 
 
 @dataclass(frozen=True)
-class Working:
-    """What of the engine begins (a name of `columns.SPENT`), or how far it is. The worker waits for `GoOn`.
+class Prepare:
+    """Make this step ready to be visited, beside those that are. `Ready` follows, or `Done` and `Closed` where it failed."""
 
-    So the parent notes the time and draws while no clock runs.
+    step: Step
+    number: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The step is ready to be visited; where the time went."""
+
+    number: int
+    spent_ns: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """Visit the prepared step of that order. `Visited` follows, or `Done` and `Closed` where that failed."""
+
+    order: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Visited:
+    """What a visit brought: `turn`, `place` and `process` are the parent's to know."""
+
+    number: int
+    visit: Visit
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Check the last result of the prepared step of that order, and let go of it. `Done` and `Closed` follow."""
+
+    order: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Working:
+    """What of the engine begins, a name of `columns.SPENT`. The worker waits for `GoOn`.
+
+    So the parent notes the time while no clock runs.
     """
 
     number: int
     at: str
-    progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -125,10 +167,9 @@ class Stop:
     """Nothing more to do."""
 
 
-Message = Setup | Look | Adapter | Hello | Refused | Measure | Working | GoOn | Done | Closed | Stop
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (Setup, Look, Adapter, Hello, Refused, Measure, Working, GoOn, Done, Closed, Stop)
-}
+Asked = Alone | Prepare | Call | Finish
+Message = Setup | Look | Adapter | Hello | Refused | Asked | Ready | Visited | Working | GoOn | Done | Closed | Stop
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 class ClosedError(Exception):

@@ -1,4 +1,4 @@
-"""The child process: set itself up, load one backend, answer with one record per step until told to stop.
+"""The child process: set itself up, load one backend, prepare, visit and finish steps until told to stop.
 
 Everything that must be settled before a framework is imported is settled in `load`, in this order: affinity, the thread
 variables that all libraries read, the backend's own variables. Only then numpy and the framework are loaded. Whoever else
@@ -19,22 +19,27 @@ from harness.backends import packages, registry
 from harness.backends.base import Backend
 from harness.isolate.wire import (
     Adapter,
+    Alone,
+    Asked,
+    Call,
     Channel,
     Closed,
     ClosedError,
     Done,
+    Finish,
     GoOn,
     Hello,
     Look,
-    Measure,
+    Prepare,
+    Ready,
     Refused,
     Setup,
     Stop,
+    Visited,
     Working,
 )
 from harness.plain import plain
-from harness.plan import Step
-from harness.record import Progress, Record
+from harness.record import Record, Visit
 
 if TYPE_CHECKING:
     from harness.measure.engine import Engine
@@ -91,39 +96,58 @@ def _serve(channel: Channel) -> None:
         beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, **beside)
     while not isinstance(message := channel.receive(), Stop):
-        if not isinstance(message, Measure):
-            raise TypeError(f"expected Measure or Stop, got {message}")
-        record = _answer(channel, engine, message.step, message.number)
+        if not isinstance(message, Alone | Prepare | Call | Finish):
+            raise TypeError(f"expected something to do, or Stop, got {message}")
+        record = _answer(channel, engine, message)
+        if not engine.holds:
+            modules = set_aside(modules)  # before the answer, since another worker is asked after it
+        if record is None:
+            continue
         told = [record.reason, *(record.settings or {}).values()]
         told += [record.memory.method if record.memory else "", record.power.source if record.power else ""]
         broken = any(map(cuda_errors.fatal, told))
-        modules = set_aside(modules)  # before the answer, since another worker measures after it
         channel.send(Closed(message.number, record.settings, record.spent_ns, leaving=broken))
         if broken:  # every later cell would fail with the same error
             return
 
 
-def _answer(channel: Channel, engine: "Engine", step: Step, number: int) -> Record:
-    """Measure a step, and say where in it this is; its record, which was sent before the call was let go of."""
-    at = ""
+def _answer(channel: Channel, engine: "Engine", message: Asked) -> Record | None:
+    """Do what was asked. Returns the record of a step that has ended, sent before its call was let go of; None: it goes on."""
+    from harness.measure.sampling import Taken
 
-    def working(progress: Progress | None = None) -> None:
-        channel.send(Working(number, at, progress))
-        if not isinstance(answer := channel.receive(), GoOn):
-            raise TypeError(f"expected GoOn, got {answer}")
+    at = ""
 
     def enter(name: str) -> None:
         nonlocal at
         if name != at:
             at = name
-            working()
+            channel.send(Working(message.number, at))
+            if not isinstance(answer := channel.receive(), GoOn):
+                raise TypeError(f"expected GoOn, got {answer}")
 
     def deliver(record: Record) -> None:
         nonlocal at
-        channel.send(Done(number, record))
+        channel.send(Done(message.number, record))
         at = "operands"  # which are let go of next, as the parent knows
 
-    return engine.measure(step, working, enter, deliver)
+    engine.enter = enter
+    match message:
+        case Alone():
+            return engine.alone(message.step, deliver)
+        case Finish():
+            return engine.finish(message.order, deliver)
+        case Prepare():
+            if record := engine.prepare(message.step, deliver):
+                return record
+            channel.send(Ready(message.number, engine.spent_ns(message.step.order)))
+        case Call():
+            engine.enter = lambda name: None  # nothing is said during a visit
+            found = engine.visit(message.order, deliver)
+            if not isinstance(found, Taken):
+                return found
+            visit = Visit(message.order, 0, 0, 0, **vars(found), spent_ns=engine.spent_ns(message.order))
+            channel.send(Visited(message.number, visit))
+    return None
 
 
 def look(backend: str, target: str) -> Adapter:

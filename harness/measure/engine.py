@@ -1,9 +1,10 @@
-"""From a Cell to its Record: check the result, warm up, take the samples, then make the passes for memory and energy."""
+"""From a Cell to its Record: check the result, warm up, visit it, check the last result; and the pass for memory and energy."""
 
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,25 +20,39 @@ from harness.measure.gpu import Gpu
 from harness.measure.later import First
 from harness.measure.ledger import Ledger
 from harness.measure.operands import draw, integer_operands
-from harness.measure.sampling import Observe, Sampler, Tools, Totals
+from harness.measure.sampling import Sampler, Taken, Tools
 from harness.measure.throttling import Guard
 from harness.measure.witness import Witness
 from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import Budget, Step
-from harness.record import Check, Flag, Memory, Power, Record, Samples, Series, Status
+from harness.record import Check, Flag, Memory, Power, Record, Samples, Status, Visit, joined
 from harness.spec import Cell
+
+Deliver = Callable[[Record], None]
+
+
+def _nobody(record: Record) -> None:
+    """Nobody waits for it."""
+
 
 # What errors contain when memory ran out: in PyTorch on a GPU and on the CPU, XLA, TensorFlow, and the C++ library.
 _STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")
 
 
-class _Draft:
-    """The record of a step as far as it is known. A failure leaves what was found out before it."""
+class _Held:
+    """A cell between its preparation and its end: its record as far as it is known, and what it holds."""
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
+    def __init__(self, record: Record, ledger: Ledger) -> None:
+        self.record, self.ledger = record, ledger
         self.flags: list[Flag] = []  # those of the record; the sampler adds to them
+        self.closing = ExitStack()  # what lets go of the call
+        self.check: Check | None = None
+        self.first_call_ns, self.warmup_ns = 0, 0
+        self.guard: Guard | None = None
+        self.prepared: Prepared
+        self.first: First
+        self.sampler: Sampler
 
     def tell(self, **settings: str) -> None:
         """Add to the record's settings."""
@@ -47,9 +62,17 @@ class _Draft:
         """Say that no samples come of this step, and why."""
         self.record = replace(self.record, status=status, reason=reason, samples=None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be measured of it."""
+        return self.record.status is not Status.OK
+
 
 class Engine:
     """Measures cells with one backend in this process. Tests script its clock, yardstick and counters.
+
+    A cell is prepared, visited, and finished; many may be prepared at once. Whatever goes wrong gives a record, after which the
+    cell is let go of. `enter` is called with the name of each part that begins, and may be replaced at any time.
 
     Without `gpu` no cell is examined for throttling. Without `counters` no cell has an energy. Without `room` each cell is
     tried however much memory it needs.
@@ -66,47 +89,144 @@ class Engine:
         self.gpu, self.counters, self.sleep, self.room = gpu, counters, sleep, room
         self.clock_cost_ns = clocks.cost_ns(clock)
         self.nodes = machine.spanned(os.sched_getaffinity(0))
+        self.enter: Callable[[str], None] = lambda name: None
+        self._held: dict[int, _Held] = {}  # by the order of the step
+        self._looking: Witness | None = None
 
-    def measure(
-        self, step: Step, observe: Observe = lambda progress: None, enter: Callable[[str], None] = lambda name: None,
-        deliver: Callable[[Record], None] = lambda record: None,
-    ) -> Record:  # fmt: skip
-        """The record of one step. A failure of any kind gives a record, too.
+    @property
+    def holds(self) -> int:
+        """How many cells are prepared."""
+        return len(self._held)
 
-        `observe` is called between blocks with the progress, `enter` with the name of each part that begins, and `deliver` with
-        the record before the call is let go of, since letting go may end the process.
+    def alone(self, step: Step, deliver: Deliver = _nobody) -> Record:
+        """Its first call, its check, its memory and its energy, while no other cell is prepared; it is let go of then.
+
+        `deliver` is called with the record before the call is let go of, since that may end the process.
         """
-        ledger = Ledger(self.clock, enter)
-        with ExitStack() as held:
-            record = self._measured(step, observe, ledger, held)
-            deliver(record)
-            trouble = _let_go(held, ledger)
-        settings = {**(record.settings or {}), "close": trouble} if trouble else record.settings
-        return replace(record, settings=settings, spent_ns=dict(ledger.ns))
+        held = self._begun(step)
+        if not held.ended:
+            self._guarded(held, lambda: self._beside(held))
+        return self._end(held, deliver)
 
-    def _measured(self, step: Step, observe: Observe, ledger: Ledger, held: ExitStack) -> Record:
-        """The record of one step; `held` gets what lets go of its call."""
-        draft = _Draft(Record(
-            self.run_id, step.trial, step.order, step.cell, Status.OK, datetime.now(UTC), environment_id=self.environment_id
-        ))  # fmt: skip
-        guard = Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
-        tools = Tools(self.budget, self.clock, self.clock_cost_ns, ledger, observe, self.yardstick, guard)
+    def prepare(self, step: Step, deliver: Deliver = _nobody) -> Record | None:
+        """Prepare a cell, check it and warm it up. Returns its record where that failed; else it is ready to be visited."""
+        held = self._begun(step)
+        if not held.ended:
+            self._guarded(held, lambda: self._warm(held))
+        if held.ended:
+            return self._end(held, deliver)
+        self._held[step.order] = held
+        return None
+
+    def spent_ns(self, order: int) -> dict[str, int]:
+        """Where the time of a prepared cell went since it was asked for last."""
+        return self._held[order].ledger.taken()
+
+    def visit(self, order: int, deliver: Deliver = _nobody) -> Taken | Record:
+        """What a visit to a prepared cell brought; its record where that failed."""
+        held, taken = self._held[order], Taken()
+
+        def visit() -> None:
+            nonlocal taken
+            assert self._looking is not None
+            gc.disable()
+            taken = held.sampler.visit(self._looking)
+
+        self._guarded(held, visit)
+        return self._end(self._held.pop(order), deliver) if held.ended else taken
+
+    def finish(self, order: int, deliver: Deliver = _nobody, *, alone: bool = False) -> Record:
+        """The record of a prepared cell without the samples of its visits: its last result is checked, and it is let go of.
+
+        With `alone`, which says that no other cell is prepared, its memory and its energy are read as well.
+        """
+        held = self._held.pop(order)
+        self._guarded(held, lambda: self._checked_last(held))
+        if alone and not held.ended:
+            self._guarded(held, lambda: self._beside(held))
+        return self._end(held, deliver)
+
+    def measure(self, step: Step) -> Record:
+        """The record of one step that is measured by itself, all its visits one after the other."""
         try:
-            with ledger.spending("operands"):
-                unsupported = self.backend.supports(step.cell)
-                too_large = None if unsupported else self._too_large(step.cell)
-            if unsupported:
-                draft.end(Status.UNSUPPORTED, unsupported)
-            elif too_large:
-                draft.end(Status.SKIPPED, too_large)
-            else:
-                self._fill(draft, step.cell, tools, held)
-        except Exception as error:  # whatever the framework raises: a failed cell is a row
-            draft.end(*failure(error))
+            return self._measured(step)
+        finally:
+            self.close()
+
+    def _measured(self, step: Step) -> Record:
+        if record := self.prepare(step):
+            return record
+        visits, spent = [], self.spent_ns(step.order)
+        for number in range(self.budget.visits):
+            taken = self.visit(step.order)
+            if isinstance(taken, Record):
+                return replace(taken, spent_ns=_sum(spent, taken.spent_ns))
+            visits.append(Visit(step.order, 0, number, 0, **vars(taken)))
+        record = self.finish(step.order, alone=True)
+        whole = joined(record.samples, visits) if record.samples else None
+        return replace(record, samples=whole, spent_ns=_sum(spent, record.spent_ns))
+
+    def close(self) -> None:
+        """Let go of every prepared cell, and of what was opened to look at the machine."""
+        for order in list(self._held):
+            _let_go(self._held.pop(order))
+        if self._looking:
+            self._looking.__exit__()
+            self._looking = None
+
+    def _begun(self, step: Step) -> _Held:
+        """A cell that was prepared and called once, and whose result was right; or whose record says what was wrong."""
+        ledger = Ledger(self.clock, lambda name: self.enter(name))
+        record = Record(
+            self.run_id, step.trial, step.order, step.cell, Status.OK, datetime.now(UTC), environment_id=self.environment_id
+        )  # fmt: skip
+        held = _Held(record, ledger)
+        self._guarded(held, lambda: self._begin(held))
+        return held
+
+    def _guarded(self, held: _Held, what: Callable[[], None]) -> None:
+        """Do a part of the work; whatever the framework raises ends the cell, since a failed cell is a row."""
+        try:
+            what()
+        except WrongResultError as wrong:
+            held.record = replace(held.record, check=wrong.check)
+            held.end(Status.INCORRECT, str(wrong))
+        except Exception as error:
+            held.end(*failure(error))
         finally:
             gc.enable()
-        flags = tuple(flag for flag in Flag if flag in draft.flags)
-        return replace(draft.record, flags=flags, threads_used=self.backend.threads_used(), spent_ns=dict(ledger.ns))
+
+    def _begin(self, held: _Held) -> None:
+        cell, spending = held.record.cell, held.ledger.spending
+        with spending("operands"):
+            if unsupported := self.backend.supports(cell):
+                held.end(Status.UNSUPPORTED, unsupported)
+                return
+            if too_large := self._too_large(cell):
+                held.end(Status.SKIPPED, too_large)
+                return
+            operands, rng = draw(cell, self.seed)
+        with spending("first_call"):
+            held.prepared = prepared = self.backend.prepare(cell, operands)
+            held.closing.callback(prepared.close)
+            if reason := _cannot(cell, prepared):
+                held.end(Status.UNSUPPORTED, reason)
+                return
+            handle = prepared.launch()
+            prepared.wait(handle)
+        held.first_call_ns = held.ledger.ns["first_call"]
+        held.record = replace(held.record, op=prepared.op, settings=dict(prepared.settings))
+        if cell.device.kind == "cpu" and len(self.nodes) > 1:
+            held.tell(memory_nodes="+".join(map(str, self.nodes)))
+        if prepared.composite:
+            held.flags.append(Flag.COMPOSITE)
+        with spending("check"):
+            held.check, held.first = checked(cell, prepared, operands, handle, rng)
+        held.closing.callback(held.first.let_go)
+        held.record = replace(held.record, check=held.check)
+        held.guard = Guard(self.gpu, self.budget, held.ledger, self.sleep) if self.gpu else None
+        tools = Tools(self.budget, self.clock, self.clock_cost_ns, held.ledger, self.yardstick, held.guard)
+        held.sampler = Sampler(tools, cell, prepared, held.flags, held.first)
 
     def _too_large(self, cell: Cell) -> str | None:
         """Why the cell cannot fit into memory, with the figures; None where it may. This is asked before anything is drawn."""
@@ -115,50 +235,34 @@ class Engine:
         prepadded = self.backend.pads_beforehand(cell)
         return footprint.need(cell, len(os.sched_getaffinity(0)), prepadded).lacking(self.room())
 
-    def _fill(self, draft: _Draft, cell: Cell, tools: Tools, held: ExitStack) -> None:
-        """Measure a cell, and write into the draft what was found out."""
-        spending = tools.ledger.spending
-        with spending("operands"):
-            operands, rng = draw(cell, self.seed)
-        with spending("first_call"):
-            prepared = self.backend.prepare(cell, operands)
-            held.callback(prepared.close)
-            if reason := _cannot(cell, prepared):
-                draft.end(Status.UNSUPPORTED, reason)
-                return
-            handle = prepared.launch()
-            prepared.wait(handle)
-        draft.record = replace(draft.record, op=prepared.op, settings=dict(prepared.settings))
-        if cell.device.kind == "cpu" and len(self.nodes) > 1:
-            draft.tell(memory_nodes="+".join(map(str, self.nodes)))
-        if prepared.composite:
-            draft.flags.append(Flag.COMPOSITE)
-        try:
-            with spending("check"):
-                check, first = checked(cell, prepared, operands, handle, rng)
-            draft.record = replace(draft.record, check=check)
-            del handle
-            sampler = Sampler(tools, cell, prepared, draft.flags, first)
-            warmup_ns, series, totals, troubles = sampled(sampler, tools)
-            sampler.look()
-        except WrongResultError as wrong:
-            draft.record = replace(draft.record, check=wrong.check)
-            draft.end(Status.INCORRECT, str(wrong))
-            return
-        first_call_ns = tools.ledger.ns["first_call"]
-        samples = Samples(series, first_call_ns, warmup_ns, **vars(totals))
-        draft.record = replace(draft.record, check=first.told(check), samples=samples)
-        draft.tell(**troubles)
-        first.let_go()  # otherwise it would be a part of the memory that is measured next
-        with spending("memory"):
-            resident, flop = _beside(sampler.call, prepared)
-        draft.record = replace(draft.record, memory=resident, flop_framework=flop)
+    def _warm(self, held: _Held) -> None:
+        if self._looking is None:  # before the warm-up, since it takes two looks to see who else is active
+            with held.ledger.spending("witness"):
+                self._looking = Witness(self.clock)
+        with held.ledger.spending("warmup"):
+            held.warmup_ns = held.sampler.warm_up()
+
+    def _checked_last(self, held: _Held) -> None:
+        """Compare the last result with the first one, and say what the visits have shown of the cell as a whole."""
+        held.sampler.look()
+        assert held.check is not None
+        held.record = replace(held.record, check=held.first.told(held.check))
+        held.tell(**{name: f"not measured ({why})" for name, why in held.sampler.troubles.items()})
+        if held.sampler.crowded:
+            held.flags.append(Flag.CONTENDED)
+        if held.guard and held.guard.flagged:
+            held.flags.append(Flag.THROTTLED)
+            held.tell(throttled=held.guard.seen)
+
+    def _beside(self, held: _Held) -> None:
+        """The memory of one call, the FLOP that the framework counts, and the energy of calls in a row."""
+        held.first.let_go()  # otherwise it would be a part of the memory that is measured
+        with held.ledger.spending("memory"):
+            resident, flop = _memory(held.sampler.call, held.prepared)
+        held.record = replace(held.record, memory=resident, flop_framework=flop)
         if self.counters:
-            with spending("energy"):
-                draft.record = replace(draft.record, power=self._power(prepared, self.counters))
-        if tools.guard and tools.guard.flagged:
-            draft.flags.append(Flag.THROTTLED)
-            draft.tell(throttled=tools.guard.seen)
+            with held.ledger.spending("energy"):
+                held.record = replace(held.record, power=self._power(held.prepared, self.counters))
 
     def _power(self, prepared: Prepared, counters: power.Counters) -> Power:
         """The energy of calls in a row. Where this fails the reason is told, since the samples must not be lost for it."""
@@ -169,47 +273,35 @@ class Engine:
         except Exception as error:
             return Power(None, None, None, f"not measured ({failure(error)[1]})")
 
+    def _end(self, held: _Held, deliver: Deliver) -> Record:
+        """The record of a cell that is let go of."""
+        record = held.record
+        if not held.ended:
+            record = replace(record, samples=Samples((), held.first_call_ns, held.warmup_ns, 0, 0, None))
+        flags = tuple(flag for flag in Flag if flag in held.flags)
+        record = replace(record, flags=flags, threads_used=self.backend.threads_used(), spent_ns=dict(held.ledger.ns))
+        deliver(record)
+        trouble = _let_go(held)
+        settings = {**(record.settings or {}), "close": trouble} if trouble else record.settings
+        return replace(record, settings=settings, spent_ns=held.ledger.taken())
 
-def _let_go(held: ExitStack, ledger: Ledger) -> str:
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int] | None) -> dict[str, int]:
+    """The time of both by name."""
+    return dict(Counter(one) + Counter(other or {}))
+
+
+def _let_go(held: _Held) -> str:
     """Let go of a call. Returns why that failed, or an empty text; the record must not be lost for it."""
-    with ledger.spending("operands"):
+    with held.ledger.spending("operands"):
         try:
-            held.close()
+            held.closing.close()
         except Exception as error:
             return failure(error)[1]
     return ""
 
 
-def sampled(sampler: Sampler, tools: Tools) -> tuple[int, tuple[Series, ...], Totals, dict[str, str]]:
-    """Warm up and take every series of the cell.
-
-    Returns (the time of the warm-up in ns, the series, the sums over the latency series, why other series could not be taken,
-    by name).
-    """
-    spending = tools.ledger.spending
-    with spending("witness"):  # before the warm-up, since it takes two looks to see who else is active
-        looking = Witness(tools.clock)
-    with looking:
-        with spending("warmup"):
-            warmup_ns = sampler.warm_up()
-        gc.collect()
-        gc.disable()
-        with spending("sampling"):
-            latency, totals = sampler.latency(looking)
-            series, troubles = [latency], {}
-            if not sampler.on_cpu and sampler.cell.cache is Cache.HOT:
-                for take in (sampler.throughput, sampler.device):
-                    try:
-                        found = take()
-                    except Exception as error:  # no permission to profile, a queue too deep: the latency series stays
-                        troubles[take.__name__] = f"not measured ({failure(error)[1]})"
-                    else:
-                        series += [found] if found else []
-        gc.enable()
-    return warmup_ns, tuple(series), totals, troubles
-
-
-def _beside(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float | None]:
+def _memory(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float | None]:
     """The memory of one call, and the FLOP that the framework counts. Where one fails the samples must not be lost for it."""
     try:
         found = memory.measure(call, prepared.device_memory())

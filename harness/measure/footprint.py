@@ -72,6 +72,16 @@ class Need:
         """The bytes on a GPU."""
         return 0 if self.on_cpu else self.tensors + max(self.workspace, self.copies)
 
+    @property
+    def prepared_host_bytes(self) -> int:
+        """Those of the host's that it holds as long as it is prepared."""
+        return self.kept + (self.tensors if self.on_cpu else 0)
+
+    @property
+    def prepared_device_bytes(self) -> int:
+        """Those of a GPU that it holds as long as it is prepared."""
+        return 0 if self.on_cpu else self.tensors
+
     def lacking(self, room: Room) -> str | None:
         """Why the cell does not fit into the room, with the figures; None where it fits, or where the room is not known."""
         held = f"operands {units.size(self.operands)}, " + (f"first result {units.size(self.kept)}, " if self.kept else "")

@@ -18,6 +18,12 @@ class Ledger:
         self._inner = [0]  # for each stopwatch that runs, the time of those nested in it
         self.ns: dict[str, int] = defaultdict(int)
 
+    def taken(self) -> dict[str, int]:
+        """The time by name since this was asked for last."""
+        found = dict(self.ns)
+        self.ns.clear()
+        return found
+
     @contextmanager
     def spending(self, name: str) -> Iterator[None]:
         """Add the time of the `with` block to a name, also where the block raises."""

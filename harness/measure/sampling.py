@@ -1,16 +1,17 @@
-"""Warm-up and sampling of one prepared call: which calls are timed, what is read beside them, and when there are enough.
+"""Warm-up of one prepared call, and visits to it: which calls are timed, and what is read beside them.
 
-A block is one call, or several in a row, between two readings of the clock; it gives one sample. A group is several blocks
-between two readings of the witness. Between two readings of the clock there is nothing but `launch` and `wait`, and no `wait`
-where a call is done when `launch` returns. A latency series waits for each of its calls: if several were launched before one
-wait, an asynchronous framework would overlap them. That is throughput, which is a series of its own.
+A block is one call, or several in a row, between two readings of the clock; it gives one sample. A visit is a stretch of
+blocks, the first of which do not count; the witness is read before it and after it. Between two readings of the clock there is
+nothing but `launch` and `wait`, and no `wait` where a call is done when `launch` returns. A latency series waits for each of
+its calls: if several were launched before one wait, an asynchronous framework would overlap them. That is throughput, which is
+a series of its own.
 """
 
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -23,32 +24,25 @@ from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
 from harness.measure.later import First
 from harness.measure.ledger import Ledger
-from harness.measure.stopping import CHECK_EVERY, Stopping
 from harness.measure.throttling import Guard
 from harness.measure.witness import Witness
 from harness.measure.yardstick import PacedYardstick
 from harness.plan import Budget
-from harness.record import Flag, Progress, Series, SeriesKind, contended
+from harness.record import Flag, Series, SeriesKind, contended
 from harness.spec import Cell
-from harness.stats import median_interval
 
-# Whatever is done between two groups pushes the call's data out of the caches. The first call afterwards took 16 to 29 %
-# longer; short calls were still 0.2 to 0.7 % slower after 3 ms of calls, and 0.1 % slower after 12 ms. So each group begins
-# with blocks of _COOLED_NS in all that do not count, and those that count last _GROUP_NS in all. The whole effect is about 0.1
-# ms: a group of blocks that take _COOLED_BELOW_NS or more begins with none.
-_COOLED_NS, _GROUP_NS, _COOLED_BELOW_NS = 12_000_000, 48_000_000, 100_000_000
-_LEAST_GROUP = 4  # at least so many blocks of a group count, however long they are
-# Where more than the share _CROWDED of the blocks is contended, a long group would hardly ever be free of contention. There a
-# group of blocks shorter than _CROWDED_BELOW_NS has five: one that does not count, and four that do.
-_CROWDED, _CROWDED_BELOW_NS, _CROWDED_GROUP = 0.1, 3_000_000, 5
+# Whoever visits finds the caches and the cores as another process left them: the first call afterwards took 16 to 29 % longer,
+# short calls were still 0.2 to 0.7 % slower after 3 ms of calls, and 0.1 % slower after 12 ms; and the threads of a framework
+# that was called before spin for a while. So a visit begins with blocks of _COOLED_NS in all that do not count. The whole
+# effect is about 0.1 ms: a visit to a call that takes _COOLED_BELOW_NS or more begins with none.
+_COOLED_NS, _COOLED_BELOW_NS = 12_000_000, 100_000_000
+_MOST_SAMPLES = 100  # of a visit; where more blocks fit in, they are spread over it evenly
+_LEAST_ALONE = 3  # blocks of a visit where each is made ready for, unless fewer fill the visit
 _SHORTEST_GPU_NS = 1_000  # no call of a GPU is shorter
 _CONTENDED_BLOCKS = 0.2  # the row is flagged where a larger share of its blocks is contended
-_RECOMPILED = 10  # a block in which something was compiled, and that took so many medians, flags the row
-_PROGRESS_EVERY_NS = 1_000_000_000
-_DEVICE_SAMPLES, _DEVICE_S = 30, 1.0  # caps of the device series: what a device's clock says hardly varies
-_DEVICE_WALL_S, _DEVICE_UNREAD = 10.0, 3  # more caps: wall time, since a profiler is slow, and blocks that could not be read
-
-Observe = Callable[[Progress], None]
+_STEADY_CLOCK = 0.01  # a GPU's clock is steady once two readings in a row agree within this
+_THROUGHPUT_BLOCKS = 2  # of a visit
+_DEVICE_WALL_S, _DEVICE_UNREAD = 10.0, 3  # a device's clock is read no more after so long, or so many readings in vain
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,6 @@ class Tools:
     clock: clocks.Clock
     clock_cost_ns: float
     ledger: Ledger
-    observe: Observe
     yardstick: Callable[[], int] | None = None  # times a fixed piece of work, in ns
     guard: Guard | None = None  # sets samples aside while the GPU is throttled; None on a CPU
 
@@ -71,19 +64,20 @@ class Block(NamedTuple):
     delay_ns: float = math.nan  # how long this process's threads were runnable and had no core
     others_ns: float = math.nan  # how long other processes ran
     yardstick_ns: float = math.nan  # what the yardstick took the last time before the block
-    compiled: bool = False  # whether the framework compiled something meanwhile
 
 
 @dataclass
-class Totals:
-    """Sums over all groups in ns: wall time, CPU time of this process, and time that the hypervisor took from all CPUs.
+class Taken:
+    """What a visit brought: its series, and sums over its latency blocks in ns, those that do not count included.
 
-    Each is a field of `record.Samples` under the same name.
+    They are wall time, CPU time of this process, and time that the hypervisor took from all CPUs. With a `reason` it is void.
     """
 
+    series: tuple[Series, ...] = ()
     wall_ns: int = 0
     cpu_ns: int = 0
     steal_ns: int | None = None
+    reason: str = ""
 
 
 def in_a_row(
@@ -126,15 +120,6 @@ def in_a_row(
     return times
 
 
-class Rhythm(NamedTuple):
-    """How many blocks a group has: `lead`, then `step` and `step` again until it has lasted `least_ns` or has `most` blocks."""
-
-    lead: int  # blocks at the beginning, which do not count
-    step: int  # blocks that follow without a look at the clock between them
-    least_ns: float
-    most: int
-
-
 def queued(launch: Callable[[], Any], wait: Callable[[Any], object], clock: clocks.Clock, calls: range) -> int:
     """The wall time in ns of as many calls as `calls` has members: all are launched, then the last one is waited for."""
     handle = None
@@ -150,22 +135,25 @@ def _nothing(handle: Any = None) -> None:
 
 
 class Sampler:
-    """Warms one prepared cell up and takes its series of samples. Flags that it finds are appended to `flags`."""
+    """Warms one prepared cell up and visits it. Flags that it finds are added to `flags`."""
 
     def __init__(self, tools: Tools, cell: Cell, prepared: Prepared, flags: list[Flag], first: First) -> None:
-        self.budget, self.clock, self.ledger, self.observe = tools.budget, tools.clock, tools.ledger, tools.observe
+        self.budget, self.clock, self.ledger = tools.budget, tools.clock, tools.ledger
         self.cell, self.prepared, self.flags, self.guard, self.first = cell, prepared, flags, tools.guard, first
         self.on_cpu, self.cores = cell.device.kind == "cpu", len(os.sched_getaffinity(0))
         self.iterations = 1  # calls in a block of the latency series
-        self.queue = 1  # calls in a block of the throughput series
-        self.stride = 1  # one of so many blocks counts, where all of them would be more than the budget's samples
+        self.queue = 0  # calls in a block of the throughput series; 0: not known yet
+        self.stride = 1  # one of so many blocks counts
         self.block_ns = 0.0  # how long a block takes, by the last one of the warm-up
+        self.blocks_made = self.blocks_contended = 0
+        self.troubles: dict[str, str] = {}  # why series other than latency could not be taken, by name
+        self._unread, self._device_ns = 0, 0
         self.cold = _eviction(cell, prepared)
         # A block on a CPU gets as many calls as it needs to last this long.
         self.shortest_ns = max(self.budget.block_s * 1e9, clocks.READS_PER_BLOCK * tools.clock_cost_ns)
         self.yardstick = PacedYardstick(tools.yardstick if self.on_cpu else None, tools.clock)
-        # Where something must be made ready before each block, a block is a group of its own: what is done then must not be
-        # between two readings of the witness, which would take it for a part of the block.
+        # Where something must be made ready before each block, the witness is read around each: what is done between blocks
+        # would pass for a part of them.
         self.alone = self.cold is not None or cell.direction is Direction.TRAIN
 
     def call(self) -> None:
@@ -208,6 +196,7 @@ class Sampler:
         functions that lead here are no part of it.
         """
         calls = range(self.iterations)
+        self.first.made += count * self.iterations
         return self.prepared.on_own_stack(in_a_row, self.prepared.launch, self.prepared.wait, self.clock, calls, count)
 
     def warm_up(self) -> int:
@@ -224,10 +213,9 @@ class Sampler:
             if not looked and calls >= int(place * budget.warmup_calls) and spent + block >= place * least_ns:
                 begun, looked = begun + self.look(), True
             self.make_ready()
+            calls += self.iterations
             (block,) = self.blocks()
             self.yardstick.call_ns = block / self.iterations
-            calls += self.iterations
-            self.first.made += self.iterations
             spent = self.clock() - begun
             grown = self._grow(block)
             steady = abs(block - before) <= budget.warmup_agreement * before
@@ -238,28 +226,16 @@ class Sampler:
                 if not looked:  # the last block alone was longer than the rest of the warm-up
                     self.look()
                     self.call()
-                self._space(block)
+                self._space(block if math.isnan(before) else min(block, before))
                 return spent
             before = math.nan if grown else block
 
-    def _space(self, block: int) -> None:
-        """Let every `stride`-th block count, so that the largest number of samples is spread over the least time."""
-        # Where the warm-up ended at its cap it may just have enlarged the block, so that the last one was shorter than the
-        # next.
+    def _space(self, block: float) -> None:
+        """Let every `stride`-th block count, so that the largest number of samples is spread over the whole visit."""
+        # Where the warm-up ended at its cap it may just have enlarged the block, so that the next one is longer than the last.
         self.block_ns = max(block, self.shortest_ns if self.on_cpu else _SHORTEST_GPU_NS)
         if not self.alone:
-            self.stride = max(1, math.ceil(self.budget.min_time_s * 1e9 / self.budget.max_samples / self.block_ns))
-
-    def _rhythm(self, crowded: bool, reading_ns: float) -> Rhythm:
-        """The numbers of blocks of a group; `reading_ns` is how long it must last to be worth reading the witness around it."""
-        block_ns, stride = self.block_ns, self.stride
-        if self.alone or block_ns >= (_CROWDED_BELOW_NS if crowded else _COOLED_BELOW_NS):
-            return Rhythm(0, stride, reading_ns, 1 if self.alone else CHECK_EVERY * stride)
-        if crowded:
-            warms = stride == 1  # otherwise the blocks that do not count anyway fill the caches
-            return Rhythm(int(warms), stride, max(reading_ns, warms * _CROWDED_GROUP * block_ns), CHECK_EVERY * stride)
-        counted = stride * max(min(math.ceil(_GROUP_NS / (block_ns * stride)), self.budget.max_samples), _LEAST_GROUP)
-        return Rhythm(math.ceil(_COOLED_NS / block_ns), counted, 0, counted)
+            self.stride = max(1, math.ceil(self.budget.visit_s * 1e9 / _MOST_SAMPLES / self.block_ns))
 
     def _grow(self, block: int) -> bool:
         """Take more calls into a block that is too short; only latency on a CPU with hot caches has several calls a block."""
@@ -268,154 +244,178 @@ class Sampler:
         self.iterations = max(self.iterations + 1, math.ceil(self.iterations * self.shortest_ns / max(block, 1)))
         return True
 
-    # Latency ------------------------------------------------------------------------------------------------------------
+    # A visit ------------------------------------------------------------------------------------------------------------
 
-    def latency(self, looking: Witness) -> tuple[Series, Totals]:
-        """The latency series, and the sums over it: blocks are added until the stopping rule is content.
+    def visit(self, looking: Witness) -> Taken:
+        """Visit the call: latency, and on a GPU with hot caches throughput and the device's clock.
 
-        Blocks in which this process waited for others do not count for the rule, so that others are taken in their place.
+        It is void where anything was compiled meanwhile, whose time would be in the samples.
         """
-        rule, totals, told = Stopping(self.budget, self.iterations), Totals(), self.clock()
+        compilations, taken = self.prepared.compilations(), Taken()
+        if looking.stale:
+            with self.ledger.spending("witness"):
+                looking.refresh()
         steal = witness.steal_ns()
-
-        def draw() -> list[Block]:
-            nonlocal told
-            if self.clock() - told >= _PROGRESS_EVERY_NS:
-                with self.ledger.spending("wire"):
-                    self._tell(rule)
-                told = self.clock()
-            if looking.stale:
-                with self.ledger.spending("witness"):
-                    looking.refresh()
-            return self._group(looking, totals, rule.contended_share > _CROWDED)
-
-        with self.ledger.spending("witness"):
-            looking.refresh()
-        blocks = self._kept(rule, draw)
+        with self.ledger.spending("sampling"):
+            series = [self._latency(looking, taken)]
+            if not self.on_cpu and self.cell.cache is Cache.HOT:
+                series += self._of_the_device()
         steal_after = witness.steal_ns()
-        totals.steal_ns = steal_after - steal if steal is not None and steal_after is not None else None
-        self._flag(rule, blocks)
-        times, delays, others, yardsticks, _ = zip(*blocks, strict=True)
-        beside = map(_measured, (delays, others, yardsticks))
-        run_delay_ns, others_ns, yardstick_ns = beside
-        return Series(SeriesKind.LATENCY, self.iterations, times, run_delay_ns, others_ns, rule.why, yardstick_ns), totals
+        taken.steal_ns = steal_after - steal if steal is not None and steal_after is not None else None
+        if self.prepared.compilations() != compilations:
+            self._flag(Flag.RECOMPILED)
+            return Taken(reason="the call was compiled again during the visit")
+        taken.series = tuple(series)
+        return taken
 
-    def _kept(self, rule: Stopping, draw: Callable[[], list[Block]]) -> list[Block]:
-        """The blocks that `draw` gives until the rule is content. On a GPU they come in batches, which may be set aside."""
-        kept: list[Block] = []
-        pending: list[Block] = []
-        if self.guard:
-            self.guard.look()
-        while not rule.done():
-            pending += draw()
-            if self.guard and len(pending) < CHECK_EVERY:
-                continue
-            if self.guard is None or self.guard.keeps(sum(block.ns for block in pending)):
-                for block in pending:
-                    rule.add(block.ns, contended=bool(contended(*block[:3])))
-                kept += pending
-            else:
-                self.call()  # the GPU has rested, so that its next call would be slow
-            pending = []
-        return kept
-
-    def _group(self, looking: Witness, totals: Totals, crowded: bool) -> list[Block]:
-        """The blocks of one group that count. Reading the witness around each block would cost too much.
-
-        The run delay and the others' time of the whole group, blocks that do not count included, are divided among its blocks
-        by their length.
-        """
+    def _latency(self, looking: Witness, taken: Taken) -> Series:
+        """The latency series of a visit. On a GPU it is taken anew as long as the guard sets it aside."""
         if self.yardstick.due:
             with self.ledger.spending("yardstick"):
                 self.yardstick.take(looking, self.call)
-        self.make_ready()
-        compilations = self.prepared.compilations()
+        while True:
+            self._settle()
+            if self.guard:
+                self.guard.look()
+            blocks = self._one_by_one(looking, taken) if self.alone else self._in_a_row(looking, taken)
+            if self.guard is None or self.guard.keeps(sum(block.ns for block in blocks)):
+                break
+            taken.wall_ns = taken.cpu_ns = 0
+        self._space(
+            min(self.block_ns, float(np.median([block.ns for block in blocks])))
+        )  # a block before may have been disturbed
+        self.blocks_made += len(blocks)
+        self.blocks_contended += sum(bool(contended(*block[:3])) for block in blocks)
+        times, delays, others, yardsticks = zip(*blocks, strict=True)
+        run_delay_ns, others_ns, yardstick_ns = map(_measured, (delays, others, yardsticks))
+        return Series(SeriesKind.LATENCY, self.iterations, times, run_delay_ns, others_ns, "visits", yardstick_ns)
+
+    def _settle(self) -> None:
+        """On a GPU, call until its clock is steady, which it is not after a rest; at most as long as a warm-up takes."""
+        if not self.guard:
+            return
+        before, until = math.nan, self.clock() + self.budget.warmup_gpu_s * 1e9
+        count = max(1, math.ceil(_COOLED_NS / self.block_ns))
+        while self.clock() < until:
+            for _ in range(count):
+                self.make_ready()
+                self.blocks()
+            clock_mhz = self.guard.clock_mhz()
+            if clock_mhz is None or abs(clock_mhz - before) <= _STEADY_CLOCK * before:
+                return
+            before = clock_mhz
+
+    def _in_a_row(self, looking: Witness, taken: Taken) -> list[Block]:
+        """The blocks of a visit that count, one right after the other, behind those that do not."""
+        lead = 0 if self.block_ns >= _COOLED_BELOW_NS else math.ceil(_COOLED_NS / self.block_ns)
+        count = math.ceil(self.budget.visit_s * 1e9 / (self.block_ns * self.stride)) * self.stride
+
+        def timed() -> list[int]:
+            self.blocks(lead)
+            return self.blocks(count)
+
+        return self._witnessed(timed, looking, taken)
+
+    def _one_by_one(self, looking: Witness, taken: Taken) -> list[Block]:
+        """The blocks of a visit that count, where each one is made ready for; the visit lasts as long as any other."""
+        begun = self.clock()
+        while self.block_ns < _COOLED_BELOW_NS and self.clock() - begun < _COOLED_NS:
+            self.make_ready()
+            self.blocks()
+        begun, visit_ns, found = self.clock(), self.budget.visit_s * 1e9, list[Block]()
+        least = min(_LEAST_ALONE, math.ceil(visit_ns / self.block_ns))
+        while len(found) < least or (self.clock() - begun < visit_ns and len(found) < _MOST_SAMPLES):
+            self.make_ready()
+            found += self._witnessed(self.blocks, looking, taken)
+        return found
+
+    def _witnessed(self, timed: Callable[[], list[int]], looking: Witness, taken: Taken) -> list[Block]:
+        """The blocks that count of those that `timed` gives, with what the witness says of them.
+
+        Reading it around each block would cost too much. So the run delay and the others' time of the whole, blocks that do not
+        count included, are divided among the blocks by their length.
+        """
         with self.ledger.spending("witness"):
             delay, others = looking.read()
-        cpu_before = time.process_time_ns()
-        lead, step, least_ns, most = self._rhythm(crowded, looking.group_ns)
-        begun = self.clock()
-        self.blocks(lead)
-        times = self.blocks(step)
-        while (wall := self.clock() - begun) < least_ns and len(times) < most:
-            times += self.blocks(step)
-        cpu = time.process_time_ns() - cpu_before
+        cpu_before, begun = time.process_time_ns(), self.clock()
+        times = timed()
+        wall, cpu = self.clock() - begun, time.process_time_ns() - cpu_before
         with self.ledger.spending("witness"):
             delay_after, others_after = looking.read()
-        self.first.made += (lead + len(times)) * self.iterations
-        group, compiled = times[self.stride - 1 :: self.stride], self.prepared.compilations() != compilations
-        totals.wall_ns += wall
-        totals.cpu_ns += cpu
+        taken.wall_ns += wall
+        taken.cpu_ns += cpu
         # Time that others ran on cores which this process did not want took nothing from it. So at most that time counts which
         # this process left unused on its own cores.
         others_ns = min(others_after - others, max(0, self.cores * wall - cpu))
+        group = times[self.stride - 1 :: self.stride]
         parts = [block / wall if wall else 0.0 for block in group]
         return [
-            Block(block, (delay_after - delay) * part, others_ns * part, self.yardstick.last_ns, compiled)
+            Block(block, (delay_after - delay) * part, others_ns * part, self.yardstick.last_ns)
             for block, part in zip(group, parts, strict=True)
         ]
 
-    def _tell(self, rule: Stopping) -> None:
-        if rule.clean:
-            bounds = median_interval(rule.clean) or (math.nan, math.nan)
-            scale = self.iterations
-            self.observe(Progress(len(rule.clean), float(np.median(rule.clean)) / scale, bounds[0] / scale, bounds[1] / scale))
-            self.call()  # waiting for the observer has cooled the caches
+    @property
+    def crowded(self) -> bool:
+        """Whether so many blocks of all visits were contended that the row bears a flag."""
+        return self.blocks_contended > _CONTENDED_BLOCKS * self.blocks_made
 
-    def _flag(self, rule: Stopping, blocks: list[Block]) -> None:
-        if not rule.converged:
-            self.flags.append(Flag.NOT_CONVERGED)
-        enough = min(self.budget.min_samples, self.budget.slow_min_samples)
-        if len(blocks) - len(rule.clean) > _CONTENDED_BLOCKS * len(blocks) or len(rule.clean) < enough <= len(blocks):
-            self.flags.append(Flag.CONTENDED)
-        suspects = [block.ns for block in blocks if block.compiled]
-        if suspects and max(suspects) > _RECOMPILED * float(np.median([block.ns for block in blocks])):
-            self.flags.append(Flag.RECOMPILED)
+    def _flag(self, flag: Flag) -> None:
+        if flag not in self.flags:
+            self.flags.append(flag)
 
     # Throughput and the device's clock, on GPUs -------------------------------------------------------------------------
 
+    def _of_the_device(self) -> list[Series]:
+        """The throughput and device series of a visit. Where one could not be taken it is told, and not tried again."""
+        found = []
+        for take in (self.throughput, self.device):
+            if take.__name__ in self.troubles:
+                continue
+            try:
+                series = take()
+            except Exception as error:  # no permission to profile, a queue too deep: the latency series stays
+                self.troubles[take.__name__] = f"{type(error).__name__}: {error}"
+            else:
+                found += [series] if series else []
+        return found
+
     def throughput(self) -> Series:
         """The throughput series: blocks of calls that are queued and waited for together, as long as the budget says."""
-        calls, enough_ns = 1, self.budget.throughput_block_s * 1e9
+        enough_ns = self.budget.throughput_block_s * 1e9
 
-        def block() -> int:
+        def block(calls: int) -> int:
             self.make_ready()
             self.first.made += calls
             return self.prepared.on_own_stack(queued, self.prepared.launch, self.prepared.wait, self.clock, range(calls))
 
-        # The shorter of two blocks decides, so that one hiccup does not pass for a long call.
-        while (found := min(block(), block())) < enough_ns / 2:
-            calls = max(calls + 1, math.ceil(calls * enough_ns / max(found, 1)))
-        self.queue = calls
-        rule = Stopping(self.budget, calls)
-        blocks = self._kept(rule, lambda: [Block(block())])
-        return Series(SeriesKind.THROUGHPUT, calls, tuple(block.ns for block in blocks), (), (), rule.why)
+        if not self.queue:
+            calls = 1
+            # The shorter of two blocks decides, so that one hiccup does not pass for a long call.
+            while (took := min(block(calls), block(calls))) < enough_ns / 2:
+                calls = max(calls + 1, math.ceil(calls * enough_ns / max(took, 1)))
+            self.queue = calls
+        blocks = tuple(block(self.queue) for _ in range(_THROUGHPUT_BLOCKS))
+        return Series(SeriesKind.THROUGHPUT, self.queue, blocks, (), (), "visits")
 
     def device(self) -> Series | None:
-        """The device series: blocks of as many calls as `throughput` queued, timed by the device's own clock; None without one.
+        """The device series: one block of as many calls as `throughput` queued, timed by the device's own clock.
 
-        A block that could not be read is passed over. Reading may take far longer than the calls themselves, since a profiler
-        writes a trace for each block: so its wall time has a cap.
+        None where there is no such clock, or it could not be read. Reading it may take far longer than the calls themselves,
+        since a profiler writes a trace for each block: so the wall time that goes to it has a cap.
         """
-        calls = self.queue
-        if not self.prepared.device_clock:
+        over = self._unread >= _DEVICE_UNREAD or self._device_ns > _DEVICE_WALL_S * 1e9
+        if not self.prepared.device_clock or over:
             return None
-        budget = replace(self.budget, min_samples=10, min_time_s=0.0, max_samples=_DEVICE_SAMPLES, max_time_s=_DEVICE_S)
-        rule, blocks = Stopping(budget, calls), []
-        begun, unread = self.clock(), 0
-        while not rule.done() and unread < _DEVICE_UNREAD and self.clock() - begun < _DEVICE_WALL_S * 1e9:
-            found = self.prepared.device_time(calls)
-            self.first.made += calls
-            if found is None:
-                unread += 1
-                continue
-            blocks.append(round(found))
-            rule.add(blocks[-1])
-        if not blocks:
+        calls, begun = self.queue or 1, self.clock()
+        took_ns = self.prepared.device_time(calls)
+        self.first.made += calls
+        self._device_ns += self.clock() - begun
+        if took_ns is None:
+            self._unread += 1
             return None
-        # The clock is asked for its name after the blocks: only then is it known whether the host queued the calls in time.
+        # The clock is asked for its name after the block: only then is it known whether the host queued the calls in time.
         method = self.prepared.device_clock
-        return Series(SeriesKind.DEVICE, calls, tuple(blocks), (), (), rule.why or "max_time", method=method)
+        return Series(SeriesKind.DEVICE, calls, (round(took_ns),), (), (), "visits", method=method)
 
 
 def _eviction(cell: Cell, prepared: Prepared) -> Callable[[], None] | None:

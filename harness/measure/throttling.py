@@ -53,7 +53,7 @@ class Guard:
 
     def __init__(self, gpu: Gpu, budget: Budget, ledger: Ledger, sleep: Callable[[float], None]) -> None:
         self._gpu, self._ledger, self._sleep = gpu, ledger, sleep
-        self._rule = Throttling(budget.discard_share * budget.max_time_s)
+        self._rule = Throttling(budget.throttled_s)
         self._before = State()
 
     @property
@@ -65,6 +65,11 @@ class Guard:
     def seen(self) -> str:
         """What NVML told the last time that the GPU was throttled."""
         return self._rule.seen
+
+    def clock_mhz(self) -> float | None:
+        """The clock of the GPU now; None where it is not told."""
+        with self._ledger.spending("witness"):
+            return self._gpu.read().clock_mhz
 
     def look(self) -> None:
         """Read the state of the GPU before a batch."""

@@ -117,6 +117,7 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
     delay_ns = np.concatenate([_witnessed(series, series.run_delay_ns) for _, series in found])
     others_ns = np.concatenate([_witnessed(series, series.others_ns) for _, series in found])
     yardstick_ns = np.concatenate([_witnessed(series, series.yardstick_ns) for _, series in found])
+    visits = np.concatenate([_visited(record, series) for record, series in found])
     frame = pd.DataFrame(
         {
             "run_id": spread((record.run_id for record, _ in found), object),
@@ -124,7 +125,8 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
             "cell": spread((str(record.cell) for record, _ in found), object),
             "iterations": spread((series.iterations for _, series in found), np.int64),
             "series": spread((str(series.kind) for _, series in found), object),
-            "index": np.concatenate([np.arange(length) for length in lengths]),
+            **{name: _whole(visits[:, place]) for place, name in enumerate(_VISIT)},
+            "index": np.concatenate(_places(found)),
             "block_ns": block_ns,
             "run_delay_ns": _whole(delay_ns),
             "others_ns": _whole(others_ns),
@@ -133,6 +135,33 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
         }
     )
     return conform(frame, SAMPLE_COLUMNS)
+
+
+def _places(found: Sequence[tuple[Record, Series]]) -> list[np.ndarray]:
+    """The place of each block among those of its kind in its record, in which another process may have begun a new series."""
+    places, ends = [], dict[tuple[int, SeriesKind], int]()
+    for record, series in found:
+        key, count = (id(record), series.kind), len(series.block_ns)
+        begin = ends.get(key, 0)
+        places.append(np.arange(begin, begin + count))
+        ends[key] = begin + count
+    return places
+
+
+_VISIT = ("process", "turn", "place", "visit")
+
+
+def _visited(record: Record, series: Series) -> np.ndarray:
+    """The columns _VISIT of a series, one row per block; NaN where its record knows no visits."""
+    count = len(series.block_ns)
+    if not series.visits:
+        return np.full((count, len(_VISIT)), np.nan)
+    if (told := sum(each.blocks for each in series.visits)) != count:
+        raise ValueError(f"{told} blocks in the visits of a series of {count}")
+    assert record.samples is not None
+    turns = sorted({each.turn for part in record.samples.series for each in part.visits})
+    rows = [(each.process, each.turn, each.place, turns.index(each.turn)) for each in series.visits]
+    return np.repeat(np.array(rows, dtype=float), [each.blocks for each in series.visits], axis=0)
 
 
 def _witnessed(series: Series, values: tuple[int, ...]) -> np.ndarray:

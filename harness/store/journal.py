@@ -1,4 +1,4 @@
-"""What is written while a run goes on: `run.json`, `plan.json`, and the journal, one JSON line per record or environment.
+"""What is written while a run goes on: `run.json`, `plan.json`, and the journal, a JSON line per visit, record or environment.
 
 Here belongs writing and reading these files. Frames belong to `table`, which also finds the runs of a store.
 """
@@ -25,7 +25,7 @@ from harness import codec, drafts
 from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plain import plain
 from harness.plan import Plan
-from harness.record import Environment, Record, Run
+from harness.record import Environment, Record, Run, Visit, joined
 
 RUN = "run.json"
 JOURNAL = "journal.jsonl"
@@ -38,7 +38,7 @@ _HALF_FOR_S = 3600.0
 _ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 # A line is an object of one field, whose name says what it holds, and of the checksum of what stands before it.
-_KINDS: dict[str, type[Record | Environment]] = {"record": Record, "environment": Environment}
+_KINDS: dict[str, type[Record | Environment | Visit]] = {"record": Record, "environment": Environment, "visit": Visit}
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 _CHECKED, _LENGTH = re.compile(rb',"crc32":"([0-9a-f]{8})"}'), 20
 
@@ -167,11 +167,13 @@ class Journal:
             except ValueError:
                 self._file.truncate(self._file.tell() - len(tail))
 
-    def append(self, event: Record | Environment) -> None:
-        """Write one line and hand it to the kernel, whole or not at all.
+    def append(self, event: Record | Environment | Visit) -> None:
+        """Write one line and hand it to the kernel, whole or not at all. Samples that visits hold are not written again.
 
         Raises StoreError where that cannot be, and where the file is no longer where readers will look for it.
         """
+        if isinstance(event, Record):
+            event = _bare(event)
         line = json.dumps({_TAGS[type(event)]: codec.encode(event)}, separators=(",", ":")).encode()[:-1]
         line = b'%s,"crc32":"%08x"}\n' % (line, zlib.crc32(line))
         end = os.fstat(self._file.fileno()).st_size
@@ -225,13 +227,25 @@ def _name_of(descriptor: int) -> Path:
     return Path()
 
 
+def _bare(record: Record) -> Record:
+    """The record without the samples that its visits hold."""
+    if record.samples is None:
+        return record
+    rest = tuple(series for series in record.samples.series if not series.visits)
+    return dataclasses.replace(record, samples=dataclasses.replace(record.samples, series=rest))
+
+
 @dataclass(frozen=True)
 class Content:
-    """The records and the environments of a journal in the order in which they came, and the numbers of its damaged lines."""
+    """The records and the environments of a journal in the order in which they came, and the numbers of its damaged lines.
+
+    A record of which there are visits has their samples. `visits` are those of all steps, by the order of the step.
+    """
 
     records: list[Record]
     environments: list[Environment]
     damaged: tuple[int, ...] = ()
+    visits: dict[int, list[Visit]] = dataclasses.field(default_factory=dict)
 
 
 def read(folder: str | Path) -> tuple[list[Record], list[Environment]]:
@@ -249,6 +263,7 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
     path = Path(folder) / JOURNAL
     found: list[Record] = []
     environments: dict[str, Environment] = {}
+    visits: dict[int, list[Visit]] = {}
     damaged: dict[int, Exception] = {}
     for number, line in _lines(path):
         try:
@@ -256,13 +271,24 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
             if tag == "environment":  # every worker sends its own, most of them alike
                 environment = codec.decode(Environment, data)
                 environments.setdefault(environment.id, environment)
+            elif tag == "visit" and records:
+                visit = codec.decode(Visit, data)
+                visits.setdefault(visit.order, []).append(visit)
             elif records:
                 found.append(codec.decode(Record, data))
         except (ValueError, TypeError) as error:
             damaged[number] = error
     if damaged and records:
         warn(f"{path}: {lines_damaged(damaged)}, and left out: {next(iter(damaged.values()))}")
-    return Content(found, list(environments.values()), tuple(damaged))
+    whole = [_with_samples(record, visits.get(record.order, [])) for record in found]
+    return Content(whole, list(environments.values()), tuple(damaged), visits)
+
+
+def _with_samples(record: Record, visits: list[Visit]) -> Record:
+    """The record with the samples of its visits."""
+    if record.samples is None or not visits:
+        return record
+    return dataclasses.replace(record, samples=joined(record.samples, visits))
 
 
 def warn(text: str) -> None:

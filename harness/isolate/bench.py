@@ -1,0 +1,302 @@
+"""The workers of one round: what is prepared in them, whose turn it is, and what becomes of a step whose worker is lost.
+
+Nothing runs beside anything else: while one worker measures, the others sleep on their sockets, and so does the parent. What
+goes wrong in a worker becomes the row of the cell that was asked for; what else the worker had prepared is prepared anew by a
+fresh one when its turn comes.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from harness.axes import Device
+from harness.backends import registry
+from harness.isolate.process import LostError, Refusal, Worker
+from harness.isolate.windows import Window
+from harness.isolate.wire import Hello, Look, Ready, Setup
+from harness.plain import plain
+from harness.plan import Plan, Step
+from harness.record import Environment, Progress, Record, Status, Visit, joined
+
+_IDLE_DEATHS = 3  # so often in a row a worker may end while nothing is asked of it
+
+Key = tuple[str, int]  # a worker serves one backend with one number of threads
+
+
+def start(first: Setup | Look, logs: Path, name: str) -> Worker | Refusal:
+    """A worker whose output goes to the log of that name, or why none could be started."""
+    try:
+        return Worker(first, _log(logs, name))
+    except OSError as error:  # no interpreter, no process or file left, no log
+        return Refusal(plain(f"no process could be started: {error}"))
+
+
+def _log(logs: Path, backend: str) -> Path:
+    """The file for what a backend's workers print: in this folder, whatever its label holds."""
+    return logs / f"{urllib.parse.quote(backend, safe='@+')[:200]}.log"
+
+
+def _nobody(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+@dataclass
+class Session:
+    """What the rounds of a run have in common: where workers come from, and how many there were.
+
+    `logs` is where the workers' own output goes, one file per backend. `observe` is told after every turn. `machine` is the
+    name that this one was given.
+    """
+
+    run_id: str
+    logs: Path
+    observe: Callable[[Progress], None] = _nobody
+    targets: Mapping[str, str] = field(default_factory=dict)  # backend -> module:Class, for those not registered
+    hung: dict[tuple[str, Device], str] = field(default_factory=dict)  # those that were waited for in vain, and are not again
+    machine: str = ""
+    processes: int = 0  # how many workers there were; the number of the next one
+    turns: int = 0  # how many turns there were; the number of the next one
+
+    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...]) -> Worker | Refusal:
+        """A new worker that uses these cores, or why there is none."""
+        setup = Setup(
+            self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine
+        )  # fmt: skip
+        return start(setup, self.logs, backend)
+
+    def target(self, backend: str) -> str:
+        """`module:Class` of a backend; `torch@old` is torch under another name."""
+        return self.targets.get(backend) or registry.find(backend.partition("@")[0])
+
+    def row(self, step: Step, status: Status, reason: str, environment_id: str = "") -> Record:
+        """The row of a step that no worker answered."""
+        now = datetime.now(UTC)
+        return Record(self.run_id, step.trial, step.order, step.cell, status, now, reason, environment_id=environment_id)
+
+
+def spent(record: Record, **more_ns: int) -> Record:
+    """The record with more entries of where the time went."""
+    return replace(record, spent_ns={**(record.spent_ns or {}), **more_ns})
+
+
+@dataclass
+class _Going:
+    """A step that is being measured."""
+
+    step: Step
+    visits: list[Visit]
+    process: int = -1  # the worker that has it prepared
+    first: Record | None = None  # what was read of it while nothing else was prepared
+    spent_ns: Counter[str] = field(default_factory=Counter)  # but for the visits, which have their own
+
+    @property
+    def key(self) -> Key:
+        """The worker that it belongs to."""
+        return self.step.cell.backend, self.step.cell.threads
+
+    def whole(self, record: Record) -> Record:
+        """Its record, with what was read before, and with the samples of its visits."""
+        took = self.spent_ns + Counter(record.spent_ns or {})
+        for visit in self.visits:
+            took += Counter(visit.spent_ns or {})
+        record = replace(record, spent_ns=dict(took))
+        if record.samples is None:
+            return record
+        samples = joined(record.samples, self.visits)
+        if self.first and self.first.samples:
+            samples = replace(samples, first_call_ns=self.first.samples.first_call_ns)
+            memory, power, flop = self.first.memory, self.first.power, self.first.flop_framework
+            record = replace(record, memory=memory, power=power, flop_framework=flop)
+        if not samples.series:
+            why = f"each visit was void: {self.visits[-1].reason}" if self.visits else "it was not visited"
+            return replace(record, status=Status.ERROR, reason=why, samples=None)
+        return replace(record, samples=samples)
+
+
+@dataclass
+class _Life:
+    """A worker, and its number in the run."""
+
+    worker: Worker
+    process: int
+    environment_id: str = ""
+
+
+class Bench:
+    """The workers of one round, by backend and number of threads."""
+
+    def __init__(self, session: Session, plan: Plan, device: Device, cores: Sequence[int]) -> None:
+        self.session, self.plan, self.device, self.cores = session, plan, device, cores
+        self.lives: dict[Key, _Life] = {}
+        self.environments: dict[Key, str] = {}
+        self.refusals: dict[Key, tuple[Status, str]] = {}
+        self.deaths: Counter[Key] = Counter()  # in a row, of workers that nothing was asked of
+        self.going: dict[int, _Going] = {}  # the steps of the window that have not ended, by order
+        self.start_ns = 0  # time taken by starting workers since the last record
+
+    # Workers ----------------------------------------------------------------------------------------------------------------
+
+    def open(self, steps: Sequence[Step]) -> None:
+        """Start a worker for each backend and number of threads; they import side by side, since nothing is measured yet."""
+        for key in dict.fromkeys((step.cell.backend, step.cell.threads) for step in steps):
+            self._start(key)
+
+    def greetings(self) -> Iterator[Environment]:
+        """The environments of the workers that are ready, once all are ready or have refused."""
+        for key in list(self.lives):
+            yield from self._greet(key)
+
+    def close(self) -> None:
+        """End all workers."""
+        for life in self.lives.values():
+            life.worker.stop()
+        self.lives.clear()
+
+    def _start(self, key: Key) -> None:
+        backend, threads = key
+        if reason := self.session.hung.get((backend, self.device)):
+            self._refuse(key, Refusal(f"{reason}; it was not tried again"))
+            return
+        worker = self.session.worker(self.plan, backend, self.device, tuple(self.cores[: threads or len(self.cores)]))
+        if isinstance(worker, Worker):
+            self.lives[key] = _Life(worker, self.session.processes)
+            self.session.processes += 1
+        else:
+            self._refuse(key, worker)
+
+    def _refuse(self, key: Key, why: Refusal) -> None:
+        """Its cells of this round become rows that say why."""
+        backend, _ = key
+        if why.hung:
+            self.session.hung[backend, self.device] = why.reason
+        absent = why.status is Status.SKIPPED
+        self.refusals[key] = why.status, why.reason if absent else f"{backend} could not be set up: {why.reason}"
+
+    def _greet(self, key: Key) -> Iterator[Environment]:
+        begun = time.perf_counter_ns()
+        answer = self.lives[key].worker.hello()
+        self.start_ns += time.perf_counter_ns() - begun
+        if isinstance(answer, Hello):
+            self.environments[key] = answer.environment.id
+            yield answer.environment
+        else:
+            del self.lives[key]
+            self._refuse(key, answer)
+
+    # A window ---------------------------------------------------------------------------------------------------------------
+
+    def measure(
+        self, window: Window, visits: Mapping[int, Sequence[Visit]], progress: Progress
+    ) -> Iterator[Record | Environment | Visit]:  # fmt: skip
+        """Prepare the steps of a window, visit them turn by turn, and finish them.
+
+        `visits` are those that are there already, by order. What a cell needs alone is read in the first trial, before anything
+        is prepared.
+        """
+        self.going = {step.order: _Going(step, list(visits.get(step.order, ()))) for step in window}
+        for step in window:
+            if step.trial == 0:
+                yield from self._ask(step, self._alone)
+        for step in window:
+            yield from self._ask(step, self._prepared)
+        most = self.plan.budget.visits
+        least = min((len(going.visits) for going in self.going.values()), default=most)
+        for turn in range(least, most):
+            number, self.session.turns = self.session.turns, self.session.turns + 1
+            for place, step in enumerate(window.turn(number, self.plan.seed)):
+                yield from self._ask(step, partial(self._visit, turn=number, place=place))
+            self.session.observe(replace(progress, turn=turn + 1, turns=most))
+        for step in window:
+            yield from self._ask(step, self._finished)
+
+    def _ask(
+        self, step: Step, what: Callable[[_Going, _Life], Record | Visit | None]
+    ) -> Iterator[Record | Environment | Visit]:  # fmt: skip
+        """Ask the step's worker for something, where the step has not ended; a fresh one, where its worker has."""
+        going = self.going.get(step.order)
+        if going is None:
+            return
+        yield from self._revived(going)
+        if going.key in self.refusals:
+            yield self._ended(going, self.session.row(step, *self.refusals[going.key]))
+            return
+        if self.deaths[going.key] >= _IDLE_DEATHS:
+            reason = f"its worker ended {_IDLE_DEATHS} times while nothing was asked of it"
+            yield self._ended(going, self.session.row(step, Status.CRASHED, reason, self.environments[going.key]))
+            return
+        life = self.lives[going.key]
+        try:
+            found = what(going, life)
+        except LostError as lost:
+            del self.lives[going.key]
+            row = self.session.row(step, lost.status, lost.reason, self.environments[going.key])
+            found = replace(row, spent_ns=lost.spent_ns)
+        self.deaths[going.key] = 0
+        if isinstance(found, Record):
+            # One that leaves is not found dead later: it may take seconds to end, and be asked meanwhile. And whoever gave a
+            # wrong result may have written where it should not: nothing that it says later would be worth anything.
+            if going.key in self.lives and (life.worker.leaving or found.status is Status.INCORRECT):
+                self.lives.pop(going.key).worker.kill()
+            yield self._ended(going, found)
+        elif found is not None:
+            yield found
+
+    def _revived(self, going: _Going) -> Iterator[Environment]:
+        """See to it that the step's worker is alive, or has refused."""
+        key = going.key
+        if key in self.lives and self.lives[key].worker.ended():
+            self.lives.pop(key).worker.kill()  # it died while idle, which is no fault of this step
+            self.deaths[key] += 1
+        if key not in self.lives and key not in self.refusals:
+            self._start(key)
+            if key in self.lives:
+                yield from self._greet(key)
+
+    def _ended(self, going: _Going, record: Record) -> Record:
+        """The record of a step that has ended."""
+        del self.going[going.step.order]
+        record = spent(going.whole(record), start=self.start_ns)
+        self.start_ns = 0
+        return record
+
+    # What is asked of a worker ----------------------------------------------------------------------------------------------
+
+    def _alone(self, going: _Going, life: _Life) -> Record | None:
+        found = life.worker.alone(going.step, self.plan.budget.timeout_s)
+        if found.status is not Status.OK:
+            return found
+        if life.worker.leaving:  # the call was let go of, and that ended the worker
+            self.lives.pop(going.key).worker.kill()
+        going.first = found
+        going.spent_ns += Counter(found.spent_ns or {})
+        return None
+
+    def _prepared(self, going: _Going, life: _Life) -> Record | None:
+        """Have the step prepared where its worker has not, as a fresh one has nothing."""
+        if going.process == life.process:
+            return None
+        found = life.worker.prepare(going.step, self.plan.budget.timeout_s)
+        if isinstance(found, Ready):
+            going.process = life.process
+            going.spent_ns += Counter(found.spent_ns)
+            return None
+        return found
+
+    def _visit(self, going: _Going, life: _Life, turn: int, place: int) -> Record | Visit | None:
+        if record := self._prepared(going, life):
+            return record
+        found = life.worker.visit(going.step, self.plan.budget.timeout_s)
+        if isinstance(found, Visit):
+            found = replace(found, process=life.process, turn=turn, place=place)
+            going.visits.append(found)
+        return found
+
+    def _finished(self, going: _Going, life: _Life) -> Record:
+        return self._prepared(going, life) or life.worker.finish(going.step, self.plan.budget.timeout_s)
