@@ -4,7 +4,7 @@ Facts only. No mean, no rate and no ratio is stored; `analysis` derives them on 
 repairs the history too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -223,6 +223,15 @@ def joined(samples: Samples, visits: Sequence[Visit]) -> Samples:
         wall_ns=sum(visit.wall_ns for visit in visits), cpu_ns=sum(visit.cpu_ns for visit in visits),
         steal_ns=sum(steals) if steals else None,
     )  # fmt: skip
+
+
+def summed(*spent_ns: Mapping[str, int] | None) -> dict[str, int]:
+    """Where the time of several parts went together, by name."""
+    total: dict[str, int] = {}
+    for part in spent_ns:
+        for name, ns in (part or {}).items():
+            total[name] = total.get(name, 0) + ns
+    return total
 
 
 def _longer(known: Series, part: Series, where: Stretch) -> Series:

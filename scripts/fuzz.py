@@ -40,8 +40,7 @@ def suite(specs: tuple[Any, ...], prefix: str, axes: dict[str, Any]) -> Any:
 
     tiny = Budget(
         trials=1, warmup_calls=1, warmup_cpu_s=0, warmup_gpu_s=0, warmup_max_s=0.001, block_s=1e-6, throughput_block_s=1e-3,
-        min_samples=1, min_time_s=0, max_samples=1, max_time_s=0.001, slow_max_time_s=0.001, slow_min_samples=1,
-        energy_window_s=0, timeout_s=60,
+        visits=1, visit_s=1e-6, energy_window_s=0, timeout_s=60,
     )  # fmt: skip
     others = () if "mode" in axes else [(name, tuple({"eager", "compiled"} - {mode})) for name, mode in MODES.items()]
     return Suite(

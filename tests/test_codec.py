@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from harness import codec
 from harness.axes import Device, Direction, Optimizer
-from harness.isolate.wire import Measure, Setup
+from harness.isolate.wire import Prepare, Setup
 from harness.plan import Budget, Plan, Step
-from harness.record import Check, Environment, Flag, Memory, Progress, Record, Run, Samples, Series, Status
+from harness.record import Check, Environment, Flag, Memory, Record, Run, Samples, Series, Status, Visit
 from harness.spec import Cell, CopySpec, GemmSpec
 from tests.builders import cell, environment, record, run
 from tests.convolutions import small_specs
@@ -61,7 +61,7 @@ RUNS = st.builds(
 )
 STEPS = st.builds(Step, cell=cells())
 PLANS = st.builds(Plan, steps=st.lists(STEPS, max_size=2).map(tuple), budget=st.just(Budget(trials=2, timeout_s=7.5)))
-PROGRESS = st.builds(Progress, median_ns=NUMBERS, low_ns=NUMBERS, high_ns=NUMBERS)
+VISITS = st.builds(Visit, series=st.lists(SERIES, max_size=2).map(tuple))
 
 
 def through_text(value: Any) -> Any:
@@ -69,7 +69,7 @@ def through_text(value: Any) -> Any:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.one_of(cells(), RECORDS, RUNS, PLANS, PROGRESS, ENVIRONMENTS, st.from_type(Device)))
+@given(st.one_of(cells(), RECORDS, RUNS, PLANS, VISITS, ENVIRONMENTS, st.from_type(Device)))
 def test_what_crosses_a_border_arrives_as_it_left(value):
     assert through_text(value) == value
     assert "\n" not in codec.dumps(value)
@@ -77,7 +77,7 @@ def test_what_crosses_a_border_arrives_as_it_left(value):
 
 def test_what_is_empty_arrives_too():
     bare = Record("r", 0, 0, cell(), Status.NOT_RUN, datetime(2026, 1, 1, tzinfo=UTC))
-    for value in (bare, run(), environment(), Plan("s", (), 0, Budget()), Budget(), Measure(Step(0, 1, cell()), 7)):
+    for value in (bare, run(), environment(), Plan("s", (), 0, Budget()), Budget(), Prepare(Step(0, 1, cell()), 7)):
         assert through_text(value) == value
 
 
@@ -92,7 +92,7 @@ def test_types_are_restored_and_not_only_their_texts():
 
 
 def test_what_is_not_a_number_survives():
-    assert math.isnan(through_text(Progress(0, math.nan, 1.0, math.inf)).median_ns)
+    assert math.isnan(through_text(Check(False, "spot", math.nan, 1e-6)).max_rel_err)
     assert through_text(Check(False, "spot", math.inf, 1e-6)).max_rel_err == math.inf
 
 

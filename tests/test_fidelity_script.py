@@ -51,7 +51,6 @@ def test_its_cells_are_those_of_the_suite_noise() -> None:
 def test_a_cell_is_measured_by_a_worker_and_by_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(turns, "MAX_TIME_S", 0.1)
     started: list[list[str]] = []
     popen = turns.subprocess.Popen
     monkeypatch.setattr(turns.subprocess, "Popen", lambda command, **rest: started.append(command) or popen(command, **rest))

@@ -96,32 +96,25 @@ def test_numbers_that_describe_no_convolution_are_told(changes, message):
         replace(CONV, **changes)
 
 
-@pytest.mark.parametrize("name", ["trials", "warmup_calls", "min_samples", "max_samples", "slow_min_samples"])
+@pytest.mark.parametrize("name", ["trials", "visits", "prepared", "warmup_calls"])
 def test_a_budget_counts_from_one(name):
     assert getattr(Budget(**{name: 1}), name) == 1
     with pytest.raises(ValueError, match=f"^{name} is 0; at least 1 is needed$"):
         Budget(**{name: 0})
 
 
-@pytest.mark.parametrize(
-    "name", ["warmup_max_s", "block_s", "max_time_s", "slow_call_s", "slow_max_time_s", "rel_half_width", "timeout_s"]
-)
+@pytest.mark.parametrize("name", ["visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_a_budget_of_no_time_is_none(name, value):
     with pytest.raises(ValueError, match=f"^{name} is {value}; it must be positive$"):
         Budget(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["warmup_cpu_s", "warmup_gpu_s", "min_time_s"])
+@pytest.mark.parametrize("name", ["warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"])
 def test_a_minimum_may_be_nothing_but_not_less(name):
     assert getattr(Budget(**{name: 0.0}), name) == 0
     with pytest.raises(ValueError, match=f"^{name} is -0.1; it must not be negative$"):
         Budget(**{name: -0.1})
-
-
-def test_contended_blocks_are_not_replaced_by_fewer():
-    with pytest.raises(ValueError, match=r"^replace_factor is 0.9; at least 1 is needed$"):
-        Budget(replace_factor=0.9)
 
 
 def test_only_train_has_an_optimizer_and_it_must():

@@ -23,7 +23,7 @@ from harness.isolate.windows import Window
 from harness.isolate.wire import Hello, Look, Ready, Setup
 from harness.plain import plain
 from harness.plan import Plan, Step
-from harness.record import Environment, Progress, Record, Status, Visit, joined
+from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
 
 _IDLE_DEATHS = 3  # so often in a row a worker may end while nothing is asked of it
 
@@ -94,7 +94,7 @@ class _Going:
     visits: list[Visit]
     process: int = -1  # the worker that has it prepared
     first: Record | None = None  # what was read of it while nothing else was prepared
-    spent_ns: Counter[str] = field(default_factory=Counter)  # but for the visits, which have their own
+    spent_ns: dict[str, int] = field(default_factory=dict)  # but for the visits, which have their own
 
     @property
     def key(self) -> Key:
@@ -103,10 +103,8 @@ class _Going:
 
     def whole(self, record: Record) -> Record:
         """Its record, with what was read before, and with the samples of its visits."""
-        took = self.spent_ns + Counter(record.spent_ns or {})
-        for visit in self.visits:
-            took += Counter(visit.spent_ns or {})
-        record = replace(record, spent_ns=dict(took))
+        took = summed(self.spent_ns, record.spent_ns, *(visit.spent_ns for visit in self.visits))
+        record = replace(record, spent_ns=took)
         if record.samples is None:
             return record
         samples = joined(record.samples, self.visits)
@@ -275,7 +273,7 @@ class Bench:
         if life.worker.leaving:  # the call was let go of, and that ended the worker
             self.lives.pop(going.key).worker.kill()
         going.first = found
-        going.spent_ns += Counter(found.spent_ns or {})
+        going.spent_ns = summed(going.spent_ns, found.spent_ns)
         return None
 
     def _prepared(self, going: _Going, life: _Life) -> Record | None:
@@ -285,7 +283,7 @@ class Bench:
         found = life.worker.prepare(going.step, self.plan.budget.timeout_s)
         if isinstance(found, Ready):
             going.process = life.process
-            going.spent_ns += Counter(found.spent_ns)
+            going.spent_ns = summed(going.spent_ns, found.spent_ns)
             return None
         return found
 

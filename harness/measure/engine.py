@@ -3,8 +3,7 @@
 import gc
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from harness.measure.witness import Witness
 from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import Budget, Step
-from harness.record import Check, Flag, Memory, Power, Record, Samples, Status, Visit, joined
+from harness.record import Check, Flag, Memory, Power, Record, Samples, Status, Visit, joined, summed
 from harness.spec import Cell
 
 Deliver = Callable[[Record], None]
@@ -160,11 +159,11 @@ class Engine:
         for number in range(self.budget.visits):
             taken = self.visit(step.order)
             if isinstance(taken, Record):
-                return replace(taken, spent_ns=_sum(spent, taken.spent_ns))
+                return replace(taken, spent_ns=summed(spent, taken.spent_ns))
             visits.append(Visit(step.order, 0, number, 0, **vars(taken)))
         record = self.finish(step.order, alone=True)
         whole = joined(record.samples, visits) if record.samples else None
-        return replace(record, samples=whole, spent_ns=_sum(spent, record.spent_ns))
+        return replace(record, samples=whole, spent_ns=summed(spent, record.spent_ns))
 
     def close(self) -> None:
         """Let go of every prepared cell, and of what was opened to look at the machine."""
@@ -284,11 +283,6 @@ class Engine:
         trouble = _let_go(held)
         settings = {**(record.settings or {}), "close": trouble} if trouble else record.settings
         return replace(record, settings=settings, spent_ns=held.ledger.taken())
-
-
-def _sum(one: Mapping[str, int], other: Mapping[str, int] | None) -> dict[str, int]:
-    """The time of both by name."""
-    return dict(Counter(one) + Counter(other or {}))
 
 
 def _let_go(held: _Held) -> str:

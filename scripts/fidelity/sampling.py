@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.fidelity.turns import CELLS, MAX_TIME_S, cell_of
+from scripts.fidelity.turns import CELLS, cell_of
 
 
 def compare_sampling(options: argparse.Namespace) -> list[str]:
@@ -44,7 +44,7 @@ def read_in_one_process(framework: str, cell: str, rounds: int) -> list[tuple[fl
 
 
 def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[float, float]]:
-    """A round: the plain loop, the sampling without contended blocks, the plain loop again, whose geometric mean counts; ns."""
+    """A round: the plain loop, a visit without its contended blocks, the plain loop again, whose geometric mean counts; ns."""
     from harness.axes import Device
     from harness.backends import registry
     from harness.isolate import worker
@@ -54,10 +54,11 @@ def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[flo
     backend = worker.load(registry.find(framework), Device("cpu"), (min(os.sched_getaffinity(0)),))
     from harness.backends.base import ALREADY_DONE
     from harness.measure import clock as clocks
-    from harness.measure.engine import checked, sampled
+    from harness.measure.engine import checked
     from harness.measure.ledger import Ledger
     from harness.measure.operands import draw
     from harness.measure.sampling import Sampler, Tools
+    from harness.measure.witness import Witness
     from harness.measure.yardstick import Yardstick
     from harness.record import contended
     from scripts.oracles import Waited, plain_loop
@@ -71,11 +72,12 @@ def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[flo
     del handle
     call = prepared.launch if prepared.wait is ALREADY_DONE else Waited(prepared.launch, prepared.wait)
     worker.set_aside(0)
-    budget = Budget(trials=1, max_time_s=MAX_TIME_S)
+    tools = Tools(Budget(), clock, clocks.cost_ns(clock), Ledger(clock), Yardstick())
+    sampler, looking = Sampler(tools, asked, prepared, [], first), Witness(clock)
+    sampler.warm_up()
     for _ in range(rounds):
         before = prepared.on_own_stack(plain_loop, call)
-        tools = Tools(budget, clock, clocks.cost_ns(clock), Ledger(clock), lambda progress: None, Yardstick())
-        _, (latency, *_), *_ = sampled(Sampler(tools, asked, prepared, [], first), tools)
+        (latency, *_) = sampler.visit(looking).series
         after = prepared.on_own_stack(plain_loop, call)
         witnessed = zip(latency.block_ns, latency.run_delay_ns, latency.others_ns, strict=True)
         counted = [block_ns for block_ns, *waits in witnessed if not contended(block_ns, *waits)]

@@ -24,8 +24,8 @@ BACKENDS = registry.names()
 FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
 # One sample of one block after one warm-up call.
 BUDGET = Budget(
-    trials=1, warmup_calls=1, warmup_cpu_s=0, warmup_max_s=1e-3, warmup_agreement=1e9, block_s=1e-9, min_samples=1,
-    min_time_s=0, max_samples=1, max_time_s=1e-3, slow_call_s=10, slow_max_time_s=1e-3, slow_min_samples=1, timeout_s=300,
+    trials=1, visits=1, visit_s=1e-9, warmup_calls=1, warmup_cpu_s=0, warmup_max_s=1e-3, warmup_agreement=1e9, block_s=1e-9,
+    timeout_s=300,
 )  # fmt: skip
 ASKED = (  # a direction with its optimizer
     *((direction, None) for direction in Direction if direction not in (Direction.TRAIN, Direction.NONE)),

@@ -17,10 +17,7 @@ SPECS = {
         ConvSpec.parse("n1 c4 k4 3x8x8 f3x3x3 s1x64x64 p0-3x0-500x0-500"),
     ),
 }
-TINY = Budget(
-    warmup_calls=1, warmup_cpu_s=0, warmup_max_s=0.001, min_samples=1, slow_min_samples=1, min_time_s=0, max_samples=1,
-    max_time_s=0.001,
-)  # fmt: skip
+TINY = Budget(warmup_calls=1, warmup_cpu_s=0, warmup_max_s=0.001, visits=1, visit_s=1e-6)
 
 
 def main(name: str, direction: Direction) -> None:

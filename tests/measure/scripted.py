@@ -10,7 +10,7 @@ from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure.engine import Engine
 from harness.plan import Budget, Step
-from harness.record import Progress, Record, SeriesKind, Status
+from harness.record import Record, SeriesKind, Status
 from harness.spec import Cell
 from tests import builders
 
@@ -127,7 +127,7 @@ class Backend(NumpyBackend):
 # What the engine is asked, and what of the machine it sees --------------------------------------------------------------
 
 
-BUDGET = Budget(warmup_cpu_s=0.02, min_time_s=0.1)
+BUDGET = Budget(warmup_cpu_s=0.02, visits=3)
 CALL = 20 * MS
 
 
@@ -184,13 +184,12 @@ TRAIN = {"direction": Direction.TRAIN, "optimizer": Optimizer.SGD}
 def measure(
     backend: Backend,
     budget: Budget = BUDGET,
-    observe: Callable[[Progress], None] | None = None,
     yardstick: Callable[[], int] | None = None,
     **cell: Any,
 ) -> Record:
     of = Engine(backend, budget, seed=11, run_id="run", environment_id="env", clock=backend.clock, yardstick=yardstick)
     backend.events.clear()
-    return of.measure(step(**cell), observe) if observe else of.measure(step(**cell))
+    return of.measure(step(**cell))
 
 
 def series_of(record: Record) -> Any:

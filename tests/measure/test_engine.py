@@ -11,12 +11,13 @@ import pytest
 from harness.axes import Cache, Device, Direction
 from harness.backends.base import Operands, Results
 from harness.columns import SPENT
-from harness.measure import engine, machine, operands
+from harness.measure import machine, operands
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
 from harness.measure.gpu import State
-from harness.measure.sampling import Sampler, Tools, Totals
-from harness.plan import Budget
+from harness.measure.sampling import Sampler, Taken
+from harness.measure.witness import Witness
+from harness.plan import Budget, Step
 from harness.record import Flag, Record, Status
 from harness.spec import Cell
 from tests.measure.scripted import (
@@ -65,18 +66,17 @@ def test_preparing_and_the_first_call_are_the_first_call(clock: Clock) -> None:
     assert max(series_of(record).block_ns) == CALL
 
 
-def test_what_is_summed_over_the_series_stands_in_the_record_under_its_name(
+def test_what_is_summed_over_the_visits_stands_in_the_record_under_its_name(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampled = engine.sampled
+    visit = Sampler.visit
 
-    def with_known_sums(sampler: Sampler, tools: Tools) -> tuple[Any, ...]:
-        warmup_ns, series, _, troubles = sampled(sampler, tools)
-        return warmup_ns, series, Totals(wall_ns=7, cpu_ns=8, steal_ns=9), troubles
+    def with_known_sums(sampler: Sampler, looking: Witness) -> Taken:
+        return replace(visit(sampler, looking), wall_ns=7, cpu_ns=8, steal_ns=9)
 
-    monkeypatch.setattr(engine, "sampled", with_known_sums)
+    monkeypatch.setattr(Sampler, "visit", with_known_sums)
     samples = measure(backend).samples
-    assert (samples.wall_ns, samples.cpu_ns, samples.steal_ns) == (7, 8, 9)
+    assert (samples.wall_ns, samples.cpu_ns, samples.steal_ns) == (21, 24, 27)
 
 
 # What did not work is a record too ----------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def raising(event: str, error: Exception, times: int) -> Callable[[str], None]:
     return fail
 
 
-STAGES = [("prepare", 1), ("launch", 1), ("wait", 1), ("load", 1), ("launch", 2), ("load", 2), ("launch", 4), ("wait", 20)]
+STAGES = [("prepare", 1), ("launch", 1), ("wait", 1), ("load", 1), ("launch", 2), ("load", 2), ("launch", 4), ("wait", 15)]
 
 
 @pytest.mark.parametrize(("event", "times"), STAGES)
@@ -231,6 +231,92 @@ def test_the_next_cell_is_measured_after_a_failure(backend: Backend) -> None:
     assert measure(backend).status is Status.OK
 
 
+# Many cells at once -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(backend: Backend) -> Engine:
+    return Engine(backend, BUDGET, 11, "run", "env", backend.clock)
+
+
+def of(order: int, **axes: Any) -> Step:
+    return Step(2, order, step(**axes).cell)
+
+
+def test_cells_that_are_prepared_at_once_are_visited_in_any_order(bench: Engine) -> None:
+    assert bench.prepare(of(1)) is None
+    assert bench.prepare(of(2, workload="other")) is None
+    assert bench.holds == 2
+    for order in (2, 1, 1, 2, 2):
+        taken = bench.visit(order)
+        assert isinstance(taken, Taken)
+        assert [series.block_ns for series in taken.series] == [(CALL,) * 3]
+    first, other = bench.finish(1), bench.finish(2)
+    assert (first.status, other.status) == (Status.OK, Status.OK)
+    assert (first.cell.workload, other.cell.workload) == ("conv", "other")
+    assert (first.order, other.order) == (1, 2)
+    # 3 calls that are checked, 3 of warm-up, 4 of each visit, and the one that is compared with the first.
+    assert [record.check.compared_calls for record in (first, other)] == [(3, 15), (3, 19)]
+    assert bench.holds == 0
+
+
+def test_what_a_cell_took_is_asked_for_part_by_part(bench: Engine) -> None:
+    bench.prepare(of(1))
+    assert bench.spent_ns(1)["first_call"] == CALL
+    bench.visit(1)
+    assert bench.spent_ns(1) == {"witness": 0, "sampling": 4 * CALL}
+    assert bench.spent_ns(1) == {}
+    assert bench.finish(1).spent_ns == {"check": CALL, "operands": 0}
+
+
+@pytest.mark.parametrize("what", ["visit", "finish"])
+def test_a_cell_that_fails_leaves_the_others_prepared(bench: Engine, backend: Backend, what: str) -> None:
+    bench.prepare(of(1))
+    bench.prepare(of(2))
+    backend.fail = raising("launch", ValueError("no more"), 1)
+    delivered: list[Record] = []
+    found = getattr(bench, what)(1, delivered.append)
+    assert isinstance(found, Record)
+    assert (found.status, found.reason, found.order) == (Status.ERROR, "ValueError: no more", 1)
+    assert [record.status for record in delivered] == [Status.ERROR]
+    assert bench.holds == 1
+    assert isinstance(bench.visit(2), Taken)
+    assert bench.finish(2).status is Status.OK
+    assert gc.isenabled()
+
+
+def test_a_result_that_is_wrong_after_the_last_visit_is_found(bench: Engine, backend: Backend) -> None:
+    bench.prepare(of(1))
+    bench.visit(1)
+    backend.distort = off
+    record = bench.finish(1)
+    assert record.status is Status.INCORRECT
+    assert record.reason.startswith("right in the first call, wrong in the 11th: y is wrong")
+    assert record.samples is None
+
+
+def test_what_is_read_alone_has_memory_and_a_first_call_and_no_visit(bench: Engine, backend: Backend) -> None:
+    backend.kind = WithHooks
+    record = bench.alone(of(1))
+    assert (record.status, record.flop_framework) == (Status.OK, 576.0)
+    assert record.memory.device_peak_bytes == 3000
+    assert record.samples.first_call_ns == CALL
+    assert record.samples.series == ()
+    assert bench.holds == 0
+    bench.prepare(of(1))
+    bench.visit(1)
+    assert bench.finish(1).memory is None  # another cell may be prepared beside it
+
+
+def test_whatever_is_prepared_is_let_go_of_in_the_end(bench: Engine, backend: Backend, machine: Machine) -> None:
+    bench.prepare(of(1))
+    bench.prepare(of(2))
+    bench.visit(2)
+    bench.close()
+    assert backend.events.count("close") == 2
+    assert (bench.holds, machine.open) == (0, 0)
+
+
 # The record ---------------------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +333,7 @@ def test_every_ok_record_is_complete(backend: Backend, direction: Direction) -> 
     assert (record.op, record.settings) == ("scripted.call", {"tuning": "none"})
     assert record.check.ok
     assert record.check.max_rel_err <= record.check.tolerance
-    assert series_of(record).stopped_by == "interval"
+    assert series_of(record).stopped_by == "visits"
     assert record.memory.method
     assert record.started_at.tzinfo is not None
     assert set(record.spent_ns) == {"operands", "first_call", "check", "warmup", "sampling", "witness", "memory"}
@@ -283,9 +369,8 @@ def test_operands_depend_on_seed_and_workload_and_on_nothing_else(clock: Clock, 
     drawn: list[Operands] = []
     original = operands.normal_operands
     monkeypatch.setattr(operands, "normal_operands", lambda *asked: drawn.append(original(*asked)) or drawn[-1])
-    budget = replace(BUDGET, max_samples=10)
     for seed, axes in [(1, {}), (1, {"direction": Direction.WGRAD}), (1, {"workload": "other"}), (2, {})]:
-        Engine(Backend(clock, repeat(CALL)), budget, seed, "run", "env", clock).measure(step(**axes))
+        Engine(Backend(clock, repeat(CALL)), BUDGET, seed, "run", "env", clock).measure(step(**axes))
     first, direction, workload, seed = (each.x for each in drawn)
     assert np.array_equal(first, direction)
     assert not np.array_equal(first, workload)
@@ -295,7 +380,7 @@ def test_operands_depend_on_seed_and_workload_and_on_nothing_else(clock: Clock, 
 def test_a_cell_is_measured_by_the_real_clock_too() -> None:
     from harness.backends.numpy import NumpyBackend
 
-    tiny = Budget(warmup_cpu_s=0, warmup_max_s=0.01, block_s=1e-5, min_time_s=0, max_samples=20, max_time_s=0.5)
+    tiny = Budget(warmup_cpu_s=0, warmup_max_s=0.01, block_s=1e-5, visits=2, visit_s=0.001)
     record = Engine(NumpyBackend(Device("cpu"), 1), tiny, 1, "run", "env").measure(step(backend="numpy"))
     assert record.status is Status.OK
     assert all(block > 0 for block in series_of(record).block_ns)

@@ -72,7 +72,7 @@ def test_the_directions_that_are_asked_one_question_draw_operands_once() -> None
 
 def allocated(backend: NumpyBackend, cell: Cell) -> tuple[Record, int]:
     """The record of a cell, and the most bytes of numpy's arrays that there were at once."""
-    tiny = Budget(warmup_cpu_s=0, warmup_max_s=0.001, min_samples=1, min_time_s=0, max_samples=1, max_time_s=0.001)
+    tiny = Budget(warmup_cpu_s=0, warmup_max_s=0.001, visits=1, visit_s=1e-6)
     engine = Engine(backend, tiny, 1, "run", "env")
     engine.measure(step(backend="numpy"))  # what is imported by the first cell is none of the second's
     gc.collect()
@@ -182,7 +182,7 @@ def test_what_a_framework_takes_of_the_system_for_a_padded_cell_stays_below_its_
 @pytest.mark.fault("a convolution is padded beforehand by more than fits", "it is in the forecast, and the cell is skipped")
 def test_a_cell_whose_padding_does_not_fit_is_skipped_before_it_is_padded() -> None:
     cell = of(ConvSpec.parse("n1 c1 k1 4x4 f3x3 s100000x100000 p0-99999x0-99999"), backend="numpy")
-    tiny = Budget(warmup_cpu_s=0, min_samples=1, min_time_s=0, max_samples=1)
+    tiny = Budget(warmup_cpu_s=0, visits=1, visit_s=1e-6)
     backend = Padding(Device("cpu"), 1)
     record = Engine(backend, tiny, 1, "run", "env", room=lambda: Room(2**30)).measure(replace(step(), cell=cell))
     assert record.status is Status.SKIPPED

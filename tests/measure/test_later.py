@@ -20,9 +20,9 @@ from harness.plan import Budget
 from harness.record import Record, Status
 from harness.spec import Cell, CopySpec, GemmSpec
 from tests import builders
-from tests.measure.scripted import BUDGET, CALL, MS, TRAIN, Backend, Clock, Machine, Prepared, measure, then_always
+from tests.measure.scripted import CALL, MS, TRAIN, Backend, Clock, Machine, Prepared, measure, then_always
 
-TINY = Budget(warmup_cpu_s=0, warmup_max_s=0.001, min_samples=20, min_time_s=0, max_samples=20, max_time_s=0.5)
+TINY = Budget(warmup_cpu_s=0, warmup_max_s=0.001, visits=8, visit_s=0.001)
 DIRECTIONS = [direction for direction in Direction if direction is not Direction.NONE]
 CEILINGS = {"product": GemmSpec(7, 5, 300), "copy": CopySpec(4096)}
 
@@ -83,7 +83,7 @@ def test_an_operand_that_a_call_overwrites_in_place_is_found_by_the_last_call(of
         r"right in the first call, wrong in the (\d+)(st|nd|rd|th): (\w+) is wrong in (\d+) of (\d+) ", record.reason
     )
     assert found, record.reason
-    assert int(found[1]) == calls[-1] > 21
+    assert int(found[1]) == calls[-1] > 7
     assert not record.check.ok
 
 
@@ -170,7 +170,7 @@ def test_the_same_calls_stand_between_the_readings_of_the_clock_without_it(
         backend = Backend(its, repeat(call_ns))
         monkeypatch.setattr(sampling, "Eviction", lambda: lambda: backend.note("evict"))
         monkeypatch.setattr(sampling.Sampler, "look", look)
-        return measure(backend, replace(BUDGET, max_samples=60), **asked), " ".join(its.events)
+        return measure(backend, **asked), " ".join(its.events)
 
     def bracketed(sampler: sampling.Sampler) -> int:
         sampler.clock.events.append("[")
@@ -192,7 +192,7 @@ def test_the_call_by_lot_lies_anywhere_in_the_warm_up(call_ns: int, clock: Clock
     found = []
     for place in (0.0, 0.4, 0.8, 0.999):
         monkeypatch.setattr(later, "by_lot", lambda rng, place=place: place)
-        record = measure(Backend(clock, repeat(call_ns)), replace(BUDGET, max_samples=40))
+        record = measure(Backend(clock, repeat(call_ns)))
         assert record.status is Status.OK
         assert record.spent_ns["warmup"] == record.samples.warmup_ns  # it is no part of it
         found.append(record.check.compared_calls[0])
@@ -219,7 +219,7 @@ def test_a_last_block_longer_than_all_before_still_leaves_one_call_compared(
 ) -> None:
     monkeypatch.setattr(later, "by_lot", lambda rng: 0.99)
     durations = then_always([MS, MS, *[MS] * 5, 300 * MS], 300 * MS)
-    record = measure(Backend(clock, durations), replace(BUDGET, max_samples=40))
+    record = measure(Backend(clock, durations))
     assert record.status is Status.OK
     assert len(record.check.compared_calls) == 2
 
