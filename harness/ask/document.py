@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from harness.ask import axes
 from harness.ask.wording import hint, not_one_of, show
-from harness.plan import Budget
+from harness.plan import COMPARED, Budget
 
 MOST_DOTS = 200  # in a line
 
@@ -53,6 +53,11 @@ class SuiteTable(Table):
 
     name: Annotated[str, Field(description="a text")]
     description: Annotated[str, Field(description="a text")] = ""
+    compare: Annotated[
+        list[Literal["threads", "direction", "workload"]],
+        Field(description='a list of "threads", "direction" and "workload": axes along which cells are compared, beside '
+                          f"{', '.join(COMPARED)}"),
+    ] = []  # fmt: skip
 
 
 def _table(name: str, keys: dict[str, Any]) -> Any:

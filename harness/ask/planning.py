@@ -174,7 +174,7 @@ def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twi
     more = ceilings(every, beside, found) if beside else ()
     # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
     trials = [every + more if trial == 0 else every for trial in range(suite.budget.trials)]
-    plan = Plan(suite.name, (), seed, suite.budget)
+    plan = Plan(suite.name, (), seed, suite.budget, suite.compare)
     nesting = (plan.round, lambda cell: cell.workload, plan.group)
     ordered = [(trial, cell) for trial, asked in enumerate(trials) for cell in _shuffled(asked, nesting, rng)]
     return replace(plan, steps=tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered)))

@@ -20,7 +20,7 @@ from harness.ask import document, files, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.errors import SuiteError
-from harness.plan import Budget
+from harness.plan import COMPARED, Budget
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")  # a suite's and a workload's
@@ -93,7 +93,8 @@ def _fits(axis: str, values: tuple[str, ...], cell: Cell) -> bool:
 class Suite:
     """What a suite asks for. `stated` are the axes that it (or the command line) names, the others are at their default.
 
-    `also` are backends that join whatever the suite states, `keyword` is a `-k` expression over the ids of its cells.
+    `also` are backends that join whatever the suite states, `keyword` is a `-k` expression over the ids of its cells, `compare`
+    are the axes along which cells are compared.
     `sha256` is that of the text and of the tables it names, as they lie on disk.
     """
 
@@ -108,6 +109,7 @@ class Suite:
     excludes: tuple[Exclude, ...]
     also: tuple[str, ...] = ()
     keyword: str | None = None
+    compare: tuple[str, ...] = COMPARED
 
 
 def shipped() -> Path:
@@ -152,6 +154,7 @@ def load(name_or_path: str | Path) -> Suite:
         stated=frozenset(axes),
         budget=budget,
         excludes=_excludes(path, parsed, workloads, axes.get("backend")),
+        compare=(*COMPARED, *dict.fromkeys(parsed.suite.compare)),
     )
 
 
