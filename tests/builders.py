@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harness.axes import Device, Direction, Layout
-from harness.record import Check, Environment, Flag, Memory, Record, Run, Samples, Series, SeriesKind, Status
+from harness.record import Check, Environment, Flag, Memory, Record, Run, Samples, Series, SeriesKind, Status, Visit, joined
 from harness.spec import Cell, ConvSpec
 
 START = datetime(2026, 3, 1, 2, 30, 0, 123456, tzinfo=UTC)
@@ -64,6 +64,22 @@ def record(
         "environment_id": "env-1",
     }
     return Record(trial=trial, order=order, cell=of or cell(), status=Status.OK, **{**plain, **overrides})
+
+
+def visit(
+    order: int = 0, block_ns: Sequence[int] = (1000,) * 3, *, process: int = 0, turn: int = 0, place: int = 0, **overrides: Any
+) -> Visit:
+    """A visit that timed these blocks; its calls used one and a half cores."""
+    wall_ns = sum(block_ns)
+    plain = {"series": (series(block_ns),), "wall_ns": wall_ns, "cpu_ns": wall_ns * 3 // 2, "steal_ns": 0}
+    return Visit(order, process, turn, place, **{**plain, **overrides})
+
+
+def visited(*visits: Visit, **overrides: Any) -> Record:
+    """A record of which these are the visits."""
+    found = record(order=visits[0].order, **overrides)
+    assert found.samples
+    return replace(found, samples=joined(found.samples, visits))
 
 
 def failed(status: Status, reason: str, *, flags: tuple[Flag, ...] = (), **where: Any) -> Record:

@@ -30,7 +30,7 @@ KEYS = {
 LINES = [
     "[suite]", 'name = "mine"', 'description = "x"', "[axes]", 'direction = ["fprop", "train"]', 'mode = ["eager"]',
     'backend = ["torch"]', "threads = [0, 1]", 'optimizer = ["sgd"]', 'device = ["cpu"]',
-    "[budget]", "trials = 2", "max_time_s = 3.0",
+    "[budget]", "trials = 2", "visit_s = 3.0",
     "[[workload]]", *(f"{key} = {value}" for key, value in KEYS.items()),
     "[[workload]]", 'name = "p"', 'kind = "gemm"', "m = 3", "n = 4", "k = 5", "[[workload]]", 'name = "c"', 'kind = "copy"',
     "nbytes = 64", "[[workloads_from]]", 'table = "shapes.csv"', 'where = "n <= 16"', "set = { n = 1 }", "limit = 10",
@@ -258,7 +258,7 @@ def test_a_size_that_cannot_be_names_the_bound(place: Path, keys: dict[str, str]
 
 @pytest.mark.fault("a budget is infinite, negative or a boolean", "it is refused")
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "-0.5", "1e300", "10_000_000_000", "true", '"3"', "[3]"])
-@pytest.mark.parametrize("key", ["trials", "max_time_s", "timeout_s", "replace_factor"])
+@pytest.mark.parametrize("key", ["trials", "visits", "visit_s", "timeout_s"])
 def test_a_budget_is_of_finite_numbers(place: Path, key: str, value: str) -> None:
     assert f"{key}: found " in refused(place, workload() + f"[budget]\n{key} = {value}\n")
 

@@ -54,7 +54,7 @@ def test_axes_and_budget_are_typed(write: Write) -> None:
     write(
         HEAD + '[axes]\ndirection = ["train"]\nprecision = ["tf32"]\nlayout = ["NCW", "NDHWC"]\nbackend = ["torch"]\n'
         'mode = ["xla"]\noptimizer = ["adam"]\ndevice = ["gpu", "gpu:1"]\nthreads = [0, 2]\n'
-        "[budget]\ntrials = 5\nmax_time_s = 3\n" + WORKLOAD
+        "[budget]\ntrials = 5\nvisit_s = 3\n" + WORKLOAD
     )
     loaded = suite.load("mine")
     assert loaded.axes == axes.Axes(
@@ -68,7 +68,7 @@ def test_axes_and_budget_are_typed(write: Write) -> None:
         threads=(0, 2),
     )
     assert loaded.stated == frozenset(axes.NAMES) - {"cache"}
-    assert loaded.budget == Budget(trials=5, max_time_s=3.0)
+    assert loaded.budget == Budget(trials=5, visit_s=3.0)
 
 
 @pytest.mark.fault("a workload's name has capitals", "it is accepted, and found by `-k` in any case")
@@ -232,9 +232,9 @@ WRONG = {
     "unknown budget": ("[budget]\ntrails = 3\n" + WORKLOAD, ["[budget]", '"trails"', 'did you mean "trials"?', "timeout_s"]),
     "budget of the wrong type": ("[budget]\ntrials = 1.5\n" + WORKLOAD, ["[budget]", "trials: found 1.5", "whole number"]),
     "budget of nothing": ("[budget]\ntrials = 0\n" + WORKLOAD, ["[budget]", "trials is 0", "at least 1"]),
-    "budget below nothing": ("[budget]\nmin_time_s = -1.0\n" + WORKLOAD, ["[budget]", "min_time_s: found -1.0", "from 0"]),
-    "budget without end": ("[budget]\nmax_time_s = inf\n" + WORKLOAD, ["[budget]", "max_time_s: found Infinity", "10^9"]),
-    "budget that is no number": ("[budget]\nmax_time_s = nan\n" + WORKLOAD, ["[budget]", "max_time_s: found NaN", "10^9"]),
+    "budget below nothing": ("[budget]\nwarmup_cpu_s = -1.0\n" + WORKLOAD, ["[budget]", "warmup_cpu_s: found -1.0", "from 0"]),
+    "budget without end": ("[budget]\nvisit_s = inf\n" + WORKLOAD, ["[budget]", "visit_s: found Infinity", "10^9"]),
+    "budget that is no number": ("[budget]\nvisit_s = nan\n" + WORKLOAD, ["[budget]", "visit_s: found NaN", "10^9"]),
     "exclude of nothing": (WORKLOAD + "[[exclude]]\n", ["[[exclude]] 1", "found no key", "workload, direction"]),
     "exclude of an unknown axis": (
         WORKLOAD + '[[exclude]]\nlayuot = "NCHW"\n',

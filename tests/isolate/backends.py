@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
+from itertools import count
 from typing import Any, ClassVar
 
 from harness.axes import Device
-from harness.backends.base import Operands
+from harness.backends.base import Operands, Results
 from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.isolate import wire
 from harness.spec import Cell
@@ -38,13 +40,21 @@ class Paged(Plain):
 
 
 class Moody(Plain):
-    """Does what the workload is called."""
+    """Does what the workload is called: to crash, hang, fail or be wrong at a place that `_at` knows, or one of those below."""
 
     name: ClassVar[str] = "moody"
+
+    def __init__(self, device: Device, threads: int) -> None:
+        super().__init__(device, threads)
+        self.times = Counter[str]()  # that a workload was prepared in this process
 
     def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
         getattr(self, f"_{cell.workload}", lambda: None)()
         prepared = super().prepare(cell, operands)
+        self.times[cell.workload] += 1
+        what, at, where = cell.workload.partition("_at_")
+        if at:
+            self._at(prepared, what, where, again=self.times[cell.workload] > 1)
         match cell.workload:
             case "strange":
                 prepared.settings = {"benchmark": False}
@@ -60,6 +70,8 @@ class Moody(Plain):
                 prepared.launch = lambda: launch() if gc.isenabled() else self._crash()
             case "crash_in_memory":
                 prepared.flops = self._crash
+            case "compile_ever":
+                prepared.compilations = count().__next__
             case "crash_in_close":
                 prepared.close = self._crash
             case "hang_in_close":
@@ -70,11 +82,36 @@ class Moody(Plain):
         os.write(2, b"about to fall over\n")
         os.kill(os.getpid(), signal.SIGSEGV)
 
-    def _crash_later(self) -> None:
-        """The second time it is asked for."""
-        if getattr(self, "seen", False):
-            self._crash()
-        self.seen = True
+    def _at(self, prepared: NumpyConvolution, what: str, where: str, *, again: bool) -> None:
+        """Do it the first or the second time that a cell is prepared, in the third visit to it, or when it is finished."""
+        launch, fetch, asked = prepared.launch, prepared.fetch, 0
+
+        def due() -> bool:
+            finishing = asked > 0 and gc.isenabled()  # which it is not during a visit
+            return {"alone": not again, "prepare": again, "visit": asked == 5, "finish": finishing}[where]
+
+        def launched() -> Results:
+            if due() and what == "fail":
+                raise ValueError("cannot do this one")
+            if due() and what == "break":
+                self._breaks()
+            if due() and what == "crash":
+                self._crash()
+            if due() and what == "hang":
+                signal.pause()
+            return launch()
+
+        def fetched(handle: Results) -> Results:
+            found = fetch(handle)
+            return replace(found, y=found.y + 1) if due() and what == "wrong" else found
+
+        def compilations() -> int:
+            """Asked for when a visit begins and when it ends."""
+            nonlocal asked
+            asked += 1
+            return int(what == "compile" and asked >= 6)
+
+        prepared.launch, prepared.fetch, prepared.compilations = launched, fetched, compilations
 
     def _asked_to_end(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -167,19 +204,6 @@ class Framed(Plain):
         return prepared
 
 
-class Talkative(Plain):
-    """Tells its progress after every block, however short the cell, and finds no block contended."""
-
-    name: ClassVar[str] = "talkative"
-
-    def __init__(self, device: Device, threads: int) -> None:
-        from harness.measure import sampling, witness
-
-        super().__init__(device, threads)
-        sampling._PROGRESS_EVERY_NS = witness.WORK_TO_READING = sampling._COOLED_BELOW_NS = 0
-        witness.RunDelay.read = lambda delay: None
-
-
 class Stuttering(Plain):
     """Answers twice, and late, as a process does that forked in the middle of a cell."""
 
@@ -195,6 +219,8 @@ class Stuttering(Plain):
             if isinstance(message, wire.Closed):
                 for again in (*said, message):
                     send(channel, again)
+            if isinstance(message, wire.Ready | wire.Visited):
+                send(channel, message)
 
         wire.Channel.send = twice  # type: ignore[method-assign]
         super().__init__(device, threads)
@@ -212,6 +238,8 @@ class Confused(Plain):
             if isinstance(message, wire.Done) and message.record.cell.workload == "mistaken":
                 cell = replace(message.record.cell, workload="taken")
                 message = replace(message, record=replace(message.record, cell=cell))
+            if isinstance(message, wire.Visited) and message.visit.order == 7:
+                message = replace(message, visit=replace(message.visit, order=8))
             send(channel, message)
 
         wire.Channel.send = other  # type: ignore[method-assign]

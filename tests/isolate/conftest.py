@@ -13,8 +13,7 @@ from harness.plan import Budget
 
 ROOT = Path(__file__).parents[2]
 TINY = Budget(
-    trials=1, warmup_calls=1, warmup_cpu_s=0, warmup_max_s=0.01, block_s=1e-6,
-    min_samples=1, min_time_s=0, max_samples=4, max_time_s=0.1, timeout_s=60,
+    trials=1, visits=3, visit_s=1e-6, warmup_calls=1, warmup_cpu_s=0, warmup_max_s=0.01, block_s=1e-6, timeout_s=60,
 )  # fmt: skip
 
 

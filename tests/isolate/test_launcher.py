@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
 from harness.measure import machine
 from harness.plan import Budget, Plan, Step
-from harness.record import Environment, Flag, Progress, Record, Status
+from harness.record import Environment, Flag, Progress, Record, Status, Visit
 from harness.spec import Cell
 from tests import builders, machines
 from tests.isolate.conftest import ROOT, TINY
@@ -38,7 +39,6 @@ TARGETS = {
         "foreign",
         "leaving",
         "stuck",
-        "talkative",
         "stuttering",
         "confused",
     )
@@ -61,12 +61,20 @@ def plan(*cells: Cell, trials: int = 1, budget: Budget = TINY) -> Plan:
     return Plan("tests", tuple(Step(trial, order, found) for order, (trial, found) in enumerate(asked)), 7, budget)
 
 
-def answers(of: Launcher, asked: Plan) -> list[Record | Environment]:
+def answers(of: Launcher, asked: Plan) -> list[Record | Environment | Visit]:
     return list(of.execute(asked))
 
 
 def records(of: Launcher, asked: Plan) -> list[Record]:
-    return [answer for answer in answers(of, asked) if isinstance(answer, Record)]
+    """In the order of the plan, whichever ended first."""
+    found = [answer for answer in answers(of, asked) if isinstance(answer, Record)]
+    return sorted(found, key=lambda record: record.order)
+
+
+def visits(record: Record) -> list[int]:
+    """The processes of the visits of a record."""
+    assert record.samples
+    return [visit.process for visit in record.samples.series[0].visits]
 
 
 def pid(record: Record) -> int:
@@ -86,51 +94,41 @@ def workers(among: set[psutil.Process]) -> list[psutil.Process]:
 # Plan -> Records ----------------------------------------------------------------------------------------------------------
 
 
-TAKING_TURNS = plan(cell("plain", "a"), cell("moody", "a"), cell("moody", "b"), cell("plain", "b"), trials=2)
+def test_rows_come_in_the_order_of_the_plan(make: Callable[..., Launcher]) -> None:
+    asked = plan(cell("plain", "a"), cell("moody", "a"), cell("moody", "b"), cell("plain", "b"), trials=2)
+    found = [answer for answer in answers(make(), asked) if isinstance(answer, Record)]
+    assert [(row.trial, row.order, row.cell) for row in found] == [(step.trial, step.order, step.cell) for step in asked]
+    assert {row.status for row in found} == {Status.OK}
+    assert {row.run_id for row in found} == {"run"}
+    assert all(row.samples and row.check and row.environment_id for row in found)
 
 
-@pytest.fixture(scope="module")
-def answered(tmp_path_factory: pytest.TempPathFactory) -> list[Record | Environment]:
-    """What comes of two backends that take turns, in two trials."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        return answers(Launcher("run", tmp_path_factory.mktemp("logs"), targets=TARGETS), TAKING_TURNS)
-
-
-@pytest.fixture(scope="module")
-def rows(answered: list[Record | Environment]) -> list[Record]:
-    return [answer for answer in answered if isinstance(answer, Record)]
-
-
-def test_rows_come_in_the_order_of_the_plan(rows: list[Record]) -> None:
-    assert [(row.trial, row.order, row.cell) for row in rows] == [(step.trial, step.order, step.cell) for step in TAKING_TURNS]
-    assert {row.status for row in rows} == {Status.OK}
-    assert {row.run_id for row in rows} == {"run"}
-    assert all(row.samples and row.check and row.environment_id for row in rows)
-
-
-def test_each_trial_has_fresh_processes_and_within_it_a_backend_keeps_its_own(rows: list[Record]) -> None:
-    plain = [pid(row) for row in rows if row.cell.backend == "plain"]
-    moody = [pid(row) for row in rows if row.cell.backend == "moody"]
+def test_each_trial_has_fresh_processes_and_within_it_a_backend_keeps_its_own(make: Callable[..., Launcher]) -> None:
+    found = records(make(), plan(cell("plain", "a"), cell("moody", "a"), cell("plain", "b"), cell("moody", "b"), trials=2))
+    plain = [pid(row) for row in found if row.cell.backend == "plain"]
+    moody = [pid(row) for row in found if row.cell.backend == "moody"]
     assert plain[0] == plain[1] != plain[2] == plain[3]
     assert moody[0] == moody[1] != moody[2] == moody[3]
     assert not set(plain) & set(moody)
 
 
-def test_an_environment_comes_before_the_first_record_made_in_it_and_once(answered: list[Record | Environment]) -> None:
-    known: set[str] = set()
-    for answer in answered:
-        if isinstance(answer, Environment):
-            assert answer.id not in known
-            known.add(answer.id)
-        else:
-            assert answer.environment_id in known
-    assert len(known) == 2
-
-
 def test_another_number_of_threads_is_another_process(make: Callable[..., Launcher]) -> None:
     found = records(make(), plan(cell("plain", threads=1), cell("plain", threads=0), cell("plain", threads=1)))
     assert len({pid(row) for row in found}) == 3
+
+
+def test_an_environment_comes_before_the_first_record_made_in_it_and_once(make: Callable[..., Launcher]) -> None:
+    found = answers(make(), plan(cell("plain"), cell("moody"), trials=2))
+    known: set[str] = set()
+    for answer in found:
+        if isinstance(answer, Environment):
+            assert answer.id not in known
+            known.add(answer.id)
+        elif isinstance(answer, Record):
+            assert answer.environment_id in known
+        else:
+            assert known
+    assert len(known) == 2
 
 
 def test_a_worker_skips_what_cannot_fit_and_goes_on(make: Callable[..., Launcher]) -> None:
@@ -144,98 +142,6 @@ def test_a_worker_skips_what_cannot_fit_and_goes_on(make: Callable[..., Launcher
 
 def test_an_empty_plan_starts_nobody(make: Callable[..., Launcher]) -> None:
     assert answers(make(), plan()) == []
-
-
-# Measured once more -------------------------------------------------------------------------------------------------------
-
-
-def doubting(*workloads: str) -> Callable[[Record], tuple[Flag, ...]]:
-    """Bars whatever has one of these workloads, a first record and a second."""
-    return lambda record: (Flag.DRIFT, Flag.BIMODAL) if record.cell.workload in workloads else ()
-
-
-def test_what_a_flag_bars_is_measured_once_more_at_the_end_of_its_round_by_the_same_process(
-    make: Callable[..., Launcher],
-) -> None:
-    asked = plan(*(cell(backend, name) for name in "abcd" for backend in ("plain", "moody")), trials=2)
-    found = records(make(doubts=doubting("b")), asked)
-    assert [(row.trial, row.order) for row in found] == [
-        *((0, order) for order in (*range(8), 2, 3)), *((1, order) for order in (*range(8, 16), 10, 11)),
-    ]  # fmt: skip
-    again = [row for row in found if row.repeated_for]
-    assert {row.repeated_for for row in again} == {(Flag.DRIFT, Flag.BIMODAL)}
-    assert [(row.cell, row.status) for row in again] == [(cell(name, "b"), Status.OK) for name in ("plain", "moody")] * 2
-    first = {(row.trial, row.order): row for row in found if not row.repeated_for}
-    assert all(pid(first[row.trial, row.order]) == pid(row) for row in again)
-    assert all(row.started_at > first[row.trial, row.order].started_at for row in again)
-
-
-@pytest.mark.parametrize(("share", "again"), [(0.0, []), (0.25, [0]), (0.26, [0, 1]), (1.0, [0, 1, 2, 3])])
-def test_no_more_than_a_share_of_a_round_is_measured_once_more(
-    make: Callable[..., Launcher], share: float, again: list[int]
-) -> None:
-    asked = plan(*(cell("plain", name) for name in "abcd"), budget=replace(TINY, repeat_share=share))
-    found = records(make(doubts=doubting(*"abcd")), asked)
-    assert [row.order for row in found] == [0, 1, 2, 3, *again]
-
-
-@pytest.mark.fault(
-    "a run is cut off before what a flag bars was measured once more",
-    "as much is measured once more as if it had not been cut off",
-)
-def test_a_plan_of_which_records_are_there_is_gone_on_with_and_what_a_flag_bars_made_up_for(
-    make: Callable[..., Launcher],
-) -> None:
-    """As many cells of a round are measured once more as if it had never been cut off."""
-    asked = plan(*(cell("plain", name) for name in "abcd"), trials=2, budget=replace(TINY, repeat_share=0.5))
-    whole = records(make(doubts=doubting(*"acd")), asked)
-    orders = [row.order for row in whole]
-    assert orders == [0, 1, 2, 3, 0, 2, 4, 5, 6, 7, 4, 6]
-    for cut in (2, 4, 5, 6, 11):
-        more = [each for each in make(doubts=doubting(*"acd")).execute(asked, whole[:cut]) if isinstance(each, Record)]
-        assert orders[:cut] + [row.order for row in more] == orders
-        assert [bool(row.repeated_for) for row in more] == [bool(row.repeated_for) for row in whole[cut:]]
-    assert list(make(doubts=doubting(*"acd")).execute(asked, whole)) == []
-
-
-def test_a_record_is_out_before_anything_is_asked_of_it(make: Callable[..., Launcher]) -> None:
-    def fails(record: Record) -> tuple[Flag, ...]:
-        raise ZeroDivisionError
-
-    found = make(doubts=fails).execute(plan(cell("plain", "a"), cell("plain", "b")))
-    kept: list[Record | Environment] = []
-    with contextlib.closing(found), pytest.raises(ZeroDivisionError):
-        kept.extend(found)
-    assert [isinstance(answer, Record) for answer in kept] == [False, True]
-
-
-def test_a_crash_of_the_second_try_is_a_record_of_its_own_and_the_next_one_goes_on(
-    make: Callable[..., Launcher], tmp_path: Path
-) -> None:
-    asked = plan(cell("moody", "crash_later"), cell("moody", "b"), budget=replace(TINY, repeat_share=1.0))
-    found = records(make(doubts=doubting("crash_later", "b")), asked)
-    assert [(row.order, row.status, bool(row.repeated_for)) for row in found] == [
-        (0, Status.OK, False), (1, Status.OK, False), (0, Status.CRASHED, True), (1, Status.OK, True),
-    ]  # fmt: skip
-    assert pid(found[3]) != pid(found[1])
-
-
-def test_looking_for_flags_is_booked_as_the_parents_time(
-    make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ticks = iter(range(0, 10**12, 1000))
-    monkeypatch.setattr(launcher.time, "perf_counter_ns", lambda: next(ticks))
-
-    def look(record: Record) -> tuple[Flag, ...]:
-        for _ in range(500):
-            next(ticks)
-        return ()
-
-    first, second = records(make(doubts=look), plan(cell("plain", "a"), cell("plain", "b")))
-    assert first.spent_ns is not None
-    assert second.spent_ns is not None
-    assert first.spent_ns["parent"] == 1_000  # keeping the environment before it
-    assert second.spent_ns["parent"] == 501_000  # keeping the first, and looking at it
 
 
 # Set up before anything is imported ---------------------------------------------------------------------------------------
@@ -264,7 +170,7 @@ def test_more_threads_than_cores_are_unsupported_and_nobody_is_started(
     make: Callable[..., Launcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launcher, "physical_cores_first", lambda: [0])
-    monkeypatch.setattr(launcher, "Worker", lambda *asked: pytest.fail("started a worker"))
+    monkeypatch.setattr(launcher.Launcher, "worker", lambda *asked: pytest.fail("started a worker"))
     rows = records(make(), plan(cell("plain", "a", threads=2), cell("plain", "b", threads=2)))
     assert [row.status for row in rows] == [Status.UNSUPPORTED] * 2
     assert rows[0].reason == "asks for 2 threads; this process may use 1 cores"
@@ -309,7 +215,8 @@ def test_a_crash_costs_one_cell_and_a_new_process_goes_on(make: Callable[..., La
     assert crashed.reason == "killed by SIGSEGV in the first call; last output: about to fall over"
     assert crashed.environment_id == rows[0].environment_id
     assert (crashed.order, crashed.cell.workload, crashed.samples) == (2, "crash", None)
-    assert pid(rows[4]) != pid(rows[0])
+    assert pid(rows[4]) == pid(rows[0])  # made ready by the new one
+    assert {process for row in (rows[0], rows[4]) for process in visits(row)} == {2}
     assert pid(rows[3]) == pid(rows[1])
 
 
@@ -334,7 +241,7 @@ def test_a_device_that_is_broken_for_the_process_costs_one_cell_and_a_new_proces
     rows = records(make(), asked)
     assert [row.status for row in rows] == [Status.OK, Status.ERROR, Status.OK, Status.ERROR, Status.OK]
     assert rows[1].reason == "RuntimeError: CUDA error: an illegal memory access was encountered"
-    assert len({pid(rows[0]), pid(rows[2]), pid(rows[4])}) == 3
+    assert visits(rows[0]) == visits(rows[2]) == visits(rows[4]) == [2] * 3  # the third process, after two were let go of
 
 
 def test_an_error_of_one_cell_costs_no_process(make: Callable[..., Launcher]) -> None:
@@ -384,10 +291,10 @@ def test_a_hang_is_a_timeout_and_the_run_goes_on(make: Callable[..., Launcher]) 
 @pytest.mark.parametrize(
     ("workload", "where", "spent"),
     [
-        ("crash", "in the first call", "first_call"),
-        ("crash_in_check", "in the check", "check"),
-        ("crash_in_sampling", "in sampling", "sampling"),
-        ("crash_in_memory", "in the memory pass", "memory"),
+        ("crash", "in the first call", "operands first_call"),
+        ("crash_in_check", "in the check", "operands first_call check"),
+        ("crash_in_memory", "in the memory pass", "operands first_call check memory"),
+        ("crash_in_sampling", "in sampling", "operands first_call check memory witness warmup sampling"),
     ],
 )
 def test_a_cell_that_does_not_come_back_says_where_it_was_and_its_time_is_booked_there(
@@ -396,10 +303,75 @@ def test_a_cell_that_does_not_come_back_says_where_it_was_and_its_time_is_booked
     (row,) = records(make(), plan(cell("moody", workload)))
     assert (row.status, row.reason) == (Status.CRASHED, f"killed by SIGSEGV {where}; last output: about to fall over")
     assert row.spent_ns is not None
-    names = ["operands", "first_call", "check", "witness", "warmup", "sampling", "memory"]
-    engine = [name for name in row.spent_ns if name in names]
-    assert engine == names[: names.index(spent) + 1]
-    assert row.spent_ns[spent] > 0
+    assert [name for name in row.spent_ns if name not in ("wire", "start", "parent", "energy")] == spent.split()
+    assert row.spent_ns[spent.split()[-1]] > 0
+
+
+@pytest.mark.fault(
+    "a cell crashes, hangs, fails or is wrong: alone, when it is made ready, in its third visit, or when it is finished",
+    "its row says so; the worker's other cells keep their visits, are made ready by a new process and get all of them",
+)
+@pytest.mark.parametrize(
+    ("workload", "status", "reason"),
+    [
+        ("crash_at_alone", Status.CRASHED, "killed by SIGSEGV in the first call; last output: about to fall over"),
+        ("crash_at_prepare", Status.CRASHED, "killed by SIGSEGV in the first call; last output: about to fall over"),
+        ("crash_at_visit", Status.CRASHED, "killed by SIGSEGV in sampling; last output: about to fall over"),
+        ("crash_at_finish", Status.CRASHED, "killed by SIGSEGV in the check; last output: about to fall over"),
+        ("hang_at_alone", Status.TIMEOUT, "took longer than 3 s and was ended in the first call"),
+        ("hang_at_prepare", Status.TIMEOUT, "took longer than 3 s and was ended in the first call"),
+        ("hang_at_visit", Status.TIMEOUT, "took longer than 3 s and was ended in sampling"),
+        ("hang_at_finish", Status.TIMEOUT, "took longer than 3 s and was ended in the check"),
+        ("fail_at_alone", Status.ERROR, "ValueError: cannot do this one"),
+        ("fail_at_prepare", Status.ERROR, "ValueError: cannot do this one"),
+        ("fail_at_visit", Status.ERROR, "ValueError: cannot do this one"),
+        ("fail_at_finish", Status.ERROR, "ValueError: cannot do this one"),
+        ("break_at_visit", Status.ERROR, "RuntimeError: CUDA error: an illegal memory access was encountered"),
+        ("wrong_at_alone", Status.INCORRECT, ""),
+        ("wrong_at_prepare", Status.INCORRECT, ""),
+        ("wrong_at_finish", Status.INCORRECT, ""),
+    ],
+)
+def test_where_a_cell_comes_to_nothing_the_others_of_its_worker_keep_their_visits_and_go_on(
+    make: Callable[..., Launcher], workload: str, status: Status, reason: str
+) -> None:
+    what, _, where = workload.partition("_at_")
+    asked = plan(cell("moody", "a"), cell("moody", workload), cell("moody", "b"), budget=replace(TINY, timeout_s=3))
+    found = answers(make(), asked)
+    made = [answer for answer in found if isinstance(answer, Visit)]
+    before, row, after = sorted((answer for answer in found if isinstance(answer, Record)), key=lambda record: record.order)
+    assert row.status is status
+    assert row.reason == reason or (what == "wrong" and row.reason)
+    assert row.samples is None
+    assert (before.status, after.status) == (Status.OK, Status.OK)
+    assert len(visits(before)) == len(visits(after)) == 3
+    assert sum(visit.order == 1 for visit in made) == {"visit": 2, "finish": 3}.get(where, 0)
+    processes = sorted({visit.process for visit in made})
+    anew = what != "fail"
+    if where == "visit":
+        assert processes == [0, 1] if anew else [0]
+        assert visits(before)[:2] == visits(after)[:2] == [0, 0]
+    else:  # nothing was visited yet, or all had been
+        assert processes == [0 if where == "finish" or not anew else 1]
+    assert row.spent_ns is not None
+    assert ("sampling" in row.spent_ns) == (where in ("visit", "finish"))
+
+
+@pytest.mark.fault("a call is compiled again during a visit", "that visit is void, and the others count")
+def test_a_visit_that_is_void_says_so_and_the_others_count(make: Callable[..., Launcher]) -> None:
+    found = answers(make(), plan(cell("moody", "compile_at_visit")))
+    made = [answer for answer in found if isinstance(answer, Visit)]
+    (row,) = (answer for answer in found if isinstance(answer, Record))
+    assert [visit.reason for visit in made] == ["", "", "the call was compiled again during the visit"]
+    assert [len(visit.series) for visit in made] == [1, 1, 0]
+    assert row.flags == (Flag.RECOMPILED,)
+    assert len(visits(row)) == 2
+
+
+def test_a_cell_of_which_each_visit_is_void_is_an_error(make: Callable[..., Launcher]) -> None:
+    (row,) = records(make(), plan(cell("moody", "compile_ever")))
+    assert (row.status, row.samples) == (Status.ERROR, None)
+    assert row.reason == "each visit was void: the call was compiled again during the visit"
 
 
 @pytest.mark.fault("a worker had printed something before the cell that crashes", "it is not quoted as the reason")
@@ -424,11 +396,15 @@ def test_a_worker_that_talks_without_end_is_late_all_the_same(make: Callable[...
 @pytest.mark.fault("an answer comes late or twice", "it never is another cell's record")
 def test_an_answer_that_comes_twice_is_not_that_of_the_next_cell(make: Callable[..., Launcher]) -> None:
     asked = plan(cell("stuttering", "a"), cell("stuttering", "a"), cell("stuttering", "b"))
-    rows = records(make(doubts=doubting("b")), asked)  # and not that of the same cell, measured once more
+    found = answers(make(), asked)
+    rows = [answer for answer in found if isinstance(answer, Record)]
     assert [(row.status, row.order, row.cell.workload) for row in rows] == [
-        (Status.OK, 0, "a"), (Status.OK, 1, "a"), (Status.OK, 2, "b"), (Status.OK, 2, "b"),
+        (Status.OK, 0, "a"), (Status.OK, 1, "a"), (Status.OK, 2, "b"),
     ]  # fmt: skip
-    assert len({row.started_at for row in rows}) == 4
+    made = [answer for answer in found if isinstance(answer, Visit)]
+    assert Counter(visit.order for visit in made) == {0: 3, 1: 3, 2: 3}
+    assert len({visit.series for visit in made}) == 9
+    assert len({row.started_at for row in rows}) == 3
     assert len({pid(row) for row in rows}) == 1
 
 
@@ -437,6 +413,14 @@ def test_an_answer_for_another_cell_is_no_record_of_this_one(make: Callable[...,
     rows = records(make(), plan(cell("confused", "mistaken"), cell("confused", "conv")))
     assert [row.status for row in rows] == [Status.ERROR, Status.OK]
     assert rows[0].reason.startswith("the record cannot be read: it is of another cell, taken/")
+
+
+@pytest.mark.fault("a visit is of another cell", "the row is an error")
+def test_a_visit_to_another_cell_is_no_visit_to_this_one(make: Callable[..., Launcher]) -> None:
+    asked = plan(*(cell("confused", name) for name in "abcdefghi"))
+    rows = records(make(), asked)
+    assert [row.status for row in rows] == [Status.OK] * 7 + [Status.ERROR, Status.OK]
+    assert rows[7].reason == "the record cannot be read: it is of step 8"
 
 
 @pytest.mark.fault("a worker's message has no end", "the row is an error, and memory is bounded")
@@ -459,6 +443,7 @@ def test_a_finished_record_survives_a_crash_in_letting_go_of_its_call(make: Call
     assert kept.settings["close"] == "killed by SIGSEGV while its call was let go of; last output: about to fall over"
     assert kept.spent_ns is not None
     assert kept.spent_ns["sampling"] > 0
+    assert len(visits(kept)) == 3
     assert pid(rows[0]) == pid(kept) != pid(rows[2])
 
 
@@ -479,7 +464,8 @@ def test_a_finished_record_survives_a_hang_in_letting_go_of_its_call(
 def test_who_gave_a_wrong_result_measures_nothing_more(make: Callable[..., Launcher]) -> None:
     rows = records(make(), plan(cell("moody", "a"), cell("moody", "wrong"), cell("moody", "b")))
     assert [row.status for row in rows] == [Status.OK, Status.INCORRECT, Status.OK]
-    assert pid(rows[0]) == pid(rows[1]) != pid(rows[2])
+    assert visits(rows[0]) == visits(rows[2]) == [1] * 3
+    assert pid(rows[1]) != pid(rows[0]) == pid(rows[2])
 
 
 @pytest.mark.fault("a worker starts a child in a session of its own", "the child ends with the worker")
@@ -606,13 +592,14 @@ def test_a_backend_under_another_name_is_the_same_class(make: Callable[..., Laun
 # Watching and ending early ------------------------------------------------------------------------------------------------
 
 
-def test_progress_reaches_the_observer_with_its_step(make: Callable[..., Launcher]) -> None:
-    told: list[tuple[Step, Progress]] = []
-    asked = plan(cell("talkative", "a"), cell("talkative", "b"))
-    rows = records(make(observe=lambda step, progress: told.append((step, progress))), asked)
-    assert [row.status for row in rows] == [Status.OK, Status.OK]
-    assert {step for step, _ in told} == set(asked)
-    assert all(progress.samples > 0 and progress.median_ns > 0 for _, progress in told)
+def test_the_observer_is_told_of_every_turn(make: Callable[..., Launcher]) -> None:
+    told: list[Progress] = []
+    asked = plan(cell("plain", "a"), cell("plain", "b"), trials=2, budget=replace(TINY, prepared=1))
+    rows = records(make(observe=told.append), asked)
+    assert [row.status for row in rows] == [Status.OK] * 4
+    assert told == [
+        Progress(trial, window, 2, turn, 3) for trial in (1, 2) for window in (1, 2) for turn in (1, 2, 3)
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -641,14 +628,14 @@ def test_when_the_consumer_stops_at_the_first_environment_no_worker_stays(
     assert children() == before
 
 
-def test_when_the_watcher_stops_in_the_middle_of_a_cell_no_worker_stays(
+def test_when_the_watcher_stops_after_a_turn_no_worker_stays(
     make: Callable[..., Launcher], before: set[psutil.Process]
 ) -> None:
-    def observe(step: Step, progress: Progress) -> None:
+    def observe(progress: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        records(make(observe=observe), plan(cell("talkative"), cell("moody")))
+        records(make(observe=observe), plan(cell("plain"), cell("moody")))
     assert children() == before
 
 

@@ -16,24 +16,29 @@ from harness.axes import Device, Direction, Optimizer
 from harness.isolate import wire
 from harness.isolate.wire import (
     Adapter,
+    Alone,
+    Call,
     Channel,
     Closed,
     ClosedError,
     Done,
+    Finish,
     GarbledError,
     GoOn,
     Hello,
     Look,
-    Measure,
     Message,
+    Prepare,
+    Ready,
     Refused,
     Setup,
     SilentError,
     Stop,
+    Visited,
     Working,
 )
 from harness.plan import Budget, Step
-from harness.record import Flag, Progress, Status
+from harness.record import Check, Flag, Status
 from tests import builders
 
 SETUP = Setup("a.b:C", "torch@old", Device("gpu", 1), (0, 2), Budget(trials=5, block_s=0.5), 7, "run", probe=True)
@@ -43,10 +48,14 @@ MESSAGES = [
     Refused("no such library"),
     Look("other", "a.b:C"),
     Adapter("other", {"other": "1.0"}),
-    Measure(Step(1, 2, builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM)), 7),
-    Working(7, "sampling", Progress(32, 1.5, 1.0, 2.0)),
+    Alone(Step(1, 2, builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM)), 6),
+    Prepare(Step(1, 2, builders.cell()), 7),
     Working(7, "check"),
     GoOn(),
+    Ready(7, {"first_call": 3}),
+    Call(2, 8),
+    Visited(8, builders.visit(2, [5, 6, 7])),
+    Finish(2, 9),
     Done(7, builders.record([5, 6, 7])),
     Done(8, builders.failed(Status.CRASHED, "killed", flags=(Flag.NOT_CONVERGED,))),
     Closed(8, {"close": "why"}, {"operands": 5}, leaving=True),
@@ -191,8 +200,7 @@ def test_what_was_said_before_hanging_up_is_heard(pair: tuple[Channel, Channel])
      b'{"kind": "Refused", "body": {}}\n', b'{"kind": "Stop"}\n', b"\xff\xfe\n", b'{"kind": "Stop", "body": {"now": 1}}\n',
      b"[" * 10_000 + b"\n", b"1" * 5000 + b"\n",
      b'{"kind": "Refused", "body": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", b'{"kind": [], "body": {}}\n',
-     b'{"kind": "Working", "body": {"number": 1, "at": "", "progress": {"samples": 1, "low_ns": 1, "high_ns": 1, "median_ns": 1'
-     + b"0" * 400 + b"}}}\n"],
+     b'{"kind": "Finish", "body": {"number": 1, "order": 1' + b"0" * 400 + b"}}\n"],
 )  # fmt: skip
 def test_what_is_no_message_is_garbled_and_the_next_is_heard(raw: tuple[socket.socket, Channel], garbage: bytes) -> None:
     near, channel = raw
@@ -257,12 +265,12 @@ def test_a_deadline_may_be_farther_than_the_kernel_counts(pair: tuple[Channel, C
 
 def test_numbers_that_are_no_numbers_survive(pair: tuple[Channel, Channel]) -> None:
     near, far = pair
-    near.send(Working(1, "sampling", Progress(3, 1.0, math.nan, math.inf)))
+    near.send(Done(1, replace(builders.record(), check=Check(False, "spot", math.nan, math.inf))))
     heard = far.receive()
-    assert isinstance(heard, Working)
-    assert heard.progress
-    assert math.isnan(heard.progress.low_ns)
-    assert heard.progress.high_ns == math.inf
+    assert isinstance(heard, Done)
+    assert heard.record.check
+    assert math.isnan(heard.record.check.max_rel_err)
+    assert heard.record.check.tolerance == math.inf
 
 
 def test_a_message_larger_than_the_sockets_buffer(pair: tuple[Channel, Channel]) -> None:

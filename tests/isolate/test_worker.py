@@ -13,7 +13,7 @@ import pytest
 from harness.axes import Device
 from harness.isolate.launcher import physical_cores_first
 from harness.isolate.process import Worker
-from harness.isolate.wire import Closed, ClosedError, Done, GoOn, Hello, Measure, Working
+from harness.isolate.wire import Alone, Call, Closed, ClosedError, Done, Finish, GoOn, Hello, Prepare, Ready, Visited, Working
 from harness.plan import Step
 from harness.record import Status
 from tests import builders
@@ -28,13 +28,22 @@ def step(workload: str = "conv") -> Step:
 
 
 def ask(worker: Worker, workload: str = "conv") -> tuple[Done, Closed]:
-    """What a worker answers in the end to being asked for a step."""
-    worker.channel.send(Measure(step(workload), 1))
+    """What a worker answers in the end to being asked for a step alone."""
+    worker.channel.send(Alone(step(workload), 1))
+    return record(worker)
+
+
+def heard(worker: Worker) -> object:
+    """What a worker says next that is no news of what it does."""
     while isinstance(answer := worker.channel.receive(), Working):
         worker.channel.send(GoOn())
+    return answer
+
+
+def record(worker: Worker) -> tuple[Done, Closed]:
+    answer = heard(worker)
     assert isinstance(answer, Done)
-    while isinstance(closed := worker.channel.receive(), Working):
-        worker.channel.send(GoOn())
+    closed = heard(worker)
     assert isinstance(closed, Closed)
     return answer, closed
 
@@ -69,6 +78,36 @@ def test_it_says_hello_answers_and_ends_when_told(make_worker: MakeWorker) -> No
     assert worker.process.returncode == 0
 
 
+def test_it_is_made_ready_visited_and_finished(make_worker: MakeWorker) -> None:
+    """Two steps at a time; nothing is said during a visit but what it brought."""
+    worker = make_worker("Plain")
+    worker.hello()
+    steps = [Step(0, order, builders.cell(workload=f"w{order}")) for order in (3, 5)]
+    for number, asked in enumerate(steps):
+        worker.channel.send(Prepare(asked, number))
+        ready = heard(worker)
+        assert isinstance(ready, Ready)
+        assert ready.number == number
+        assert {"operands", "first_call", "check", "warmup"} <= set(ready.spent_ns)
+    for number, order in enumerate((5, 3, 5), start=2):
+        worker.channel.send(Call(order, number))
+        visited = worker.channel.receive()
+        assert isinstance(visited, Visited)
+        assert (visited.number, visited.visit.order, visited.visit.reason) == (number, order, "")
+        assert visited.visit.series[0].block_ns
+        assert visited.visit.spent_ns is not None
+        assert "first_call" not in visited.visit.spent_ns  # which was told before
+    for number, order in enumerate((3, 5), start=5):
+        worker.channel.send(Finish(order, number))
+        done, closed = record(worker)
+        assert (done.number, closed.number, done.record.order, done.record.status) == (number, number, order, Status.OK)
+        assert done.record.samples
+        assert done.record.samples.series == ()
+        assert done.record.samples.first_call_ns > 0
+        assert closed.spent_ns is not None
+        assert "warmup" not in closed.spent_ns
+
+
 def test_it_says_that_its_device_is_broken_and_ends_after_the_record(make_worker: MakeWorker) -> None:
     worker = make_worker("Moody")
     worker.hello()
@@ -98,7 +137,7 @@ def test_what_it_was_not_asked_in_this_way_ends_it_with_the_reason_in_its_log(ma
     worker.channel.send(GoOn())
     with pytest.raises(ClosedError):
         worker.channel.receive()
-    assert worker.cause_of_death() == "exit code 1; last output: TypeError: expected Measure or Stop, got GoOn()"
+    assert worker.cause_of_death() == ("exit code 1; last output: TypeError: expected something to do, or Stop, got GoOn()")
 
 
 def test_it_is_deaf_to_ctrl_c_of_the_terminal(make_worker: MakeWorker) -> None:
@@ -113,7 +152,7 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
         from pathlib import Path
         from harness.isolate.launcher import physical_cores_first
         from harness.isolate.process import Worker
-        from harness.isolate.wire import GoOn, Measure, Setup
+        from harness.isolate.wire import Alone, GoOn, Setup
         from harness.axes import Device
         from tests.isolate.conftest import TINY
         from tests.isolate.test_worker import step
@@ -122,7 +161,7 @@ def test_it_dies_with_its_parent_even_where_it_listens_to_nobody(tmp_path: Path)
         setup = Setup("tests.isolate.backends:Moody", "moody", Device("cpu"), cores, TINY, 1, "run")
         worker = Worker(setup, Path({str(tmp_path / "log")!r}))
         worker.hello()
-        worker.channel.send(Measure(step("hang"), 1))
+        worker.channel.send(Alone(step("hang"), 1))
         for _ in range(2):  # the operands, and the first call, in which it hangs
             worker.channel.receive()
             worker.channel.send(GoOn())
