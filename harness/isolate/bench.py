@@ -25,7 +25,7 @@ from harness.plain import plain
 from harness.plan import Plan, Step
 from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
 
-_IDLE_DEATHS = 3  # so often in a row a worker may end while nothing is asked of it
+_IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unless one lived through a turn in between
 
 Key = tuple[str, int]  # a worker serves one backend with one number of threads
 
@@ -135,7 +135,7 @@ class Bench:
         self.lives: dict[Key, _Life] = {}
         self.environments: dict[Key, str] = {}
         self.refusals: dict[Key, tuple[Status, str]] = {}
-        self.deaths: Counter[Key] = Counter()  # in a row, of workers that nothing was asked of
+        self.deaths: Counter[Key] = Counter()  # of workers that nothing was asked of, since one lived through a turn
         self.going: dict[int, _Going] = {}  # the steps of the window that have not ended, by order
         self.start_ns = 0  # time taken by starting workers since the last record
 
@@ -208,8 +208,11 @@ class Bench:
         least = min((len(going.visits) for going in self.going.values()), default=most)
         for turn in range(least, most):
             number, self.session.turns = self.session.turns, self.session.turns + 1
+            alive = dict(self.lives)
             for place, step in enumerate(window.turn(number, self.plan.seed)):
                 yield from self._ask(step, partial(self._visit, turn=number, place=place))
+            for key in [key for key, life in alive.items() if self.lives.get(key) is life]:
+                del self.deaths[key]
             self.session.observe(replace(progress, turn=turn + 1, turns=most))
         for step in window:
             yield from self._ask(step, self._finished)
@@ -222,12 +225,12 @@ class Bench:
         if going is None:
             return
         yield from self._revived(going)
+        if self.deaths[going.key] >= _IDLE_DEATHS:
+            reason = f"its worker ended {_IDLE_DEATHS} times in a row while nothing was asked of it"
+            yield self._ended(going, self.session.row(step, Status.CRASHED, reason, self.environments[going.key]))
+            return
         if going.key in self.refusals:
             yield self._ended(going, self.session.row(step, *self.refusals[going.key]))
-            return
-        if self.deaths[going.key] >= _IDLE_DEATHS:
-            reason = f"its worker ended {_IDLE_DEATHS} times while nothing was asked of it"
-            yield self._ended(going, self.session.row(step, Status.CRASHED, reason, self.environments[going.key]))
             return
         life = self.lives[going.key]
         try:
@@ -236,7 +239,6 @@ class Bench:
             del self.lives[going.key]
             row = self.session.row(step, lost.status, lost.reason, self.environments[going.key])
             found = replace(row, spent_ns=lost.spent_ns)
-        self.deaths[going.key] = 0
         if isinstance(found, Record):
             # One that leaves is not found dead later: it may take seconds to end, and be asked meanwhile. And whoever gave a
             # wrong result may have written where it should not: nothing that it says later would be worth anything.
@@ -247,12 +249,12 @@ class Bench:
             yield found
 
     def _revived(self, going: _Going) -> Iterator[Environment]:
-        """See to it that the step's worker is alive, or has refused."""
+        """See to it that the step's worker is alive, unless it has refused, or died too often."""
         key = going.key
         if key in self.lives and self.lives[key].worker.ended():
             self.lives.pop(key).worker.kill()  # it died while idle, which is no fault of this step
             self.deaths[key] += 1
-        if key not in self.lives and key not in self.refusals:
+        if key not in self.lives and key not in self.refusals and self.deaths[key] < _IDLE_DEATHS:
             self._start(key)
             if key in self.lives:
                 yield from self._greet(key)

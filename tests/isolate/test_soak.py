@@ -15,6 +15,7 @@ from harness.backends import registry
 from harness.isolate import launcher
 from harness.isolate.wire import Hello, Setup
 from harness.plan import Budget, Step
+from harness.record import Record, Status
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 
 BUDGET = Budget(
@@ -73,14 +74,10 @@ def soaked(backend: str, number: int, log: Path, modes: tuple[Mode, ...] = EAGER
         seen = []
         for order, cell in enumerate(islice(cells(backend, modes), number)):
             step = Step(0, order, cell)
-            for record in (
-                worker.alone(step, 300),
-                worker.prepare(step, 300),
-                worker.visit(step, 300),
-                worker.finish(step, 300),
-            ):
-                assert getattr(record, "reason", "") == "", f"{cell}: {record}"
-            seen.append(Seen(process.memory_info().rss, process.num_fds(), process.num_threads()))
+            for ask in (worker.alone, worker.prepare, worker.visit, worker.finish):
+                found = ask(step, 300)
+                assert not isinstance(found, Record) or found.status is Status.OK, f"{cell}: {found.status}: {found.reason}"
+            seen.append(Seen(process.memory_info().rss, files(process), process.num_threads()))
         return seen
     finally:
         worker.kill()

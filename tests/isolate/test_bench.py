@@ -1,0 +1,399 @@
+"""A round of scripted workers: who is visited when, whose turn is whose, and what becomes of those that are lost."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.axes import Device
+from harness.isolate import launcher
+from harness.isolate.launcher import Launcher
+from harness.isolate.process import LostError, Refusal, Worker
+from harness.isolate.wire import Hello, Ready
+from harness.plan import Budget, Plan, Step
+from harness.record import Environment, Memory, Progress, Record, Status, Visit
+from tests import builders
+
+BUDGET = Budget(trials=1, visits=4)
+LOST = LostError(Status.CRASHED, "exit code 3 in sampling", {"sampling": 7})
+
+
+@dataclass
+class World:
+    """What workers do. `faults` are what comes in place of an answer, by what is asked and the order of the step."""
+
+    faults: dict[tuple[str, int], list[Any]] = field(default_factory=lambda: defaultdict(list))
+    asked: list[tuple[int, str, int]] = field(default_factory=list)  # process, what, order
+    workers: list["Scripted"] = field(default_factory=list)
+    idle: Callable[["Scripted"], bool] = lambda worker: False  # whether a worker has died since it was asked for last
+    refuses: Callable[["Scripted"], Refusal | None] = lambda worker: None
+
+    def of(self, what: str) -> list[tuple[int, int]]:
+        """Process and order of each step that this was asked of."""
+        return [(process, order) for process, asked, order in self.asked if asked == what]
+
+
+class Scripted(Worker):
+    """Answers at once and holds what it was asked to prepare."""
+
+    def __init__(self, world: World, backend: str) -> None:
+        self.world, self.backend, self.number = world, backend, len(world.workers)
+        self.leaving = self.killed = False
+        self.prepared: set[int] = set()
+        world.workers.append(self)
+
+    def hello(self) -> Hello | Refusal:
+        environment = builders.environment(id=f"env-{self.backend}", backend=self.backend)
+        return self.world.refuses(self) or Hello(environment, (Device("cpu"),))
+
+    def _asked_for(self, what: str, step: Step) -> Any:
+        """What comes in place of the answer, if anything."""
+        assert not self.killed
+        self.world.asked.append((self.number, what, step.order))
+        faults = self.world.faults[what, step.order]
+        found = faults.pop(0) if faults else None
+        if isinstance(found, LostError):
+            self.kill()
+            raise found
+        if isinstance(found, Record):
+            self.prepared.discard(step.order)
+            return replace(found, trial=step.trial, order=step.order, cell=step.cell)
+        return found
+
+    def _record(self, step: Step, first_call_ns: int, **more: Any) -> Record:
+        empty = builders.samples(first_call_ns=first_call_ns, warmup_ns=9, wall_ns=0, cpu_ns=0, steal_ns=None)
+        return builders.record(trial=step.trial, order=step.order, of=step.cell, samples=empty, **more)
+
+    def alone(self, step: Step, timeout_s: float) -> Record:
+        assert not self.prepared  # nothing else is
+        memory = Memory(1, 2, None, None, "alone")
+        return self._asked_for("alone", step) or self._record(step, 111, memory=memory, spent_ns={"first_call": 100})
+
+    def prepare(self, step: Step, timeout_s: float) -> Record | Ready:
+        if found := self._asked_for("prepare", step):
+            return found
+        self.prepared.add(step.order)
+        return Ready(1, {"first_call": 30, "warmup": 10})
+
+    def visit(self, step: Step, timeout_s: float) -> Record | Visit:
+        assert step.order in self.prepared
+        return self._asked_for("visit", step) or builders.visit(step.order, spent_ns={"sampling": 5})
+
+    def finish(self, step: Step, timeout_s: float) -> Record:
+        assert step.order in self.prepared
+        found = self._asked_for("finish", step) or self._record(step, 222, memory=None, spent_ns={"check": 1})
+        self.prepared.discard(step.order)
+        return found
+
+    def ended(self, within_s: float = 0.0) -> bool:
+        return self.world.idle(self)
+
+    def kill(self) -> None:
+        self.killed = True
+
+    stop = kill
+
+
+class Staged(Launcher):
+    """Starts scripted workers."""
+
+    world: World
+
+    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...]) -> Worker:
+        return Scripted(self.world, backend)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def stage(world: World, tmp_path: Path) -> Callable[..., Staged]:
+    def make(**more: Any) -> Staged:
+        made = Staged("run", tmp_path / "logs", **more)
+        made.world = world
+        return made
+
+    return make
+
+
+def plan(*names: str, trials: int = 1, budget: Budget = BUDGET) -> Plan:
+    """A cell for each of `workload/backend`."""
+    cells = [builders.cell(workload=name.partition("/")[0], backend=name.partition("/")[2]) for name in names]
+    asked = [(trial, cell) for trial in range(trials) for cell in cells]
+    return Plan("tests", tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(asked)), 7, budget)
+
+
+FOUR = plan("one/a", "one/b", "two/a", "two/b")
+
+
+def split(answers: Sequence[Record | Environment | Visit]) -> tuple[dict[int, Record], list[Visit]]:
+    """The records by order, and the visits."""
+    rows = [answer for answer in answers if isinstance(answer, Record)]
+    assert len({row.order for row in rows}) == len(rows)
+    return {row.order: row for row in rows}, [answer for answer in answers if isinstance(answer, Visit)]
+
+
+def stretches(record: Record) -> list[tuple[int, int]]:
+    """Process and turn of each visit of a record."""
+    assert record.samples
+    return [(visit.process, visit.turn) for visit in record.samples.series[0].visits]
+
+
+# Turns ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_in_every_turn_each_cell_is_visited_once_and_what_is_compared_stands_together(stage) -> None:
+    asked = plan("one/a", "one/b", "two/a", "two/b", trials=2)
+    _, visits = split(list(stage().execute(asked)))
+    turns = [[visit for visit in visits if visit.turn == turn] for turn in range(8)]
+    assert sum(map(len, turns)) == len(visits) == 8 * 4
+    for turn, made in enumerate(turns):
+        assert [visit.place for visit in made] == [0, 1, 2, 3]
+        orders = [visit.order - 4 * (turn // 4) for visit in made]
+        assert sorted(orders) == [0, 1, 2, 3]
+        assert {orders[0] // 2, orders[1] // 2} in ({0}, {1})
+    assert len({tuple(visit.order % 4 for visit in made) for made in turns}) > 3
+
+
+def test_the_order_of_visits_is_a_function_of_the_seed(stage) -> None:
+    def orders(seed: int) -> list[int]:
+        return [visit.order for visit in split(list(stage().execute(replace(FOUR, seed=seed))))[1]]
+
+    assert orders(7) == orders(7) != orders(8)
+
+
+def test_process_turn_and_place_say_where_a_visit_was(stage, world: World) -> None:
+    asked = plan("one/a", "one/b", trials=2, budget=replace(BUDGET, visits=2))
+    _, visits = split(list(stage().execute(asked)))
+    backend = {0: "a", 1: "b", 2: "a", 3: "b"}  # by process: each trial has fresh ones
+    assert [worker.backend for worker in world.workers] == list(backend.values())
+    assert all(asked.steps[visit.order].cell.backend == backend[visit.process] for visit in visits)
+    assert Counter(visit.process for visit in visits) == {0: 2, 1: 2, 2: 2, 3: 2}
+    assert len({(visit.turn, visit.place) for visit in visits}) == len(visits)
+    assert [visit.turn for visit in visits] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_visits_come_before_their_record_which_holds_their_samples(stage) -> None:
+    answers = list(stage().execute(FOUR))
+    rows, visits = split(answers)
+    for order, row in rows.items():
+        mine = [visit for visit in visits if visit.order == order]
+        assert max(answers.index(visit) for visit in mine) < answers.index(row)
+        assert row.samples
+        (series,) = row.samples.series
+        assert series.block_ns == tuple(ns for visit in mine for ns in visit.series[0].block_ns)
+        assert stretches(row) == [(visit.process, visit.turn) for visit in mine]
+        assert row.samples.wall_ns == sum(visit.wall_ns for visit in mine)
+
+
+def test_in_the_first_trial_each_cell_is_measured_alone_before_anything_is_made_ready(stage, world: World) -> None:
+    asked = plan("one/a", "two/a", trials=2, budget=replace(BUDGET, visits=1))
+    rows, _ = split(list(stage().execute(asked)))
+    assert [what for _, what, _ in world.asked] == [
+        "alone", "alone", "prepare", "prepare", "visit", "visit", "finish", "finish",
+        "prepare", "prepare", "visit", "visit", "finish", "finish",
+    ]  # fmt: skip
+    samples = [row.samples for _, row in sorted(rows.items())]
+    assert [found.first_call_ns for found in samples if found] == [111, 111, 222, 222]
+    assert [row.memory and row.memory.method for _, row in sorted(rows.items())] == ["alone", "alone", None, None]
+
+
+def test_windows_come_one_after_the_other_and_progress_is_told_after_every_turn(stage, world: World) -> None:
+    told: list[Progress] = []
+    asked = plan("one/a", "two/a", "three/a", budget=replace(BUDGET, prepared=2, visits=2))
+    split(list(stage(observe=told.append).execute(asked)))
+    assert told == [Progress(1, window, 2, turn, 2) for window in (1, 2) for turn in (1, 2)]
+    assert [order for _, order in world.of("prepare")] == [0, 1, 2]
+    third = world.asked.index((0, "alone", 2))
+    assert world.asked.index((0, "finish", 1)) < third  # the second window begins when nothing of the first is left
+    assert len(world.workers) == 1
+
+
+# Who is lost ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(
+    "a worker is lost in a visit",
+    "its other cells are made ready by a new process, keep their visits and get all of them",
+)
+def test_a_lost_worker_costs_one_cell_and_the_others_get_all_their_visits(stage, world: World) -> None:
+    world.faults["visit", 0] = [None, None, LOST]
+    rows, visits = split(list(stage().execute(FOUR)))
+    assert (rows[0].status, rows[0].reason) == (Status.CRASHED, "exit code 3 in sampling")
+    assert [rows[order].status for order in (1, 2, 3)] == [Status.OK] * 3
+    assert {process for process, _ in stretches(rows[1])} == {process for process, _ in stretches(rows[3])} == {1}
+    twice = stretches(rows[2])
+    assert [turn for _, turn in twice] == [0, 1, 2, 3]
+    assert {process for process, _ in twice} == {0, 2}
+    assert world.of("prepare").count((2, 2)) == 1
+    assert (2, 0) not in world.of("prepare")  # which has ended
+    assert world.of("alone") == [(0, 0), (1, 1), (0, 2), (1, 3)]  # once each
+    assert rows[2].samples
+    assert rows[2].samples.first_call_ns == 111
+    assert sum(visit.order == 0 for visit in visits) == 2
+
+
+@pytest.mark.parametrize("what", ["alone", "prepare", "visit", "finish"])
+@pytest.mark.parametrize("fault", [LOST, builders.failed(Status.INCORRECT, "largest relative error 3")])
+def test_whatever_is_lost_leaves_one_row_and_whoever_was_wrong_is_asked_nothing_more(
+    stage, world: World, what: str, fault: Any
+) -> None:
+    world.faults[what, 2] = [fault]
+    rows, visits = split(list(stage().execute(FOUR)))
+    assert rows[2].status is (Status.INCORRECT if isinstance(fault, Record) else Status.CRASHED)
+    assert rows[2].samples is None
+    assert [rows[order].status for order in (0, 1, 3)] == [Status.OK] * 3
+    assert Counter(visit.order for visit in visits if visit.order != 2) == {0: 4, 1: 4, 3: 4}
+    assert all(worker.killed for worker in world.workers)
+    first = next(place for place, asked in enumerate(world.asked) if asked == (0, what, 2))
+    assert [asked for asked in world.asked[first + 1 :] if asked[0] == 0] == []
+
+
+def test_a_worker_that_leaves_after_an_answer_is_replaced(stage, world: World) -> None:
+    world.faults["visit", 0] = [builders.failed(Status.ERROR, "CUDA error")]
+    visit = Scripted.visit
+
+    def leaving(worker: Scripted, step: Step, timeout_s: float) -> Record | Visit:
+        found = visit(worker, step, timeout_s)
+        worker.leaving = isinstance(found, Record)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scripted, "visit", leaving)
+        rows, _ = split(list(stage().execute(FOUR)))
+    assert [rows[order].status for order in range(4)] == [Status.ERROR, Status.OK, Status.OK, Status.OK]
+    assert {process for process, _ in stretches(rows[2])} <= {0, 2}
+    assert len(world.workers) == 3
+
+
+def test_an_error_of_one_cell_replaces_nobody(stage, world: World) -> None:
+    world.faults["visit", 0] = [builders.failed(Status.ERROR, "ValueError")]
+    rows, _ = split(list(stage().execute(FOUR)))
+    assert [row.status for _, row in sorted(rows.items())] == [Status.ERROR, Status.OK, Status.OK, Status.OK]
+    assert len(world.workers) == 2
+
+
+def test_time_is_booked_where_it_went_and_sums_up(stage, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(10**9))
+    monkeypatch.setattr(launcher.time, "perf_counter_ns", lambda: next(ticks))
+    world.faults["visit", 0] = [None, None, LOST]
+    rows, visits = split(list(stage().execute(FOUR)))
+
+    def engine(order: int) -> dict[str, int]:
+        found = rows[order].spent_ns or {}
+        return {name: ns for name, ns in found.items() if name not in ("start", "parent")}
+
+    assert engine(0) == {"first_call": 130, "warmup": 10, "sampling": 2 * 5 + 7}
+    assert engine(1) == engine(3) == {"first_call": 130, "warmup": 10, "sampling": 4 * 5, "check": 1}
+    assert engine(2) == {"first_call": 100 + 2 * 30, "warmup": 2 * 10, "sampling": 4 * 5, "check": 1}
+    assert sum((row.spent_ns or {})["start"] for row in rows.values()) == len(world.workers)
+    # One tick for each answer that was kept before the record.
+    assert sum((row.spent_ns or {})["parent"] for row in rows.values()) == 2 + len(visits) + len(rows) - 1
+
+
+# Who dies while nothing is asked --------------------------------------------------------------------------------------------
+
+
+def dying(nth: dict[int, int]) -> Callable[[Scripted], bool]:
+    """Has a worker, by its number, found dead when somebody wants to ask it for the nth time."""
+    looks = Counter[int]()
+
+    def idle(worker: Scripted) -> bool:
+        looks[worker.number] += 1
+        return looks[worker.number] == nth.get(worker.number, -1)
+
+    return idle
+
+
+@pytest.mark.fault("a worker dies while nothing is asked of it", "it is replaced, and costs no cell")
+def test_a_worker_that_is_found_dead_is_replaced(stage, world: World) -> None:
+    world.idle = dying({0: 6})
+    rows, visits = split(list(stage().execute(FOUR)))
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert Counter(visit.order for visit in visits) == {0: 4, 1: 4, 2: 4, 3: 4}
+    assert {process for order in (0, 2) for process, _ in stretches(rows[order])} == {0, 2}
+    assert [worker.backend for worker in world.workers] == ["a", "b", "a"]
+
+
+@pytest.mark.fault("a worker dies three times in a row while nothing is asked of it", "its cells end with a row each")
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_worker_that_dies_again_and_again_ends_its_cells(stage, world: World, looks: int) -> None:
+    """Whatever it answered before: a process for every visit would take for ever."""
+    world.idle = lambda worker: worker.backend == "a" and died(worker)
+    died = dying(dict.fromkeys(range(9), looks))
+    rows, visits = split(list(stage().execute(FOUR)))
+    assert [rows[order].status for order in (1, 3)] == [Status.OK] * 2
+    for order in (0, 2):
+        assert rows[order].status is Status.CRASHED
+        assert rows[order].reason == "its worker ended 3 times in a row while nothing was asked of it"
+        assert rows[order].environment_id == "env-a"
+    assert [worker.backend for worker in world.workers] == ["a", "b", "a", "a"]
+    assert Counter(visit.order for visit in visits if visit.order % 2) == {1: 4, 3: 4}
+
+
+def test_a_worker_that_lives_through_a_turn_may_die_again_later(stage, world: World) -> None:
+    """Two cells are asked for six times before the first turn, so that each of these dies in its second or third."""
+    world.idle = dying({0: 7, 2: 5, 3: 5, 4: 5})
+    rows, visits = split(list(stage().execute(replace(FOUR, budget=replace(BUDGET, visits=8)))))
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert Counter(visit.order for visit in visits) == dict.fromkeys(range(4), 8)
+    assert len(world.workers) == 6
+
+
+@pytest.mark.fault("the worker that replaces a lost one cannot be set up", "its other cells end with a row that says why")
+def test_where_no_new_worker_comes_up_the_others_cells_say_why(stage, world: World) -> None:
+    world.faults["visit", 0] = [LOST]
+    world.refuses = lambda worker: Refusal("no memory left") if worker.number == 2 else None
+    rows, _ = split(list(stage().execute(FOUR)))
+    assert [rows[order].status for order in range(4)] == [Status.CRASHED, Status.OK, Status.ERROR, Status.OK]
+    assert rows[2].reason == "a could not be set up: no memory left"
+    assert len(world.workers) == 3
+
+
+# Resumed --------------------------------------------------------------------------------------------------------------------
+
+
+def by_order(visits: Sequence[Visit]) -> dict[int, list[Visit]]:
+    found: dict[int, list[Visit]] = {}
+    for visit in visits:
+        found.setdefault(visit.order, []).append(visit)
+    return found
+
+
+@pytest.mark.fault(
+    "a run is cut off amid its visits",
+    "they are kept, and the rest is made by new processes in turns whose numbers go on",
+)
+@pytest.mark.parametrize("cut", range(0, 27, 2))
+def test_wherever_a_run_is_cut_off_it_is_gone_on_with(stage, cut: int) -> None:
+    asked = plan("one/a", "one/b", "two/a", trials=2)
+    answers = [answer for answer in stage().execute(asked) if not isinstance(answer, Environment)][:cut]
+    rows, visits = split(answers)
+    again = list(stage().execute(asked, list(rows.values()), by_order(visits)))
+    new_rows, new_visits = split(again)
+    assert sorted([*rows, *new_rows]) == list(range(6))
+    if visits and new_visits:
+        assert min(visit.process for visit in new_visits) > max(visit.process for visit in visits)
+        assert min(visit.turn for visit in new_visits) > max(visit.turn for visit in visits)
+    every = by_order([*visits, *new_visits])
+    for order, row in (rows | new_rows).items():
+        assert row.status is Status.OK
+        assert stretches(row) == [(visit.process, visit.turn) for visit in every[order]]
+        # In the turn that was cut off some cells were visited: the others get theirs in a turn of the whole window.
+        assert len(every[order]) in (BUDGET.visits, BUDGET.visits + 1)
+    places = [(visit.turn, visit.place) for of_step in every.values() for visit in of_step]
+    assert len(set(places)) == len(places)
+
+
+def test_what_lacks_nothing_but_its_record_is_made_ready_and_finished(stage, world: World) -> None:
+    _, visits = split(list(stage().execute(FOUR)))
+    world.asked.clear()
+    rows, more = split(list(stage().execute(FOUR, (), by_order(visits))))
+    assert more == []
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert Counter(what for _, what, _ in world.asked) == {"alone": 4, "prepare": 4, "finish": 4}
