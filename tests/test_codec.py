@@ -61,7 +61,7 @@ RUNS = st.builds(
 )
 STEPS = st.builds(Step, cell=cells())
 PLANS = st.builds(Plan, steps=st.lists(STEPS, max_size=2).map(tuple), budget=st.just(Budget(trials=2, timeout_s=7.5)))
-VISITS = st.builds(Visit, series=st.lists(SERIES, max_size=2).map(tuple))
+VISITS = st.builds(Visit, series=st.lists(SERIES, max_size=2).map(tuple), steal_ns=..., spent_ns=...)
 
 
 def through_text(value: Any) -> Any:

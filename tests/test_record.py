@@ -15,7 +15,8 @@ from harness.columns import (
     SUMMARY_COLUMNS,
     Column,
 )
-from harness.record import Flag, Status
+from harness.record import Flag, SeriesKind, Status, Stretch, joined
+from tests import builders
 
 FRAMES = {
     "record": RECORD_COLUMNS,
@@ -100,3 +101,51 @@ def test_what_is_no_choice_among_the_values_of_the_trials_is_a_float():
     made = {name: COLUMNS[name] for name in RECORD_COLUMNS if COLUMNS[name].over_trials in ("median", "sum")}
     assert {column.dtype for column in made.values()} == {"float64"}
     assert {name for name, column in COLUMNS.items() if column.of} <= set(RECORD_COLUMNS)
+
+
+# Visits ---------------------------------------------------------------------------------------------------------------------
+
+
+def joined_of(*visits):
+    return joined(builders.samples(first_call_ns=5, warmup_ns=6, wall_ns=7, cpu_ns=8, steal_ns=9), visits)
+
+
+def test_the_samples_of_a_record_are_those_of_its_visits_in_their_order():
+    found = joined_of(
+        builders.visit(3, [10, 20], process=1, turn=4, place=2), builders.visit(3, [30], process=5, turn=6, place=0, steal_ns=2)
+    )
+    (series,) = found.series
+    assert series.block_ns == (10, 20, 30)
+    assert series.visits == (Stretch(1, 4, 2, 2), Stretch(5, 6, 0, 1))
+    assert (found.first_call_ns, found.warmup_ns) == (5, 6)
+    assert (found.wall_ns, found.cpu_ns, found.steal_ns) == (60, 90, 2)
+
+
+def test_what_was_not_measured_in_each_visit_is_measured_in_none():
+    told = builders.series([10], [1], yardstick_ns=[3])
+    untold = builders.series([20], yardstick_ns=[4])
+    (series,) = joined_of(builders.visit(series=(told,)), builders.visit(turn=1, series=(untold,), steal_ns=None)).series
+    assert (series.run_delay_ns, series.others_ns, series.yardstick_ns) == ((), (), (3, 4))
+    assert joined_of(builders.visit(steal_ns=None)).steal_ns is None
+
+
+def test_a_process_that_takes_another_number_of_calls_into_a_block_has_a_series_of_its_own():
+    one, many = builders.series([10]), builders.series([200], iterations=20)
+    visits = [builders.visit(turn=turn, series=(each,)) for turn, each in enumerate((one, many, one))]
+    found = joined_of(*visits)
+    assert [(series.iterations, series.block_ns) for series in found.series] == [(1, (10, 10)), (20, (200,))]
+    assert [[visit.turn for visit in series.visits] for series in found.series] == [[0, 2], [1]]
+
+
+def test_series_of_one_kind_stand_together_latency_first():
+    kinds = [builders.series([ns], kind=kind) for ns, kind in enumerate(SeriesKind, start=1)]
+    another = builders.visit(turn=1, series=(builders.series([9], iterations=2),))
+    found = joined_of(builders.visit(series=tuple(reversed(kinds))), another)
+    assert [series.kind for series in found.series] == [SeriesKind.LATENCY, *SeriesKind]
+
+
+def test_a_void_visit_adds_no_samples():
+    void = builders.visit(series=(), wall_ns=0, cpu_ns=0, steal_ns=None, reason="compiled again")
+    found = joined_of(void, builders.visit(turn=1))
+    assert [visit.turn for visit in found.series[0].visits] == [1]
+    assert joined_of().series == ()

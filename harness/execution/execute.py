@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness import drafts
+from harness import drafts, units
 from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
@@ -194,7 +195,7 @@ def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | No
 
 def _known_s(found: journal.Content) -> float:
     """The seconds that records, and visits to steps without one, say that they took."""
-    there = {record.order for record in found.records}
+    there = {record.order for record in found.records if record.status is not Status.NOT_RUN}
     told = [record.spent_ns for record in found.records]
     told += [visit.spent_ns for order, visits in found.visits.items() if order not in there for visit in visits]
     return sum(sum((spent or {}).values()) for spent in told) / 1e9
@@ -233,14 +234,9 @@ class _Measurement:
         self, folder: Path, run: Run, plan: Plan, watcher: Watcher, before: Sequence[Record] = (),
         visits: Mapping[int, Sequence[Visit]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.folder, self.started, self.plan, self.watcher, self.before, self.visits = (
-            folder,
-            run,
-            plan,
-            watcher,
-            before,
-            visits,
-        )
+        self.folder, self.started, self.plan, self.watcher = folder, run, plan, watcher
+        self.before, self.visits = before, visits
+        self.visited = Counter({order: len(made) for order, made in visits.items()})  # by the order of the step
         name = run.planned_on.machine if run.planned_on else ""
         self.executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, machine=name)
         done = {record.order for record in before}
@@ -282,6 +278,8 @@ class _Measurement:
                 book.append(answer)
                 if isinstance(answer, Record):
                     del self.missing[answer.order]
+                elif isinstance(answer, Visit):
+                    self.visited[answer.order] += 1
             match answer:
                 case Record():
                     self.watcher.recorded(answer)
@@ -292,7 +290,9 @@ class _Measurement:
 
     def _seal(self, book: journal.Journal, refusal: str) -> Run:
         for step in self.missing.values():
-            book.append(self.executor.row(step, Status.NOT_RUN, refusal or "the run ended before this cell"))
+            visits = self.visited[step.order]
+            when = f"after {units.many(visits, 'visit')} to" if visits else "before"
+            book.append(self.executor.row(step, Status.NOT_RUN, refusal or f"the run ended {when} this cell"))
         book.sync()
         ended = (self.started.finished_at or datetime.now(UTC)) if refusal or not self.missing else None
         took_s = self.started.took_s if self.began_s is None else (self.started.took_s or 0.0) + time.monotonic() - self.began_s

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness import codec, drafts
+from harness import codec, drafts, units
 from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.errors import RunNotFoundError, UserError
 from harness.plain import plain
@@ -280,6 +280,11 @@ def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:
     return frame
 
 
+def unfinished(visits: int) -> str:
+    """Why a cell that was visited so often has no figure in a run that was cut off, or goes on."""
+    return f"not finished: {units.many(visits, 'visit')} so far" if visits else "the run has not come to this cell"
+
+
 def latest(records: Iterable[Record]) -> list[Record]:
     """Of each cell and trial the record that counts, the last; it says how long those took that do not.
 
@@ -320,7 +325,7 @@ class _Content:
         self.environments, self.damaged = list(found.environments), found.damaged
         if self.run.planned_on:  # the machine of what no worker answered: such a record names no environment
             self.environments.append(replace(self.run.planned_on, id=""))
-        self.read = latest(found.records)
+        self.read, self.visits = latest(found.records), found.visits
         self.records = sorted([*self.read, *self._unmade()], key=lambda record: record.order)
 
     def frame(self, kind: _Table) -> pd.DataFrame:
@@ -335,7 +340,8 @@ class _Content:
     def _unmade(self) -> list[Record]:
         """A row for each step that has no record, as far as a plan tells: its line is damaged, or the run was killed before.
 
-        Records come in the order of the plan: in a run that was cut off, what lies behind the last of them was never measured.
+        What has a figure, and what was not run, comes in the order of the plan, while what failed comes before its neighbours.
+        So in a run that was cut off, what lies behind the last record of those two kinds was never finished.
         """
         if not self.damaged and self.run.finished_at is not None:
             return []
@@ -345,12 +351,13 @@ class _Content:
             return []
         there = {record.order for record in self.read}
         ended = self.run.finished_at is not None
-        last = len(plan) if ended else max(there, default=-1) if self.damaged else -1
+        in_turn = [record.order for record in self.read if record.status in (Status.OK, Status.NOT_RUN)]
+        last = len(plan) if ended else max(in_turn, default=-1) if self.damaged else -1
         lost = f"lost: {journal.JOURNAL}, {journal.lines_damaged(self.damaged)}; convbench run --resume measures it anew"
         return [
             Record(
                 self.run.id, step.trial, step.order, step.cell, Status.NOT_RUN, self.run.started_at,
-                lost if step.order < last else "the run has not come to this cell",
+                lost if step.order < last else unfinished(len(self.visits.get(step.order, ()))),
             )
             for step in plan.steps
             if step.order not in there

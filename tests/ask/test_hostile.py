@@ -154,7 +154,7 @@ def test_ceilings_are_counted_too(place: Path) -> None:
 def test_a_large_suite_within_the_bound_is_planned(place: Path) -> None:
     (place / "large.toml").write_text(workload() + f"[axes]\nthreads = {list(range(300))}\n")
     plan = planning.plan(suite.load(place / "large.toml"), {"torch": (Device("cpu"),)}, 0)
-    assert len(plan) == 300 * 3 * 3
+    assert len(plan) == 300 * 3 * 4
 
 
 # Files --------------------------------------------------------------------------------------------------------------------

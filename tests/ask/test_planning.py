@@ -127,7 +127,7 @@ def test_what_will_be_compared_are_neighbours(wide: Suite, seed: int) -> None:
         levels = (
             lambda step: (step.cell.device, step.cell.threads),
             lambda step: (step.cell.device, step.cell.threads, step.cell.workload),
-            lambda step: replace(step.cell, backend="", mode=Mode.EAGER),
+            lambda step: (step.cell.device, plan.group(step.cell)),
         )
         for level in levels:
             groups = runs(steps, level)
@@ -135,7 +135,7 @@ def test_what_will_be_compared_are_neighbours(wide: Suite, seed: int) -> None:
 
 
 def plans_of_one(wide: Suite) -> list[Plan]:
-    """Plans of which the first six steps are one combination: three backends in two modes."""
+    """Plans of which the first six steps are of one group: three backends in two modes, and in two layouts."""
     return [planning.plan(wide, CPU_ONLY, seed) for seed in range(20)]
 
 
@@ -257,46 +257,45 @@ CELL = Cell("w", SPEC, Direction.FPROP, "torch")
 
 
 def test_the_estimate_by_hand() -> None:
-    # 231 MFLOP at 20 GFLOP/s: 11.6 ms a call, so the least time of 0.5 s governs, and 0.1 s of warm-up.
-    start, beside, compiling = planning.WORKERS_START_S, planning.STEP_OVERHEAD_S, planning.COMPILE_S
-    assert planning.estimate(planned(CELL), 1) == pytest.approx(start + beside + 0.1 + 0.5)
-    assert planning.estimate(planned(replace(CELL, mode=Mode.COMPILED)), 1) == pytest.approx(start + beside + compiling + 0.6)
-    assert planning.estimate(planned(replace(CELL, device=GPU)), 1) == pytest.approx(start + beside + 0.5 + 0.5)
+    # 231 MFLOP at 20 GFLOP/s: 11.6 ms a call; a visit is 0.05 s and 0.015 s, and there are ten; 0.1 s of warm-up.
+    start, compiling, call = planning.WORKERS_START_S, planning.COMPILE_S, 2 * 64 * 64 * 56 * 56 * 9 / 20e9
+    prepare, visits = planning.STEP_OVERHEAD_S + 6 * call, 10 * 0.065
+    assert planning.estimate(planned(CELL), 1) == pytest.approx(start + 2 * prepare + 0.1 + visits)
+    compiled = planned(replace(CELL, mode=Mode.COMPILED))
+    assert planning.estimate(compiled, 1) == pytest.approx(start + 2 * (prepare + compiling) + 0.1 + visits)
+    on_gpu = planned(replace(CELL, device=GPU))  # 250 times as fast; and two blocks of throughput in each visit
+    assert planning.estimate(on_gpu, 1) == pytest.approx(start + 0.4 + 12 * call / 250 + 0.5 + visits + 10 * 2 * 0.05)
     # Two processes' worth of threads are a round of their own.
-    assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(2 * (start + beside + 0.6))
-    assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(3 * (start + beside + 0.6))
+    on_two, on_one = (2 * (0.2 + 6 * call / cores) + 0.1 + visits for cores in (2, 1))
+    assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(2 * start + on_two + on_one)
+    # Only the first trial has it alone before.
+    assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(3 * (start + prepare + 0.1 + visits) + prepare)
 
 
 def test_the_estimate_of_a_copy_is_its_traffic() -> None:
-    copy = replace(CELL, spec=CopySpec(10**9), direction=Direction.NONE)  # 0.2 s at 10 GB/s, read and written; 30 of them
-    expected = planning.WORKERS_START_S + planning.STEP_OVERHEAD_S + 3 * 0.2 + 30 * 0.2
-    assert planning.estimate(planned(copy), 1) == pytest.approx(expected)
+    beside = planning.WORKERS_START_S + 2 * planning.STEP_OVERHEAD_S + 10 * planning.VISIT_OVERHEAD_S
+    copy = replace(CELL, spec=CopySpec(10**9), direction=Direction.NONE)  # 0.2 s at 10 GB/s, read and written
+    assert planning.estimate(planned(copy), 1) == pytest.approx(beside + (2 * 6 + 3 + 10) * 0.2)
     product = replace(CELL, spec=GemmSpec(1000, 1000, 1000), direction=Direction.NONE)  # 2 GFLOP at 20 GFLOP/s
-    assert planning.estimate(planned(product), 1) == pytest.approx(
-        planning.WORKERS_START_S + planning.STEP_OVERHEAD_S + 33 * 0.1
-    )
+    assert planning.estimate(planned(product), 1) == pytest.approx(beside + (2 * 6 + 3 + 10) * 0.1)
 
 
-def test_the_estimate_keeps_to_the_caps() -> None:
+def test_the_warm_up_of_a_long_call_has_a_cap() -> None:
     huge = replace(CELL, spec=replace(SPEC, n=1000))  # 11.6 s a call
-    assert planning.estimate(planned(huge), 1) == pytest.approx(
-        planning.WORKERS_START_S + planning.STEP_OVERHEAD_S + 5.0 + 15.0
-    )
-    assert planning.estimate(planned(huge, budget=Budget(timeout_s=3.0)), 1) == pytest.approx(planning.WORKERS_START_S + 3.0)
+    capped, longer = (planning.estimate(planned(huge, budget=Budget(warmup_max_s=most)), 1) for most in (5.0, 7.0))
+    assert longer - capped == pytest.approx(2.0)
 
 
 @given(n=st.integers(1, 10**6), more=st.integers(1, 1000), cores=st.integers(1, 64), trials=st.integers(1, 3))
 def test_the_estimate_grows_with_what_is_asked(n: int, more: int, cores: int, trials: int) -> None:
     cell = replace(CELL, spec=replace(SPEC, n=n))
-    # One rule for slow calls and quick ones: where it changes, fewer samples suffice and the estimate may drop.
-    budget = Budget(slow_call_s=1e9)
-    seconds = planning.estimate(planned(cell, budget=budget, trials=trials), cores)
+    seconds = planning.estimate(planned(cell, trials=trials), cores)
     larger = replace(cell, spec=replace(SPEC, n=n + more))
-    assert planning.estimate(planned(larger, budget=budget, trials=trials), cores) >= seconds
-    assert planning.estimate(planned(replace(cell, direction=Direction.BPROP), budget=budget, trials=trials), cores) >= seconds
-    assert planning.estimate(planned(cell, budget=budget, trials=trials), cores + 1) <= seconds
-    assert planning.estimate(planned(cell, larger, budget=budget, trials=trials), cores) > seconds
-    assert planning.estimate(planned(cell, budget=budget, trials=trials + 1), cores) > seconds
+    assert planning.estimate(planned(larger, trials=trials), cores) >= seconds
+    assert planning.estimate(planned(replace(cell, direction=Direction.BPROP), trials=trials), cores) >= seconds
+    assert planning.estimate(planned(cell, trials=trials), cores + 1) <= seconds
+    assert planning.estimate(planned(cell, larger, trials=trials), cores) > seconds
+    assert planning.estimate(planned(cell, trials=trials + 1), cores) > seconds
 
 
 def test_workloads_keep_their_names(smoke: Suite) -> None:

@@ -92,6 +92,34 @@ def test_of_a_run_that_was_cut_off_only_what_was_measured_is_called_lost(tmp_pat
     assert "damaged" not in rows["reason"].iloc[3]
 
 
+@pytest.mark.fault(
+    "a run was killed after a cell failed, amid the visits of others", "what was never finished is not called lost"
+)
+def test_what_was_never_finished_is_not_called_lost_where_one_behind_it_failed(tmp_path: Path) -> None:
+    """A cell that fails has its row before the window ends; its neighbours get theirs then."""
+    run = builders.run(IDS[0])
+    folder = journal.create(tmp_path, run)
+    cells = [builders.cell(workload=f"w{order}") for order in range(6)]
+    journal.write_plan(folder, Plan("small", tuple(Step(0, order, of) for order, of in enumerate(cells)), 7, Budget()))
+    with journal.Journal(folder) as book:
+        book.append(builders.environment())
+        for order in (0, 1):
+            book.append(builders.record(of=cells[order], order=order, run_id=run.id))
+        book.append(builders.failed(Status.CRASHED, "exit code 3", of=cells[4], order=4, run_id=run.id))
+        for turn, order in enumerate((2, 3, 2)):
+            book.append(builders.visit(order, turn=turn))
+    damage(folder, 2)
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        rows = table.load(folder)
+    assert rows["status"].tolist() == ["not_run", "ok", "not_run", "not_run", "crashed", "not_run"]
+    assert rows["reason"].str.startswith("lost: ").tolist() == [True, *[False] * 5]
+    assert rows["reason"].tolist()[2:] == [
+        "not finished: 2 visits so far", "not finished: 1 visit so far", "exit code 3", "the run has not come to this cell"
+    ]  # fmt: skip
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        assert set(table.samples(folder)["cell"]) == {str(cells[1])}
+
+
 @pytest.mark.fault("a run with a damaged line is sealed again", "nothing that was sealed is erased")
 def test_a_sealed_run_loses_nothing_by_a_damaged_line_and_sealing_it_again_erases_nothing(tmp_path: Path) -> None:
     folder = a_run(tmp_path)

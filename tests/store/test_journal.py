@@ -13,7 +13,7 @@ from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plan import Budget, Plan, Step
 from harness.record import Check, Status
 from harness.store import journal
-from tests.builders import START, cell, environment, failed, record, run, samples, series
+from tests.builders import START, cell, environment, failed, record, run, samples, series, visit, visited
 
 
 @pytest.fixture
@@ -38,6 +38,44 @@ def test_what_was_appended_is_read_back(folder):
     write(folder, environment(), *events[:2])
     write(folder, events[2])
     assert journal.read(folder) == (events, [environment()])
+
+
+def test_visits_and_their_bare_record_come_to_the_whole_record(folder):
+    """Each sample is written once, with its visit; of a cell that was not finished the visits are told."""
+    made = [
+        visit(0, [5, 6], turn=0), visit(1, [1]), visit(0, [7], process=2, turn=1, place=1, steal_ns=4),
+        visit(1, (), reason="why"),
+    ]  # fmt: skip
+    whole = visited(made[0], made[2])
+    write(folder, *made, whole)
+    found = journal.scan(folder)
+    assert found.records == [whole]
+    assert found.visits == {0: [made[0], made[2]], 1: [made[1], made[3]]}
+    lines = [json.loads(line) for line in (folder / journal.JOURNAL).read_text().splitlines()]
+    assert [next(iter(line)) for line in lines] == ["visit"] * 4 + ["record"]
+    assert lines[-1]["record"]["samples"]["series"] == []
+    assert whole.samples.series[0].block_ns == (5, 6, 7)
+
+
+def test_a_record_without_visits_as_older_versions_wrote_it_is_read_and_written_whole(folder):
+    old = {"record": codec.encode(record([5, 6, 7]))}
+    del old["record"]["samples"]["series"][0]["visits"]
+    (folder / journal.JOURNAL).write_text(json.dumps(old) + "\n")
+    assert journal.read(folder)[0] == [record([5, 6, 7])]
+    write(folder, record([8], order=1))
+    assert journal.read(folder)[0] == [record([5, 6, 7]), record([8], order=1)]
+
+
+@pytest.mark.fault("the line of a visit is damaged", "it is named, and costs that visit alone")
+def test_a_damaged_visit_costs_no_other(folder):
+    made = [visit(0, [ns], turn=turn) for turn, ns in enumerate((5, 6, 7))]
+    write(folder, *made, visited(*made))
+    path = folder / journal.JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].replace(b"[6]", b"[9]") + lines[2] + lines[3])
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        (found,) = journal.read(folder)[0]
+    assert found == visited(made[0], made[2])
 
 
 def test_each_line_is_in_the_file_once_append_returns(folder):

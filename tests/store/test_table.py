@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from harness import codec
 from harness.axes import Device, Direction, Layout, Optimizer
 from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.errors import RunNotFoundError, UserError
 from harness.record import Flag, Memory, Power, SeriesKind, Status
 from harness.spec import ConvSpec, CopySpec
 from harness.store import journal, table
-from tests.builders import START, cell, environment, failed, record, run, samples, series
+from tests.builders import START, cell, environment, failed, record, run, samples, series, visit, visited
 
 FIRST, SECOND, THIRD = "20260301-023000-aaaa", "20260302-023000-bbbb", "20260302-043000-cccc"
 
@@ -348,6 +350,47 @@ def test_the_last_record_of_a_cell_and_trial_counts_and_says_how_long_the_ones_b
     assert pd.isna(rows.loc[1, "spent_set_aside_ns"])
     assert table.samples(folder)["block_ns"].tolist() == [20, 20, 50]
     assert len(journal.read(folder)[0]) == 3
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_the_samples_say_of_which_visit_they_are(tmp_path, seal):
+    one, many = series([10, 20]), series([300], iterations=30)
+    visits = [
+        visit(0, series=(one, series([7], kind=SeriesKind.DEVICE)), process=0, turn=0, place=3),
+        visit(0, series=(many,), process=4, turn=2, place=1),
+        visit(0, [30], process=4, turn=5, place=0),
+    ]
+    make_run(tmp_path, FIRST, *visits, visited(*visits), record([5], order=1, trial=1), seal=seal)
+    frame = table.samples(tmp_path)
+    assert dtypes(frame) == expected_dtypes(SAMPLE_COLUMNS)
+    told = ["series", "index", "block_ns", "iterations", "process", "turn", "place", "visit"]
+    assert frame[told].to_numpy().tolist() == [
+        ["latency", 0, 10, 1, 0, 0, 3, 0],
+        ["latency", 1, 20, 1, 0, 0, 3, 0],
+        ["latency", 2, 30, 1, 4, 5, 0, 2],
+        ["latency", 3, 300, 30, 4, 2, 1, 1],
+        ["device", 0, 7, 1, 0, 0, 3, 0],
+        ["latency", 0, 5, 1, pd.NA, pd.NA, pd.NA, pd.NA],
+    ]
+
+
+def test_samples_of_a_run_that_knows_no_visits_load_without_them(tmp_path):
+    folder = make_run(tmp_path, FIRST, environment(), record([5, 6]), seal=True)
+    (folder / journal.JOURNAL).unlink()
+    without(folder / "samples.parquet", "process", "turn", "place", "visit")
+    frame = table.samples(folder)
+    assert frame["block_ns"].tolist() == [5, 6]
+    assert frame[["process", "turn", "place", "visit"]].isna().all(axis=None)
+
+
+def test_visits_that_do_not_fit_their_series_are_damage(tmp_path):
+    whole = visited(visit(0, [1, 2]))
+    (one,) = whole.samples.series
+    wrong = replace(whole, samples=replace(whole.samples, series=(replace(one, visits=one.visits * 2),)))
+    folder = make_run(tmp_path, FIRST)
+    (folder / journal.JOURNAL).write_text(json.dumps({"record": codec.encode(wrong)}) + "\n")
+    with pytest.raises(UserError, match="4 blocks in the visits of a series of 2"):
+        table.samples(folder)
 
 
 def test_a_second_measurement_that_failed_leaves_the_first_one_standing(tmp_path):
