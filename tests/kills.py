@@ -11,7 +11,7 @@ from typing import Any
 
 from harness import drafts
 from harness.execution import execute, host
-from harness.record import Environment, Flag, Record, Status
+from harness.record import Environment, Record, Status, Visit
 from harness.review import pages
 from harness.store import journal, table
 
@@ -27,9 +27,8 @@ backend = ["numpy"]
 trials = 2
 warmup_cpu_s = 0.0
 warmup_calls = 1
-min_samples = 6
-min_time_s = 0.0
-max_samples = 8
+visits = 3
+visit_s = 0.001
 [[workload]]
 name = "plain"
 n = 1
@@ -84,12 +83,16 @@ def named(name: str, nth: int = 1) -> Callable[..., bool]:
     return asked
 
 
-def event(order: int, status: Status = Status.OK, again: bool = False) -> Callable[..., bool]:
-    return lambda book, of: isinstance(of, Record) and (of.order, of.status, bool(of.repeated_for)) == (order, status, again)
+def event(order: int, status: Status = Status.OK) -> Callable[..., bool]:
+    return lambda book, of: isinstance(of, Record) and (of.order, of.status) == (order, status)
 
 
-def part_of_a_line(keep: Callable[[bytes], bytes]) -> None:
-    """Write so much of the third record, and die."""
+def visit(turn: int, place: int) -> Callable[..., bool]:
+    return lambda book, of: isinstance(of, Visit) and (of.turn, of.place) == (turn, place)
+
+
+def part_of_a_line(keep: Callable[[bytes], bytes], *, start: bytes = b'{"record":', part: bytes = b'"order":2,') -> None:
+    """Write so much of the third record, or of another line that begins so and has this part, and die."""
 
     class Dying:
         def __init__(self, file: Any) -> None:
@@ -99,7 +102,7 @@ def part_of_a_line(keep: Callable[[bytes], bytes]) -> None:
             return getattr(self.file, name)
 
         def write(self, line: bytes) -> int:
-            if b'"record":' in line and b'"order":2,' in line:
+            if line.startswith(start) and part in line:
                 os.write(self.file.fileno(), keep(line))
                 die()
             return self.file.write(line)
@@ -114,11 +117,12 @@ def part_of_a_line(keep: Callable[[bytes], bytes]) -> None:
 
 
 def ended_by_ctrl_c() -> None:
-    """An interruption after the second record; then death in the middle of the rows that say what was not run."""
-    before(journal.Journal, "append", when=event(2), then=lambda: os.kill(os.getpid(), signal.SIGTERM))
-    after(journal.Journal, "append", when=event(3, Status.NOT_RUN))
+    """An interruption amid the visits of the second trial; then death amid the rows that say what was not run."""
+    before(journal.Journal, "append", when=visit(4, 0), then=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    after(journal.Journal, "append", when=event(2, Status.NOT_RUN))
 
 
+TURN = b'"turn":1,"place":1,'
 PLACES: dict[str, Callable[[], None]] = {
     "the folder is made, and nothing is in it": lambda: after(
         Path, "mkdir", when=lambda path, *_, **__: path.name.startswith(".new-")
@@ -135,8 +139,12 @@ PLACES: dict[str, Callable[[], None]] = {
     "half a line is written": lambda: part_of_a_line(lambda line: line[: len(line) // 2]),
     "a line is written without its end": lambda: part_of_a_line(lambda line: line[:-1]),
     "a line is written, and nobody told": lambda: after(journal.Journal, "append", when=event(1)),
-    "all cells of a round are kept, and none is measured once more": lambda: after(journal.Journal, "append", when=event(3)),
-    "a cell was measured once more": lambda: after(journal.Journal, "append", when=event(0, again=True)),
+    "the first visit is kept": lambda: after(journal.Journal, "append", when=visit(0, 0)),
+    "half of a visit is written": lambda: part_of_a_line(lambda line: line[: len(line) // 2], start=b'{"visit":', part=TURN),
+    "a visit is written without its end": lambda: part_of_a_line(lambda line: line[:-1], start=b'{"visit":', part=TURN),
+    "a turn is kept in part": lambda: after(journal.Journal, "append", when=visit(1, 0)),
+    "all visits of a trial are kept, and no record": lambda: after(journal.Journal, "append", when=visit(2, 1)),
+    "one record of a trial is kept": lambda: after(journal.Journal, "append", when=event(0)),
     "some rows of what was not run are kept": ended_by_ctrl_c,
     "the last record is kept": lambda: before(execute._Measurement, "_seal"),
     "the journal is whole, run.json is not": lambda: before(journal, "finish"),
@@ -150,14 +158,13 @@ PLACES: dict[str, Callable[[], None]] = {
 
 
 def convbench(folder: Path, arguments: list[str], place: str = "") -> None:
-    """The command in this process, which was forked for it; what it prints is in `said`. Every other cell is barred once."""
+    """The command in this process, which was forked for it; what it prints is in `said`."""
     os.chdir(folder)
     os.environ |= {MARK: str(folder), host.VARIABLE: str(folder / "lock")}
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(said, number)
     os.write(said, f"$ {shlex.join(arguments)}\n".encode())
-    execute.doubts = lambda record: (Flag.DRIFT,) if record.order % 2 == 0 else ()
     if place:
         PLACES[place]()
     from harness.cli import main

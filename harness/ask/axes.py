@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from harness.ask.wording import not_one_of, show
+from harness.ask.wording import LONGEST, not_one_of, show
 from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
@@ -83,6 +83,6 @@ def parse_all(axis: str, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]
     seen = set()
     for text, value in zip(values, parsed, strict=True):
         if value in seen:
-            raise ValueError(f"found {show(text)} twice (as {value}); allowed: each value once")
+            raise ValueError(f"found {show(text)} twice (as {str(value)[:LONGEST]}); allowed: each value once")
         seen.add(value)
     return parsed

@@ -7,7 +7,8 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -25,7 +26,7 @@ from harness.execution import discovery, execute, host
 from harness.execution.execute import Watcher
 from harness.isolate import launcher
 from harness.plan import Plan
-from harness.record import Environment, Flag, Record, Run, Status
+from harness.record import Environment, Progress, Record, Run, Status, Visit
 from harness.review import pages
 from harness.review.reading import Reading
 from harness.store import digests, journal, table
@@ -40,11 +41,10 @@ direction = ["fprop", "wgrad", "train"]
 backend = ["numpy"]
 [budget]
 trials = 3
+visits = 2
+visit_s = 0.001
 warmup_cpu_s = 0.0
 warmup_calls = 1
-min_samples = 6
-min_time_s = 0.0
-max_samples = 8
 [[workload]]
 name = "plain"
 n = 1
@@ -118,6 +118,10 @@ def test_a_run_has_a_row_for_every_cell_and_trial_each_with_its_witnesses(tiny: 
     assert records["order"].tolist() == list(range(18))
     samples = harness.samples(tmp_path / "results")
     assert set(samples.groupby(["trial", "cell"]).size().index) == set(zip(records["trial"], records["cell"], strict=True))
+    visits = samples.drop_duplicates(["trial", "cell", "process", "turn", "place", "visit"])
+    assert (visits.groupby(["trial", "cell"])["visit"].agg(sorted).map(tuple) == (0, 1)).all()
+    assert visits.groupby("turn")["place"].agg(sorted).map(tuple).tolist() == [tuple(range(6))] * 6
+    assert visits.groupby("trial")["process"].agg(set).tolist() == [{0}, {1}, {2}]
 
 
 def test_the_summary_has_one_row_per_cell_over_all_trials(tiny: Path, alone: Path, tmp_path: Path) -> None:
@@ -213,7 +217,6 @@ class Interrupting(Watcher):
 def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(
     tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "doubts", lambda record: ())  # nothing is measured once more
     with pytest.raises(KeyboardInterrupt, match=r"^interrupted; what was measured is kept"):
         execute.execute(suites.load(tiny), Selection(), out=tmp_path, watcher=Interrupting(5))
     folder = table.find(tmp_path, "latest")
@@ -227,6 +230,47 @@ def test_an_interrupted_run_keeps_what_it_has_and_can_be_gone_on_with(
     assert whole["status"].value_counts().to_dict() == {"ok": 18}
     kept = whole[whole["order"].isin(cut.loc[cut["status"] == "ok", "order"])]
     assert kept["started_at"].tolist() == cut.loc[cut["status"] == "ok", "started_at"].tolist()
+
+
+@pytest.mark.fault(
+    "Ctrl-C is pressed amid the visits of a run",
+    "each visit that was made is kept, its row says how many there were, and `--resume` makes the rest",
+)
+def test_a_run_that_is_interrupted_amid_its_visits_keeps_them_and_makes_the_rest(
+    tiny: Path, alone: Path, tmp_path: Path
+) -> None:
+    class Stopping(Watcher):
+        """Presses Ctrl-C after the eighth visit: the second of the second turn."""
+
+        left = 8
+
+        def visited(self, visit: Visit) -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path, watcher=Stopping())
+    folder = table.find(tmp_path, "latest")
+    cut = table.load(folder)
+    assert (
+        sorted(cut["reason"])
+        == ["the run ended after 1 visit to this cell"] * 4 + ["the run ended after 2 visits to this cell"] * 2
+    )
+    assert table.samples(folder).empty
+    kept = journal.scan(folder).visits
+    assert sum(map(len, kept.values())) == 8
+
+    run = execute.resume(folder)
+    assert run.finished_at
+    assert table.load(folder)["status"].tolist() == ["ok"] * 6
+    made = journal.scan(folder).visits
+    assert all(made[order][: len(visits)] == visits for order, visits in kept.items())
+    # Those that had two already are visited beside the others in the turn that makes up for the one that was cut off.
+    assert sorted(map(len, made.values())) == [2] * 4 + [3] * 2
+    assert {(visit.process, visit.turn) for visits in made.values() for visit in visits} == {(0, 0), (0, 1), (1, 2)}
+    samples = table.samples(folder)
+    assert len(samples.drop_duplicates(["cell", "turn"])) == 14
 
 
 def test_a_refused_run_has_a_row_for_every_cell_that_says_why(tiny: Path, alone: Path, tmp_path: Path) -> None:
@@ -442,11 +486,9 @@ def test_no_figure_stands_in_a_row_without_its_check_its_environment_and_its_rea
         assert row.check_method
         assert row.max_rel_err <= row.tolerance
         assert row.environment_id in known
-        assert row.stopped_by in ("interval", "noise_settled", "max_samples", "max_time")
-        assert (row.stopped_by.startswith("max")) == ("not_converged" in row.flags.split(","))
+        assert row.stopped_by == "visits"
         assert row.op
-        assert row.memory_method
-        assert row.energy_method
+        assert bool(row.memory_method) == bool(row.energy_method) == (row.trial == 0)
         assert row.spent_sampling_ns > 0
         assert of_samples.get_group((row.trial, row.cell))["block_ns"].gt(0).all()
     figures = ["median_ns", "ci_low_ns", "ci_high_ns", "min_ns", "flop_per_s", "bytes_per_s", "corrected_ns", "ceiling_share"]
@@ -480,7 +522,7 @@ def test_equals_in_a_run_of_any_kind_control_it(tiny: Path, alone: Path, tmp_pat
     """A suite may have one backend measured twice, as that of short nights does."""
     said = []
     for backends in (["numpy"], ["numpy", "numpy@aa"]):
-        run = harness.run(tiny, out=tmp_path, direction="fprop", backend=backends)
+        run = harness.run(tiny, out=tmp_path, direction="fprop", backend=backends, visits=1, visit_s=1e-9)
         found = Reading(tmp_path / "runs" / run.id).checks
         said += [check.measured for check in found if check.name.startswith("A/A control")]
     assert said == ["no A/A run of this machine, no equals in this one", "no pair could be judged"]  # few samples bar them
@@ -537,15 +579,28 @@ def hearing() -> Iterator[None]:
 
 @pytest.fixture
 def scripted(tiny: Path, alone: Path, hearing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Runs six cells of `tiny` without a worker; `at` is called with the order of a cell before its record comes."""
+    """Runs six cells of `tiny` without a worker; `at` is called with the order of a cell before its record comes.
 
-    def run(at: Callable[[int], object] = lambda order: None, **more: Any) -> Run:
-        def cells(of: launcher.Launcher, plan: Plan, before: Sequence[Record] = ()) -> Iterator[Record | Environment]:
+    Each has two visits, `visiting` being called before each of them, and the record right after them.
+    """
+
+    def run(
+        at: Callable[[int], object] = lambda order: None, visiting: Callable[[int], object] = lambda turn: None, **more: Any
+    ) -> Run:
+        def cells(
+            of: launcher.Launcher, plan: Plan, before: Sequence[Record], visits: Mapping[int, Sequence[Visit]]
+        ) -> Iterator[Record | Environment | Visit]:
             left = [step for step in plan if step.order not in {record.order for record in before}]
             yield from [builders.environment()][: len(left)]
             for step in left:
+                made = list(visits.get(step.order, ()))
+                for number in range(len(made), 2):
+                    visiting(2 * step.order + number)
+                    made.append(builders.visit(step.order, turn=2 * step.order + number, spent_ns={"sampling": 10**9}))
+                    yield made[-1]
                 at(step.order)
-                yield builders.record(trial=step.trial, order=step.order, of=step.cell, run_id=of.run_id)
+                yield builders.visited(*made, trial=step.trial, of=step.cell, run_id=of.run_id)
+                of.observe(Progress(1, 1, 1, step.order + 1, 6))
 
         monkeypatch.setattr(launcher.Launcher, "execute", cells)
         if "resume" in more:
@@ -795,7 +850,7 @@ def test_a_seal_that_finds_no_room_is_made_up_for(scripted, tmp_path: Path, monk
     "who watches a run fails: a terminal that is gone, a closed stream, an error",
     "the run goes on unwatched",
 )
-@pytest.mark.parametrize("method", ["planned", "progress", "recorded", "environment", "discovered"])
+@pytest.mark.parametrize("method", ["planned", "progress", "visited", "recorded", "environment", "discovered"])
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file."), ZeroDivisionError()])
 def test_a_watcher_that_fails_is_asked_no_more_and_the_run_goes_on(scripted, tmp_path: Path, method: str, error) -> None:
     asked = []
@@ -808,77 +863,28 @@ def test_a_watcher_that_fails_is_asked_no_more_and_the_run_goes_on(scripted, tmp
         raise error
 
     setattr(Failing, method, fails)
-    if method == "progress":
-        tolerant = execute._Tolerant(Failing())
-        with pytest.warns(UserWarning, match="goes on unwatched"):
-            tolerant.progress(None, None)
-        tolerant.progress(None, None)
-    else:
-        with pytest.warns(UserWarning, match="goes on unwatched"):
-            assert scripted(watcher=Failing()).finished_at
-        assert statuses(folder_of(tmp_path)) == {"ok": 6}
+    with pytest.warns(UserWarning, match="goes on unwatched"):
+        assert scripted(watcher=Failing()).finished_at
+    assert statuses(folder_of(tmp_path)) == {"ok": 6}
     assert len(asked) == 1
 
 
-# Measured once more -------------------------------------------------------------------------------------------------------
+def test_a_watcher_is_told_of_every_visit_record_and_turn(scripted, tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
 
+    class Noting(Watcher):
+        def visited(self, visit: Visit) -> None:
+            told.append(("visit", visit.turn))
 
-def test_a_cell_that_a_flag_bars_is_measured_once_more_and_has_one_row_which_says_so(
-    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Told by the samples of a first record alone; its second is good."""
-    looked: list[Record] = []
+        def recorded(self, record: Record) -> None:
+            told.append(("record", record.order))
 
-    def doubts(record: Record) -> tuple[Flag, ...]:
-        looked.append(record)
-        return (Flag.DRIFT,) if record.order == 7 else ()
+        def progress(self, progress: Progress) -> None:
+            told.append(("turn", progress.turn))
 
-    monkeypatch.setattr(execute, "doubts", doubts)
-    run = harness.run(tiny, out=tmp_path)
-    rows = harness.load(tmp_path)
-    assert rows["order"].tolist() == [record.order for record in looked] == list(range(18))
-    assert rows.loc[rows["repeated_for"] != "", ["order", "repeated_for"]].to_numpy().tolist() == [[7, "drift"]]
-    first = next(record for record in looked if record.order == 7)
-    assert rows.loc[7, "started_at"] > first.started_at
-    assert rows.loc[7, "spent_set_aside_ns"] > 0
-    assert len(journal.read(table.find(tmp_path, "latest"))[0]) == 19
-    assert run.finished_at is not None
-
-
-@pytest.mark.fault(
-    "a run is cut off while cells are measured once more",
-    "`--resume` makes up for those that were not",
-)
-def test_a_run_that_is_interrupted_while_it_measures_once_more_is_whole_and_can_be_gone_on_with(
-    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(execute, "doubts", lambda record: (Flag.DRIFT,))
-    with pytest.raises(KeyboardInterrupt):
-        execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path, watcher=Interrupting(7))
-    folder = table.find(tmp_path, "latest")
-    assert journal.read_run(folder).finished_at is not None
-    assert table.load(folder)["status"].tolist() == ["ok"] * 6
-    assert (table.load(folder)["repeated_for"] != "").sum() == 1
-    first = table.load(folder)["started_at"].tolist()
-    execute.resume(folder)
-    assert [record.order for record in journal.read(folder)[0] if record.repeated_for] == [0, 1]  # a quarter of six
-    assert [old == new for old, new in zip(first, table.load(folder)["started_at"], strict=True)] == [True, False, *[True] * 4]
-
-
-@pytest.mark.parametrize(
-    ("record", "flags"),
-    [
-        (builders.record([1000] * 30), ()),
-        (builders.record([1000] * 30, flags=(Flag.COMPOSITE,)), ()),  # bars nothing
-        (builders.record([1000] * 30, flags=(Flag.CONTENDED,)), (Flag.CONTENDED,)),
-        (builders.record(range(1000, 1060)), (Flag.DRIFT,)),
-        (builders.record([1000] * 5, flags=(Flag.CONTENDED,)), (Flag.CONTENDED, Flag.FEW_SAMPLES)),
-        (builders.record([1000] * 5, flags=(Flag.NOT_CONVERGED,)), ()),  # the same budget would not do better
-        (builders.failed(Status.CRASHED, "exit code 3", flags=(Flag.CONTENDED,)), ()),
-    ],
-)
-def test_what_bars_a_record_is_told_by_the_engine_and_by_its_samples(record: Record, flags: tuple[Flag, ...]) -> None:
-    assert execute.doubts(record) == flags
+    scripted(watcher=Noting())
+    assert told[:4] == [("visit", 0), ("visit", 1), ("record", 0), ("turn", 1)]
+    assert Counter(what for what, _ in told) == {"visit": 12, "record": 6, "turn": 6}
 
 
 # What stands on disk ------------------------------------------------------------------------------------------------------
@@ -886,14 +892,14 @@ def test_what_bars_a_record_is_told_by_the_engine_and_by_its_samples(record: Rec
 
 @pytest.mark.fault("a run with a damaged line is resumed", "the cell is measured anew")
 def test_a_record_whose_line_is_damaged_is_measured_anew_by_resume(tiny: Path, alone: Path, tmp_path: Path) -> None:
-    chosen = Selection(budget={"trials": 1, "repeat_share": 0.0})
+    chosen = Selection(budget={"trials": 1})
     run = execute.execute(suites.load(tiny), chosen, out=tmp_path)
     folder = table.find(tmp_path, run.id)
     for path in folder.glob("*.parquet"):
         path.unlink()
     path = folder / journal.JOURNAL
     lines = path.read_bytes().splitlines(keepends=True)
-    (place,) = [number for number, line in enumerate(lines) if b'"order":2,' in line]
+    (place,) = [number for number, line in enumerate(lines) if b'"record":' in line[:12] and b'"order":2,' in line]
     path.write_bytes(b"".join([*lines[:place], lines[place].replace(b'"ok"', b'"oom"'), *lines[place + 1 :]]))
     with pytest.warns(UserWarning, match=f"line {place + 1} is damaged"):
         lost = table.load(folder)
@@ -932,13 +938,26 @@ def test_a_killed_run_that_is_gone_on_with_took_what_its_records_say_and_the_res
     run = execute.execute(suites.load(tiny), Selection(budget={"trials": 1}), out=tmp_path)
     folder = table.find(tmp_path, run.id)
     path = folder / journal.JOURNAL
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-3]))
     journal.finish(folder, dataclasses.replace(run, finished_at=None, took_s=None))
     kept, _ = journal.read(folder)
     spent_s = sum(sum(record.spent_ns.values()) for record in kept if record.spent_ns) / 1e9
     again = execute.resume(folder)
     assert again.took_s is not None
     assert again.took_s > spent_s > 0
+
+
+def test_the_visits_of_a_killed_run_to_cells_without_a_record_are_a_part_of_what_it_took(scripted, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        scripted(visiting=on(5, lambda: 1 / 0))  # two cells have their record, the third one visit of a second
+    folder = folder_of(tmp_path)
+    journal.finish(folder, dataclasses.replace(journal.read_run(folder), took_s=None))
+    assert table.load(folder)["reason"].tolist() == [
+        "", "", "the run ended after 1 visit to this cell", *["the run ended before this cell"] * 3
+    ]  # fmt: skip
+    took_s = scripted(resume=folder).took_s
+    assert took_s is not None
+    assert 1 <= took_s < 60
 
 
 @pytest.mark.fault("plan.json is damaged", "it is named")
