@@ -93,7 +93,7 @@ _FACTS = {
     "cpu_ns": Column("float64", "ns", "CPU time of the process during the same, all threads.", of="samples.cpu_ns"),
     "steal_ns": Column("float64", "ns", "Time that the hypervisor took from this machine during sampling; missing: not measured.", of="samples.steal_ns", over_trials="sum"),
     "iterations": Column("Int64", "", "Calls in one sample.", of="samples.iterations"),
-    "stopped_by": Column("string", "", "Why sampling stopped: interval, noise_settled, max_samples or max_time; in an imported run the program that decided it.", of="samples.stopped_by"),
+    "stopped_by": Column("string", "", "Why sampling stopped: visits, all of which were made; by an older method interval, noise_settled, max_samples or max_time; in an imported run the program that decided it.", of="samples.stopped_by"),
     "device_method": Column("string", "", "What device_ns was read from.", of="samples.device_method", over_trials="listed"),
     "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
     "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included.", of="memory.host_base_bytes", over_trials="median"),

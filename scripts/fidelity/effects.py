@@ -72,7 +72,6 @@ def _measured(plan: Any, number: int, factors: dict[str, float]) -> Any:
     from harness.analysis.compare import Side
     from harness.analysis.summary import summarize
     from harness.analysis.trials import trials
-    from harness.execution.execute import doubts
     from harness.isolate.launcher import Launcher
     from harness.record import METHOD_VERSION, Environment, Record, Run
     from harness.store.frames import records_frame, samples_frame
@@ -82,7 +81,7 @@ def _measured(plan: Any, number: int, factors: dict[str, float]) -> Any:
     os.environ["TEST_SLOWDOWN_FACTORS"] = json.dumps(factors)
     os.environ["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryDirectory() as logs:
-        answers = list(Launcher(run_id, Path(logs), targets={"torch": "tests.slowed:SlowedTorch"}, doubts=doubts).execute(plan))
+        answers = list(Launcher(run_id, Path(logs), targets={"torch": "tests.slowed:SlowedTorch"}).execute(plan))
     environments = [answer for answer in answers if isinstance(answer, Environment)]
     records = latest(answer for answer in answers if isinstance(answer, Record))
     now = datetime.now(UTC)

@@ -44,7 +44,7 @@ def read_in_one_process(framework: str, cell: str, rounds: int) -> list[tuple[fl
 
 
 def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[float, float]]:
-    """A round: the plain loop, a visit without its contended blocks, the plain loop again, whose geometric mean counts; ns."""
+    """A round: the plain loop, the sampling without contended blocks, the plain loop again, whose geometric mean counts; ns."""
     from harness.axes import Device
     from harness.backends import registry
     from harness.isolate import worker
@@ -72,14 +72,15 @@ def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[flo
     del handle
     call = prepared.launch if prepared.wait is ALREADY_DONE else Waited(prepared.launch, prepared.wait)
     worker.set_aside(0)
-    tools = Tools(Budget(), clock, clocks.cost_ns(clock), Ledger(clock), Yardstick())
-    sampler, looking = Sampler(tools, asked, prepared, [], first), Witness(clock)
-    sampler.warm_up()
+    budget, looking = Budget(trials=1), Witness(clock)
     for _ in range(rounds):
         before = prepared.on_own_stack(plain_loop, call)
-        (latency, *_) = sampler.visit(looking).series
+        tools = Tools(budget, clock, clocks.cost_ns(clock), Ledger(clock), Yardstick())
+        sampler = Sampler(tools, asked, prepared, [], first)
+        sampler.warm_up()
+        latencies = [sampler.visit(looking).series[0] for _ in range(budget.visits)]
         after = prepared.on_own_stack(plain_loop, call)
-        witnessed = zip(latency.block_ns, latency.run_delay_ns, latency.others_ns, strict=True)
-        counted = [block_ns for block_ns, *waits in witnessed if not contended(block_ns, *waits)]
-        ours = statistics.median(counted or latency.block_ns) / latency.iterations
+        blocks = [block for each in latencies for block in zip(each.block_ns, each.run_delay_ns, each.others_ns, strict=True)]
+        counted = [block_ns for block_ns, *waits in blocks if not contended(block_ns, *waits)]
+        ours = statistics.median(counted or [block_ns for block_ns, *_ in blocks]) / sampler.iterations
         yield ours, statistics.geometric_mean((before, after))

@@ -93,7 +93,7 @@ def one_cell(found: Turn, cell: str, seed: int, tools: Sequence[str], settled: b
 
         def measured() -> None:
             begun = time.perf_counter()
-            record = next(answer for answer in answers if isinstance(answer, Record))
+            record = next(answer for answer in answers if isinstance(answer, Record))  # after its visits
             found.wall_s["convbench"] += time.perf_counter() - begun
             found.records[cell], found.read_ns["convbench"][cell] = record, median_ns(record)
 
