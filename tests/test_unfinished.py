@@ -116,6 +116,27 @@ def test_a_killed_run_has_a_row_for_each_measurement_that_is_missing(tmp_path: P
     assert records["order"].tolist() == list(range(27))
 
 
+@pytest.mark.fault("a run was killed amid its visits", "what was visited has no figure yet, and its row says how often it was")
+def test_what_was_visited_and_not_finished_has_no_figure_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = killed(tmp_path / "results", 3)
+    with journal.Journal(folder) as book:
+        for turn, order in enumerate((3, 4, 3)):
+            book.append(builders.visit(order, turn=turn))
+    records = table.load(folder)
+    assert records["status"].tolist() == ["ok"] * 3 + ["not_run"] * 6
+    assert records["reason"].tolist()[3:6] == [
+        "not finished: 2 visits so far", "not finished: 1 visit so far", "the run has not come to this cell"
+    ]  # fmt: skip
+    assert set(table.samples(folder)["cell"]) == set(map(str, CELLS[:3]))
+    assert Reading(folder).extent.words == "cut off: 3 of 9 cells"
+    monkeypatch.chdir(tmp_path)
+    code, printed = said("show", RUN)
+    assert code == 5
+    assert "cut off: 3 of 9 cells" in printed
+    code, printed = said("list", "runs")
+    assert (code, "cut off: 3 of 9 cells" in printed) == (0, True)
+
+
 @pytest.mark.fault("a cell lacks a trial", "it has the figure of those that were made")
 def test_a_cell_has_the_figure_of_the_trials_that_were_run(tmp_path: Path) -> None:
     summary = Reading(killed(tmp_path, 14, trials=3)).ranking

@@ -207,6 +207,8 @@ class Bench:
         most = self.plan.budget.visits
         least = min((len(going.visits) for going in self.going.values()), default=most)
         for turn in range(least, most):
+            if not self.going:
+                return
             number, self.session.turns = self.session.turns, self.session.turns + 1
             alive = dict(self.lives)
             for place, step in enumerate(window.turn(number, self.plan.seed)):

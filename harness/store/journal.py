@@ -24,7 +24,7 @@ from typing import Any, Self
 from harness import codec, drafts
 from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plain import plain
-from harness.plan import Plan
+from harness.plan import Budget, Plan
 from harness.record import Environment, Record, Run, Visit, joined
 
 RUN = "run.json"
@@ -118,8 +118,15 @@ def write_plan(folder: str | Path, plan: Plan) -> None:
 
 
 def read_plan(folder: str | Path) -> Plan:
-    """What the run is to measure. Raises OSError where no plan.json can be read, ValueError where it is broken."""
-    return codec.decode(Plan, codec.parse(codec.read(Path(folder) / PLAN), finite=True))
+    """What the run is to measure, without keys of its budget that only older versions knew.
+
+    Raises OSError where no plan.json can be read, ValueError where it is broken.
+    """
+    data = codec.parse(codec.read(Path(folder) / PLAN), finite=True)
+    if isinstance(data, dict) and isinstance(budget := data.get("budget"), dict):
+        known = {each.name for each in dataclasses.fields(Budget)}
+        data["budget"] = {name: value for name, value in budget.items() if name in known}
+    return codec.decode(Plan, data)
 
 
 def open_elsewhere(folder: Path) -> bool:

@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(host.VARIABLE, str(tmp_path / "lock"))
     monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: ())
 
-    def cells(of: launcher.Launcher, plan: Plan, before: Sequence[Record] = ()) -> Iterator[Record | Environment]:
+    def cells(of: launcher.Launcher, plan: Plan, before: Sequence[Record], visits: object) -> Iterator[Record | Environment]:
         there = {record.order for record in before}
         yield builders.environment()
         for step in (step for step in plan if step.order not in there):

@@ -13,6 +13,7 @@ from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.wire import Hello, Ready
+from harness.measure.footprint import Room
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Memory, Progress, Record, Status, Visit
 from tests import builders
@@ -28,6 +29,7 @@ class World:
     faults: dict[tuple[str, int], list[Any]] = field(default_factory=lambda: defaultdict(list))
     asked: list[tuple[int, str, int]] = field(default_factory=list)  # process, what, order
     workers: list["Scripted"] = field(default_factory=list)
+    timeouts: set[tuple[str, float]] = field(default_factory=set)
     idle: Callable[["Scripted"], bool] = lambda worker: False  # whether a worker has died since it was asked for last
     refuses: Callable[["Scripted"], Refusal | None] = lambda worker: None
 
@@ -49,9 +51,10 @@ class Scripted(Worker):
         environment = builders.environment(id=f"env-{self.backend}", backend=self.backend)
         return self.world.refuses(self) or Hello(environment, (Device("cpu"),))
 
-    def _asked_for(self, what: str, step: Step) -> Any:
+    def _asked_for(self, what: str, step: Step, timeout_s: float) -> Any:
         """What comes in place of the answer, if anything."""
         assert not self.killed
+        self.world.timeouts.add((what, timeout_s))
         self.world.asked.append((self.number, what, step.order))
         faults = self.world.faults[what, step.order]
         found = faults.pop(0) if faults else None
@@ -70,21 +73,21 @@ class Scripted(Worker):
     def alone(self, step: Step, timeout_s: float) -> Record:
         assert not self.prepared  # nothing else is
         memory = Memory(1, 2, None, None, "alone")
-        return self._asked_for("alone", step) or self._record(step, 111, memory=memory, spent_ns={"first_call": 100})
+        return self._asked_for("alone", step, timeout_s) or self._record(step, 111, memory=memory, spent_ns={"first_call": 100})
 
     def prepare(self, step: Step, timeout_s: float) -> Record | Ready:
-        if found := self._asked_for("prepare", step):
+        if found := self._asked_for("prepare", step, timeout_s):
             return found
         self.prepared.add(step.order)
         return Ready(1, {"first_call": 30, "warmup": 10})
 
     def visit(self, step: Step, timeout_s: float) -> Record | Visit:
         assert step.order in self.prepared
-        return self._asked_for("visit", step) or builders.visit(step.order, spent_ns={"sampling": 5})
+        return self._asked_for("visit", step, timeout_s) or builders.visit(step.order, spent_ns={"sampling": 5})
 
     def finish(self, step: Step, timeout_s: float) -> Record:
         assert step.order in self.prepared
-        found = self._asked_for("finish", step) or self._record(step, 222, memory=None, spent_ns={"check": 1})
+        found = self._asked_for("finish", step, timeout_s) or self._record(step, 222, memory=None, spent_ns={"check": 1})
         self.prepared.discard(step.order)
         return found
 
@@ -212,6 +215,29 @@ def test_windows_come_one_after_the_other_and_progress_is_told_after_every_turn(
     third = world.asked.index((0, "alone", 2))
     assert world.asked.index((0, "finish", 1)) < third  # the second window begins when nothing of the first is left
     assert len(world.workers) == 1
+
+
+def test_a_window_in_which_every_cell_came_to_nothing_has_no_turns(stage, world: World) -> None:
+    told: list[Progress] = []
+    for order in (0, 1):
+        world.faults["alone", order] = [builders.failed(Status.UNSUPPORTED, "no such kernel")]
+    rows, _ = split(
+        list(stage(observe=told.append).execute(plan("one/a", "one/b", "two/a", budget=replace(BUDGET, prepared=1))))
+    )
+    assert [rows[order].status for order in range(3)] == [Status.UNSUPPORTED] * 2 + [Status.OK]
+    assert told == [Progress(1, 2, 2, turn, 4) for turn in range(1, 5)]
+
+
+def test_a_window_holds_no_more_than_the_memory_that_is_left(stage, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_room", lambda device: Room(1))
+    split(list(stage().execute(FOUR)))
+    assert [what for _, what, _ in world.asked] == ["alone", "prepare", *["visit"] * 4, "finish"] * 4
+
+
+def test_preparing_and_each_visit_have_the_time_that_the_budget_says(stage, world: World) -> None:
+    """However long all of them take together."""
+    list(stage().execute(replace(FOUR, budget=replace(BUDGET, timeout_s=17.0))))
+    assert world.timeouts == {(what, 17.0) for what in ("alone", "prepare", "visit", "finish")}
 
 
 # Who is lost ----------------------------------------------------------------------------------------------------------------

@@ -96,6 +96,18 @@ def test_the_environment_of_each_worker_is_listed_once(folder):
     assert [each.id for each in journal.read(folder)[1]] == ["env-1", "env-2"]
 
 
+def test_a_plan_of_an_older_version_is_read_without_what_it_knew_of_budgets(tmp_path):
+    plan = Plan("small", (Step(0, 0, cell()),), 7, Budget(trials=3))
+    folder = journal.create(tmp_path, run(), plan)
+    data = json.loads((folder / journal.PLAN).read_text())
+    data["budget"] |= {"min_samples": 30, "max_time_s": 10.0}
+    for name in ("visits", "visit_s", "prepared"):
+        del data["budget"][name]
+    del data["compare"]
+    (folder / journal.PLAN).write_text(json.dumps(data))
+    assert journal.read_plan(folder) == plan
+
+
 @pytest.mark.parametrize("cut", [1, 2, 40])
 def test_a_last_line_that_was_cut_off_is_left_out_and_written_over(folder, cut):
     write(folder, record(), record(order=1))
