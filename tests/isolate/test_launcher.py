@@ -357,6 +357,30 @@ def test_where_a_cell_comes_to_nothing_the_others_of_its_worker_keep_their_visit
     assert ("sampling" in row.spent_ns) == (where in ("visit", "finish"))
 
 
+@pytest.mark.fault("a worker is killed while nothing is asked of it", "it is replaced; the third one in a row is not")
+@pytest.mark.parametrize("kills", [1, 3])
+def test_a_worker_that_is_killed_between_two_visits_is_replaced_twice(make: Callable[..., Launcher], kills: int) -> None:
+    found: list[Record | Visit] = []
+    asked = plan(cell("plain", "a"), cell("plain", "b"))
+    for answer in make().execute(asked):
+        if isinstance(answer, Record | Visit):
+            found.append(answer)
+        if isinstance(answer, Visit) and answer.process < kills:
+            (worker,) = workers(children())
+            worker.kill()
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    rows = [answer for answer in found if isinstance(answer, Record)]
+    made = [answer.process for answer in found if isinstance(answer, Visit)]
+    if kills == 1:
+        assert made == [0, 1, 1, 1, 1, 1]
+        assert [row.status for row in rows] == [Status.OK] * 2
+        assert sorted(process for row in rows for process in visits(row)) == made
+    else:
+        assert made == [0, 1, 2]
+        assert [row.status for row in rows] == [Status.CRASHED] * 2
+        assert {row.reason for row in rows} == {"its worker ended 3 times in a row while nothing was asked of it"}
+
+
 @pytest.mark.fault("a call is compiled again during a visit", "that visit is void, and the others count")
 def test_a_visit_that_is_void_says_so_and_the_others_count(make: Callable[..., Launcher]) -> None:
     found = answers(make(), plan(cell("moody", "compile_at_visit")))
