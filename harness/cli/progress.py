@@ -1,7 +1,7 @@
 """The progress of a run in a terminal.
 
-It is drawn only when told to, between blocks, while the worker waits: there is no refresh thread. Without a terminal it is one
-plain line per cell.
+It is drawn only when told to, between visits, while the workers wait: there is no refresh thread. Without a terminal it is one
+plain line per turn and per cell.
 """
 
 import contextlib
