@@ -5,15 +5,20 @@ from dataclasses import dataclass
 
 from harness.spec import Cell
 
+FIRST_VISITS = 10  # of a trial of which nothing is known yet
+
 
 @dataclass(frozen=True)
 class Budget:
     """When enough is enough. The defaults are those of docs/method.md, which says where each comes from."""
 
     trials: int = 4
-    visits: int = 10  # of each cell in each trial
+    visits: int = 0  # of each cell in each trial; 0: as many as tell most for their time, by what was measured so far
     visit_s: float = 0.05  # what counts of a visit
     prepared: int = 20  # cells that a worker holds at once
+    until: float = 0.0  # further trials until every comparison is decided, or known to this share; 0: no more than `trials`
+    time_s: float = 0.0  # so many seconds of trials, one after the other; 0: as many as `trials` says, or `until` asks for
+    most_trials: int = 12  # however little is decided by then
     warmup_calls: int = 3
     warmup_cpu_s: float = 0.1
     warmup_gpu_s: float = 0.5  # clocks ramp up
@@ -26,15 +31,25 @@ class Budget:
     timeout_s: float = 180.0  # preparing a cell, compilation included, or one visit to it; then its worker is killed
 
     def __post_init__(self) -> None:
-        for name in ("trials", "visits", "prepared", "warmup_calls"):
+        for name in ("trials", "prepared", "most_trials", "warmup_calls"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
         for name in ("visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"):
+        for name in ("visits", "until", "time_s", "warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+    @property
+    def races(self) -> bool:
+        """Whether the run is looked at after each trial, to see which cells are measured further."""
+        return self.until > 0 or self.time_s > 0
+
+    @property
+    def planned_trials(self) -> int:
+        """How many trials are planned before anything is measured."""
+        return 1 if self.time_s else self.trials
 
 
 @dataclass(frozen=True)

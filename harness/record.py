@@ -375,7 +375,8 @@ class Run:
     `placed_at` is where it stands among the runs of its store, where its own date would put it before one that was there
     already: the clock was set back. None: where its date puts it. `planned_on` is the machine as the parent found it before the
     first cell, without a framework: it is known of a run too in which no worker came up. None: an older run, or another
-    program's.
+    program's. `most_trials` is how many trials it may have had at the most, where it was looked at after each to see what is
+    measured further; 0: it was not.
     """
 
     id: str
@@ -394,6 +395,7 @@ class Run:
     took_s: float | None = None
     placed_at: datetime | None = None
     planned_on: Environment | None = None
+    most_trials: int = 0
 
     @property
     def place(self) -> tuple[datetime, str]:

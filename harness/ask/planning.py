@@ -15,7 +15,7 @@ from harness.ask.suite import Suite, Workload
 from harness.ask.wording import quote, show
 from harness.axes import Device, Direction, Mode, Precision
 from harness.errors import SelectionError
-from harness.plan import Budget, Plan, Step
+from harness.plan import FIRST_VISITS, Budget, Plan, Step
 from harness.spec import Cell
 
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
@@ -173,11 +173,18 @@ def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twi
     every += tuple(replace(cell, backend=f"{cell.backend}@{twin}") for cell in every if twin)
     more = ceilings(every, beside, found) if beside else ()
     # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
-    trials = [every + more if trial == 0 else every for trial in range(suite.budget.trials)]
+    trials = [every + more if trial == 0 else every for trial in range(suite.budget.planned_trials)]
     plan = Plan(suite.name, (), seed, suite.budget, suite.compare)
-    nesting = (plan.round, lambda cell: cell.workload, plan.group)
-    ordered = [(trial, cell) for trial, asked in enumerate(trials) for cell in _shuffled(asked, nesting, rng)]
-    return replace(plan, steps=tuple(Step(trial, order, cell) for order, (trial, cell) in enumerate(ordered)))
+    for asked in trials:
+        plan = extended(plan, asked, rng)
+    return plan
+
+
+def extended(plan: Plan, asked: Sequence[Cell], rng: random.Random) -> Plan:
+    """The plan with one more trial of these cells."""
+    trial = 1 + max((step.trial for step in plan.steps), default=-1)
+    ordered = enumerate(_shuffled(asked, (plan.round, lambda cell: cell.workload, plan.group), rng), start=len(plan.steps))
+    return replace(plan, steps=(*plan.steps, *(Step(trial, order, cell) for order, cell in ordered)))
 
 
 def _shuffled(items: Sequence[Cell], nesting: Sequence[Callable[[Cell], object]], rng: random.Random) -> list[Cell]:
@@ -217,4 +224,4 @@ def _step_s(cell: Cell, budget: Budget, cores: int, first: bool) -> float:
     prepare_s = STEP_OVERHEAD_S + (0.0 if cell.mode is Mode.EAGER else COMPILE_S) + CHECK_CALLS * call_s
     visit_s = VISIT_OVERHEAD_S + max(budget.visit_s, call_s) + (0.0 if on_cpu else 2 * budget.throughput_block_s)
     alone_s = prepare_s if first else 0.0
-    return alone_s + prepare_s + min(warmup_s, budget.warmup_max_s) + budget.visits * visit_s
+    return alone_s + prepare_s + min(warmup_s, budget.warmup_max_s) + (budget.visits or FIRST_VISITS) * visit_s

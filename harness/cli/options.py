@@ -41,6 +41,14 @@ def seconds(option: str, text: str) -> float:
     return float(told[1]) * _UNITS[told[2] or "s"]
 
 
+def share(option: str, text: str) -> float:
+    """`3%` as 0.03. Raises SelectionError."""
+    told = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", text.strip())
+    if not told or not 0 < float(told[1]) <= 100:
+        raise SelectionError(f"{option}: found {text!r}; allowed: a percentage up to 100%, such as 3%")
+    return float(told[1]) / 100
+
+
 def load(name: str) -> "Suite":
     """The suite of that name or path. Raises SuiteError."""
     from harness.ask import suite as suites

@@ -19,7 +19,7 @@ from harness.axes import Device
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
 from harness.execution.execute import Watcher
-from harness.plan import Plan
+from harness.plan import FIRST_VISITS, Plan
 from harness.record import Environment, Progress, Record, Status, Visit
 from harness.spec import Cell
 
@@ -60,7 +60,7 @@ class Screen(Watcher):
         if self.findings:
             self.console.print("convbench doctor tells more")
         self.total, self.estimate_s, self.began = len(plan), seconds, time.monotonic()
-        self.cells, self.each = {step.order: step.cell for step in plan}, plan.budget.visits
+        self.cells, self.each = {step.order: step.cell for step in plan}, plan.budget.visits or FIRST_VISITS
         self.trials = plan.budget.trials
         cells, trials = len(plan.cells), len({step.trial for step in plan.steps})
         many = f"{cells} cells x {trials} trials" if trials > 1 else f"{cells} cells"
@@ -74,6 +74,12 @@ class Screen(Watcher):
         versions = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
         text = f"  {environment.backend}: {versions}, Python {environment.python.split()[-1]}"
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def grown(self, plan: Plan) -> None:
+        """One more trial of what is not decided."""
+        self.cells |= {step.order: step.cell for step in plan}
+        self.total += len(plan)
+        self.console.print(f"{units.many(len(plan), 'cell')} not decided yet: one more trial of these", highlight=False)
 
     def progress(self, progress: Progress) -> None:
         """A turn is over."""

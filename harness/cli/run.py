@@ -53,12 +53,17 @@ def run(
     set_: option.Changes = None,
     quick: option.Quick = False,
     trials: option.Trials = None,
+    until: option.Until = None,
+    time: option.Time = None,
     seed: option.Seed = 0,
     threads: option.Threads = None,
     timeout: option.Timeout = None,
     dry_run: option.DryRun = False,
     aa: option.AA = False,
     resume: option.Resume = None,
+    more: Annotated[
+        str | None, typer.Option("--more", help="Measure further what a run has not decided, with --time or --until.")
+    ] = None,
     wait: Annotated[str, typer.Option(help="How long another run on this host is waited for: 90s, 30m, 2h.")] = "0",
     ceilings: option.Ceilings = True,
     machine: option.Machine = None,
@@ -68,10 +73,13 @@ def run(
         suites=suite or (), out=out, reports=reports, report=report, tags=tag or (), backend=backend, device=device,
         direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials, seed=seed,
         threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings, machine=machine,
+        until=until, time=time,
     )  # fmt: skip
     limit_s = options.wait_s
-    if resume:
-        folder = options.to_resume(resume)
+    if resume and more:
+        raise SelectionError("--resume and --more: name one run for one of them")
+    if resume or more:
+        folder = options.to_resume(resume) if resume else options.to_measure_more(more or "")
         with interruptible():
             failed = _resumed(folder, limit_s, options)
     else:
@@ -81,12 +89,19 @@ def run(
 
 
 def _resumed(folder: Path, limit_s: float, options: RunOptions) -> bool:
-    """Resume a run and report it; whether it failed."""
+    """Resume a run, or measure it further where the options say how far, and report it; whether it failed."""
     from harness import doctor
     from harness.execution import execute, host
 
     with host.alone(limit_s, _waiting) as lock:
-        watched(lambda watcher: execute.resume(folder, watcher, lock=lock), doctor.urgent(options.out))
+
+        def goes_on(watcher: "Watcher") -> "Run":
+            aim = options.aim()
+            if any(aim.values()):
+                return execute.more(folder, watcher, until=aim["until"], time_s=aim["time_s"], lock=lock)
+            return execute.resume(folder, watcher, lock=lock)
+
+        watched(goes_on, doctor.urgent(options.out))
         return _finish(folder, options)
 
 

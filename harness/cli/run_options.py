@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import folder_of, seconds
+from harness.cli.options import folder_of, seconds, share
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ Changes = Annotated[
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="One trial: intervals then hold within one process only.")]
 Trials = Annotated[int | None, typer.Option("--trials", help="Trials, each in fresh processes.")]
+Until = Annotated[str | None, typer.Option("--until", help="Trials until every comparison is decided or known to this: 3%.")]
+Time = Annotated[str | None, typer.Option("--time", help="Trials of what is not decided yet, for so long: 90s, 10m, 2h.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the order and of the operands.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads of every cell; 0 is all cores.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that one cell may take in one trial.")]
@@ -68,23 +70,43 @@ class RunOptions:
     wait: str
     ceilings: bool
     machine: str | None
+    until: str | None = None
+    time: str | None = None
 
     @property
     def wait_s(self) -> float:
         """How many seconds the machine is waited for. Raises SelectionError."""
         return seconds("--wait", self.wait)
 
+    def aim(self) -> dict[str, float | None]:
+        """What --until and --time say of the budget. Raises SelectionError."""
+        return {
+            "until": None if self.until is None else share("--until", self.until),
+            "time_s": None if self.time is None else seconds("--time", self.time),
+        }
+
+    def to_measure_more(self, run: str) -> Path:
+        """The folder of the run to measure further. Raises SelectionError where another option would change its plan."""
+        if not (self.until or self.time):
+            raise SelectionError("--more needs --time or --until: how long, or until how well the comparisons are known")
+        self._refuse_changes("--more measures a run further as it was planned: only --time, --until")
+        return folder_of(self.out, run)
+
     def to_resume(self, run: str) -> Path:
         """The folder of the run to resume. Raises SelectionError where another option would change its plan."""
+        if self.until or self.time:
+            raise SelectionError("--resume goes on with a run as it was planned; --more measures one that has ended further")
+        self._refuse_changes("--resume goes on with a run as it was planned: only")
+        return folder_of(self.out, run)
+
+    def _refuse_changes(self, told: str) -> None:
+        """Raises SelectionError, which begins so, for an option that would change a plan that is there."""
         changing = (
             self.suites, self.tags, self.seed, self.dry_run, self.aa, self.backend, self.device, self.direction, self.axes,
             self.keyword, self.changes, self.quick, self.trials, self.threads, self.timeout, self.machine, not self.ceilings,
         )  # fmt: skip
         if any(changing):
-            raise SelectionError(
-                "--resume goes on with a run as it was planned: only --out, --reports, --report and --wait may stand beside it"
-            )
-        return folder_of(self.out, run)
+            raise SelectionError(f"{told} --out, --reports, --report and --wait may stand beside it")
 
     def selection(self) -> "Selection":
         """What they leave of a suite. Raises SelectionError."""
@@ -92,7 +114,7 @@ class RunOptions:
 
         self._check_threads()
         trials = 1 if self.quick and self.trials is None else self.trials
-        budget = {"trials": trials, "timeout_s": self.timeout}
+        budget = {"trials": trials, "timeout_s": self.timeout, **self.aim()}
         return Selection(
             axes=self._chosen_axes(), keyword=self.keyword, threads=self.threads, set=dict(map(parse_set, self.changes)),
             budget={name: value for name, value in budget.items() if value is not None},

@@ -25,7 +25,7 @@ from harness.ask.suite import Suite
 from harness.ask.wording import hint, show
 from harness.axes import Device
 from harness.errors import MachineError, SelectionError, StoreError, UserError
-from harness.execution import discovery, host
+from harness.execution import discovery, growth, host
 from harness.execution.interrupts import Interrupts
 from harness.isolate import launcher
 from harness.measure import environment
@@ -47,6 +47,9 @@ class Watcher:
 
     def planned(self, plan: Plan, seconds: float) -> None:
         """The plan, and the estimate of how long it takes."""
+
+    def grown(self, plan: Plan) -> None:
+        """What one more trial measures, of what the ones before have not decided."""
 
     def progress(self, progress: Progress) -> None:
         """How far the run is, after a turn."""
@@ -157,6 +160,7 @@ def execute(
             description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
             method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
             tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)), planned_on=here,
+            most_trials=plan.budget.most_trials if plan.budget.races else 0,
         )  # fmt: skip
         run = table.placed(out, run)
         if held:
@@ -191,6 +195,34 @@ def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | No
         if other and {step.order for step in plan} - {record.order for record in before}:
             return _sealed_as_it_is(folder, run, other)
         return _Measurement(folder, run, plan, _Tolerant(watcher), before, found.visits).run(str(other or ""))
+
+
+def more(
+    folder: Path, watcher: Watcher | None = None, *, until: float | None = None, time_s: float | None = None,
+    lock: host.Lock | None = None,
+) -> Run:  # fmt: skip
+    """Measure further what a finished run has not decided, for `time_s` seconds or `until` its comparisons are known so well.
+
+    Raises UserError where the run has not ended, has no journal any more, or was measured by another method or elsewhere; all
+    else as `execute` does.
+    """
+    with contextlib.nullcontext(lock) if lock else host.alone() as held:
+        run = journal.read_run(folder)
+        if held:
+            held.tell(run.id)
+        if not run.finished_at:
+            raise UserError(f"{folder} has not ended: convbench run --resume {folder} goes on with it")
+        if not (folder / journal.JOURNAL).exists():
+            raise UserError(f"{folder} was trimmed to its tables: nothing can be added to it")
+        if other := _other(run):
+            raise type(other)(f"{folder}: cannot be measured further: {other}")
+        plan = journal.read_plan(folder)
+        budget = replace(plan.budget, until=until or 0.0, time_s=time_s + (run.took_s or 0.0) if time_s else 0.0)
+        run = replace(run, finished_at=None, most_trials=budget.most_trials)  # so that one that is killed can be resumed
+        journal.write_plan(folder, replace(plan, budget=budget))
+        journal.finish(folder, run)
+        found = journal.scan(folder)
+        return _Measurement(folder, run, replace(plan, budget=budget), _Tolerant(watcher), found.records).run("")
 
 
 def _known_s(found: journal.Content) -> float:
@@ -268,11 +300,26 @@ class _Measurement:
         return finished
 
     def _measure(self, book: journal.Journal, interrupts: Interrupts) -> None:
+        """Trial after trial of the plan, and more of what is not decided yet where the budget asks for that."""
         left = replace(self.plan, steps=tuple(self.missing.values()))
         if left.steps:
             self.began_s = time.monotonic()
             self.watcher.planned(left, planning.estimate(left, len(os.sched_getaffinity(0))))
-        for answer in self.executor.execute(self.plan, self.before, self.visits):
+        while True:
+            for trial in sorted({step.trial for step in self.missing.values()}):
+                steps = tuple(step for step in self.missing.values() if step.trial == trial)
+                budget = replace(self.plan.budget, visits=growth.visits(self.plan, self._so_far()))
+                self._measure_steps(replace(self.plan, steps=steps, budget=budget), book, interrupts)
+            more = growth.grown(self.plan, self._so_far(), self._took_s or 0.0)
+            if more is None:
+                return
+            new = more.steps[len(self.plan.steps) :]
+            journal.write_plan(self.folder, more)
+            self.plan, self.missing = more, {step.order: step for step in new}
+            self.watcher.grown(replace(more, steps=new))
+
+    def _measure_steps(self, plan: Plan, book: journal.Journal, interrupts: Interrupts) -> None:
+        for answer in self.executor.execute(plan, (), self.visits):
             self.began_s = self.began_s or time.monotonic()
             with interrupts.put_off():  # a record that is kept must not be called missing
                 book.append(answer)
@@ -288,6 +335,17 @@ class _Measurement:
                 case _:
                     self.watcher.environment(answer)
 
+    def _so_far(self) -> growth.SoFar:
+        """What the journal holds of it, of whatever was measured."""
+        found = journal.scan(self.folder)
+        told = [record for record in found.records if record.status is not Status.NOT_RUN]
+        return growth.SoFar.of(told, found.environments, self.started.suite)
+
+    @property
+    def _took_s(self) -> float | None:
+        """How long it was measured in all."""
+        return self.started.took_s if self.began_s is None else (self.started.took_s or 0.0) + time.monotonic() - self.began_s
+
     def _seal(self, book: journal.Journal, refusal: str) -> Run:
         for step in self.missing.values():
             visits = self.visited[step.order]
@@ -295,9 +353,8 @@ class _Measurement:
             book.append(self.executor.row(step, Status.NOT_RUN, refusal or f"the run ended {when} this cell"))
         book.sync()
         ended = (self.started.finished_at or datetime.now(UTC)) if refusal or not self.missing else None
-        took_s = self.started.took_s if self.began_s is None else (self.started.took_s or 0.0) + time.monotonic() - self.began_s
         environments = tuple(journal.read(self.folder)[1])
-        finished = replace(self.started, finished_at=ended, environments=environments, took_s=took_s)
+        finished = replace(self.started, finished_at=ended, environments=environments, took_s=self._took_s)
         journal.finish(self.folder, finished)
         table.seal(self.folder)
         return finished
@@ -333,6 +390,9 @@ class _Tolerant(Watcher):
 
     def planned(self, plan: Plan, seconds: float) -> None:
         self._tell(self._told.planned, plan, seconds)
+
+    def grown(self, plan: Plan) -> None:
+        self._tell(self._told.grown, plan)
 
     def progress(self, progress: Progress) -> None:
         self._tell(self._told.progress, progress)

@@ -22,7 +22,7 @@ from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.windows import Window
 from harness.isolate.wire import Hello, Look, Ready, Setup
 from harness.plain import plain
-from harness.plan import Plan, Step
+from harness.plan import FIRST_VISITS, Plan, Step
 from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
 
 _IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unless one lived through a turn in between
@@ -204,7 +204,7 @@ class Bench:
                 yield from self._ask(step, self._alone)
         for step in window:
             yield from self._ask(step, self._prepared)
-        most = self.plan.budget.visits
+        most = self.plan.budget.visits or FIRST_VISITS
         least = min((len(going.visits) for going in self.going.values()), default=most)
         for turn in range(least, most):
             if not self.going:

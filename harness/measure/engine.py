@@ -24,7 +24,7 @@ from harness.measure.throttling import Guard
 from harness.measure.witness import Witness
 from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
-from harness.plan import Budget, Step
+from harness.plan import FIRST_VISITS, Budget, Step
 from harness.record import Check, Flag, Memory, Power, Record, Samples, Status, Visit, joined, summed
 from harness.spec import Cell
 
@@ -156,7 +156,7 @@ class Engine:
         if record := self.prepare(step):
             return record
         visits, spent = [], self.spent_ns(step.order)
-        for number in range(self.budget.visits):
+        for number in range(self.budget.visits or FIRST_VISITS):
             taken = self.visit(step.order)
             if isinstance(taken, Record):
                 return replace(taken, spent_ns=summed(spent, taken.spent_ns))

@@ -1,11 +1,12 @@
 """A stored run, read once: its tables, and what is worked out of them, are kept for whoever asks next."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis import elsewhere, noise, ranking, roofline, validity
@@ -17,6 +18,7 @@ from harness.analysis.compare import Side
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import FIGURES, History
 from harness.analysis.noise import Noise
+from harness.analysis.race import Looks
 from harness.analysis.summary import summarize, with_kept
 from harness.analysis.times import times
 from harness.analysis.trials import trials
@@ -110,8 +112,16 @@ class Reading:
         summary = self.summary
         if self.cells is not None:  # the ceilings stay, since the cells are held against them
             summary = summary[summary["cell"].isin(self.cells) | ~of_convolutions(summary)]
-        ranked = ranking.rank(summary, self.visits)
+        ranked = ranking.rank(summary, self.visits, level=self._level)
         return for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
+
+    @property
+    def _level(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What one look may take of the probability of an error, where the run was looked at after each trial."""
+        if not self.run.most_trials:
+            return None
+        last = None if self.run.finished_at is None else int(self.summary["trials"].max())
+        return Looks(self.run.most_trials, last).level
 
     @cached_property
     def visits(self) -> pd.DataFrame:

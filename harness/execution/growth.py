@@ -1,0 +1,80 @@
+"""What a run measures next, by what it has: how often a process visits a cell, and which cells go on in one more trial."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.analysis import race
+from harness.analysis.fastest import ENOUGH_PAIRS
+from harness.analysis.summary import summarize
+from harness.ask import planning
+from harness.plan import FIRST_VISITS, Plan
+from harness.record import Environment, Record
+from harness.store import frames
+from harness.store.table import latest
+
+# What a process costs per cell, and what a visit does, by the names of `columns.SPENT`.
+_PROCESS = ("start", "operands", "first_call", "check", "warmup")
+_VISIT = ("witness", "yardstick", "sampling")
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """A run as far as it was measured."""
+
+    records: Sequence[Record]
+    summary: pd.DataFrame
+    samples: pd.DataFrame
+
+    @classmethod
+    def of(cls, records: Iterable[Record], environments: Iterable[Environment], suite: str) -> "SoFar":
+        """From what its journal holds."""
+        counted = latest(records)
+        samples = frames.samples_frame(counted)
+        return cls(counted, summarize(frames.records_frame(counted, environments, suite), samples), samples)
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are."""
+        return 1 + max((record.trial for record in self.records), default=-1)
+
+
+def visits(plan: Plan, found: SoFar) -> int:
+    """How often each cell is visited in the next trial: as the budget says, or by what two trials or more have shown.
+
+    Where the number of trials is fixed no trial becomes longer than the first ones.
+    """
+    budget = plan.budget
+    if budget.visits or found.trials < 2:
+        return budget.visits or FIRST_VISITS
+    spent = [record.spent_ns or {} for record in found.records if record.samples]
+    made = sum(len(record.samples.series[0].visits) for record in found.records if record.samples)
+    process_s, visit_s = (sum(told.get(name, 0) for told in spent for name in names) / 1e9 for names in (_PROCESS, _VISIT))
+    if not made or not visit_s > 0:
+        return FIRST_VISITS
+    asked = {"visit_s": visit_s / made, "process_s": process_s / len(spent)}
+    most = race.visits_per_process(found.summary, found.samples, **asked) or FIRST_VISITS
+    return most if budget.races else min(most, FIRST_VISITS)
+
+
+def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
+    """The plan with one more trial of what is not decided yet; None where the run has come to its end.
+
+    `spent_s` is how long the run was measured. The next trial is expected to take as long as the last one did for its cells.
+    """
+    budget, trials = plan.budget, found.trials
+    if not budget.races or trials >= budget.most_trials:
+        return None
+    asked = [step.cell for step in plan.steps if step.trial == trials - 1 and step.cell.is_convolution]
+    if trials >= ENOUGH_PAIRS:
+        looked = race.look(found.summary, found.samples, race.Looks(budget.most_trials), budget.until or None)
+        on = set(looked["cell"][looked["goes_on"]])
+        asked = [cell for cell in asked if str(cell) in on]
+    names = {str(cell) for cell in asked}
+    last = [record for record in found.records if record.trial == trials - 1 and str(record.cell) in names]
+    expected_s = sum(sum((record.spent_ns or {}).values()) for record in last) / 1e9
+    if not asked or (budget.time_s and trials >= 1 and spent_s + expected_s > budget.time_s):
+        return None
+    return planning.extended(plan, asked, random.Random(f"{plan.seed} {trials}"))
