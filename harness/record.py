@@ -163,11 +163,12 @@ def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
 class Samples:
     """What the clock said. `cpu_ns` and `wall_ns` cover the sampling as a whole; `steal_ns` the host's share of it.
 
-    None: not measured; another program tells no `warmup_ns`.
+    None: not measured; another program tells no `warmup_ns`, and where compilers found their programs there is no
+    `first_call_ns`.
     """
 
     series: tuple[Series, ...]
-    first_call_ns: int
+    first_call_ns: int | None
     warmup_ns: int | None
     wall_ns: int
     cpu_ns: int

@@ -36,6 +36,7 @@ from harness.store import journal, table
 PLAN = journal.PLAN
 CEILINGS = "ceilings"  # the suite that joins every run; one of this name in the working directory's suites/ comes first
 LOGS = "logs"
+PROGRAMS = "programs"  # what compilers keep for the trials after the first; gone when the run has ended
 
 
 class Interrupted(KeyboardInterrupt):
@@ -270,7 +271,8 @@ class _Measurement:
         self.before, self.visits = before, visits
         self.visited = Counter({order: len(made) for order, made in visits.items()})  # by the order of the step
         name = run.planned_on.machine if run.planned_on else ""
-        self.executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, machine=name)
+        cache = folder / PROGRAMS
+        self.executor = launcher.Launcher(run.id, folder / LOGS, watcher.progress, machine=name, cache=cache)
         done = {record.order for record in before}
         self.missing = {step.order: step for step in plan if step.order not in done}
         self.began_s: float | None = None  # none while nothing had to be measured
@@ -357,6 +359,7 @@ class _Measurement:
         finished = replace(self.started, finished_at=ended, environments=environments, took_s=self._took_s)
         journal.finish(self.folder, finished)
         table.seal(self.folder)
+        shutil.rmtree(self.folder / PROGRAMS, ignore_errors=True)
         return finished
 
     def _resume(self, folder: Path | None = None) -> str:

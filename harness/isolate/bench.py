@@ -20,14 +20,14 @@ from harness.axes import Device
 from harness.backends import registry
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.windows import Window
-from harness.isolate.wire import Hello, Look, Ready, Setup
+from harness.isolate.wire import Hello, Look, Setup
 from harness.plain import plain
 from harness.plan import FIRST_VISITS, Plan, Step
 from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
 
 _IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unless one lived through a turn in between
 
-Key = tuple[str, int]  # a worker serves one backend with one number of threads
+Key = tuple[str, int, str]  # a worker serves one backend with one number of threads, and one kind of settings at a time
 
 
 def start(first: Setup | Look, logs: Path, name: str) -> Worker | Refusal:
@@ -61,13 +61,17 @@ class Session:
     targets: Mapping[str, str] = field(default_factory=dict)  # backend -> module:Class, for those not registered
     hung: dict[tuple[str, Device], str] = field(default_factory=dict)  # those that were waited for in vain, and are not again
     machine: str = ""
+    cache: Path | None = None  # where compilers keep what they compiled for the trials after the first; None: nowhere
     processes: int = 0  # how many workers there were; the number of the next one
     turns: int = 0  # how many turns there were; the number of the next one
 
-    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...]) -> Worker | Refusal:
-        """A new worker that uses these cores, or why there is none."""
+    def worker(
+        self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool
+    ) -> Worker | Refusal:  # fmt: skip
+        """A new worker that uses these cores, or why there is none. In the `first` trial compilers compile anew."""
+        cache = "" if first or self.cache is None or device.kind != "cpu" else str(self.cache.absolute())
         setup = Setup(
-            self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine
+            self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine, cache=cache
         )  # fmt: skip
         return start(setup, self.logs, backend)
 
@@ -93,13 +97,14 @@ class _Going:
     step: Step
     visits: list[Visit]
     process: int = -1  # the worker that has it prepared
+    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared
     first: Record | None = None  # what was read of it while nothing else was prepared
     spent_ns: dict[str, int] = field(default_factory=dict)  # but for the visits, which have their own
 
     @property
     def key(self) -> Key:
         """The worker that it belongs to."""
-        return self.step.cell.backend, self.step.cell.threads
+        return self.step.cell.backend, self.step.cell.threads, self.settings
 
     def whole(self, record: Record) -> Record:
         """Its record, with what was read before, and with the samples of its visits."""
@@ -130,8 +135,8 @@ class _Life:
 class Bench:
     """The workers of one round, by backend and number of threads."""
 
-    def __init__(self, session: Session, plan: Plan, device: Device, cores: Sequence[int]) -> None:
-        self.session, self.plan, self.device, self.cores = session, plan, device, cores
+    def __init__(self, session: Session, plan: Plan, device: Device, cores: Sequence[int], *, first: bool) -> None:
+        self.session, self.plan, self.device, self.cores, self.first = session, plan, device, cores, first
         self.lives: dict[Key, _Life] = {}
         self.environments: dict[Key, str] = {}
         self.refusals: dict[Key, tuple[Status, str]] = {}
@@ -143,7 +148,7 @@ class Bench:
 
     def open(self, steps: Sequence[Step]) -> None:
         """Start a worker for each backend and number of threads; they import side by side, since nothing is measured yet."""
-        for key in dict.fromkeys((step.cell.backend, step.cell.threads) for step in steps):
+        for key in dict.fromkeys((step.cell.backend, step.cell.threads, "") for step in steps):
             self._start(key)
 
     def greetings(self) -> Iterator[Environment]:
@@ -158,11 +163,12 @@ class Bench:
         self.lives.clear()
 
     def _start(self, key: Key) -> None:
-        backend, threads = key
+        backend, threads, _ = key
         if reason := self.session.hung.get((backend, self.device)):
             self._refuse(key, Refusal(f"{reason}; it was not tried again"))
             return
-        worker = self.session.worker(self.plan, backend, self.device, tuple(self.cores[: threads or len(self.cores)]))
+        cores = tuple(self.cores[: threads or len(self.cores)])
+        worker = self.session.worker(self.plan, backend, self.device, cores, first=self.first)
         if isinstance(worker, Worker):
             self.lives[key] = _Life(worker, self.session.processes)
             self.session.processes += 1
@@ -171,7 +177,7 @@ class Bench:
 
     def _refuse(self, key: Key, why: Refusal) -> None:
         """Its cells of this round become rows that say why."""
-        backend, _ = key
+        backend, *_ = key
         if why.hung:
             self.session.hung[backend, self.device] = why.reason
         absent = why.status is Status.SKIPPED
@@ -204,6 +210,8 @@ class Bench:
                 yield from self._ask(step, self._alone)
         for step in window:
             yield from self._ask(step, self._prepared)
+            if step.order in self.going and self.going[step.order].process < 0:  # it goes to a worker of its own
+                yield from self._ask(step, self._prepared)
         most = self.plan.budget.visits or FIRST_VISITS
         least = min((len(going.visits) for going in self.going.values()), default=most)
         for turn in range(least, most):
@@ -285,15 +293,20 @@ class Bench:
         if going.process == life.process:
             return None
         found = life.worker.prepare(going.step, self.plan.budget.timeout_s)
-        if isinstance(found, Ready):
+        if isinstance(found, Record):
+            return found
+        going.spent_ns = summed(going.spent_ns, found.spent_ns)
+        if found.apart:
+            going.settings = found.apart
+        else:
             going.process = life.process
-            going.spent_ns = summed(going.spent_ns, found.spent_ns)
-            return None
-        return found
+        return None
 
     def _visit(self, going: _Going, life: _Life, turn: int, place: int) -> Record | Visit | None:
         if record := self._prepared(going, life):
             return record
+        if going.process != life.process:  # it goes to a worker of its own, from the next turn on
+            return None
         found = life.worker.visit(going.step, self.plan.budget.timeout_s)
         if isinstance(found, Visit):
             found = replace(found, process=life.process, turn=turn, place=place)

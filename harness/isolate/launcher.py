@@ -74,7 +74,7 @@ class Launcher(Session):
             if not able:
                 continue
             device, trial = able[0].cell.device, able[0].trial
-            bench = Bench(self, plan, device, available)
+            bench = Bench(self, plan, device, available, first=trial == 0)
             try:
                 bench.open(able)
                 yield from bench.greetings()

@@ -37,6 +37,7 @@ class Setup:
     run_id: str
     probe: bool = False
     machine: str = ""  # its name, where it was given one
+    cache: str = ""  # the folder in which compilers find and leave what they compiled; empty: they compile anew
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Alone:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Make this step ready to be visited, beside those that are. `Ready` follows, or `Done` and `Closed` where it failed."""
+    """Make this step ready to be visited, beside those that are.
+
+    `Ready` follows, or `Done` and `Closed` where it failed.
+    """
 
     step: Step
     number: int
@@ -98,10 +102,14 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Ready:
-    """The step is ready to be visited; where the time went."""
+    """The step is ready to be visited; where the time went.
+
+    With `apart` it is not: it needs settings of the whole process, told as one word, that those which are prepared do not have.
+    """
 
     number: int
     spent_ns: dict[str, int]
+    apart: str = ""
 
 
 @dataclass(frozen=True)

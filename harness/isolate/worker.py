@@ -77,7 +77,7 @@ def _serve(channel: Channel) -> None:
         if reason := registry.missing(setup.backend.partition("@")[0], setup.target):
             channel.send(Refused(reason, absent=True))
             return
-        backend = load(setup.target, setup.device, setup.cores, probe=setup.probe)
+        backend = load(setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache)
         devices = backend.devices()
     except Exception as error:
         channel.send(Refused(refusal(error)))
@@ -87,14 +87,15 @@ def _serve(channel: Channel) -> None:
     from harness.measure.yardstick import Yardstick
 
     modules = set_aside(0)
-    here = environment.describe(setup.backend, backend.distributions, setup.machine)
+    without = uncached(type(backend), setup) if setup.cache else {}
+    here = environment.describe(setup.backend, backend.distributions, setup.machine, without)
     channel.send(Hello(here, devices))
     if setup.device.kind == "cpu":
         beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl(), "room": footprint.Look()}
     else:
         board = gpu.Gpu(setup.device.index)
         beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
-    engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, **beside)
+    engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, cached=bool(without), **beside)
     while not isinstance(message := channel.receive(), Stop):
         if not isinstance(message, Alone | Prepare | Call | Finish):
             raise TypeError(f"expected something to do, or Stop, got {message}")
@@ -137,6 +138,9 @@ def _answer(channel: Channel, engine: "Engine", message: Asked) -> Record | None
         case Finish():
             return engine.finish(message.order, deliver)
         case Prepare():
+            if settings := engine.apart(message.step):
+                channel.send(Ready(message.number, {}, apart=settings))
+                return None
             if record := engine.prepare(message.step, deliver):
                 return record
             channel.send(Ready(message.number, engine.spent_ns(message.step.order)))
@@ -156,10 +160,18 @@ def look(backend: str, target: str) -> Adapter:
     return Adapter(names[0], packages.versions(names), "" if packages.present(names[0]) else registry.remedy(backend, target))
 
 
-def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False) -> Backend:
+def uncached(kind: type[Backend], setup: Setup) -> dict[str, str | None]:
+    """The variables of a backend that its compilers' caches change, as they are without any; None for one that is not set."""
+    threads = len(setup.cores)
+    plain, kept = kind.environ(setup.device, threads), kind.environ(setup.device, threads, setup.cache)
+    return {name: plain.get(name) for name in {**plain, **kept} if plain.get(name) != kept.get(name)}
+
+
+def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False, cache: str = "") -> Backend:
     """The backend behind `module:Class`, made in this process once all is settled that its framework reads when it is imported.
 
-    `cores` become the affinity. A probe sets none of the backend's environment variables. Raises whatever importing a framework
+    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache` is as in `Setup`.
+    Raises whatever importing a framework
     may throw: it may be absent, broken, or built for another CPU; `refusal` puts that into words.
     """
     os.sched_setaffinity(0, cores)
@@ -169,7 +181,7 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
     if not issubclass(kind, Backend):
         raise TypeError(f"{target} does not inherit from {Backend.__module__}.Backend")
     if not probe:
-        os.environ.update(kind.environ(device, threads))
+        os.environ.update(kind.environ(device, threads, cache))
     backend: Backend = kind(device, threads)
     from harness.measure import memory
 

@@ -74,18 +74,19 @@ class Engine:
     cell is let go of. `enter` is called with the name of each part that begins, and may be replaced at any time.
 
     Without `gpu` no cell is examined for throttling. Without `counters` no cell has an energy. Without `room` each cell is
-    tried however much memory it needs.
+    tried however much memory it needs. `cached`: compilers may find what they compiled in an earlier process, so that a first
+    call says nothing of how long they take.
     """
 
     def __init__(
         self, backend: Backend, budget: Budget, seed: int, run_id: str, environment_id: str,
         clock: clocks.Clock = clocks.system, yardstick: Callable[[], int] | None = None, gpu: Gpu | None = None,
         counters: power.Counters | None = None, sleep: Callable[[float], None] = time.sleep,
-        room: Callable[[], footprint.Room] | None = None,
+        room: Callable[[], footprint.Room] | None = None, cached: bool = False,
     ) -> None:  # fmt: skip
         self.backend, self.budget, self.seed = backend, budget, seed
         self.run_id, self.environment_id, self.clock, self.yardstick = run_id, environment_id, clock, yardstick
-        self.gpu, self.counters, self.sleep, self.room = gpu, counters, sleep, room
+        self.gpu, self.counters, self.sleep, self.room, self.cached = gpu, counters, sleep, room, cached
         self.clock_cost_ns = clocks.cost_ns(clock)
         self.nodes = machine.spanned(os.sched_getaffinity(0))
         self.enter: Callable[[str], None] = lambda name: None
@@ -96,6 +97,11 @@ class Engine:
     def holds(self) -> int:
         """How many cells are prepared."""
         return len(self._held)
+
+    def apart(self, step: Step) -> str:
+        """The settings of the process that a step needs, where those that are prepared need others; else an empty text."""
+        wanted = self.backend.process_wide(step.cell)
+        return wanted if any(self.backend.process_wide(held.record.cell) != wanted for held in self._held.values()) else ""
 
     def alone(self, step: Step, deliver: Deliver = _nobody) -> Record:
         """Its first call, its check, its memory and its energy, while no other cell is prepared; it is let go of then.
@@ -217,6 +223,8 @@ class Engine:
         held.record = replace(held.record, op=prepared.op, settings=dict(prepared.settings))
         if cell.device.kind == "cpu" and len(self.nodes) > 1:
             held.tell(memory_nodes="+".join(map(str, self.nodes)))
+        if self.cached:
+            held.tell(programs="compiled once, in an earlier trial")
         if prepared.composite:
             held.flags.append(Flag.COMPOSITE)
         with spending("check"):
@@ -244,6 +252,9 @@ class Engine:
     def _checked_last(self, held: _Held) -> None:
         """Compare the last result with the first one, and say what the visits have shown of the cell as a whole."""
         held.sampler.look()
+        if changed := _changed(held.prepared):
+            held.end(Status.ERROR, f"settings were changed while it was prepared: {changed}")
+            return
         assert held.check is not None
         held.record = replace(held.record, check=held.first.told(held.check))
         held.tell(**{name: f"not measured ({why})" for name, why in held.sampler.troubles.items()})
@@ -276,7 +287,8 @@ class Engine:
         """The record of a cell that is let go of."""
         record = held.record
         if not held.ended:
-            record = replace(record, samples=Samples((), held.first_call_ns, held.warmup_ns, 0, 0, None))
+            first_call_ns = None if self.cached else held.first_call_ns
+            record = replace(record, samples=Samples((), first_call_ns, held.warmup_ns, 0, 0, None))
         flags = tuple(flag for flag in Flag if flag in held.flags)
         record = replace(record, flags=flags, threads_used=self.backend.threads_used(), spent_ns=dict(held.ledger.ns))
         deliver(record)
@@ -305,6 +317,13 @@ def _memory(call: Callable[[], None], prepared: Prepared) -> tuple[Memory, float
         return found, prepared.flops()
     except Exception:  # the count is an extra, and its column stays empty
         return found, None
+
+
+def _changed(prepared: Prepared) -> str:
+    """Which settings are no longer what they were when the call was prepared; empty for none."""
+    before, now = prepared.settings, prepared.read_settings()
+    names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    return ", ".join(f"{name} from {before.get(name)} to {now.get(name)}" for name in names)
 
 
 def _cannot(cell: Cell, prepared: Prepared) -> str | None:

@@ -11,7 +11,8 @@ import platform
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from harness import codec
 from harness.backends.packages import versions
@@ -73,11 +74,15 @@ def machine_name(given: str | None = None) -> str:
     return found
 
 
-def describe(backend: str, distributions: Iterable[str], name: str = "") -> Environment:
+def describe(
+    backend: str, distributions: Iterable[str], name: str = "", instead: Mapping[str, str | None] = MappingProxyType({})
+) -> Environment:  # fmt: skip
     """The environment of this process. `distributions` are the packages whose versions identify the framework.
 
-    `name` is that of the machine. It is one of the facts by which machines are told apart.
+    `name` is that of the machine. It is one of the facts by which machines are told apart. `instead` are variables that are
+    told with another value, or not at all for None: those that say where compilers keep what they compiled.
     """
+    told = {**os.environ, **instead}
     cpu, cores = processor()
     gpu, driver = _gpus()
     memory = _memory_bytes()
@@ -99,8 +104,8 @@ def describe(backend: str, distributions: Iterable[str], name: str = "") -> Envi
         packages=versions([*distributions, "numpy"]),
         environ={
             name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(_PREFIXES) and not name.endswith("_CACHE_DIR")
+            for name, value in sorted(told.items())
+            if value is not None and name.startswith(_PREFIXES) and not name.endswith("_CACHE_DIR")
         },
         cpu_quota=machine.cpu_quota(),
         machine=name,
