@@ -77,7 +77,7 @@ def test_cells_carry_the_count(smoke: Suite) -> None:
     [
         (Selection(), {}, ["no cell is left", "no backend is installed"]),
         (Selection(), {"numpy": (CPU,)}, ["no cell is left", "no backend is installed"]),
-        (Selection(keyword="nothing_like_it"), CPU_ONLY, ["-k", "'nothing_like_it'", "none of 66 cells", "example/fprop/"]),
+        (Selection(keyword="nothing_like_it"), CPU_ONLY, ["-k", "'nothing_like_it'", "none of 102 cells", "example/fprop/"]),
         (Selection(axes={"workload": ["rn50_*"], "direction": ["train"]}), CPU_ONLY, ["no cell is left", "excluded"]),
     ],
 )

@@ -15,7 +15,7 @@ FOUND = {name: (Device("cpu"),) for name in ("tensorflow", "torch", "jax", "nump
 
 @pytest.mark.parametrize(
     ("name", "cells", "steps"),
-    [("first", 66, 264), ("smoke", 45, 45), ("resnet50", 180, 720), ("ceilings", 9, 36), ("nightly", 180, 720)],
+    [("first", 102, 408), ("smoke", 45, 45), ("resnet50", 180, 720), ("ceilings", 9, 36), ("nightly", 180, 720)],
 )
 def test_a_shipped_suite_has_its_cells(name: str, cells: int, steps: int) -> None:
     loaded = suite.load(name)
@@ -121,8 +121,7 @@ def test_first_is_the_example_and_four_layers_of_the_table() -> None:
     assert stem.spec.padding == ((3, 3), (3, 3))
     assert (replace(stem.spec, padding=((3, 2), (3, 2))), stem.count) in table
     cells = planning.cells(loaded, FOUND)
-    assert {cell.mode for cell in cells if cell.workload == "example"} == {Mode.EAGER, Mode.COMPILED}
-    assert {cell.mode for cell in cells if cell.workload != "example"} == {Mode.EAGER}
+    assert {cell.mode for cell in cells} == {Mode.EAGER, Mode.COMPILED}
     assert {str(cell.direction) for cell in cells if cell.workload != "example"} == {"fprop", "dgrad", "wgrad"}
 
 
@@ -151,7 +150,7 @@ def test_ceilings_join_first() -> None:
 
 
 def test_first_takes_some_minutes() -> None:
-    assert 120 < planning.estimate(planning.plan(suite.load("first"), FOUND, 1), 2) < 480
+    assert 120 < planning.estimate(planning.plan(suite.load("first"), FOUND, 1), 2) < 900
 
 
 def test_smoke_takes_seconds() -> None:
