@@ -288,6 +288,8 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
     if damaged and records:
         warn(f"{path}: {lines_damaged(damaged)}, and left out: {next(iter(damaged.values()))}")
     whole = [_with_samples(record, visits.get(record.order, [])) for record in found]
+    if damaged:  # whose visits are all among those lines has no figure left
+        whole = [record for record in whole if record.samples is None or record.samples.series]
     return Content(whole, list(environments.values()), tuple(damaged), visits)
 
 

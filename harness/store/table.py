@@ -8,13 +8,14 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -375,10 +376,10 @@ class _Content:
         if not stale:
             return old
         read = {(record.trial, str(record.cell)) for record in self.read}
-        old = old[[key not in read for key in _keys(old)]]
+        old = _without(old, read)
         kept = set(_keys(old))
         place = {(record.trial, str(record.cell)): record.order for record in self.records}
-        whole = pd.concat([made[[key not in kept for key in _keys(made)]], old], ignore_index=True)
+        whole = pd.concat([_without(made, kept), old], ignore_index=True)
         order = pd.Series([place.get(key, len(place)) for key in _keys(whole)], index=whole.index, dtype="int64")
         return whole.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
 
@@ -386,6 +387,11 @@ class _Content:
 def _keys(frame: pd.DataFrame) -> list[tuple[int, str]]:
     """Trial and cell of each row."""
     return list(zip(frame["trial"], frame["cell"], strict=True))
+
+
+def _without(frame: pd.DataFrame, keys: Set[tuple[int, str]]) -> pd.DataFrame:
+    """The rows of other trials and cells."""
+    return frame[np.array([key not in keys for key in _keys(frame)], dtype=bool)]  # a list of none would choose no columns
 
 
 def sealed(folder: str | Path) -> bool:

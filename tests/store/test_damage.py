@@ -120,6 +120,34 @@ def test_what_was_never_finished_is_not_called_lost_where_one_behind_it_failed(t
         assert set(table.samples(folder)["cell"]) == {str(cells[1])}
 
 
+def test_a_run_that_was_sealed_without_a_sample_went_on_and_was_damaged_is_read(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, cells=0)
+    assert table.samples(folder).empty
+    with journal.Journal(folder) as book:
+        for order in (0, 1):
+            book.append(builders.record([7] * 3, of=builders.cell(workload=f"w{order}"), order=order, run_id=IDS[0]))
+    damage(folder, 2)
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        assert table.samples(folder)["block_ns"].tolist() == [7] * 3
+
+
+@pytest.mark.fault("the only visit of a cell is damaged", "its row says that it was lost")
+def test_a_record_of_whose_visits_none_is_left_is_lost(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, cells=0)
+    steps = tuple(Step(0, order, builders.cell(workload=f"w{order}")) for order in range(3))
+    journal.write_plan(folder, Plan("small", steps, 7, Budget()))
+    with journal.Journal(folder) as book:
+        for step in steps:
+            visit = builders.visit(step.order, [1000] * 30, turn=step.order)
+            book.append(visit)
+            book.append(builders.visited(visit, of=step.cell, run_id=IDS[0]))
+    damage(folder, 4)
+    with pytest.warns(UserWarning, match="line 4 is damaged"):
+        rows = table.load(folder)
+    assert rows["status"].tolist() == ["ok", "not_run", "ok"]
+    assert rows["reason"][1] == "lost: journal.jsonl, line 4 is damaged; convbench run --resume measures it anew"
+
+
 @pytest.mark.fault("a run with a damaged line is sealed again", "nothing that was sealed is erased")
 def test_a_sealed_run_loses_nothing_by_a_damaged_line_and_sealing_it_again_erases_nothing(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
