@@ -101,7 +101,7 @@ def measure(backend: str, whole: bool, launcher: Launcher) -> Measured:
     steps = tuple(Step(0, order, cell) for order, cell in enumerate(cells(backend, whole)))
     answers = list(launcher.execute(Plan("contract", steps, 7, BUDGET)))
     records = [answer for answer in answers if isinstance(answer, Record)]
-    assert [record.order for record in records] == list(range(len(steps)))
+    assert sorted(record.order for record in records) == list(range(len(steps)))  # what failed came first
     return [answer for answer in answers if isinstance(answer, Environment)], {record.cell: record for record in records}
 
 
