@@ -96,7 +96,7 @@ def test_numbers_that_describe_no_convolution_are_told(changes, message):
         replace(CONV, **changes)
 
 
-@pytest.mark.parametrize("name", ["trials", "visits", "prepared", "warmup_calls"])
+@pytest.mark.parametrize("name", ["trials", "prepared", "most_trials", "warmup_calls"])
 def test_a_budget_counts_from_one(name):
     assert getattr(Budget(**{name: 1}), name) == 1
     with pytest.raises(ValueError, match=f"^{name} is 0; at least 1 is needed$"):
@@ -110,7 +110,7 @@ def test_a_budget_of_no_time_is_none(name, value):
         Budget(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"])
+@pytest.mark.parametrize("name", ["until", "time_s", "warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"])
 def test_a_minimum_may_be_nothing_but_not_less(name):
     assert getattr(Budget(**{name: 0.0}), name) == 0
     with pytest.raises(ValueError, match=f"^{name} is -0.1; it must not be negative$"):

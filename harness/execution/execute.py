@@ -223,7 +223,7 @@ def more(
         journal.write_plan(folder, replace(plan, budget=budget))
         journal.finish(folder, run)
         found = journal.scan(folder)
-        return _Measurement(folder, run, replace(plan, budget=budget), _Tolerant(watcher), found.records).run("")
+        return _Measurement(folder, run, replace(plan, budget=budget), _Tolerant(watcher), found.records, found.visits).run("")
 
 
 def _known_s(found: journal.Content) -> float:

@@ -112,7 +112,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (default.precision, default.layout, default.mode, default.optimizer, default.threads, default.cache) == (
         ("fp32",), ("NHWC",), ("eager",), ("sgd",), (0,), ("hot",),
     )  # fmt: skip
-    assert (Budget().trials, Budget().visits) == (4, 10)
+    assert (Budget().trials, Budget().visits, Budget().races) == (4, 0, False)
 
 
 # What is set in every convolution ------------------------------------------------------------------------------------------

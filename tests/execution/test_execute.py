@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -907,6 +908,21 @@ def test_a_record_whose_line_is_damaged_is_measured_anew_by_resume(tiny: Path, a
     with pytest.warns(UserWarning, match=f"line {place + 1} is damaged"):
         execute.resume(folder)
     assert table.load(folder)[["order", "status"]].to_numpy().tolist() == [[order, "ok"] for order in range(6)]
+
+
+def test_a_finished_run_that_is_measured_further_counts_its_processes_and_turns_on(
+    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = execute.execute(suites.load(tiny), Selection(budget={"trials": 1}, keyword="plain and fprop"), out=tmp_path)
+    folder = table.find(tmp_path, run.id)
+    grown = iter([execute.planning.extended(journal.read_plan(folder), journal.read_plan(folder).cells, Random(1)), None])
+    monkeypatch.setattr(execute.growth, "grown", lambda *asked: next(grown))
+    again = execute.more(folder, time_s=60.0)
+    assert again.finished_at
+    rows = table.load(folder)
+    assert rows[["trial", "order", "status"]].to_numpy().tolist() == [[0, 0, "ok"], [1, 1, "ok"]]
+    told = [(visit.order, visit.process, visit.turn) for made in journal.scan(folder).visits.values() for visit in made]
+    assert told == [(0, 0, 0), (0, 0, 1), (1, 1, 2), (1, 1, 3)]
 
 
 @pytest.mark.fault("the clock is set back in a run", "its duration is monotonic and never negative")
