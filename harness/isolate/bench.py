@@ -210,8 +210,6 @@ class Bench:
                 yield from self._ask(step, self._alone)
         for step in window:
             yield from self._ask(step, self._prepared)
-            if step.order in self.going and self.going[step.order].process < 0:  # it goes to a worker of its own
-                yield from self._ask(step, self._prepared)
         most = self.plan.budget.visits or FIRST_VISITS
         least = min((len(going.visits) for going in self.going.values()), default=most)
         for turn in range(least, most):
@@ -242,7 +240,7 @@ class Bench:
         if going.key in self.refusals:
             yield self._ended(going, self.session.row(step, *self.refusals[going.key]))
             return
-        life = self.lives[going.key]
+        key, life = going.key, self.lives[going.key]
         try:
             found = what(going, life)
         except LostError as lost:
@@ -257,6 +255,8 @@ class Bench:
             yield self._ended(going, found)
         elif found is not None:
             yield found
+        elif going.key != key:  # it goes to a worker of its own
+            yield from self._ask(step, what)
 
     def _revived(self, going: _Going) -> Iterator[Environment]:
         """See to it that the step's worker is alive, unless it has refused, or died too often."""
@@ -305,7 +305,7 @@ class Bench:
     def _visit(self, going: _Going, life: _Life, turn: int, place: int) -> Record | Visit | None:
         if record := self._prepared(going, life):
             return record
-        if going.process != life.process:  # it goes to a worker of its own, from the next turn on
+        if going.process != life.process:  # it goes to a worker of its own
             return None
         found = life.worker.visit(going.step, self.plan.budget.timeout_s)
         if isinstance(found, Visit):
@@ -313,5 +313,9 @@ class Bench:
             going.visits.append(found)
         return found
 
-    def _finished(self, going: _Going, life: _Life) -> Record:
-        return self._prepared(going, life) or life.worker.finish(going.step, self.plan.budget.timeout_s)
+    def _finished(self, going: _Going, life: _Life) -> Record | None:
+        if record := self._prepared(going, life):
+            return record
+        if going.process != life.process:  # it goes to a worker of its own
+            return None
+        return life.worker.finish(going.step, self.plan.budget.timeout_s)

@@ -30,6 +30,7 @@ class World:
     asked: list[tuple[int, str, int]] = field(default_factory=list)  # process, what, order
     workers: list["Scripted"] = field(default_factory=list)
     timeouts: set[tuple[str, float]] = field(default_factory=set)
+    settings: dict[int, str] = field(default_factory=dict)  # of the whole process that a step needs, by its order
     idle: Callable[["Scripted"], bool] = lambda worker: False  # whether a worker has died since it was asked for last
     refuses: Callable[["Scripted"], Refusal | None] = lambda worker: None
 
@@ -45,6 +46,7 @@ class Scripted(Worker):
         self.world, self.backend, self.number = world, backend, len(world.workers)
         self.leaving = self.killed = False
         self.prepared: set[int] = set()
+        self.settings = ""
         world.workers.append(self)
 
     def hello(self) -> Hello | Refusal:
@@ -78,6 +80,10 @@ class Scripted(Worker):
     def prepare(self, step: Step, timeout_s: float) -> Record | Ready:
         if found := self._asked_for("prepare", step, timeout_s):
             return found
+        settings = self.world.settings.get(step.order, "")
+        if self.prepared and settings != self.settings:
+            return Ready(1, {}, apart=settings or "plain")
+        self.settings = settings
         self.prepared.add(step.order)
         return Ready(1, {"first_call": 30, "warmup": 10})
 
@@ -105,7 +111,7 @@ class Staged(Launcher):
 
     world: World
 
-    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...]) -> Worker:
+    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool) -> Worker:
         return Scripted(self.world, backend)
 
 
@@ -379,6 +385,20 @@ def test_where_no_new_worker_comes_up_the_others_cells_say_why(stage, world: Wor
     assert [rows[order].status for order in range(4)] == [Status.CRASHED, Status.OK, Status.ERROR, Status.OK]
     assert rows[2].reason == "a could not be set up: no memory left"
     assert len(world.workers) == 3
+
+
+@pytest.mark.fault("a cell needs settings of the process that the others do not have", "it has a worker of its own")
+@pytest.mark.parametrize("fault", [None, LOST])
+def test_cells_of_other_settings_go_to_a_worker_of_their_own_and_miss_no_turn(stage, world: World, fault: Any) -> None:
+    """Also where the first worker is lost, and the one in its place prepares the others first."""
+    world.settings = {0: "x64"}
+    world.faults["visit", 2] = [None, None, fault]
+    asked = plan("one/a", "two/a", "three/a", "four/a")
+    rows, visits = split(list(stage().execute(asked)))
+    assert [rows[order].status for order in (0, 1, 3)] == [Status.OK] * 3
+    assert [len(stretches(rows[order])) for order in (0, 1, 3)] == [4] * 3
+    of = {visit.process: {each.order == 0 for each in visits if each.process == visit.process} for visit in visits}
+    assert all(len(kinds) == 1 for kinds in of.values())
 
 
 # Resumed --------------------------------------------------------------------------------------------------------------------
