@@ -215,8 +215,7 @@ def joined(samples: Samples, visits: Sequence[Visit]) -> Samples:
     series: dict[tuple[SeriesKind, int], Series] = {}  # another process may take another number of calls into a block
     for visit in visits:
         for part in visit.series:
-            where = Stretch(visit.process, visit.turn, visit.place, len(part.block_ns))
-            key = part.kind, part.iterations
+            where, key = Stretch(visit.process, visit.turn, visit.place, len(part.block_ns)), (part.kind, part.iterations)
             series[key] = _longer(series[key], part, where) if key in series else replace(part, visits=(where,))
     steals = [visit.steal_ns for visit in visits if visit.steal_ns is not None]
     return replace(

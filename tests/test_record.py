@@ -3,6 +3,7 @@ import pytest
 
 from harness.axes import Direction, Layout, Mode, Optimizer, Precision
 from harness.columns import (
+    ALONG_COLUMNS,
     BESIDE_COLUMNS,
     CASE_COLUMNS,
     COLUMNS,
@@ -24,6 +25,7 @@ FRAMES = {
     "summary": SUMMARY_COLUMNS,
     "comparison": COMPARISON_COLUMNS,
     "ranking": RANK_COLUMNS,
+    "along": ALONG_COLUMNS,
     "published": PUBLISHED_COLUMNS,
     "beside": BESIDE_COLUMNS,
     "nights": NIGHT_COLUMNS,
