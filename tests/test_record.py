@@ -14,6 +14,7 @@ from harness.columns import (
     RECORD_COLUMNS,
     SAMPLE_COLUMNS,
     SUMMARY_COLUMNS,
+    TIME_COLUMNS,
     Column,
 )
 from harness.record import Flag, SeriesKind, Status, Stretch, joined
@@ -26,6 +27,7 @@ FRAMES = {
     "comparison": COMPARISON_COLUMNS,
     "ranking": RANK_COLUMNS,
     "along": ALONG_COLUMNS,
+    "times": TIME_COLUMNS,
     "published": PUBLISHED_COLUMNS,
     "beside": BESIDE_COLUMNS,
     "nights": NIGHT_COLUMNS,

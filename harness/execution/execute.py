@@ -310,7 +310,7 @@ class _Measurement:
         while True:
             for trial in sorted({step.trial for step in self.missing.values()}):
                 steps = tuple(step for step in self.missing.values() if step.trial == trial)
-                budget = replace(self.plan.budget, visits=growth.visits(self.plan, self._so_far()))
+                budget = replace(self.plan.budget, visits=growth.visits_of_next(self.plan, self._so_far()))
                 self._measure_steps(replace(self.plan, steps=steps, budget=budget), book, interrupts)
             more = growth.grown(self.plan, self._so_far(), self._took_s or 0.0)
             if more is None:

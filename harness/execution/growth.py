@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis import race
+from harness.analysis import race, visits
 from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.summary import summarize
 from harness.ask import planning
@@ -26,14 +26,14 @@ class SoFar:
 
     records: Sequence[Record]
     summary: pd.DataFrame
-    samples: pd.DataFrame
+    visits: pd.DataFrame  # as `analysis.visits.visits` has them
 
     @classmethod
     def of(cls, records: Iterable[Record], environments: Iterable[Environment], suite: str) -> "SoFar":
         """From what its journal holds."""
         counted = latest(records)
         samples = frames.samples_frame(counted)
-        return cls(counted, summarize(frames.records_frame(counted, environments, suite), samples), samples)
+        return cls(counted, summarize(frames.records_frame(counted, environments, suite), samples), visits.visits(samples))
 
     @property
     def trials(self) -> int:
@@ -41,7 +41,7 @@ class SoFar:
         return 1 + max((record.trial for record in self.records), default=-1)
 
 
-def visits(plan: Plan, found: SoFar) -> int:
+def visits_of_next(plan: Plan, found: SoFar) -> int:
     """How often each cell is visited in the next trial: as the budget says, or by what two trials or more have shown.
 
     Where the number of trials is fixed no trial becomes longer than the first ones.
@@ -55,7 +55,7 @@ def visits(plan: Plan, found: SoFar) -> int:
     if not made or not visit_s > 0:
         return FIRST_VISITS
     asked = {"visit_s": visit_s / made, "process_s": process_s / len(spent)}
-    most = race.visits_per_process(found.summary, found.samples, **asked) or FIRST_VISITS
+    most = race.visits_per_process(found.summary, found.visits, **asked) or FIRST_VISITS
     return most if budget.races else min(most, FIRST_VISITS)
 
 
@@ -69,7 +69,7 @@ def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
         return None
     asked = [step.cell for step in plan.steps if step.trial == trials - 1 and step.cell.is_convolution]
     if trials >= ENOUGH_PAIRS:
-        looked = race.look(found.summary, found.samples, race.Looks(budget.most_trials), budget.until or None)
+        looked = race.look(found.summary, found.visits, race.Looks(budget.most_trials), budget.until or None)
         on = set(looked["cell"][looked["goes_on"]])
         asked = [cell for cell in asked if str(cell) in on]
     names = {str(cell) for cell in asked}
