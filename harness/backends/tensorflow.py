@@ -39,7 +39,8 @@ class TensorFlowBackend(Backend):
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
         """A CPU worker sees no GPU: TensorFlow would place every op on one. A GPU worker takes memory as it needs it.
 
-        `cache` stays unused. Of what TensorFlow can keep in a folder, XLA's programs, nothing tells what was loaded from it.
+        `cache` stays unused. TensorFlow can keep XLA's programs (`--tf_xla_persistent_cache_directory` in `TF_XLA_FLAGS`) and
+        save 0.1 to 0.2 s of a first call, but nothing tells what it loaded, so that it cannot be held against the compiled one.
         """
         placed = {"CUDA_VISIBLE_DEVICES": "-1"} if device.kind == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         return {"TF_CPP_MIN_LOG_LEVEL": "2", **placed}

@@ -75,8 +75,8 @@ def test_they_run_the_same_program_and_the_same_kernels(seen: dict[str, Any], na
     assert differing(seen["alone"], seen["beside"], "program") == {}
     for visits in (seen["beside"], *seen["turns"]):
         assert differing(seen["alone"], visits, "kernels") == {}
-    told = any(visit["kernels"] for visit in seen["alone"].values())
-    assert told or name == "numpy" or os.uname().machine != "x86_64"
+    if name == "torch" and os.uname().machine == "x86_64":  # the others have kernels of their own as well
+        assert any(visit["kernels"] for visit in seen["alone"].values())
     assert (seen["compiled"] >= CELLS / 2) == (name in COMPILERS)
 
 
