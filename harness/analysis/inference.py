@@ -3,6 +3,7 @@
 Arrays in, arrays out; everything is on the scale of logs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -44,7 +45,8 @@ def moderated(values: np.ndarray, pools: np.ndarray) -> Estimates:
     (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1), article 3). What varies far more than its
     pool keeps its own variance (as in Phipson et al. 2016, Annals of Applied Statistics 10). The degrees of freedom are at most
     those of the pool, and comparisons that move together, since they share processes, have fewer than as many independent ones
-    (Satterthwaite 1946, Biometrics Bulletin 2). A pool of fewer than POOL comparisons pools nothing.
+    (Satterthwaite 1946, Biometrics Bulletin 2). A pool of fewer than POOL comparisons pools nothing; `pools` has a number from
+    0 for each comparison.
     """
     known = ~np.isnan(values)
     count = np.count_nonzero(known, axis=1)
@@ -52,11 +54,11 @@ def moderated(values: np.ndarray, pools: np.ndarray) -> Estimates:
     mean = np.where(known, values, 0.0).sum(axis=1) / np.where(count, count, np.nan)
     residuals = np.where(known, values - mean[:, None], 0.0)
     variance = (residuals**2).sum(axis=1) / np.where(freedom, freedom, np.nan)
-    kinds, sizes = np.unique(pools, return_counts=True)
-    for pool in kinds[sizes >= POOL]:
-        members = np.flatnonzero((pools == pool) & (freedom > 0))
-        if len(members) >= POOL:
-            variance[members], freedom[members] = _pooled(variance[members], freedom[members], residuals[members])
+    kinds, sizes = np.unique(np.where(freedom > 0, pools, -1), return_counts=True)
+    members = [np.flatnonzero((pools == pool) & (freedom > 0)) for pool in kinds[(sizes >= POOL) & (kinds >= 0)]]
+    together = _together([residuals[rows] for rows in members], [float(freedom[rows].mean()) for rows in members])
+    for rows in members:
+        variance[rows], freedom[rows] = _pooled(variance[rows], freedom[rows], together)
     return Estimates(mean, np.sqrt(variance / np.where(count, count, 1)), freedom, count)
 
 
@@ -67,8 +69,11 @@ def typical_variance(variance: np.ndarray, freedom: np.ndarray) -> float:
     return float(np.median(variance * freedom / (2 * gammaincinv(freedom / 2, 0.5))))  # by the median of chi-square
 
 
-def _pooled(variance: np.ndarray, freedom: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances and degrees of freedom of the members of one pool."""
+def _pooled(variance: np.ndarray, freedom: np.ndarray, together: float) -> tuple[np.ndarray, np.ndarray]:
+    """Variances and degrees of freedom of the members of one pool, of which any two have this square of their correlation.
+
+    The mean of the variances of G that correlate by r varies as that of G / (1 + (G - 1) r^2) independent ones.
+    """
     from scipy.special import fdtri
 
     floor = 1e-5 * float(np.median(variance))
@@ -82,7 +87,7 @@ def _pooled(variance: np.ndarray, freedom: np.ndarray, residuals: np.ndarray) ->
     shared, prior = _prior(variance[~foreign], freedom[~foreign])
     weight = min(prior, 1e6)
     drawn = np.maximum((weight * shared + freedom * variance) / (weight + freedom), shared)
-    most = freedom * _independent(residuals)
+    most = freedom * len(variance) / (1 + (len(variance) - 1) * together)
     return np.where(alone, variance, drawn), np.where(alone, freedom, np.maximum(np.minimum(freedom + weight, most), freedom))
 
 
@@ -91,28 +96,31 @@ def _prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
     from scipy.special import digamma, polygamma
 
     logs = np.log(variance) - digamma(freedom / 2) + np.log(freedom / 2)
-    excess = float(np.mean((logs - logs.mean()) ** 2) * len(logs) / (len(logs) - 1) - np.mean(polygamma(1, freedom / 2)))
-    if excess <= 1e-3:  # no more unlike than variances of one size are
-        return float((freedom * variance).sum() / freedom.sum()), np.inf
+    spread, by_chance = float(logs.var(ddof=1)), float(np.mean(polygamma(1, freedom / 2)))
+    # They are taken for as unlike as they look, and by a standard error of that more: few may look alike by chance.
+    excess = max(spread - by_chance, 0.0) + max(spread, by_chance) * np.sqrt(2 / (len(logs) - 1))
     half = 0.5 + 1 / excess  # Newton's iteration for the inverse of the trigamma function, from above: Smyth 2004, appendix
     for _ in range(8):
         trigamma = float(polygamma(1, half))
         half += trigamma * (1 - trigamma / excess) / float(polygamma(2, half))
+    if spread <= by_chance:
+        return float((freedom * variance).sum() / freedom.sum()), 2 * half
     return float(np.exp(logs.mean() + digamma(half) - np.log(half))), 2 * half
 
 
-def _independent(residuals: np.ndarray) -> float:
-    """How many independent comparisons these are worth, by the mean square of their correlations less what chance makes of it.
+def _together(residuals: Sequence[np.ndarray], freedom: Sequence[float]) -> float:
+    """The mean square of the correlations within pools, by the residuals of each, less what chance makes of it: 0 to 1.
 
-    The mean of the variances of G that correlate by r varies as that of G / (1 + (G - 1) r^2) independent ones.
+    It is one for all pools, since a handful of repeats says too little of one of them.
     """
-    size, repeats = residuals.shape
-    norms = np.sqrt((residuals**2).sum(axis=1, keepdims=True))
-    unit = residuals / np.where(norms > 0, norms, 1.0)
-    squares = (((unit.T @ unit) ** 2).sum() - size) / (size * (size - 1))
-    chance = 1 / (repeats - 1)
-    together = np.clip((squares - chance) / (1 - chance), 0.0, 1.0) if repeats > 2 else 1.0
-    return float(size / (1 + (size - 1) * together))
+    squares = counts = 0.0
+    for rows, repeats in zip(residuals, freedom, strict=True):
+        norms = np.sqrt((rows**2).sum(axis=1, keepdims=True))
+        unit = rows / np.where(norms > 0, norms, 1.0)
+        pairs = len(rows) * (len(rows) - 1)
+        squares += ((unit.T @ unit) ** 2).sum() - len(rows) - pairs / repeats
+        counts += pairs * (1 - 1 / repeats)
+    return float(np.clip(squares / counts, 0.0, 1.0)) if counts > 0 else 1.0
 
 
 def two_kinds(values: np.ndarray, apart: float = 0.10) -> np.ndarray:

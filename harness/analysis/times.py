@@ -30,8 +30,7 @@ def times(visited: pd.DataFrame, backends: Mapping[str, str], figure: str = "med
     process is the median of its visits less what each turn was slower than the usual one, and the interval holds within this
     run, whose minutes another hour need not be like. With `raw` it is the median of the visits as they are, because no turn
     had a common part that could be told: see `common_parts`; so it is in a run whose trials were not cut into visits.
-    `backends` names the
-    backend of each cell, `figure` the column that stands for a visit.
+    `backends` names the backend of each cell, `figure` the column that stands for a visit.
     """
     frames = [_of_run(run_id, table, backends) for run_id, table in turns(visited, figure).items()]
     return typed(pd.concat([pd.DataFrame(columns=list(TIME_COLUMNS)), *frames], ignore_index=True))

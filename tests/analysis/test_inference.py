@@ -46,7 +46,7 @@ def test_equal_variances_are_shared_and_never_less_than_the_pool_s():
     rng = np.random.default_rng(2)
     values = 0.02 * rng.normal(size=(12, 4))
     alone, shared = moderated(values, np.arange(12)), moderated(values, ONE_POOL)
-    assert np.median(shared.df) > 8
+    assert np.median(shared.df) > 6
     assert np.median(halves(values, ONE_POOL) / halves(values, np.arange(12))) < 0.85
     pooled = np.sqrt((values.var(axis=1, ddof=1)).mean() / 4)
     assert shared.error.min() > 0.8 * pooled
@@ -57,11 +57,21 @@ def test_unlike_variances_are_drawn_towards_each_other_and_the_least_to_the_pool
     values = np.exp(np.linspace(-1.5, 1.5, 12))[:, None] * np.array([-1, -0.5, 0.5, 1])
     alone, shared = moderated(values, np.arange(12)), moderated(values, ONE_POOL)
     assert (np.diff(alone.error) > 0).all()
-    assert np.ptp(shared.error[:5]) == pytest.approx(0)
-    assert (np.diff(shared.error[5:]) > 0).all()
-    assert (shared.error[:5] > alone.error[:5]).all()
-    assert (shared.error[5:8] < alone.error[5:8]).all()
+    assert np.ptp(shared.error[:4]) == pytest.approx(0)
+    assert (np.diff(shared.error[4:]) > 0).all()
+    assert (shared.error[:4] > alone.error[:4]).all()
+    assert (shared.error[4:8] < alone.error[4:8]).all()
     assert shared.error[8:] == pytest.approx(alone.error[8:])  # they keep to themselves
+
+
+@pytest.mark.fault("a process is slow in all that it does", "comparisons that share it are not taken for independent ones")
+def test_one_correlation_holds_for_all_pools():
+    rng = np.random.default_rng(9)
+    pools = np.repeat(np.arange(6), 10)
+    values = 0.02 * rng.normal(size=(6, 4)).repeat(10, axis=0) + 0.01 * rng.normal(size=(60, 4))
+    shared, apart = moderated(values, pools).df, moderated(rng.permuted(values, axis=1), pools).df
+    assert np.median(shared) < 6
+    assert np.median(apart) > 1.5 * np.median(shared)
 
 
 def test_what_is_of_another_kind_does_not_widen_the_others():
