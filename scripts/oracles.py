@@ -1,12 +1,12 @@
-"""The tools that convbench is held against, on the same operations. Shares no code with it, not even the operands.
+"""What convbench is held against: a plain loop around the same operations. Shares no code with it, not even the operands.
 
-    python scripts/oracles.py serve FRAMEWORK         answers `TOOL CELL` lines on standard input with `median-ns wall-s`
-    python scripts/oracles.py pyperf FRAMEWORK ...    a pyperf script over the cells named in ORACLE_CELLS
-    pytest scripts/oracles.py                         pytest-benchmark over the same, for the framework in ORACLE_FRAMEWORK
+    python scripts/oracles.py FRAMEWORK CELL ...    prepares these cells, says `ready`, and answers each line on standard
+                                                    input that names one with the median time of a call in a visit to it, in ns
 
 Run by scripts/fidelity, one thread on one core.
 """
 
+import math
 import os
 import sys
 import time
@@ -39,7 +39,8 @@ LAYERS = {
     "grouped": Layer(1, 64, 64, 28, 3, 1, 1, groups=4),
 }
 PASSES = ("fprop", "dgrad", "wgrad")
-WARM_S, MEASURE_S = 0.2, 0.6
+WARM_S = 0.2
+LEAD_S, VISIT_S = 0.012, 0.05  # of a visit what does not count, since another process ran before, and what does
 # Just under the 32 MiB at which glibc's mmap threshold ends (mallopt(3), M_MMAP_THRESHOLD).
 SETTLING_BYTES = 31 * 2**20
 
@@ -53,7 +54,7 @@ class Waited(NamedTuple):
     wait: Callable[[Any], Any]
 
     def __call__(self) -> Any:
-        """Both, for tools that take one function: some tenths of a us more."""
+        """Both, where nothing is timed: some tenths of a us more."""
         return self.wait(self.launch())
 
 
@@ -158,21 +159,15 @@ def call_of(framework: str, cell: str) -> Call:
     return CALLS[framework](LAYERS[layer])[direction]
 
 
-# The tools ---------------------------------------------------------------------------------------------------------------
+# The loop ----------------------------------------------------------------------------------------------------------------
 
 
-def plain_loop(call: Call) -> float:
-    """The median over single calls, in ns, after a warm-up that tells how many fit into the time.
+def loop(call: Call, count: int) -> list[int]:
+    """The times of so many single calls, in ns.
 
-    Looking at the time between two calls would make the next one up to 1.5 % longer.
+    It counts calls: looking at the time between two of them would make the next one up to 1.5 % longer.
     """
-    call()  # may compile, and is no measure of the others
-    warm, until = 0, time.perf_counter() + WARM_S
-    while time.perf_counter() < until:
-        call()
-        warm += 1
     times: list[int] = []
-    count = max(10, round(warm * MEASURE_S / WARM_S))
     if isinstance(call, Waited):
         launch, wait = call
         for _ in range(count):
@@ -184,38 +179,48 @@ def plain_loop(call: Call) -> float:
             begun = time.perf_counter_ns()
             call()
             times.append(time.perf_counter_ns() - begun)
-    return float(sorted(times)[len(times) // 2])
+    return times
 
 
-def torch_benchmark(call: Call) -> float:
-    """The median of torch.utils.benchmark's blocked_autorange, in ns per call."""
-    from torch.utils.benchmark import Timer
-
-    until = time.perf_counter() + WARM_S
-    while time.perf_counter() < until:
-        call()
-    return float(Timer("call()", globals={"call": call}, num_threads=1).blocked_autorange(min_run_time=MEASURE_S).median * 1e9)
+Run = Callable[[Call, int], list[int]]
 
 
-def beneath_nothing(framework: str) -> Callable[[Callable[[Call], float], Call], float]:
-    """What runs a tool on a call; in TensorFlow with no function above it, since its op takes longer the more there are.
+def loop_of(framework: str) -> Run:
+    """The loop; in TensorFlow with no function above it, since its op takes longer the more there are.
 
     A loop in a script's function has two or three above it, 0.3 to 0.7 us of the op; convbench's cells have none.
     """
     if framework == "tensorflow":
         from greenlet import greenlet
 
-        return lambda tool, call: greenlet(tool).switch(call)
-    return lambda tool, call: tool(call)
+        return lambda call, count: greenlet(loop).switch(call, count)  # type: ignore[no-any-return]
+    return loop
 
 
-IN_PROCESS = {"plain loop": plain_loop, "torch.utils.benchmark": torch_benchmark}
+class Prepared:
+    """A call that is warm, and how long it takes."""
+
+    def __init__(self, call: Call, run: Run) -> None:
+        self.call, self.run = call, run
+        call()  # may compile, and is no measure of the others
+        warm, begun = 0, time.perf_counter()
+        while not warm or time.perf_counter() < begun + WARM_S:
+            call()
+            warm += 1
+        self.call_s = (time.perf_counter() - begun) / warm
+
+    def visit(self) -> float:
+        """The median time of a call in ns: over what counts of a visit, right behind what does not."""
+        self.run(self.call, math.ceil(LEAD_S / self.call_s))
+        times = sorted(self.run(self.call, math.ceil(VISIT_S / self.call_s)))
+        self.call_s = min(self.call_s, times[len(times) // 2] / 1e9)  # the warm-up may have been disturbed
+        return (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
 
 
-def become(framework: str, settled: bool) -> None:
+def become(framework: str) -> None:
     """Make this process one of that framework, on one thread and one core.
 
-    With `settled` it frees a large block first, which puts the allocator into the state in which convbench's worker has it.
+    It frees a large block first, which puts the allocator into the state in which convbench's worker has it.
     """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="2")
@@ -230,69 +235,21 @@ def become(framework: str, settled: bool) -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    if settled:
-        bytearray(SETTLING_BYTES)
+    bytearray(SETTLING_BYTES)
 
 
-def serve(framework: str, settled: bool) -> None:
-    """Answer each `TOOL<tab>CELL` on standard input with the median in ns and the seconds that it took."""
-    become(framework, settled)
-    run = beneath_nothing(framework)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        tool, cell = line.rstrip("\n").split("\t")
-        begun = time.perf_counter()
+def serve(framework: str, cells: list[str]) -> None:
+    """Prepare these cells, and answer each line on standard input that names one."""
+    become(framework)
+    run, prepared = loop_of(framework), {}
+    for cell in cells:
         # Other operands first, as convbench's check has: in a new process JAX is up to 3 % quicker on the first ones.
         call_of(framework, cell)()
-        median = run(IN_PROCESS[tool], call_of(framework, cell))
-        print(median, time.perf_counter() - begun, flush=True)
-
-
-class _Later:
-    """A call that is made when it is first called: pyperf's parent and its other tasks never do."""
-
-    def __init__(self, framework: str, cell: str) -> None:
-        self.framework, self.cell, self.call = framework, cell, None
-
-    def __call__(self) -> None:
-        if self.call is None:
-            become(self.framework, settled=True)
-            self.call = call_of(self.framework, self.cell)  # type: ignore[assignment]
-        self.call()  # type: ignore[misc]
-
-
-def with_pyperf(framework: str, arguments: list[str]) -> None:
-    """A pyperf script: one benchmark per cell, in pyperf's own worker processes."""
-    import pyperf
-
-    cells = os.environ["ORACLE_CELLS"].split(",")
-    names = ("framework", "mode")
-    sys.argv = [sys.argv[0], *arguments]
-    runner = pyperf.Runner(
-        processes=1, values=5, min_time=MEASURE_S / 10, program_args=(os.path.abspath(__file__), "pyperf", framework)
-    )
-    runner.metadata.update(dict(zip(names, (framework, "one thread"), strict=True)))
-    for cell in cells:
-        runner.bench_func(cell, _Later(framework, cell))
-
-
-def pytest_generate_tests(metafunc: Any) -> None:
-    """pytest-benchmark: a test per cell."""
-    metafunc.parametrize("cell", os.environ["ORACLE_CELLS"].split(","))
-
-
-def test_cell(benchmark: Any, cell: str) -> None:
-    """Measured as pytest-benchmark does by default, after a warm-up."""
-    framework = os.environ["ORACLE_FRAMEWORK"]
-    become(framework, settled=True)
-    call = call_of(framework, cell)
-    assert call() is not None
-    benchmark(call)
+        prepared[cell] = Prepared(call_of(framework, cell), run)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(prepared[line.rstrip("\n")].visit(), flush=True)
 
 
 if __name__ == "__main__":
-    what, framework, *rest = sys.argv[1:]
-    if what == "serve":
-        serve(framework, settled="--default-allocator" not in rest)
-    else:
-        with_pyperf(framework, rest)
+    serve(sys.argv[1], sys.argv[2:])

@@ -1,18 +1,16 @@
-#!/usr/bin/env -S python3
 """Is what convbench reads true? Its figures beside those of independent tools, on the same operations.
 
     .venv/bin/python scripts/fidelity clock           a call that spins for a known time, hot and cold
-    .venv/bin/python scripts/fidelity frameworks      convolutions, three passes, one thread, per framework and tool
+    .venv/bin/python scripts/fidelity frameworks      convolutions, three passes, one thread, beside a plain loop
     .venv/bin/python scripts/fidelity sampling        the same call in the same process, sampled and in a plain loop
     .venv/bin/python scripts/fidelity noise AA-RUN    what the equals of a run with --aa differ by
     .venv/bin/python scripts/fidelity nights STORE    what the same cells differ by from night to night
     .venv/bin/python scripts/fidelity effect AA-RUN   slowdowns of a known size: does compare find them?
     ... --write docs/fidelity.md                      keep the tables, with machine and versions
 
-In every turn convbench and the other tools have a fresh process for each cell: what a process measured before is worth up to
-a percent. The other tools read before and after convbench, because a machine's speed wanders more in seconds than they
-differ. They stand in scripts/oracles.py and share no code with convbench, not even the operands. pytest-benchmark and pyperf
-start processes of their own, after each turn.
+`frameworks` takes fresh pairs of processes, one of convbench and one of the plain loop, which have the same cells prepared. In
+every turn each visit of ours has one of the loop right beside it: a machine's speed wanders more in seconds than they differ.
+The loop stands in scripts/oracles.py and shares no code with convbench, not even the operands.
 """
 
 import argparse
@@ -23,12 +21,11 @@ import time
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, whose rooms have names that others may have
-from scripts.fidelity.clock import compare_clock
+from scripts.fidelity.clock import busy_processes, compare_clock
 from scripts.fidelity.effects import find_effects
 from scripts.fidelity.frameworks import compare_frameworks
 from scripts.fidelity.noise import describe_nights, describe_noise
 from scripts.fidelity.sampling import compare_sampling, in_one_process
-from scripts.fidelity.turns import busy_processes
 from scripts.pages import keep, machine
 
 
@@ -41,15 +38,12 @@ def parser() -> argparse.ArgumentParser:
     clock.add_argument("--wait", action="store_true", help="by the loop that waits for each call, as it does for JAX's")
     frameworks = commands.add_parser("frameworks")
     frameworks.add_argument("--frameworks", default="torch,tensorflow,jax")
-    frameworks.add_argument("--turns", type=int, default=5)
-    frameworks.add_argument("--busy-turns", type=int, default=0, help="turns with one busy process per core beside them")
-    frameworks.add_argument("--pytest-turns", type=int, default=0, help="turns of each kind with pytest-benchmark")
-    frameworks.add_argument("--pyperf-turns", type=int, default=0, help="turns of each kind with pyperf: minutes each")
-    frameworks.add_argument("--default-allocator", action="store_true", help="leave the other tools' allocator as it starts")
+    frameworks.add_argument("--pairs", type=int, default=6, help="pairs of processes")
+    frameworks.add_argument("--turns", type=int, default=10)
     sampling = commands.add_parser("sampling")
     sampling.add_argument("--frameworks", default="torch,tensorflow,jax")
     sampling.add_argument("--cells", default="example,depthwise,grouped", help="the beginnings of their names")
-    sampling.add_argument("--rounds", type=int, default=8)
+    sampling.add_argument("--rounds", type=int, default=30)
     alone = commands.add_parser("one-process")  # what `sampling` starts for each cell
     alone.add_argument("framework")
     alone.add_argument("cell")

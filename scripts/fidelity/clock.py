@@ -1,16 +1,30 @@
 """A call that spins for a known time, read by convbench and by hand."""
 
+import contextlib
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
-
-from scripts.fidelity.turns import median_ns
 
 CONTROL_NS, SPINS_NS = 2_000, (20_000, 50_000, 200_000, 1_000_000, 5_000_000, 20_000_000)
 CONTROLLED_NS = SPINS_NS[:3]  # have a control after them too; for the longer ones it is far below the bound
 # One cold difference scatters by 0.14 us, as much as the shortest row's whole bound; the median of 15 by a third of that.
 CLOCK_ROUNDS = {"hot": 5, "cold": 15}
+
+
+@contextlib.contextmanager
+def busy_processes(count: int, cores: set[int]) -> Iterator[None]:
+    """As many processes that do nothing but spin, on any of these cores."""
+    spin = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {cores or {0}})\nwhile True: pass"]
+    processes = [subprocess.Popen(spin) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 class Spin:
@@ -78,6 +92,14 @@ class Read(NamedTuple):
     by_hand_ns: float
     calls: int  # in a block
     clock_ns: float  # what the engine found that reading the clock costs
+
+
+def median_ns(record: Any) -> float:
+    """The median time of a call of one record: that of its visits, of each of which the median counts."""
+    from harness.analysis.visits import visits
+    from harness.store.frames import samples_frame
+
+    return float(visits(samples_frame([record]))["median_ns"].median())
 
 
 def read_by_convbench(engine: Any, ns: int | None, cache: Any) -> Read:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.fidelity.noise import noise_of
-from scripts.fidelity.turns import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_effects(options: argparse.Namespace) -> list[str]:

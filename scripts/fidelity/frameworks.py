@@ -1,130 +1,192 @@
-"""convbench's figures beside those of other tools, per framework, per tool and per cell."""
+"""convbench's visits beside those of a plain loop, each cell prepared in a process of either at the same time."""
 
 import argparse
+import contextlib
 import math
-import os
+import random
 import statistics
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from scripts.fidelity.turns import CELLS, IN_PROCESS, MODES, OUTSIDE, Turn, one_turn
+import numpy as np
+
+from scripts.oracles import LAYERS
+
+ORACLE = Path(__file__).resolve().parents[1] / "oracles.py"
+MODES = {"torch": "eager", "tensorflow": "eager", "jax": "compiled"}
+CELLS = (  # every layer, and each pass four times
+    "example/fprop", "example/dgrad", "example/wgrad", "rn50_conv1/fprop", "rn50_conv1/wgrad", "rn50_res2_3x3/fprop",
+    "rn50_res2_3x3/dgrad", "rn50_res4_1x1/dgrad", "rn50_res4_1x1/wgrad", "rn50_res5_3x3/wgrad", "depthwise/fprop",
+    "grouped/dgrad",
+)  # fmt: skip
+WITHIN = 0.02  # what a ratio may be off by
+
+Ratios = dict[str, np.ndarray]  # by framework: ours over the loop's, (pairs of processes, cells, turns)
 
 
 def compare_frameworks(options: argparse.Namespace) -> list[str]:
-    """Lines of Markdown: per framework and tool the geometric mean, per cell the ratio with its interval and both spreads."""
-    from harness import stats
-
-    turns: list[Turn] = []
-    for busy, count in ((0, options.turns), (os.cpu_count() or 1, options.busy_turns)):
-        for turn in range(count):
-            for framework in options.frameworks.split(","):
-                with_others = turn < options.pytest_turns, turn < options.pyperf_turns
-                turns.append(one_turn(framework, turn, not options.default_allocator, busy, *with_others))
-                mean = stats.geometric_mean(_ratios(turns[-1], IN_PROCESS[framework][0]))
-                print(f"{'busy ' if busy else ''}turn {turn + 1}/{count} {framework}: {mean:.4f}", file=sys.stderr, flush=True)
-    frameworks = list(dict.fromkeys(turn.framework for turn in turns))
-    lines = [*_overall(turns, frameworks)]
-    for framework in frameworks:
-        lines += ["", f"### {framework}", "", *_by_cell([turn for turn in turns if turn.framework == framework])]
-    if options.busy_turns:
-        lines += ["", "### Beside busy processes", "", *_beside_busy(turns, frameworks)]
-    return lines
+    """Lines of Markdown: what convbench reads over what the loop reads, per framework and per cell."""
+    found, times_ns = {}, {}
+    for framework in options.frameworks.split(","):
+        pairs = [_pair(framework, number, options.turns) for number in range(options.pairs)]
+        ours, theirs = np.stack(pairs, axis=1)
+        found[framework], times_ns[framework] = ours / theirs, np.nanmedian(theirs, axis=(0, 2))
+    return tables(found, times_ns)
 
 
-def _overall(turns: list[Turn], frameworks: list[str]) -> list[str]:
-    """Per framework and other tool: the geometric mean of the ratios with its interval over turns, and what each cost."""
-    from harness import stats
+def _pair(framework: str, number: int, turns: int) -> np.ndarray:
+    """What a fresh pair of processes read, in ns: (ours and the loop's, cells, turns)."""
+    with tempfile.TemporaryDirectory() as logs:
+        both = visited(framework, CELLS, turns, number, Path(logs))
+    ratio = math.exp(np.mean(np.nanmedian(np.log(both[0] / both[1]), axis=1)))
+    print(f"{framework} pair {number + 1}: {ratio:.4f}", file=sys.stderr, flush=True)
+    return both
+
+
+def visited(framework: str, cells: tuple[str, ...], turns: int, seed: int, logs: Path) -> np.ndarray:
+    """One worker of convbench and one process of the loop, both of which have these cells prepared: what their visits read.
+
+    In ns, (ours and the loop's, cells, turns); NaN for a visit of ours that was void.
+    """
+    from harness.isolate.launcher import Launcher
+    from harness.plan import Budget, Plan, Step
+    from harness.record import Environment
+
+    # As in a later trial: what is read of a cell alone would only take time.
+    steps = tuple(Step(1, order, cell_of(framework, cell)) for order, cell in enumerate(cells))
+    plan = Plan("fidelity", steps, seed, Budget(trials=1, visits=turns))
+    both = np.full((2, len(cells), turns), np.nan)
+    with (
+        contextlib.closing(Loop(framework, cells)) as loop,
+        contextlib.closing(Launcher("fidelity", logs).execute(plan)) as answers,
+    ):
+        ready = next(answers)
+        if not isinstance(ready, Environment):  # it could not start
+            raise SystemExit(_told(ready))
+        loop.wait_ready()
+        for turn, order, ours, theirs in beside(plan, answers, lambda order: loop.visit(cells[order])):
+            both[:, order, turn] = ours, theirs
+    return both
+
+
+def beside(plan: Any, answers: Iterator[Any], read: Callable[[int], float]) -> Iterator[tuple[int, int, float, float]]:
+    """The turn, order of the step, ns of our visit and ns of the loop's right beside it, of all visits of a window.
+
+    Chance says which of the two comes first: `answers` makes our next visit when it is asked for it, `read` the loop's. Before
+    our very first visit everything is prepared, so that there the loop's comes after it.
+    """
+    from harness.isolate.windows import Window
+
+    window, rng = Window(tuple((step,) for step in plan.steps)), random.Random(plan.seed)
+    begun = False
+    for turn in range(plan.budget.visits):
+        for step in window.turn(turn, plan.seed):
+            first = begun and rng.random() < 0.5
+            theirs = read(step.order) if first else math.nan
+            visit = next(answers)
+            if not hasattr(visit, "place") or visit.order != step.order:  # a record, since the cell failed; or another's visit
+                raise SystemExit(_told(visit))
+            begun = True
+            yield turn, step.order, visit_ns(visit), theirs if first else read(step.order)
+
+
+def visit_ns(visit: Any) -> float:
+    """The median time of a call by the samples of one visit, without the contended ones unless all are; NaN for a void one."""
+    from harness.record import contended
+
+    if not visit.series:
+        return math.nan
+    series = visit.series[0]
+    waits = zip(series.block_ns, series.run_delay_ns, series.others_ns, strict=True) if series.others_ns else ()
+    clean = [block_ns for block_ns, *waited in waits if not contended(block_ns, *waited)]
+    return statistics.median(clean or series.block_ns) / series.iterations
+
+
+def _told(answer: Any) -> str:
+    return f"{answer.cell}: {answer.status}: {answer.reason}" if hasattr(answer, "cell") else f"not expected here: {answer}"
+
+
+class Loop:
+    """A fresh process of the plain loop, with its cells prepared."""
+
+    def __init__(self, framework: str, cells: tuple[str, ...]) -> None:
+        command = [sys.executable, str(ORACLE), framework, *cells]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def wait_ready(self) -> None:
+        """Until every cell is prepared."""
+        if self._line() != "ready":
+            raise SystemExit("the plain loop could not be prepared")
+
+    def visit(self, cell: str) -> float:
+        """What it reads of a call in a visit now, in ns."""
+        print(cell, file=self.process.stdin, flush=True)
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def close(self) -> None:
+        """Ask the process to end, and wait for that."""
+        self.process.communicate()
+
+
+def cell_of(framework: str, name: str) -> Any:
+    """convbench's cell of a name such as `grouped/wgrad`."""
+    from harness.axes import Direction, Mode
+    from harness.spec import Cell, ConvSpec
+
+    layer, way = name.split("/")
+    n, c, k, *rest, groups = LAYERS[layer]
+    size, kernel, stride, pad = ((value, value) for value in rest)
+    spec = ConvSpec(n, c, k, size, kernel, stride, (1, 1), (pad, pad), groups)
+    return Cell(layer, spec, Direction(way), framework, Mode(MODES[framework]), threads=1)
+
+
+# Tables --------------------------------------------------------------------------------------------------------------------
+
+
+def by_pair(ratios: np.ndarray) -> np.ndarray:
+    """The logs of the ratios of pairs of processes, (pairs, cells): of each the median over its turns."""
+    found: np.ndarray = np.nanmedian(np.log(ratios), axis=2)
+    return found
+
+
+def tables(found: Ratios, times_ns: dict[str, np.ndarray]) -> list[str]:
+    """Lines of Markdown; `times_ns` are the loop's times of the cells, by framework."""
+    from harness import stats, units
 
     lines = [
-        "| framework | mode | other tool | turns | convbench / other, geometric mean | 95 % interval over turns "
-        "| cells whose interval leaves out 1 | seconds a turn: convbench | other |",
+        "| framework | mode | pairs of processes | turns | ours / plain loop, geometric mean of the cells "
+        "| 95 % interval over pairs | within 2 % | cells within 2 % | cells whose interval leaves out 1 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for framework in frameworks:
-        quiet = [turn for turn in turns if turn.framework == framework and not turn.busy]
-        for number, tool in enumerate((*IN_PROCESS[framework], *OUTSIDE)):
-            having = [turn for turn in quiet if tool in turn.read_ns]
-            if not having:
-                continue
-            per_turn = [stats.geometric_mean(_ratios(turn, tool)) for turn in having]
-            mean = f"{stats.geometric_mean(per_turn):.4f}"
-            spread = "{:.4f} to {:.4f}".format(*stats.log_t_interval(per_turn)) if len(having) > 1 else "one turn"
-            out = sum(low > 1 or high < 1 for low, high in _cell_intervals(having, tool)) if len(having) > 2 else None
-            told = "–" if out is None else f"{out} of {len(CELLS)}"
-            walls = " | ".join(f"{statistics.mean(turn.wall_s[name] for turn in having):.0f}" for name in ("convbench", tool))
-            mean = f"**{mean}**" if not number else mean
-            lines.append(
-                f"| {framework} | {MODES[framework]} | {tool} | {len(having)} | {mean} | {spread} | {told} | {walls} |"
-            )
-    return lines
-
-
-def _ratios(turn: Turn, tool: str) -> list[float]:
-    return [turn.read_ns["convbench"][cell] / turn.read_ns[tool][cell] for cell in CELLS if cell in turn.read_ns[tool]]
-
-
-def _cell_intervals(turns: list[Turn], tool: str) -> list[tuple[float, float]]:
-    from harness import stats
-
-    return [
-        stats.log_t_interval([turn.read_ns["convbench"][cell] / turn.read_ns[tool][cell] for turn in turns]) for cell in CELLS
+    cells = [
+        "| framework | cell | plain loop | ours / plain loop | 95 % interval over pairs | each pair |",
+        "|---|---|---|---|---|---|",
     ]
-
-
-def _by_cell(turns: list[Turn]) -> list[str]:
-    """A line per cell: convbench beside the oracle, in the quiet turns."""
-    from harness import units
-
-    quiet = [turn for turn in turns if not turn.busy]
-    oracle = IN_PROCESS[turns[0].framework][0]
-    lines = [
-        f"| cell | convbench | {oracle} | ratio, geometric mean | 95 % interval | spread of convbench | of the other "
-        "| every pair | pairs without a barring flag |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    intervals = _cell_intervals(quiet, oracle) if len(quiet) > 1 else [(math.nan, math.nan)] * len(CELLS)
-    for cell, (low, high) in zip(CELLS, intervals, strict=True):
-        ours, theirs = ([turn.read_ns[tool][cell] for turn in quiet] for tool in ("convbench", oracle))
-        each = [a / b for a, b in zip(ours, theirs, strict=True)]
-        mean = math.exp(statistics.mean(map(math.log, each)))
-        spreads = (f"{100 * (max(times) / min(times) - 1):.0f} %" for times in (ours, theirs))
-        middles = (units.duration(statistics.median(times)) for times in (ours, theirs))
-        clean = sum(not turn.flags(cell) for turn in quiet)
+    for framework, ratios in found.items():
+        logs = by_pair(ratios)
+        mean, several = float(np.exp(logs.mean())), len(logs) > 1
+        spread = "{:.4f} to {:.4f}".format(*stats.log_t_interval(list(np.exp(logs.mean(axis=1))))) if several else "one pair"
+        each, outside = np.exp(logs.mean(axis=0)), 0
+        for number, cell in enumerate(CELLS):
+            of_cell = np.exp(logs[:, number])
+            low, high = stats.log_t_interval(list(of_cell)) if several else (math.nan, math.nan)
+            outside += low > 1 or high < 1
+            told = f"{units.duration(times_ns[framework][number])} | {each[number]:.4f} | {low:.4f} to {high:.4f}"
+            cells.append(f"| {framework} | {cell} | {told} | {' '.join(f'{ratio:.3f}' for ratio in of_cell)} |")
+        held = "yes" if abs(mean - 1) <= WITHIN else "NO"
+        close = np.count_nonzero(np.abs(each - 1) <= WITHIN)
         lines.append(
-            f"| {cell} | {' | '.join(middles)} | {mean:.3f} | {low:.3f} to {high:.3f} | {' | '.join(spreads)} "
-            f"| {' '.join(f'{ratio:.3f}' for ratio in each)} | {clean} of {len(quiet)} |"
+            f"| {framework} | {MODES[framework]} | {len(logs)} | {ratios.shape[2]} | **{mean:.4f}** | {spread} | {held} "
+            f"| {close} of {len(CELLS)} | {outside} of {len(CELLS)} |"
         )
-    return lines
-
-
-def _beside_busy(turns: list[Turn], frameworks: list[str]) -> list[str]:
-    """What a busy process per core makes of every tool's figures, and which of convbench's say so."""
-    from harness import stats
-
-    lines = [
-        "| framework | tool | figures beside busy processes | not contended | without any barring flag "
-        "| busy / quiet, geometric mean | of those not contended | of those without any barring flag "
-        "| cells under 2 ms not contended in half of the turns | without any barring flag |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for framework in frameworks:
-        quiet, busy = (
-            [turn for turn in turns if turn.framework == framework and turn.busy is loaded] for loaded in (False, True)
-        )
-        for tool in ("convbench", *IN_PROCESS[framework], *OUTSIDE):
-            if not any(tool in turn.read_ns for turn in busy):
-                continue
-            alone = {cell: statistics.median(t.read_ns[tool][cell] for t in quiet if tool in t.read_ns) for cell in CELLS}
-            pairs = [
-                (turn, cell, turn.read_ns[tool][cell] / alone[cell]) for turn in busy if tool in turn.read_ns for cell in CELLS
-            ]
-            told = [str(len(pairs)), "–", "–", f"{stats.geometric_mean([ratio for *_, ratio in pairs]):.2f}", *"–" * 4]
-            if tool == "convbench":
-                short = [cell for cell in CELLS if alone[cell] < 2e6]
-                for column, bars in enumerate((lambda flags: "contended" in flags, bool), start=1):
-                    kept = [(cell, ratio) for turn, cell, ratio in pairs if not bars(turn.flags(cell))]
-                    share = [cell for cell in short if 2 * sum(name == cell for name, _ in kept) >= len(busy)]
-                    told[column] = str(len(kept))
-                    told[column + 3] = f"**{stats.geometric_mean([ratio for _, ratio in kept]):.2f}**" if kept else "–"
-                    told[column + 5] = f"{len(share)} of {len(short)}"
-            lines.append(f"| {framework} | {tool} | {' | '.join(told)} |")
-    return lines
+    return [*lines, "", *cells]

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.fidelity.turns import CELLS, cell_of
+from scripts.fidelity.frameworks import CELLS, cell_of, visit_ns
 
 
 def compare_sampling(options: argparse.Namespace) -> list[str]:
@@ -19,7 +20,10 @@ def compare_sampling(options: argparse.Namespace) -> list[str]:
     """
     from harness import stats, units
 
-    lines = ["| framework | cell | sampled | plain loop | ratio | 95 % interval over rounds |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| framework | cell | sampled | plain loop | ratio | 95 % interval over pairs of visits |",
+        "|---|---|---|---|---|---|",
+    ]
     means: dict[str, list[float]] = defaultdict(list)
     for framework in options.frameworks.split(","):
         for cell in (cell for cell in CELLS if cell.startswith(tuple(options.cells.split(",")))):
@@ -31,7 +35,7 @@ def compare_sampling(options: argparse.Namespace) -> list[str]:
             lines.append(f"| {framework} | {cell} | {ours} | {theirs} | {mean:.4f} | {low:.4f} to {high:.4f} |")
             print(lines[-1], file=sys.stderr, flush=True)
     told = ", ".join(f"{framework} {stats.geometric_mean(each):.4f}" for framework, each in means.items())
-    return [*lines, "", f"Geometric mean over the cells: {told}. {options.rounds} rounds each."]
+    return [*lines, "", f"Geometric mean over the cells: {told}. {options.rounds} visits each."]
 
 
 def read_in_one_process(framework: str, cell: str, rounds: int) -> list[tuple[float, float]]:
@@ -44,7 +48,7 @@ def read_in_one_process(framework: str, cell: str, rounds: int) -> list[tuple[fl
 
 
 def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[float, float]]:
-    """A round: the plain loop, the sampling without contended blocks, the plain loop again, whose geometric mean counts; ns."""
+    """A round: a visit by the sampling and one by the plain loop, chance says which first; the median time of a call, in ns."""
     from harness.axes import Device
     from harness.backends import registry
     from harness.isolate import worker
@@ -60,27 +64,23 @@ def in_one_process(framework: str, cell: str, rounds: int) -> Iterator[tuple[flo
     from harness.measure.sampling import Sampler, Tools
     from harness.measure.witness import Witness
     from harness.measure.yardstick import Yardstick
-    from harness.record import contended
-    from scripts.oracles import Waited, plain_loop
+    from scripts.oracles import Prepared, Waited, loop_of
 
-    asked = cell_of(framework, cell)
+    asked, clock = cell_of(framework, cell), clocks.system
     operands, rng = draw(asked, 0)
-    prepared, clock = backend.prepare(asked, operands), clocks.system
+    prepared = backend.prepare(asked, operands)
     handle = prepared.launch()
     prepared.wait(handle)
     _, first = checked(asked, prepared, operands, handle, rng)
     del handle
     call = prepared.launch if prepared.wait is ALREADY_DONE else Waited(prepared.launch, prepared.wait)
     worker.set_aside(0)
-    budget, looking = Budget(trials=1), Witness(clock)
+    tools = Tools(Budget(), clock, clocks.cost_ns(clock), Ledger(clock), Yardstick())
+    sampler, looking = Sampler(tools, asked, prepared, [], first), Witness(clock)
+    sampler.warm_up()
+    loop = Prepared(call, loop_of(framework))
+    chance = random.Random(0)
     for _ in range(rounds):
-        before = prepared.on_own_stack(plain_loop, call)
-        tools = Tools(budget, clock, clocks.cost_ns(clock), Ledger(clock), Yardstick())
-        sampler = Sampler(tools, asked, prepared, [], first)
-        sampler.warm_up()
-        latencies = [sampler.visit(looking).series[0] for _ in range(budget.visits)]
-        after = prepared.on_own_stack(plain_loop, call)
-        blocks = [block for each in latencies for block in zip(each.block_ns, each.run_delay_ns, each.others_ns, strict=True)]
-        counted = [block_ns for block_ns, *waits in blocks if not contended(block_ns, *waits)]
-        ours = statistics.median(counted or [block_ns for block_ns, *_ in blocks]) / sampler.iterations
-        yield ours, statistics.geometric_mean((before, after))
+        before = loop.visit() if chance.random() < 0.5 else None
+        ours = visit_ns(sampler.visit(looking))
+        yield ours, before or loop.visit()
