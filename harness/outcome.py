@@ -4,7 +4,8 @@ Every word knows how it is shown: `tone` is the class of its colour on a page ("
 how people read it.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
@@ -278,3 +279,13 @@ class Judgement:
     def count(self, outcome: Outcome) -> int:
         """How many cases came to this outcome."""
         return int((self.cases["verdict"] == str(outcome)).sum())
+
+
+DIFFERENCES = ("slower", "faster", "equivalent", "undecided")  # of two cells of a run: the words of the column `difference`
+
+
+def tally(differences: Iterable[str]) -> str:
+    """How many comparisons within a run ended how: `3 slower, 1 equivalent within 2 %`."""
+    counts = Counter(differences)
+    told = {"equivalent": "equivalent within 2 %"}
+    return ", ".join(f"{counts[name]} {told.get(name, name)}" for name in DIFFERENCES if counts[name]) or "none"

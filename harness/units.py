@@ -86,9 +86,9 @@ def ratio(value: float | None, digits: int = 3) -> str:
 
 
 def ratio_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """A factor with the bounds of its interval: `1.25× (1.20× to 1.31×)`."""
+    """A factor with the bounds of its interval: `1.25× (1.20 to 1.31)`."""
     known = low is not None and high is not None and not math.isnan(low) and not math.isnan(high)
-    return f"{ratio(value)} ({ratio(low)} to {ratio(high)})" if known else ratio(value)
+    return f"{ratio(value)} ({ratio(low).rstrip('×')} to {ratio(high).rstrip('×')})" if known else ratio(value)
 
 
 def count(value: float | None) -> str:

@@ -42,7 +42,7 @@ FRAMES = (
     ("Summary", "One row per run and cell: figures derived from the other two. `harness.summary(records)`.", SUMMARY_COLUMNS),
     ("Ranking", "What `convbench show` and `export` add to the summary: each cell beside its competitors.", RANK_COLUMNS),
     ("Times", "One row per run and cell: the time of a call, a slow minute taken out. `analysis.times`.", TIME_COLUMNS),
-    ("Along an axis", "One row per cell that has a partner alike in all axes but one: `analysis.along`.", ALONG_COLUMNS),
+    ("Along an axis", "One row per cell with a partner alike in all but one axis. `harness.along(...)`.", ALONG_COLUMNS),
     ("Comparison", "One row per cell of either run. `harness.compare(base, new)`.", COMPARISON_COLUMNS),
     ("Published", "One row per timing of others: `results/published/*.csv` as they are read.", PUBLISHED_COLUMNS),
     ("Beside published", "One row per cell, hardware and arithmetic: `convbench compare RUN published:NAME`.", BESIDE_COLUMNS),

@@ -48,7 +48,8 @@ INSTEAD: dict[str, list[str]] = {
         "convbench list devices",
         "convbench list cells first",
     ],
-    "convbench show latest --by backend": ["convbench show latest --by backend"],
+    "convbench show latest --side-by-side": ["convbench show latest --side-by-side"],
+    "convbench show latest --by mode": ["convbench show latest --by mode"],
     "convbench show latest --networks": [
         'convbench run resnet50 --set n=1 --backend numpy --quick --no-ceilings -k "res5b_branch2a and fprop"',
         "convbench show latest --networks",

@@ -1,35 +1,46 @@
 """Compare within a run along one axis: each cell beside the one that is alike in every other axis."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
 from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT
 from harness.analysis.inference import moderated
 from harness.analysis.pairs import log_ratios, pools
+from harness.analysis.ranking import UNRANKED
 from harness.analysis.rows import typed
 from harness.analysis.visits import Turns, turns
+from harness.axes import Layout
 from harness.columns import ALONG_COLUMNS
-from harness.record import Status
+from harness.record import AA, Status
 
 AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads")
 
 
-def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str) -> pd.DataFrame:
+# What an axis is held against where nobody says; of threads it is the fewest.
+USUAL = {"mode": "eager", "precision": "fp32", "layout": "NCHW", "direction": "fprop", "cache": "hot", "device": "cpu"}
+_LAYOUTS = {layout.text(ndim) for layout in Layout for ndim in (1, 2, 3)}
+
+
+def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | None = None) -> pd.DataFrame:
     """One row with ALONG_COLUMNS per cell that has a figure and a partner: the cell that is alike but has `base` on that axis.
 
     Two cells are compared by their pairs of processes, as `pairs` says, and their variance is shared with the other
     comparisons of the same two backends; `visited` is the frame of `visits.visits`. Where they were never visited in the same
     turn, a pair is the ratio of their figures in a trial. Each interval holds for itself: of 20 comparisons of equals one is
     expected to be called slower or faster. `base` is a value of the column, as text; NCHW and NHWC stand for their forms of
-    other dimensions, too. Raises ValueError for another axis than AXES, and for a base that no cell with a figure has.
+    other dimensions, too; None: that of `usual_base`. The frame's `attrs["base"]` is the base that was taken. Raises ValueError
+    for another axis than AXES, and for a base that no cell with a figure has.
     """
     if axis not in AXES:
         raise ValueError(f"{axis!r:.60} is no axis to compare along; choose from {', '.join(AXES)}")
     cells = summary[(summary["status"] == str(Status.OK)) & summary["median_ns"].notna()].reset_index(drop=True)
+    base = usual_base(cells, axis) if base is None else base
     key = pd.DataFrame({name: _alike(cells[name]) for name in AXES}, index=cells.index)
-    at_base = key[axis] == _alike(pd.Series([base], name=axis)).iloc[0]
-    if not at_base.any():
-        found = ", ".join(sorted(cells[axis].astype(str).unique())) or "none"
+    at_base = key[axis] == (_alike(pd.Series([base], name=axis)).iloc[0] if axis != "layout" or base in _LAYOUTS else "")
+    if not at_base.any() and len(cells):
+        found = ", ".join(sorted(cells[axis].astype(str).unique()))
         raise ValueError(f"no cell with a figure has {axis} {base!r:.60}; there is: {found}")
     others = [name for name in AXES if name != axis]
     key = key[others].assign(run_id=cells["run_id"], optimizer=cells["optimizer"] if axis != "direction" else "")
@@ -38,7 +49,30 @@ def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str) ->
     pairs = key[~at_base].assign(left=np.flatnonzero(~at_base)).merge(partners, on=names)[["left", "right"]].sort_values("left")
     left, right = pairs["left"].to_numpy(), pairs["right"].to_numpy()
     compared = _compared(cells, left, right, turns(visited))
-    return typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
+    frame = typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
+    frame.attrs["base"] = base
+    return frame
+
+
+def usual_base(cells: pd.DataFrame, axis: str) -> str:
+    """What the cells with a figure are held against along an axis where nobody says: that of USUAL, or the fewest threads.
+
+    Of workloads and backends, and where no cell has the usual value, it is the one with most cells, the first by name of
+    several; a reference and a control only where there is nothing else. Empty: there is no cell.
+    """
+    values = cells[axis].astype(str)
+    if axis == "threads":  # 0 stands for all cores
+        return min(values, key=lambda value: (value == "0", int(value)), default="")
+    usual = values[_alike(values) == _alike(pd.Series([USUAL.get(axis, "")], name=axis)).iloc[0]]
+    if axis in USUAL and len(usual):
+        return USUAL[axis] if axis == "layout" else str(usual.iloc[0])
+    counts = Counter(values)
+
+    def rank(value: str) -> tuple[bool, int, str]:
+        aside = axis == "backend" and (value in UNRANKED or value.endswith(f"@{AA}"))
+        return aside, -counts[value], value
+
+    return min(counts, key=rank, default="")
 
 
 def _alike(column: pd.Series) -> pd.Series:

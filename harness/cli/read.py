@@ -1,4 +1,4 @@
-"""What is there, and what came of it: `list`, `show`, `compare`, `report` and `doctor`."""
+"""What is there, and what came of it: `list`, `compare`, `report` and `doctor`; `show` has a room of its own."""
 
 import sys
 import warnings
@@ -16,7 +16,6 @@ from harness.cli.options import (
     UNFINISHED,
     Out,
     Reports,
-    TableFormat,
     folder_of,
     known_suites,
     load,
@@ -28,8 +27,6 @@ from harness.cli.options import (
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.isolate.wire import Hello
 
 PUBLISHED = "published:"  # before the name of a hardware, in the place of a run
@@ -134,63 +131,6 @@ def _devices() -> list[tuple[str, str, str]]:
             here = answer.environment
             lines += [(str(device), name, here.gpu if device.kind == "gpu" else here.cpu) for device in answer.devices]
     return sorted(lines)
-
-
-@app.command(epilog="Example: convbench show latest --by backend")
-def show(
-    run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
-    out: Out = Path("results"),
-    format: Annotated[
-        TableFormat, typer.Option(help="table for people; md, csv and json carry every column.")
-    ] = TableFormat.TABLE,
-    sort: Annotated[str | None, typer.Option(help="A column of the summary to sort by.")] = None,
-    by: Annotated[str | None, typer.Option(help="backend: a column per backend, as at the end of a run.")] = None,
-    spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
-    networks: Annotated[
-        bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
-    ] = False,
-) -> None:
-    """Print the summary of a run. Exit code 5 if the run has not ended."""
-    from harness.cli import tables
-    from harness.review.reading import Reading
-
-    for option, asked in (("--spent", spent), ("--networks", networks)):
-        if asked and (sort or by or format is not TableFormat.TABLE or (spent and networks)):
-            raise SelectionError(f"{option}: found beside --sort, --by, --format or another table; allowed: alone")
-    if by and format is not TableFormat.TABLE:
-        raise SelectionError(f"--by: found beside --format {format}; allowed: the table")
-    if by not in (None, "backend"):
-        raise SelectionError(f"--by: found {by!r}; allowed: backend")
-    reading = Reading(folder_of(out, run))
-    for line in tables.machines(reading.run.machines, "times of one say nothing of another"):
-        stderr().print(line, markup=False, soft_wrap=True)
-    unfinished = say_how_far(reading, out, on_stdout=format is TableFormat.TABLE)
-    if spent:
-        stdout().print(tables.spent_table(reading.spent))
-    elif networks:
-        if reading.networks.empty:
-            raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
-        stdout().print(tables.networks(reading.networks))
-    else:
-        _print_summary(reading.ranking, sort, by, format)
-    if unfinished:
-        raise typer.Exit(UNFINISHED)
-
-
-def _print_summary(summary: "pd.DataFrame", sort: str | None, by: str | None, format: TableFormat) -> None:
-    from harness.cli import tables
-    from harness.store import exchange
-
-    if sort:
-        if sort not in summary:
-            raise SelectionError(f"--sort: found {sort!r}; allowed: {', '.join(summary.columns)}")
-        summary = summary.sort_values(sort, kind="stable")
-    if format is TableFormat.TABLE:
-        stdout().print(tables.closing(summary) if by else tables.cells_table(summary))
-        for line in tables.shapes(summary) if by else ():
-            stdout().print(line, markup=False, soft_wrap=True)
-    else:
-        sys.stdout.write(exchange.render(summary, format.value))
 
 
 @app.command(epilog="Example: convbench compare latest~1 latest, or convbench compare latest published:V100")

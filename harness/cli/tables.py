@@ -12,12 +12,13 @@ from harness import units
 from harness.analysis import roofline
 from harness.analysis.compare import REMEDY
 from harness.analysis.elsewhere import Basis
+from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
 from harness.axes import Direction
 from harness.doctor import Finding, Severity
-from harness.outcome import Outcome
+from harness.outcome import Outcome, tally
 from harness.plain import plain
 from harness.record import Status
 from harness.rows import rows
@@ -153,6 +154,64 @@ def _factor(row: Any) -> str:
     """Time over the lowest, with `~` where it is not decided that it is longer."""
     decided = row.best or row.decided or pd.isna(row.vs_best)
     return units.ratio(row.vs_best) if decided else f"~{units.ratio(row.vs_best)}"
+
+
+def along_title(compared: pd.DataFrame, axis: str, base: str) -> str:
+    """What the rows of `along` are: which values of the axis over which, and in what all of them are alike."""
+    values = compared[axis].astype(str).unique()
+    alike = [str(compared[name].iloc[0]) for name in _SETTING if name != axis and compared[name].nunique() == 1]
+    threads = compared["threads"].unique()
+    alike += [_threads(threads[0])] if axis != "threads" and len(threads) == 1 else []
+    return f"{axis}: {values[0] if len(values) == 1 else 'others'} over {base}; {', '.join(alike)}"
+
+
+_SETTING = ("backend", "mode", "device", "precision", "layout", "cache")
+
+
+def _threads(number: int) -> str:
+    return units.many(number, "thread") if number else "all cores"
+
+
+def along(compared: pd.DataFrame, axis: str) -> Table:
+    """The frame of `analysis.along`: a line per cell, its time over its partner's, whether that is decided, and the pairs."""
+    fixed = [name for name in ("workload", "direction") if name != axis]
+    varying = [name for name in (*_SETTING, "threads") if name != axis and compared[name].nunique() > 1]
+    own = [axis] if compared[axis].nunique() > 1 else []
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))  # a line between columns would not leave 80 of them
+    for name in (*fixed, *varying, *own):
+        table.add_column(_SHORT.get(name, name), overflow="fold")
+    for title in ("time over it", "difference", "pairs"):
+        table.add_column(title, no_wrap=True)
+    for row in rows(compared):
+        named = [f"{row.direction} {row.optimizer}".strip() if name == "direction" else str(getattr(row, name))
+                 for name in (*fixed, *varying, *own)]  # fmt: skip
+        table.add_row(
+            *map(Text, named), units.ratio_interval(row.factor, row.factor_low, row.factor_high),
+            Text(row.difference, _DIFFERENCES.get(row.difference, "")),
+            f"{row.process_pairs} {row.paired}" if row.paired else units.MISSING,
+        )  # fmt: skip
+    return table
+
+
+_SHORT = {"direction": "pass"}
+_DIFFERENCES = {"slower": "bold red", "faster": "bold green", "undecided": "yellow"}
+_PAIRED = {
+    "visits": "visits: ratios of visits in the same turn, by pairs of processes",
+    "trials": "trials: ratios of the figures of a trial, since the two were not visited in the same turn",
+}
+
+
+def along_lines(compared: pd.DataFrame, axis: str, base: str) -> list[str]:
+    """What the lines of `along` come to, and how they were made, in sentences."""
+    if compared.empty:
+        return [
+            f"Nothing to compare: no cell with a figure has a partner with {axis} {base or 'of any value'} and alike otherwise"
+        ]
+    lines = [f"of {units.many(len(compared), 'cell')} beside {base}: {tally(compared['difference'])}"]
+    lines += [told for paired, told in _PAIRED.items() if (compared["paired"] == paired).any()]
+    if (compared["process_pairs"] < ENOUGH_PAIRS).any():
+        lines.append(f"nothing is decided under {ENOUGH_PAIRS} pairs of processes")
+    return lines
 
 
 NO_NOISE = f"no A/A noise is known for this machine: {REMEDY}"

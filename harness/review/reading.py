@@ -133,10 +133,10 @@ class Reading:
         """The time of a call of each cell by all its visits, with TIME_COLUMNS."""
         return times(self.visits, dict(zip(self.summary["cell"], self.summary["backend"], strict=True)))
 
-    def along(self, axis: str, base: str) -> pd.DataFrame:
+    def along(self, axis: str, base: str | None = None) -> pd.DataFrame:
         """Its cells beside those that are alike but have `base` on that axis, with ALONG_COLUMNS, in the order of `ranking`.
 
-        Raises ValueError as `analysis.along` does.
+        Without a base it is the usual one. Raises ValueError as `analysis.along` does.
         """
         return along(self.ranking, self.visits, axis, base)
 

@@ -23,7 +23,7 @@ def trials(of: Cell, time: float, count: int = 4, **options) -> list[Record]:
     return [record([round(time * SPEED[trial])] * 20, trial=trial, of=of, **options) for trial in range(count)]
 
 
-def compared(records: list[Record], axis: str, base: str) -> pd.DataFrame:
+def compared(records: list[Record], axis: str, base: str | None) -> pd.DataFrame:
     blocks = frames.samples_frame(records)
     return along(summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks), axis, base)
 
@@ -131,3 +131,33 @@ def test_a_layout_stands_for_its_forms_of_other_dimensions():
 def test_an_axis_that_is_none_is_named():
     with pytest.raises(ValueError, match="'colour' is no axis to compare along; choose from workload, direction"):
         compared(trials(cell(), 1000), "colour", "red")
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "base"),
+    [
+        ("mode", [Mode.COMPILED, Mode.EAGER], "eager"),
+        ("mode", [Mode.COMPILED, Mode.XLA], "compiled"),
+        ("layout", [Layout.CHANNELS_LAST, Layout.CHANNELS_FIRST], "NCHW"),
+        ("threads", [0, 8, 2], "2"),
+        ("backend", ["numpy", "jax@aa", "torch", "jax"], "jax"),
+        ("workload", ["b", "a"], "a"),
+    ],
+)
+def test_without_a_base_the_usual_one_is_taken(axis: str, values: list, base: str):
+    records = [each for value in values for each in trials(cell(**{axis: value}), 1000)]
+    blocks = frames.samples_frame(records)
+    found = along(summarize(frames.records_frame(records, [], "small"), blocks), visits(blocks), axis)
+    assert found.attrs["base"] == base
+    assert len(found) == len(values) - 1
+
+
+def test_the_backend_that_most_cells_have_is_the_base():
+    of = [cell(backend="torch"), cell(backend="torch", workload="more"), cell(backend="jax")]
+    found = compared([each for one in of for each in trials(one, 1000)], "backend", None)
+    assert found.attrs["base"] == "torch"
+
+
+def test_a_run_without_a_figure_has_no_row():
+    found = compared([failed(Status.OOM, "too large", of=cell())], "mode", None)
+    assert (len(found), found.attrs["base"]) == (0, "")

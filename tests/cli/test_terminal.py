@@ -104,12 +104,18 @@ def test_a_run_and_a_night_are_measured_into_such_stores(tmp_path: Path) -> None
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_our_characters_gets_readable_ones(tmp_path: Path, command: Command, encoding: str) -> None:
     stored.nights(tmp_path, 2)
-    for arguments in (("show",), ("show", "--by", "backend"), ("compare", "latest~1", "latest"), ("list", "runs")):
+    for arguments in (
+        ("show",),
+        ("show", "--side-by-side"),
+        ("show", "--by", "backend"),
+        ("compare", "latest~1", "latest"),
+        ("list", "runs"),
+    ):
         code, out, err = command(*arguments, "--out", str(tmp_path), encoding=encoding)
         assert (code, b"Traceback" in err) == (0, False)
         told = out.decode(encoding)
         assert "?" not in told
-        assert "ms" in told or arguments[0] == "list"
+        assert "ms" in told or arguments[0] == "list" or "x (" in told
     assert "+/- " in command("show", "--out", str(tmp_path), encoding="ascii")[1].decode()
 
 
@@ -117,7 +123,12 @@ def test_a_terminal_without_our_characters_gets_readable_ones(tmp_path: Path, co
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_what_others_wrote_is_shown_as_it_is_and_steers_nothing(tmp_path: Path, command: Command, encoding: str) -> None:
     evil(tmp_path / "store")
-    for arguments in (("list", "runs"), ("show",), ("show", "--by", "backend"), ("compare", "latest", "latest")):
+    for arguments in (
+        ("list", "runs"),
+        ("show",),
+        ("show", "--side-by-side"),
+        ("compare", "latest", "latest"),
+    ):
         code, out, err = command(*arguments, "--out", str(tmp_path / "store"), encoding=encoding)
         assert (code, harmless(out), harmless(err)) == (0, True, True), (arguments, err)
         assert SHOWN in " ".join(out.decode().split()) or arguments[0] == "compare"

@@ -1,0 +1,151 @@
+"""`convbench show`: the summary of a run, what a setting is worth in it, and other tables of it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import UNFINISHED, Out, TableFormat, folder_of, say_how_far, stderr, stdout
+from harness.errors import SelectionError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.review.reading import Reading
+
+BY = (
+    "What a setting is worth, instead: time of each cell over that of its partner, which differs in this axis alone: layout, "
+    "precision, mode, threads, direction, workload, backend, device or cache."
+)
+BASE = (
+    "The value that --by holds against. By default eager, fp32, NCHW, fprop, hot, cpu, the fewest threads; of workloads and "
+    "backends, and where no cell has that value, the one with most figures."
+)
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: convbench show latest --by mode, or convbench show latest --by backend --base torch")
+def show(
+    run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")] = "latest",
+    out: Out = Path("results"),
+    format: Annotated[
+        TableFormat, typer.Option(help="table for people; md, csv and json carry every column.")
+    ] = TableFormat.TABLE,
+    sort: Annotated[str | None, typer.Option(help="A column of the summary, or of what --by shows, to sort by.")] = None,
+    keyword: Annotated[str | None, typer.Option("-k", help="Only cells whose id fits pytest's -k expression.")] = None,
+    by: Annotated[str | None, typer.Option(help=BY)] = None,
+    base: Annotated[str | None, typer.Option(help=BASE)] = None,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="A column per backend, as at the end of a run.")] = False,
+    spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
+    ] = False,
+) -> None:
+    """Print the summary of a run, or what a setting is worth in it. Exit code 5 if the run has not ended."""
+    from harness.cli import tables
+    from harness.review.reading import Reading
+
+    instead = {"--spent": spent, "--networks": networks, "--side-by-side": side_by_side}
+    for option in (name for name, asked in instead.items() if asked):
+        fits = (sort or keyword) is None or option == "--side-by-side"
+        if by or base or not fits or format is not TableFormat.TABLE or sum(instead.values()) > 1:
+            raise SelectionError(f"{option}: found beside another option for what is shown; allowed: alone")
+    if base is not None and by is None:
+        raise SelectionError("--base: found without --by; allowed: with the axis that it is a value of, as in --by mode")
+    kept = _chosen(keyword)
+    reading = Reading(folder_of(out, run))
+    for line in tables.machines(reading.run.machines, "times of one say nothing of another"):
+        stderr().print(line, markup=False, soft_wrap=True)
+    unfinished = say_how_far(reading, out, on_stdout=format is TableFormat.TABLE)
+    if spent:
+        stdout().print(tables.spent_table(reading.spent))
+    elif networks:
+        if reading.networks.empty:
+            raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
+        stdout().print(tables.networks(reading.networks))
+    elif by:
+        _print_along(_along(reading, by, base), by, _sorted_by(sort), kept, format)
+    else:
+        _print_summary(_sorted_by(sort)(_of(reading.ranking, kept)), side_by_side, format)
+    if unfinished:
+        raise typer.Exit(UNFINISHED)
+
+
+def _chosen(keyword: str | None) -> Callable[[str], bool] | None:
+    """Whether the id of a cell fits a -k expression; None: any does. Raises SelectionError."""
+    from harness.ask import expression
+
+    try:
+        return None if keyword is None else expression.keyword(keyword)
+    except ValueError as error:
+        raise SelectionError(f"-k: {error}") from None
+
+
+def _of(frame: "pd.DataFrame", kept: Callable[[str], bool] | None) -> "pd.DataFrame":
+    """The rows of a frame whose cells are asked for. Raises SelectionError where none is."""
+    if kept is None:
+        return frame
+    found = frame[frame["cell"].map(kept).astype(bool)]
+    if found.empty and len(frame):
+        raise SelectionError(f"-k: fits none of {len(frame)} cells, such as {frame['cell'].iloc[0]}")
+    return found
+
+
+def _sorted_by(column: str | None) -> "Callable[[pd.DataFrame], pd.DataFrame]":
+    """What sorts a frame by that column; None: leaves it as it is. It raises SelectionError where a frame lacks it."""
+
+    def ordered(frame: "pd.DataFrame") -> "pd.DataFrame":
+        if column is None:
+            return frame
+        if column not in frame:
+            raise SelectionError(f"--sort: found {column!r}; allowed: {', '.join(frame.columns)}")
+        return frame.sort_values(column, kind="stable")
+
+    return ordered
+
+
+def _along(reading: "Reading", axis: str, base: str | None) -> "pd.DataFrame":
+    """The frame along an axis. Raises SelectionError for another axis, or a base that no cell has."""
+    from harness.analysis.along import AXES
+    from harness.ask.wording import not_one_of
+
+    if axis not in AXES:
+        raise SelectionError(f"--by: {not_one_of(axis, AXES)}")
+    try:
+        return reading.along(axis, base)
+    except ValueError as error:
+        raise SelectionError(f"--base: {error}") from None
+
+
+def _print_along(
+    compared: "pd.DataFrame", axis: str, ordered: "Callable[[pd.DataFrame], pd.DataFrame]",
+    kept: Callable[[str], bool] | None, format: TableFormat,
+) -> None:  # fmt: skip
+    """Print what a setting is worth; as data with sentences on standard error."""
+    from harness.cli import tables
+    from harness.store import exchange
+
+    shown, base = ordered(_of(compared, kept)), compared.attrs["base"]
+    told = tables.along_lines(shown, axis, base)
+    if format is not TableFormat.TABLE:
+        sys.stdout.write(exchange.render(shown, format.value))
+    elif len(shown):
+        stdout().print(tables.along_title(shown, axis, base), markup=False, soft_wrap=True)
+        stdout().print(tables.along(shown, axis))
+    for line in told:
+        (stdout() if format is TableFormat.TABLE else stderr()).print(line, markup=False, soft_wrap=True)
+
+
+def _print_summary(summary: "pd.DataFrame", side_by_side: bool, format: TableFormat) -> None:
+    from harness.cli import tables
+    from harness.store import exchange
+
+    if format is TableFormat.TABLE:
+        stdout().print(tables.closing(summary) if side_by_side else tables.cells_table(summary))
+        for line in tables.shapes(summary) if side_by_side else ():
+            stdout().print(line, markup=False, soft_wrap=True)
+    else:
+        sys.stdout.write(exchange.render(summary, format.value))

@@ -1,0 +1,117 @@
+"""`convbench show`: what a setting is worth, in every format, and the mistakes in asking for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.axes import Direction, Layout, Mode
+from harness.cli import tables
+from tests import settings
+from tests.cli.test_tables import shown
+from tests.command import convbench
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of two workloads, two passes, two backends, two modes and two layouts."""
+    place = tmp_path_factory.mktemp("settings")
+    of = settings.cells(
+        workload=("rn50_res2_3x3", "conv1"), direction=(Direction.FPROP, Direction.WGRAD), backend=("tensorflow", "torch"),
+        mode=(Mode.EAGER, Mode.COMPILED), layout=(Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST),
+    )  # fmt: skip
+    settings.run(place / "results", of)
+    return place
+
+
+def test_a_setting_is_held_against_the_usual_one_cell_by_cell(folder: Path) -> None:
+    said = convbench(folder, "show", "--by", "mode")
+    assert (said.returncode, said.stderr) == (0, "")
+    lines = said.stdout.splitlines()
+    assert lines[0] == "mode: compiled over eager; cpu, fp32, hot, all cores"
+    assert lines[2].split() == [
+        "conv1", "fprop", "tensorflow", "NCHW", "0.800×", "(0.800", "to", "0.800)", "faster", "4", "visits",
+    ]  # fmt: skip
+    assert lines[-2:] == [
+        "of 16 cells beside eager: 16 faster", "visits: ratios of visits in the same turn, by pairs of processes",
+    ]  # fmt: skip
+    assert len(lines) == 2 + 16 + 2
+
+
+def test_another_base_turns_the_ratio_around(folder: Path) -> None:
+    rows = json.loads(convbench(folder, "show", "--by", "layout", "--base", "NHWC", "--format", "json").stdout)
+    assert {(row["layout"], row["difference"], round(row["factor"], 2)) for row in rows} == {("NCHW", "faster", 0.8)}
+
+
+@pytest.mark.parametrize("format", ["csv", "md", "json"])
+def test_data_alone_goes_to_stdout_and_sentences_to_stderr(folder: Path, format: str) -> None:
+    said = convbench(folder, "show", "--by", "mode", "-k", "torch and nchw", "--format", format)
+    assert said.stdout.count("/torch/compiled/") == 4
+    assert "tensorflow" not in said.stdout
+    assert "factor_high" in said.stdout
+    assert "beside" not in said.stdout
+    assert "of 4 cells beside eager: 4 faster" in said.stderr
+
+
+def test_rows_are_sorted_by_a_column_and_chosen_by_an_expression(folder: Path) -> None:
+    asked = ("show", "--by", "backend", "--base", "torch", "-k", "eager", "--sort", "median_ns", "--format", "json")
+    rows = json.loads(convbench(folder, *asked).stdout)
+    assert [row["median_ns"] for row in rows] == sorted(row["median_ns"] for row in rows)
+    assert {(row["mode"], row["backend"]) for row in rows} == {("eager", "tensorflow")}
+    whole = json.loads(convbench(folder, "show", "-k", "eager and conv1", "--format", "json").stdout)
+    assert {(row["mode"], row["workload"]) for row in whole} == {("eager", "conv1")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--by", "layot"), 'found "layot"; did you mean "layout"?'),
+        (("--by", "mode", "--base", "xla"), "no cell with a figure has mode 'xla'; there is: compiled, eager"),
+        (("--by", "layout", "--base", "CHWN"), "no cell with a figure has layout 'CHWN'; there is: NCHW, NHWC"),
+        (("--base", "eager"), "--base: found without --by"),
+        (("--by", "mode", "-k", "numpy"), "-k: fits none of 16 cells"),
+        (("--by", "mode", "-k", "and"), "-k: "),
+        (("--by", "mode", "--sort", "speed"), "--sort: found 'speed'"),
+        (("--by", "mode", "--side-by-side"), "--side-by-side: found beside"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_that_says_what_there_is(folder: Path, arguments: tuple[str, ...], told: str) -> None:
+    said = convbench(folder, "show", *arguments)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert told in said.stderr
+    assert len(said.stderr.splitlines()) == 1
+
+
+def test_an_axis_of_one_value_is_answered_with_a_sentence(folder: Path) -> None:
+    said = convbench(folder, "show", "--by", "threads")
+    assert said.returncode == 0
+    assert said.stdout.startswith("Nothing to compare: no cell with a figure has a partner with threads 0")
+    assert convbench(folder, "show", "--by", "precision", "--format", "json").stdout == "[]\n"
+
+
+def test_in_80_columns_no_figure_is_cut(folder: Path) -> None:
+    frame = harness.along(harness.load(folder / "results"), "mode")
+    for width in (80, 100):
+        text = shown(tables.along(frame, "mode"), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert text.count("0.800× (0.800 to 0.800)") == 16
+        assert text.count("4 visits") == 16
+        assert "…" not in text
+
+
+def test_the_frame_is_that_of_the_cells_it_was_given(folder: Path) -> None:
+    records = harness.load(folder / "results")
+    found = harness.along(records.query("backend == 'torch'"), "layout")
+    assert found.attrs["base"] == "NCHW"
+    assert set(found["backend"]) == {"torch"}
+    assert found["factor"].to_list() == pytest.approx([1.25] * 8, rel=1e-4)
+    with pytest.raises(ValueError, match="no axis"):
+        harness.along(records, "colour")
+
+
+def test_under_four_pairs_nothing_is_decided_and_that_is_said(tmp_path: Path) -> None:
+    settings.run(tmp_path / "results", settings.cells(mode=(Mode.EAGER, Mode.COMPILED)), trials=3)
+    said = convbench(tmp_path, "show", "--by", "mode").stdout
+    assert "undecided" in said
+    assert "nothing is decided under 4 pairs of processes" in said
