@@ -18,6 +18,7 @@ from harness.record import AA, Status
 AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads")
 
 
+SETTINGS = ("mode", "precision", "layout", "cache", "threads")  # what a user may choose for one and the same work
 # What an axis is held against where nobody says; of threads it is the fewest.
 USUAL = {"mode": "eager", "precision": "fp32", "layout": "NCHW", "direction": "fprop", "cache": "hot", "device": "cpu"}
 _LAYOUTS = {layout.text(ndim) for layout in Layout for ndim in (1, 2, 3)}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from harness import units
 from harness.outcome import Outcome
-from harness.page import elsewhere, embedded, opening, provenance, tables
+from harness.page import elsewhere, embedded, opening, provenance, tables, worth
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
@@ -64,7 +64,8 @@ def _compare(view: View, given: Given) -> Content:
     if given.judged is not None and (faster := standing.speedup(view, given.judged)):
         figures.append(faster)
     figures.append(standing.profile(view))
-    return Content({"standings": found, "compared_figures": figures}, figures=tuple(figures))
+    data = {"standings": found, "compared_figures": figures, "worths": worth.worth(view, given.worth)}
+    return Content(data, figures=tuple(figures))
 
 
 def _workloads(view: View, given: Given) -> Content:

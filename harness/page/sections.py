@@ -16,7 +16,8 @@ class Given:
     """What a page is made of; a part that nobody asked for is None. `index` is the link to the page of all runs, or "".
 
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
-    `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.elsewhere.beside`.
+    `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.elsewhere.beside`,
+    `worth` has that of `analysis.along` for each axis whose settings are compared.
 
     `judged` is this run beside its baseline; `changes` are its cases, a row per cell: `cell`, `verdict` (an Outcome),
     `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`.
@@ -37,6 +38,7 @@ class Given:
     ceilings: pd.DataFrame | None = None
     networks: pd.DataFrame | None = None
     beside: pd.DataFrame | None = None
+    worth: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     judged: Judgement | None = None
     checks: Sequence[Check] = ()
     differences: Sequence[Difference] = ()

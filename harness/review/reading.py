@@ -13,7 +13,7 @@ from harness.analysis import elsewhere, noise, ranking, roofline, validity
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
 from harness.analysis import spent as time_spent
-from harness.analysis.along import along
+from harness.analysis.along import SETTINGS, along
 from harness.analysis.compare import Side
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import FIGURES, History
@@ -139,6 +139,13 @@ class Reading:
         Without a base it is the usual one. Raises ValueError as `analysis.along` does.
         """
         return along(self.ranking, self.visits, axis, base)
+
+    @cached_property
+    def worth(self) -> dict[str, pd.DataFrame]:
+        """What its settings are worth: the frame of `along` beside the usual base for each axis that has pairs, by its name."""
+        figures = self.ranking.loc[self.ranking["median_ns"].notna() & of_convolutions(self.ranking)]
+        found = {axis: self.along(axis) for axis in SETTINGS if figures[axis].nunique() > 1}
+        return {axis: frame for axis, frame in found.items() if len(frame)}
 
     @cached_property
     def ranked_samples(self) -> pd.DataFrame:
