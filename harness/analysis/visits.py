@@ -25,7 +25,7 @@ def visits(samples: pd.DataFrame) -> pd.DataFrame:
     nor does a visit that has no others; where a trial of a cell has no others at all, all of them count, and the flag that
     the engine has raised for that says so. `turned` (bool): whether the samples name their turn.
     """
-    starts = stretches(samples, ["run_id", "trial", "cell", "series", *(name for name in VISIT[3:] if name in samples)])
+    starts = stretches(samples, ["run_id", "trial", "cell", "series", "process", "turn"])
     first = samples.iloc[starts]
     counts = np.diff(np.append(starts, len(samples)))
     latency = (first["series"] == str(SeriesKind.LATENCY)).to_numpy(dtype=bool)
@@ -69,9 +69,7 @@ def _keys(first: pd.DataFrame) -> pd.DataFrame:
 
 
 def integers(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """A column of whole numbers that are at least 0, with -1 for what is missing, be it the whole column."""
-    if name not in frame:
-        return np.full(len(frame), -1, dtype=np.int64)
+    """A column of whole numbers that are at least 0, with -1 for what is missing."""
     found: np.ndarray = frame[name].to_numpy(dtype=np.int64, na_value=-1)
     return found
 

@@ -38,10 +38,7 @@ def samples(visits: Iterable[Visit], *, turned: bool = True) -> pd.DataFrame:
                 "yardstick_ns": None, "contended": bool(one.contended[place]) if one.contended else False,
                 "process": one.process, "turn": one.turn, "place": one.place, "visit": one.visit,
             })  # fmt: skip
-    columns = [*(name for name in SAMPLE_COLUMNS if name not in PLACED), *PLACED]
-    frame = pd.DataFrame(rows, columns=columns)
-    dtypes = {name: COLUMNS[name].dtype for name in columns if name not in PLACED}
-    frame = frame.astype({**dtypes, **dict.fromkeys(PLACED, "Int64")})
+    frame = pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS)).astype({name: COLUMNS[name].dtype for name in SAMPLE_COLUMNS})
     return frame if turned else frame.assign(**{name: pd.array([None] * len(frame), dtype="Int64") for name in PLACED})
 
 
