@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+LABEL = "@"  # between a backend and the label under which it is measured once more: torch@aa
+PINNED = "pinned"  # begins the label of the twins that nights are held against: torch@pinned
+NO_COMPETITOR = f"{LABEL}(?:aa$|{PINNED})"  # the backends that are measured beside their equals, and compete with none
+
 
 class Direction(StrEnum):
     """One pass over a convolution y = conv(x, w), or several in one call.

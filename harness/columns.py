@@ -228,6 +228,18 @@ _BESIDE = {
 }  # fmt: skip
 
 _NIGHTLY = {
+    "vs_standard": Column(
+        "float64",
+        "",
+        "Time of one call over that of the cell's twin by the standard, which was visited beside it: the geometric mean over the pairs of processes; missing: there is no such twin, or one of the two is not ok.",
+    ),
+    "vs_standard_low": Column(
+        "float64", "", "Lower end of its 95 % t-interval over pairs of processes; missing: under 2 pairs."
+    ),
+    "vs_standard_high": Column("float64", "", "Upper end of it."),
+    "standard_environment_id": Column(
+        "string", "", "The environment that the twin was measured with, as in environment_id; empty: no twin."
+    ),
     "reference_ns": Column(
         "float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."
     ),
@@ -289,6 +301,7 @@ BESIDE_COLUMNS: tuple[str, ...] = (
 NIGHT_COLUMNS: tuple[str, ...] = (
     "run_id", "cell", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "reason",
     "barred_by", "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
+    "vs_standard", "vs_standard_low", "vs_standard_high", "standard_environment_id",
 )  # fmt: skip
 CASE_COLUMNS: tuple[str, ...] = (
     "cell", "machine_id", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "state",

@@ -20,8 +20,7 @@ YARDSTICK_SINCE = 7
 # The method version of a run that another program measured, by rules of its own: such figures are there to be read beside ours.
 OTHERS_METHOD = 0
 
-# The tag of a run that measures every cell twice, the second time under another name: torch and torch@aa. Whatever
-# differs between equals is the noise of the machine.
+# The tag of a run that measures every cell twice, as torch and as torch@aa: what differs between equals is the machine's noise.
 AA = "aa"
 
 # The tag of a run that counts as a night: what is run by hand in between is no evidence of its own.
@@ -334,9 +333,8 @@ class Progress:
 class Environment:
     """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
 
-    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating
-    system.
-    `machine` is the name that the machine was given, part of `machine_id` too; empty: none. `cpu_quota` is the CPUs' worth of
+    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating system;
+    `machine`, the name that the machine was given, is part of it; empty: none. `cpu_quota` is the CPUs' worth of
     time that the control group allows; None: no limit that can be seen. `nodes` has the CPUs of each memory node, `0-3,8`, by
     its number. `unseen` says what of other processes' work could not be seen, and why; empty: nothing, or not asked.
     """
@@ -376,7 +374,8 @@ class Run:
     already: the clock was set back. None: where its date puts it. `planned_on` is the machine as the parent found it before the
     first cell, without a framework: it is known of a run too in which no worker came up. None: an older run, or another
     program's. `most_trials` is how many trials it may have had at the most, where it was looked at after each to see what is
-    measured further; 0: it was not.
+    measured further; 0: it was not. `standard` is the label of the twin that each cell was visited beside, which nights are held
+    against; empty: there was none.
     """
 
     id: str
@@ -396,6 +395,7 @@ class Run:
     placed_at: datetime | None = None
     planned_on: Environment | None = None
     most_trials: int = 0
+    standard: str = ""
 
     @property
     def place(self) -> tuple[datetime, str]:

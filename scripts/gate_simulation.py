@@ -73,7 +73,8 @@ def assumed(cases: int, deviation: float, pairs: int = 5, processes: int = 3) ->
         raw = NS * np.exp(np.median([noise(rng, total, nights, deviation) for _ in range(processes)], axis=0))
         reference = 5e5 * np.exp(noise(rng, 1, nights, deviation, spikes=0))
         return Grid(
-            "simulated", runs(nights), axes, raw, np.full(raw.shape, np.nan), one, one.astype(bool), one, one, one, one, twin,
+            "simulated", runs(nights), axes, raw, np.full(raw.shape, np.nan), np.full(raw.shape, np.nan), one, one.astype(bool),
+            one, one, one, one, one, twin,
             np.arange(total) >= cases, reference,
         )  # fmt: skip
 
@@ -94,7 +95,8 @@ def drawn(real: Grid) -> Machine:
         # Every yardstick of its own series, but none begins anew: versions stay as they are.
         yardstick = np.repeat(real.yardstick.max(axis=1)[:, None], nights, axis=1)
         return replace(
-            real, runs=runs(nights), raw=real.raw[:, columns], ratio=real.ratio[:, columns], status=one,
+            real, runs=runs(nights), raw=real.raw[:, columns], ratio=real.ratio[:, columns],
+            vs_standard=real.vs_standard[:, columns], standard=np.repeat(real.standard[:, -1:], nights, axis=1), status=one,
             barred=real.barred[:, columns], segment=one, identity=one, row=one, yardstick=yardstick,
             references=real.references[:, columns],
         )  # fmt: skip
@@ -106,10 +108,10 @@ def stepped(grid: Grid, cases: Sequence[int] | np.ndarray, factor: float, night:
     """The same with these cases, and their equals, slower from a night on."""
     rows = np.asarray(cases)
     rows = np.append(rows, grid.twin[rows][grid.twin[rows] != ABSENT])
-    raw, ratio = grid.raw.copy(), grid.ratio.copy()
-    raw[rows, night:] *= factor
-    ratio[rows, night:] *= factor
-    return replace(grid, raw=raw, ratio=ratio)
+    figures = {name: getattr(grid, name).copy() for name in ("raw", "ratio", "vs_standard")}
+    for figure in figures.values():
+        figure[rows, night:] *= factor
+    return replace(grid, **figures)
 
 
 # What the gate makes of them ----------------------------------------------------------------------------------------------

@@ -37,12 +37,14 @@ def history(
     ratios: np.ndarray | None = None,
     references: Sequence[float] | None = None,
     hours: float = 24,
+    vs_standard: np.ndarray | None = None,
+    standard: Callable[[int], Mapping[str, str]] = lambda night: {"torch": "2.13"},
 ) -> History:
     """A history of values [C, N] in ms, one row per case, one column per night, the newest last; None or NaN: no row.
 
     `backends` and `machines` are by case. By night, `packages` are those of torch's environment beside torch 2.13, `facts` are
     of every environment, `of_run` of the run. `row` says what is special of a row; `ratios` are in yardsticks, `references` the
-    yardsticks' times in ns.
+    yardsticks' times in ns. `vs_standard` are the ratios to the standard `pinned`, NaN for none, and `standard` its packages.
     """
     values = np.array(values, dtype=float)
     cases, nights = values.shape
@@ -52,12 +54,18 @@ def history(
     for night in range(nights):
         used = sorted({(machines[case], backends[case]) for case in range(cases) if not np.isnan(values[case, night])})
         environments = tuple(_environment(machine, backend, packages(night), facts(night)) for machine, backend in used)
+        if vs_standard is not None:
+            pinned = [environment(id=f"{each}/pinned", machine_id=each, backend="torch@pinned", packages=dict(standard(night)))
+                      for each in sorted(set(machines))]  # fmt: skip
+            environments += tuple(pinned)
         plain = {"started_at": START + timedelta(hours=hours * night), "tags": (NIGHTLY,), "environments": environments}
+        plain["standard"] = "" if vs_standard is None else "pinned"
         plain["finished_at"] = plain["started_at"] + timedelta(hours=hours / 2)
         runs.append(run(run_id(night), **{**plain, **of_run(night)}))
         for case in range(cases):
             if np.isnan(values[case, night]):
                 continue
+            beside = np.nan if vs_standard is None else vs_standard[case, night]
             ratio = np.nan if ratios is None else ratios[case, night]
             reference = np.nan if references is None else references[night]
             backend, machine = backends[case], machines[case]
@@ -70,6 +78,8 @@ def history(
                     "device": "cpu", "threads": 1, "status": "ok", "reason": "", "barred_by": "",
                     "median_ns": values[case, night] * MS,
                     "yardstick_ratio": ratio, "reference_ns": reference, "environment_id": f"{machine}/{backend}", **axes,
+                    "vs_standard": beside, "vs_standard_low": beside, "vs_standard_high": beside,
+                    "standard_environment_id": "" if np.isnan(beside) else f"{machine}/pinned",
                     **row(case, night),
                 }
             )  # fmt: skip

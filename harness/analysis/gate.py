@@ -16,8 +16,7 @@ from harness import units
 from harness.analysis import changes, reasons
 from harness.analysis.environments import version_changes
 from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, grids
-from harness.analysis.replay import CORRECTED, RAW, Rules, replay
-from harness.analysis.trials import Estimator
+from harness.analysis.replay import CORRECTED, ESTIMATORS, RAW, STANDARD, Rules, replay
 from harness.columns import CASE_COLUMNS, COLUMNS
 from harness.outcome import Level, State
 from harness.record import EVERY_CASE, Acknowledgement, Run, Status
@@ -137,7 +136,7 @@ class _Machine:
     def __init__(self, history: History, grid: Grid, acknowledgements: Sequence[Acknowledgement], rules: Rules) -> None:
         self.history, self.grid = history, grid
         self.acks, self.notes = _acknowledged(grid, acknowledgements)
-        self.replay = replay(grid, self.acks, rules)
+        self.replay, self.enough = replay(grid, self.acks, rules), rules.enough
         self.last = len(grid.runs) - 1
         self.reports = bool((grid.status[:, -1] != ABSENT).any())
         not_run = STATUSES.index(Status.NOT_RUN)
@@ -214,7 +213,7 @@ class _Machine:
             "machine_id": grid.machine_id,
             "status": np.array([*map(str, STATUSES), ""], dtype=object)[grid.status[:, -1]],
             "state": self.states,
-            "estimator": np.where(found.estimator == CORRECTED, str(Estimator.CORRECTED_MEDIAN), str(Estimator.MEDIAN)),
+            "estimator": np.array(ESTIMATORS, dtype=object)[found.estimator],
             "night_ns": grid.raw[:, -1],
             "baseline_ns": np.where(found.nights >= 1, found.measured_ns, np.nan),
             "change": found.change,
@@ -245,8 +244,10 @@ class _Machine:
         grid, found = self.grid, self.replay
         first = max(0, len(grid.runs) - nights)
         at = np.arange(first, len(grid.runs))
-        values = np.where((found.estimator[rows] == CORRECTED)[:, None], grid.ratio[rows][:, at], grid.raw[rows][:, at])
+        by, standard = found.estimator[rows, None], grid.standard[rows]
+        values = np.choose(by, [grid.raw[rows][:, at], grid.ratio[rows][:, at], grid.vs_standard[rows][:, at]])
         other = (at[None] < found.level[rows, None]) | np.isin(at, list(found.events))[None]
+        other |= (by == STANDARD) & (standard[:, at] != standard[:, -1:])
         return np.where(other, np.nan, values)
 
     def _dated(self, rows: np.ndarray, since: np.ndarray) -> np.ndarray:
@@ -294,6 +295,40 @@ class _Machine:
         return str(told["reason"]) or (f"flagged {told['barred_by']}" if told["barred_by"] else "")
 
     @property
+    def beside_standard(self) -> int:
+        """How many cases are judged tonight by their ratio to the standard."""
+        return int((self.replay.judged[:, -1] & (self.replay.estimator == STANDARD) & ~self.grid.is_twin).sum())
+
+    def standard(self) -> list[str]:
+        """What there is to say of the standard: how many cases are held against it, which lack it, and where it has changed."""
+        grid, own = self.grid, ~self.grid.is_twin
+        label, told = grid.runs[-1].standard, list[str]()
+        beside, without = ~np.isnan(grid.vs_standard), ~np.isnan(grid.raw[:, -1]) & np.isnan(grid.vs_standard[:, -1]) & own
+        if label and self.beside_standard:
+            told.append(f"{units.many(self.beside_standard, 'case')} judged by the ratio to the standard {label}")
+        if label and (missing := int(without.sum())):
+            told.append(f"{units.many(missing, 'case')} without the standard {label} tonight, judged by the time alone")
+        others = _last(beside & (grid.standard != grid.standard[:, -1:]))
+        changed: dict[tuple[str, str], tuple[int, int]] = {}
+        for case in np.flatnonzero(beside[:, -1] & own & (others != ABSENT)):
+            since = np.flatnonzero(beside[case, others[case] + 1 :]) + others[case] + 1
+            if len(since) <= self.enough:
+                key = (grid.runs[since[0]].id, self._standard_change(case, int(others[case]), int(since[0])))
+                many, nights = changed.get(key, (0, 0))
+                changed[key] = many + 1, max(nights, len(since))
+        told += [
+            f"the standard {label} is another one since {run_id} ({words}): the ratios of {units.many(many, 'case')} to it "
+            f"begin anew, with {nights} of the {self.enough} nights before they are judged"
+            for (run_id, words), (many, nights) in changed.items()
+        ]
+        return told
+
+    def _standard_change(self, case: np.integer[Any], before: int, after: int) -> str:
+        ids = self.history.cells["standard_environment_id"]
+        one, other = ((self.grid.runs[night], str(ids.iloc[self.grid.row[case, night]])) for night in (before, after))
+        return ", ".join(each.words for each in version_changes(one, other))
+
+    @property
     def own_record(self) -> OwnRecord:
         """What the gate has seen of this machine so far."""
         found, grid = self.replay, self.grid
@@ -307,7 +342,7 @@ class _Machine:
         known = ~np.isnan(found.threshold) & (found.nights >= 1) & ~grid.is_twin
         effects = (found.threshold + SURE_TWICE * found.scale)[known & found.judged[:, -1]]
         quieter = RAW if not found.aa_noise[CORRECTED] < found.aa_noise[RAW] else CORRECTED
-        noise = found.aa_noise[quieter]
+        noise = found.aa_noise[STANDARD if self.beside_standard else quieter]
         return OwnRecord(
             machine_id=grid.machine_id,
             nights=len(grid.runs),
@@ -372,6 +407,7 @@ def _of_machine(machine: _Machine) -> list[tuple[Level, str]]:
                 told = ", ".join(f"{count} {status}" for status, count in statuses.items())
                 found.append((Level.PARTIAL, f"{units.many(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
     found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]
+    found += [(Level.QUIET, said) for said in machine.standard()]
     ok = grid.status[:, -1] == STATUSES.index(Status.OK)
     barred = int((ok & grid.barred[:, -1]).sum())
     if 2 * barred > int(ok.sum()):

@@ -6,17 +6,19 @@ said of them `gate`'s.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from harness.analysis import roofline
 from harness.analysis.environments import versions
+from harness.analysis.standard import is_standard, vs_standard
 from harness.columns import NIGHT_COLUMNS
-from harness.record import AA, YARDSTICK_SINCE, Run, Status
+from harness.record import AA, YARDSTICK_SINCE, Environment, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
-FIGURES = 2
+FIGURES = 3
 
 STATUSES = tuple(Status)
 ABSENT = -1  # where a matrix of codes has no row
@@ -24,13 +26,14 @@ ABSENT = -1  # where a matrix of codes has no row
 AXES = ("cell", "workload", "direction", "backend", "mode", "device", "threads")
 
 
-def night(summary: pd.DataFrame) -> pd.DataFrame:
+def night(summary: pd.DataFrame, visited: pd.DataFrame | None = None, label: str = "") -> pd.DataFrame:
     """What is kept of one run for its history, from its summary: one row per cell with NIGHT_COLUMNS.
 
+    `visited` is the frame of `visits.visits`, and `label` that of the standard which the cells were visited beside, if any.
     Ceilings that were measured beside convolutions are left out: they are there for the shares.
     """
     frame = roofline.asked_for(summary)
-    frame = frame.assign(reference_ns=frame["corrected_ns"] / frame["yardstick_ratio"])
+    frame = frame.assign(reference_ns=frame["corrected_ns"] / frame["yardstick_ratio"], **vs_standard(frame, visited, label))
     return frame[list(NIGHT_COLUMNS)].reset_index(drop=True)
 
 
@@ -45,6 +48,15 @@ class History:
     runs: tuple[Run, ...]
     cells: pd.DataFrame
 
+    @cached_property
+    def beside(self) -> np.ndarray:
+        """Which rows of `cells` are twins by the standard of their run: they are no cases."""
+        of_run = self.cells["run_id"].astype(object).map({run.id: run.standard for run in self.runs}).to_numpy(dtype=str)
+        found = np.zeros(len(self.cells), dtype=bool)
+        for label in {run.standard for run in self.runs} - {""}:
+            found |= is_standard(self.cells["backend"], label) & (of_run == label)
+        return found
+
     def until(self, run_id: str) -> "History":
         """The history as it was when that run was the newest. Raises KeyError where there is no such run."""
         ids = [run.id for run in self.runs]
@@ -58,15 +70,16 @@ class History:
 class Grid:
     """The nights of one machine as matrices of C cases by N nights, oldest first.
 
-    `raw` is the time of a call in ns, `ratio` the same in yardsticks; both are NaN where the status is not ok or a flag bars
-    a verdict, `ratio` also where no yardstick was timed. `status` is a place in STATUSES, ABSENT where there is no row;
-    `barred` says that a flag bars a verdict. `segment` numbers the versions a figure was measured with, `identity` the method
-    and the shape, `yardstick` what the ratio refers to: figures of different identity must not be compared, nor ratios to
-    different yardsticks. `row` is the place in the frame that all this is from.
+    `raw` is the time of a call in ns, `ratio` the same in yardsticks, `vs_standard` over that of its twin by the standard; all
+    are NaN where the status is not ok or a flag bars a verdict, `ratio` also where no yardstick was timed, `vs_standard` where
+    there was no twin. `status` is a place in STATUSES, ABSENT where there is no row; `barred` says that a flag bars a verdict.
+    `segment` numbers the versions a figure was measured with, `identity` the method and the shape, `yardstick` and `standard`
+    what the ratios refer to: figures of different identity must not be compared, nor ratios to different yardsticks or to
+    standards of different versions. `row` is the place in the frame that all this is from.
 
-    `twin` holds for each case the place of its equal, measured under another name in the same run, ABSENT where there is none;
-    `is_twin` marks those others. `references` has the time of each yardstick, by its number in `yardstick`, on each night, in
-    ns; NaN where it was not timed.
+    The twins by the standard are no cases. `twin` holds for each case the place of its equal, measured under another name in
+    the same run, ABSENT where there is none; `is_twin` marks those others. `references` has the time of each yardstick, by its
+    number in `yardstick`, on each night, in ns; NaN where it was not timed.
     """
 
     machine_id: str
@@ -74,11 +87,13 @@ class Grid:
     axes: pd.DataFrame
     raw: np.ndarray
     ratio: np.ndarray
+    vs_standard: np.ndarray
     status: np.ndarray
     barred: np.ndarray
     segment: np.ndarray
     identity: np.ndarray
     yardstick: np.ndarray
+    standard: np.ndarray
     row: np.ndarray
     twin: np.ndarray
     is_twin: np.ndarray
@@ -105,7 +120,7 @@ def grids(history: History, *, every: bool = False) -> list[Grid]:
     there = np.zeros((len(machines), len(history.runs)), dtype=bool)
     there[machine_of, night_of] = True
     return [
-        _grid(history, machines[machine], np.flatnonzero(machine_of == machine), night_of, facts)
+        _grid(history, machines[machine], np.flatnonzero((machine_of == machine) & ~history.beside), night_of, facts)
         for machine in (range(len(machines)) if every else _expected(there))
     ]
 
@@ -157,13 +172,16 @@ def _grid(history: History, machine_id: str, rows: np.ndarray, night_of: np.ndar
     usable = (status == STATUSES.index(Status.OK)) & ~barred
     raw = np.where(usable, mine["median_ns"].to_numpy(dtype=float), np.nan)
     raw[~(raw > 0)] = np.nan  # a time of 0 has no ratio to anything
-    ratio = np.where(np.isnan(raw), np.nan, mine["yardstick_ratio"].to_numpy(dtype=float))
+    ratio, vs_standard = (
+        np.where(np.isnan(raw), np.nan, mine[name].to_numpy(dtype=float)) for name in ("yardstick_ratio", "vs_standard")
+    )
     yardstick = np.unique(facts.yardstick[rows], return_inverse=True)[1]
     twin, is_twin = _twins(axes)
     return Grid(
         machine_id, tuple(history.runs[night] for night in nights), axes, spread(raw, np.nan), spread(ratio, np.nan),
-        spread(status, ABSENT), spread(barred, False), spread(facts.segment[rows], ABSENT),
-        spread(facts.identity[rows], ABSENT), spread(yardstick, ABSENT), spread(rows, ABSENT), twin, is_twin,
+        spread(vs_standard, np.nan), spread(status, ABSENT), spread(barred, False), spread(facts.segment[rows], ABSENT),
+        spread(facts.identity[rows], ABSENT), spread(yardstick, ABSENT), spread(facts.standard[rows], ABSENT),
+        spread(rows, ABSENT), twin, is_twin,
         _references(yardstick, column, mine["reference_ns"].to_numpy(dtype=float), len(nights)),
     )  # fmt: skip
 
@@ -199,22 +217,26 @@ class _Facts:
         cells = history.cells
         place = {run.id: number for number, run in enumerate(history.runs)}
         run_of = _recoded(cells["run_id"], place)
-        environment_of, names = _codes(cells["environment_id"])
-        pair, of_row = np.unique(run_of * max(len(names), 1) + environment_of, return_inverse=True)
-        runs = [history.runs[code // max(len(names), 1)] for code in pair]
-        known = [
-            next((each for each in run.environments if each.id == names[code % max(len(names), 1)]), None)
-            for run, code in zip(runs, pair, strict=True)
-        ]
+        known, of_row = self._environments(history, run_of, "environment_id")
         self.segment = _numbered(versions(each) if each else {} for each in known)[of_row]
+        standards, of_standard = self._environments(history, run_of, "standard_environment_id")
+        self.standard = _numbered(versions(each) if each else {} for each in standards)[of_standard]
         numpys = _numbered(each.packages.get("numpy", "") if each else "" for each in known)[of_row]
         # Another kernel may time the same work otherwise: it starts a new series, as it does for every cell.
         systems = _numbered((each.os, each.driver) if each else () for each in known)[of_row]
         threads = cells["threads"].to_numpy(dtype=np.int64)
-        works = _numbered(run.method_version >= YARDSTICK_SINCE for run in runs)[of_row]
+        works = _numbered(run.method_version >= YARDSTICK_SINCE for run in history.runs)[run_of]
         self.yardstick = _rows_numbered(threads, numpys, systems, works)
-        methods = _numbered(run.method_version for run in runs)[of_row]
+        methods = _numbered(run.method_version for run in history.runs)[run_of]
         self.identity = _rows_numbered(methods, _codes(cells["shape"])[0])
+
+    @staticmethod
+    def _environments(history: History, run_of: np.ndarray, name: str) -> tuple[list[Environment | None], np.ndarray]:
+        """The environments that the rows name in that column, each once, and the place of each row's among them."""
+        of, names = _codes(history.cells[name])
+        pair, of_row = np.unique(run_of * max(len(names), 1) + of, return_inverse=True)
+        pairs = [(history.runs[code // max(len(names), 1)], names[code % max(len(names), 1)]) for code in pair]
+        return [next((each for each in run.environments if each.id == id), None) for run, id in pairs], of_row
 
 
 # Columns of text to numbers -----------------------------------------------------------------------------------------------

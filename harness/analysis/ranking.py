@@ -10,8 +10,9 @@ from harness.analysis.fastest import Groups, Level, Standing, standing
 from harness.analysis.inference import Estimates, moderated
 from harness.analysis.pairs import log_ratios, pools
 from harness.analysis.visits import Turns, turns
+from harness.axes import LABEL, NO_COMPETITOR
 from harness.columns import COLUMNS, RANK_COLUMNS, of_convolutions
-from harness.record import AA, Status
+from harness.record import Status
 
 # What has to be the same for two times to be compared; what is left, backend and mode, competes.
 SAME = ["run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
@@ -30,10 +31,10 @@ def rank(
     """The summary with RANK_COLUMNS, each cell seen beside those that are alike in `same`, columns of which run_id is one.
 
     Not ranked are cells that are not ok, what is no convolution, the backends in `unranked`, and a cell that was measured a
-    second time under another name as a control. Of the rest `fastest.standing` says how long they take beside the fastest, by
-    the ratios of their pairs of processes in `visited`, the frame of `visits.visits`; where it is not given, by the medians,
-    and then nothing is decided. Nor is anything beside a time that a flag bars or all of whose samples were set aside. `level`
-    is LEVEL where it is not given; `race.Looks` has that of a run that was looked at after each trial.
+    second time under another name, as a control or as the standard. Of the rest `fastest.standing` says how long they take
+    beside the fastest, by the ratios of their pairs of processes in `visited`, the frame of `visits.visits`; where it is not
+    given, by the medians, and then nothing is decided. Nor is anything beside a time that a flag bars or all of whose samples
+    were set aside. `level` is LEVEL where it is not given; `race.Looks` has that of a run that was looked at after each trial.
     """
     ranked = competing(summary, unranked)
     cells = summary[ranked].reset_index(drop=True)
@@ -50,7 +51,7 @@ def rank(
 def competing(summary: pd.DataFrame, unranked: frozenset[str] = UNRANKED) -> np.ndarray:
     """Which rows of a summary are ranked."""
     timed = (summary["status"] == str(Status.OK)) & summary["median_ns"].notna() & of_convolutions(summary)
-    adapter, control = summary["backend"].str.split("@").str[0], summary["backend"].str.endswith(f"@{AA}")
+    adapter, control = summary["backend"].str.split(LABEL).str[0], summary["backend"].str.contains(NO_COMPETITOR)
     found: np.ndarray = (timed & ~adapter.isin(unranked) & ~control).to_numpy(dtype=bool)
     return found
 

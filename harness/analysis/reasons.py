@@ -6,8 +6,8 @@ import pandas as pd
 
 from harness import units
 from harness.analysis import changes
+from harness.analysis.replay import CORRECTED, ESTIMATORS, STANDARD
 from harness.analysis.rows import Row, dicts_of
-from harness.analysis.trials import Estimator
 from harness.axes import Direction
 from harness.outcome import Level, State
 
@@ -59,7 +59,10 @@ def _changed(state: State, row: Row) -> str:
 
 def correction(estimator: object) -> str:
     """What is to be said beside a change that is not the quotient of the two measured times; empty where it is."""
-    return "corrected by the yardstick" if Estimator(str(estimator)).corrected else ""
+    return _CORRECTIONS.get(str(estimator), "")
+
+
+_CORRECTIONS = {ESTIMATORS[CORRECTED]: "corrected by the yardstick", ESTIMATORS[STANDARD]: "against its standard"}
 
 
 def sentence(level: Level, reasons: Sequence[str], cases: pd.DataFrame) -> str:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.history import ABSENT, Grid
+from harness.analysis.trials import Estimator
 
 SIGMA_PER_MAD = 1.4826  # of a normal distribution
-RAW, CORRECTED = 0, 1  # the two estimators, as indices
+RAW, CORRECTED, STANDARD = 0, 1, 2  # the estimators, as indices
+ESTIMATORS = (str(Estimator.MEDIAN), str(Estimator.CORRECTED_MEDIAN), "vs_standard")
 
 
 @dataclass(frozen=True)
@@ -84,28 +86,28 @@ class _Window:
     """The last good nights of each case, the newest in no particular place: values [C, W], NaN where there is none yet."""
 
     def __init__(self, cases: int, size: int) -> None:
-        self.values = np.full((2, cases, size), np.nan)
-        self.segment = np.full((cases, size), ABSENT)
-        self.yardstick = np.full((cases, size), ABSENT)
+        self.values = np.full((len(ESTIMATORS), cases, size), np.nan)
+        self.segment, self.yardstick, self.standard = (np.full((cases, size), ABSENT) for _ in range(3))
         self.next = np.zeros(cases, dtype=np.int64)
 
-    def push(self, rows: np.ndarray, values: np.ndarray, segment: np.ndarray, yardstick: np.ndarray) -> None:
-        """Add a night of these cases, in place of the oldest; values are [2, rows]."""
+    def push(self, rows: np.ndarray, values: np.ndarray, grid: Grid, nights: np.ndarray) -> None:
+        """Add a night of each of these cases, in place of the oldest; values are [estimators, rows]."""
         at = self.next[rows]
         self.values[:, rows, at] = values
-        self.segment[rows, at], self.yardstick[rows, at] = segment, yardstick
+        for name in ("segment", "yardstick", "standard"):
+            getattr(self, name)[rows, at] = getattr(grid, name)[rows, nights]
         self.next[rows] = (at + 1) % self.segment.shape[1]
 
     def clear(self, rows: np.ndarray) -> None:
         """Forget all nights of these cases."""
         self.values[:, rows] = np.nan
-        self.segment[rows] = self.yardstick[rows] = ABSENT
+        self.segment[rows] = self.yardstick[rows] = self.standard[rows] = ABSENT
         self.next[rows] = 0
 
 
 @dataclass
 class _Tonight:
-    """What the baselines say of one night; vectors [C], or [2, C] by estimator."""
+    """What the baselines say of one night; vectors [C]."""
 
     judged: np.ndarray
     own_segment: np.ndarray
@@ -125,7 +127,7 @@ class _Machine:
     def __init__(self, grid: Grid, acknowledged: Mapping[int, np.ndarray], rules: Rules) -> None:
         self.grid, self.rules, self.acks = grid, rules, acknowledged
         cases, nights = grid.raw.shape
-        self.values = np.stack([grid.raw, grid.ratio])
+        self.values = np.stack([grid.raw, grid.ratio, grid.vs_standard])
         self.window = _Window(cases, rules.window)
         self.sign, self.pending = np.zeros(cases, dtype=np.int8), np.zeros(cases, dtype=np.int8)
         self.since, self.pending_since = np.full(cases, ABSENT), np.full(cases, ABSENT)
@@ -141,7 +143,7 @@ class _Machine:
         self.backends = np.unique(grid.axes["backend"].to_numpy(dtype=str), return_inverse=True)[1]
         self.pairs = np.flatnonzero(grid.twin != ABSENT)
         self.twins = grid.twin[self.pairs]
-        # Equals against each other: their log-ratios, [2, pairs, nights].
+        # Equals against each other: their log-ratios, [estimators, pairs, nights].
         self.equals = np.log(self.values[:, self.twins] / self.values[:, self.pairs])
         self.equals_same = np.where((grid.yardstick[self.twins] == grid.yardstick[self.pairs])[None], self.equals, np.nan)
 
@@ -186,19 +188,19 @@ class _Machine:
         self.since[rows] = self.pending_since[rows] = ABSENT
 
     def _noise(self, night: int) -> tuple[np.ndarray, np.ndarray]:
-        """What a figure differs by from its equal, by estimator: of each case, [2, C], and of the machine, [2]; NaN: not known.
+        """What a figure differs by from its equal, [estimators, C] by case, [estimators] of the machine; NaN: not known.
 
         Two equals differ by the noise of both, hence the root of 2. As in a comparison a case's own noise counts where it is
         the larger, and the machine's, the median over the pairs, where not.
         """
-        cases = np.full((2, len(self.grid.raw)), np.nan)
+        cases = np.full((len(ESTIMATORS), len(self.grid.raw)), np.nan)
         if not len(self.pairs):
-            return cases, np.array([np.nan, np.nan])
+            return cases, np.full(len(ESTIMATORS), np.nan)
         lately = np.abs(self.equals_same[:, :, max(0, night + 1 - self.rules.window) : night + 1])
         own, counts = _median(lately)
         own *= SIGMA_PER_MAD / np.sqrt(2)
         known = counts > 0
-        machine = np.array([np.median(own[each][known[each]]) if known[each].any() else np.nan for each in (RAW, CORRECTED)])
+        machine = np.array([np.median(of[there]) if there.any() else np.nan for of, there in zip(own, known, strict=True)])
         cases[:] = machine[:, None]
         own = np.where(counts >= self.rules.enough, np.fmax(own, machine[:, None]), machine[:, None])
         cases[:, self.pairs] = cases[:, self.twins] = own
@@ -211,14 +213,15 @@ class _Machine:
         own_count = own.sum(axis=1)
         # The segment's own nights where they are enough, else those before it too, and those since were held against them.
         use = np.where((own_count >= rules.enough)[:, None], own, window.segment != ABSENT)
-        known = np.stack([use, use & (window.yardstick == yardstick[:, None])])
+        same_standard = use & (window.standard == grid.standard[:, night, None])
+        known = np.stack([use, use & (window.yardstick == yardstick[:, None]), same_standard])
         kept = np.where(known, window.values, np.nan)
         medians, nights = _median(kept)
         scales = np.fmax(SIGMA_PER_MAD * _median(np.abs(kept - medians[:, :, None]))[0], rules.scale_floor * medians)
         possible = (nights >= rules.enough) & ~np.isnan(self.values[:, :, night])
         # A yardstick must be known for every night that the raw time is, or the two would be held against other nights.
         quieter = possible[CORRECTED] & (nights[CORRECTED] == nights[RAW]) & (noise[CORRECTED] < noise[RAW])
-        chosen = np.where(quieter, CORRECTED, RAW)
+        chosen = np.where(possible[STANDARD], STANDARD, np.where(quieter, CORRECTED, RAW))
         rows = np.arange(len(chosen))
         value, median, scale = self.values[chosen, rows, night], medians[chosen, rows], scales[chosen, rows]
         judged, count = possible[chosen, rows], nights[chosen, rows]
@@ -233,8 +236,12 @@ class _Machine:
     # Machine events -------------------------------------------------------------------------------------------------------
 
     def _event(self, night: int, tonight: _Tonight) -> str:
-        """What shows that the machine itself has moved; empty where nothing does."""
+        """What shows that the machine itself has moved; empty where nothing does. Ratios to the standard do not show it."""
         pool = tonight.judged & ~self.grid.is_twin & (self.sign == 0) & tonight.own_segment
+        beside = tonight.estimator == STANDARD
+        if 2 * (pool & beside).sum() > pool.sum():
+            return ""
+        pool &= ~beside
         for direction, word in ((1, "slower"), (-1, "faster")):
             moved = pool & (tonight.moved == direction)
             count, of = int(moved.sum()), int(pool.sum())
@@ -343,8 +350,7 @@ class _Machine:
     def _push(self, which: np.ndarray, nights: np.ndarray) -> None:
         """Add one night of each of these cases to its good ones."""
         rows = np.flatnonzero(which)
-        at = nights[rows]
-        self.window.push(rows, self.values[:, rows, at], self.grid.segment[rows, at], self.grid.yardstick[rows, at])
+        self.window.push(rows, self.values[:, rows, nights[rows]], self.grid, nights[rows])
 
     def _accept(self, case: int, night: int) -> None:
         """Make an improvement the new level of a case once it has lasted for a whole baseline."""
@@ -354,12 +360,7 @@ class _Machine:
             return
         self._restart(np.array([case]), int(good[0]))
         for each in good:
-            self.window.push(
-                np.array([case]),
-                self.values[:, [case], each],
-                self.grid.segment[[case], each],
-                self.grid.yardstick[[case], each],
-            )
+            self.window.push(np.array([case]), self.values[:, [case], each], self.grid, np.array([each]))
 
 
 def _median(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

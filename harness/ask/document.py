@@ -58,6 +58,7 @@ class SuiteTable(Table):
         Field(description='a list of "threads", "direction" and "workload": axes along which cells are compared, beside '
                           f"{', '.join(COMPARED)}"),
     ] = []  # fmt: skip
+    standard: Annotated[str, Field(description='a label that begins with "pinned"')] = ""
 
 
 def _table(name: str, keys: dict[str, Any]) -> Any:

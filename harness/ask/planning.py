@@ -13,7 +13,7 @@ from harness.ask import expression
 from harness.ask.axes import REFERENCE
 from harness.ask.suite import Suite, Workload
 from harness.ask.wording import quote, show
-from harness.axes import Device, Direction, Mode, Precision
+from harness.axes import LABEL, Device, Direction, Mode, Precision
 from harness.errors import SelectionError
 from harness.plan import FIRST_VISITS, Budget, Plan, Step
 from harness.spec import Cell
@@ -163,15 +163,18 @@ def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twi
     """The plan of a run. The same suite, machine and seed give the same plan; SelectionError as of `cells`.
 
     `beside` is a suite of ceilings that joins the first trial, as far as the cells call for it and under their budget.
-    With a `twin`, every cell comes twice: once more by `<backend>@<twin>`, the same adapter in a process of its own.
+    With a `twin`, every cell comes twice: once more by `<backend>@<twin>`, the same adapter in a process of its own. Without
+    one, so does each cell of a suite with a standard, by that label, but for those that have a label of their own.
 
     Shuffled on every level, so that no cell is always prepared before another: per trial the rounds, in a round the workloads,
     in a workload what is compared, and then the cells.
     """
     rng = random.Random(seed)
     every = cells(suite, found)
-    every += tuple(replace(cell, backend=f"{cell.backend}@{twin}") for cell in every if twin)
     more = ceilings(every, beside, found) if beside else ()
+    label = twin or suite.standard
+    second = every if twin else [cell for cell in every if label and LABEL not in cell.backend]
+    every = tuple(dict.fromkeys([*every, *(replace(cell, backend=f"{cell.backend}{LABEL}{label}") for cell in second)]))
     # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
     trials = [every + more if trial == 0 else every for trial in range(suite.budget.planned_trials)]
     plan = Plan(suite.name, (), seed, suite.budget, suite.compare)

@@ -19,6 +19,7 @@ from harness.ask import axes as axis_values
 from harness.ask import document, files, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
+from harness.axes import PINNED
 from harness.errors import SuiteError
 from harness.plan import COMPARED, Budget
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec
@@ -94,7 +95,7 @@ class Suite:
     """What a suite asks for. `stated` are the axes that it (or the command line) names, the others are at their default.
 
     `also` are backends that join whatever the suite states, `keyword` is a `-k` expression over the ids of its cells, `compare`
-    are the axes along which cells are compared.
+    are the axes along which cells are compared. With a `standard` every cell is visited beside its twin of that label.
     `sha256` is that of the text and of the tables it names, as they lie on disk.
     """
 
@@ -110,6 +111,7 @@ class Suite:
     also: tuple[str, ...] = ()
     keyword: str | None = None
     compare: tuple[str, ...] = COMPARED
+    standard: str = ""
 
 
 def shipped() -> Path:
@@ -137,6 +139,7 @@ def load(name_or_path: str | Path) -> Suite:
     digest = hashlib.sha256(data)
     with _at(path, "[suite]"):
         name = _name(parsed.suite.name)
+        standard = _standard(parsed.suite.standard)
     workloads = _unique(path, [*_by_hand(path, parsed), *_from_tables(path, parsed, digest)])
     axes = {}
     for axis, values in document.stated(parsed.axes).items():
@@ -155,6 +158,7 @@ def load(name_or_path: str | Path) -> Suite:
         budget=budget,
         excludes=_excludes(path, parsed, workloads, axes.get("backend")),
         compare=(*COMPARED, *dict.fromkeys(parsed.suite.compare)),
+        standard=standard,
     )
 
 
@@ -184,6 +188,12 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text) or len(text) > 100:
         raise ValueError(f"name: found {show(text)}; allowed: up to 100 letters, digits and . _ -")
     return text
+
+
+def _standard(label: str) -> str:
+    if label and not (label.startswith(PINNED) and NAME.fullmatch(label) and len(label) <= 20):
+        raise ValueError(f"standard: found {show(label)}; allowed: {PINNED}, and up to 14 letters, digits and . _ - behind it")
+    return label
 
 
 def _conv(keys: Mapping[str, Any]) -> ConvSpec:

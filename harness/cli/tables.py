@@ -383,17 +383,20 @@ def networks(rolled: pd.DataFrame) -> Table:
 def nights(nights_of_cell: pd.DataFrame) -> Table:
     """The frame of `review.nights.of_cell`: a line per night, and a rule where a segment begins, with its versions under it."""
     several = nights_of_cell["machine_id"].nunique() > 1
-    headings = ("night (UTC)", "run", "status", "time", "in yardsticks", "segment", "step", "what changed")
+    standard = ("÷ standard",) if nights_of_cell["vs_standard"].notna().any() else ()
+    headings = ("night (UTC)", "run", "status", "time", "in yardsticks", *standard, "segment", "step", "what changed")
+    numbers = ("time", "in yardsticks", *standard, "step")
     table = Table(show_edge=False, pad_edge=False)
     for heading in (*headings, "machine") if several else headings:
-        table.add_column(heading, overflow="fold", justify="right" if heading in ("time", "in yardsticks", "step") else "left")
+        table.add_column(heading, overflow="fold", justify="right" if heading in numbers else "left")
     in_order = list(rows(nights_of_cell))
     for row, after in zip(in_order, [*in_order[1:], None], strict=True):
         told = "; ".join(part for part in (row.changed, row.note, row.flags.replace(",", ", ")) if part)
         step = "" if pd.isna(row.step) else f"{100 * row.step:+.1f} %".replace("-", "−")
-        ratio = units.MISSING if pd.isna(row.yardstick_ratio) else f"{row.yardstick_ratio:.4g}"
+        ratios = [row.yardstick_ratio, *([row.vs_standard] if standard else [])]
+        told_ratios = [units.MISSING if pd.isna(ratio) else f"{ratio:.4g}" for ratio in ratios]
         cells = [
-            f"{row.started_at:%Y-%m-%d %H:%M}", row.run_id, words(row.status), units.duration(row.median_ns), ratio,
+            f"{row.started_at:%Y-%m-%d %H:%M}", row.run_id, words(row.status), units.duration(row.median_ns), *told_ratios,
             str(row.segment), step, told, *([row.machine_id] if several else []),
         ]  # fmt: skip
         ends = after is not None and (after.machine_id, after.segment) != (row.machine_id, row.segment)

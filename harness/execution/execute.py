@@ -161,7 +161,7 @@ def execute(
             description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
             method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
             tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)), planned_on=here,
-            most_trials=plan.budget.most_trials if plan.budget.races else 0,
+            most_trials=plan.budget.most_trials if plan.budget.races else 0, standard="" if aa else suite.standard,
         )  # fmt: skip
         run = table.placed(out, run)
         if held:

@@ -1,8 +1,9 @@
 """What a run measures next, by what it has: how often a process visits a cell, and which cells go on in one more trial."""
 
 import random
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from harness.analysis import race, visits
 from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.summary import summarize
 from harness.ask import planning
+from harness.axes import NO_COMPETITOR
 from harness.plan import FIRST_VISITS, Plan
 from harness.record import Environment, Record
 from harness.store import frames
@@ -60,7 +62,7 @@ def visits_of_next(plan: Plan, found: SoFar) -> int:
 
 
 def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
-    """The plan with one more trial of what is not decided yet; None where the run has come to its end.
+    """The plan with one more trial of what is not decided yet, and its twins; None where the run has come to its end.
 
     `spent_s` is how long the run was measured. The next trial is expected to take as long as the last one did for its cells.
     """
@@ -71,7 +73,8 @@ def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
     if trials >= ENOUGH_PAIRS:
         looked = race.look(found.summary, found.visits, race.Looks(budget.most_trials), budget.until or None)
         on = set(looked["cell"][looked["goes_on"]])
-        asked = [cell for cell in asked if str(cell) in on]
+        beside = {cell: replace(cell, backend=re.sub(f"{NO_COMPETITOR}.*", "", cell.backend)) for cell in asked}
+        asked = [cell for cell in asked if str(beside[cell]) in on]
     names = {str(cell) for cell in asked}
     last = [record for record in found.records if record.trial == trials - 1 and str(record.cell) in names]
     expected_s = sum(sum((record.spent_ns or {}).values()) for record in last) / 1e9

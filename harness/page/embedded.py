@@ -22,7 +22,7 @@ from harness.outcome import Outcome
 from harness.page.sections import Given
 from harness.page.spark import NIGHTS
 from harness.page.svg import clean
-from harness.page.tables import STANDINGS, first_line, icon, standing
+from harness.page.tables import STANDINGS, estimator_words, first_line, icon, standing
 from harness.page.view import AXES, View, direction_words, told_apart_by, who
 from harness.record import Status
 
@@ -284,7 +284,7 @@ def _changes(cells: pd.DataFrame, changes: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _named(text: str) -> str:
-    return clean(text.replace("_", " "))
+    return clean(estimator_words(text))
 
 
 def _peak(cells: pd.DataFrame) -> pd.Series:

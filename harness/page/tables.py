@@ -273,7 +273,12 @@ def failing_since(nights: pd.DataFrame | None) -> dict[str, str]:
 
 def by_estimator(estimator: str) -> str:
     """The words beside a change that is not the quotient of the medians shown: `by the corrected median`; "" where it is."""
-    return "" if estimator in ("", MEDIAN) else f"by the {estimator.replace('_', ' ')}"
+    return "" if estimator in ("", MEDIAN) else f"by the {estimator_words(estimator)}"
+
+
+def estimator_words(estimator: str) -> str:
+    """An estimator as people read it: `corrected median`."""
+    return "ratio to its standard" if estimator == "vs_standard" else estimator.replace("_", " ")
 
 
 @dataclass(frozen=True)

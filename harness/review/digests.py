@@ -10,9 +10,10 @@ import pandas as pd
 from harness.analysis import roofline
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import History
+from harness.axes import NO_COMPETITOR
 from harness.digest import SCHEMA, Digest, Ratio, Validity
 from harness.outcome import Check, Outcome, State
-from harness.record import AA, Run, Status
+from harness.record import Run, Status
 from harness.review.comparing import Standing
 from harness.review.nights import Night, changed
 from harness.review.reading import Reading
@@ -79,7 +80,7 @@ def _begun(run: Run, machines: dict[str, str], checks: Sequence[Check]) -> Diges
 
 def _over(frame: pd.DataFrame) -> tuple[Ratio, ...]:
     """The geometric mean of the column `ratio` for each backend that has any, twins left out."""
-    known = frame[frame["ratio"].notna() & ~frame["backend"].astype("string").str.endswith(f"@{AA}")]
+    known = frame[frame["ratio"].notna() & ~frame["backend"].astype("string").str.contains(NO_COMPETITOR)]
     groups = known.groupby(known["backend"].astype("string"), sort=True)["ratio"]
     return tuple(Ratio(str(backend), float(np.exp(np.log(ratios).mean())), len(ratios)) for backend, ratios in groups)
 

@@ -17,8 +17,9 @@ from harness.analysis import history as analysis
 from harness.analysis.environments import version_changes
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, grids
-from harness.analysis.replay import Rules
+from harness.analysis.replay import ESTIMATORS, STANDARD, Rules
 from harness.analysis.summary import summarize
+from harness.analysis.visits import visits
 from harness.ask.wording import not_one_of, show
 from harness.errors import HistoryError
 from harness.outcome import State
@@ -35,15 +36,16 @@ def history(store: str | Path, suite: str) -> History:
 
 def read(of: Stored) -> pd.DataFrame:
     """What is kept of one run for its history, with NIGHT_COLUMNS."""
-    return figures(table.records_of(of), table.samples_of(of))
+    return figures(of.run, table.records_of(of), table.samples_of(of))
 
 
-def figures(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+def figures(run: Run, records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """The same from its records and samples; a cell that lacks a trial has too few samples for it."""
     summary = summarize(records, samples)
     lacking = set(records.loc[records["status"] == str(Status.NOT_RUN), "cell"])
     short = (summary["status"] == str(Status.OK)) & summary["cell"].isin(lacking)
-    return analysis.night(summary.assign(barred_by=summary["barred_by"].mask(short, str(Flag.FEW_SAMPLES))))
+    summary = summary.assign(barred_by=summary["barred_by"].mask(short, str(Flag.FEW_SAMPLES)))
+    return analysis.night(summary, visits(samples) if run.standard else None, run.standard)
 
 
 # One night ----------------------------------------------------------------------------------------------------------------
@@ -73,7 +75,9 @@ class Night:
         most = int(judgement.cases["nights"].max()) if len(judgement.cases) else 0
         if not most or self.before is None:
             return ""
-        return f"up to {most} earlier nights, the last of {self.before.started_at:%Y-%m-%d}"
+        beside = (judgement.cases["estimator"] == ESTIMATORS[STANDARD]).any()
+        how = f", by the ratio to the standard {self.run.standard} visited beside each cell" if beside else ""
+        return f"up to {most} earlier nights, the last of {self.before.started_at:%Y-%m-%d}{how}"
 
     def judge(self, invalid: Sequence[str] = (), rules: Rules | None = None) -> NightJudgement:
         """The gate's judgement, by other than its own rules where some are given; `invalid` are the checks that block one."""
@@ -88,7 +92,7 @@ class Night:
         """
         cells = self.history.cells
         here = _machines(self.run) or (_machines(self.before) if self.before else set())
-        here_cells = cells[cells["machine_id"].astype("string").isin(here)].astype({"run_id": object})
+        here_cells = cells[cells["machine_id"].astype("string").isin(here) & ~self.history.beside].astype({"run_id": object})
         good = (here_cells["status"] == str(Status.OK)) & (here_cells["barred_by"] == "")
         began = {run.id: run.place[0] for run in self.history.runs}  # a page draws them by time
         here_cells = here_cells.assign(started_at=here_cells["run_id"].map(began), night_ns=here_cells["median_ns"].where(good))
@@ -120,9 +124,9 @@ def of_cell(store: Path, name: str, suite: str | None = None) -> pd.DataFrame:
     """A row per night and machine of one cell, oldest first.
 
     `run_id`, `started_at`, `machine_id`, `status`, `flags` (those that bar a verdict), `median_ns`, `yardstick_ratio`,
-    `segment` (a number, from 0, that changes with the versions), `changed` (which of them differ from the night before), `step`
-    (what the change point before this night changed, 0.08 is 8 % slower; missing: there is none) and `note` (what was
-    acknowledged from here on).
+    `vs_standard`, `segment` (a number, from 0, that changes with the versions), `changed` (which of them differ from the night
+    before), `step` (what the change point before this night changed, 0.08 is 8 % slower; missing: there is none) and `note`
+    (what was acknowledged from here on).
 
     `name` is the id of a cell or the start of one alone; `suite` is that of the newest night by default. `attrs` holds the
     `cell`, its `shape`, `now`, lines on what the gate says of it, and `machines`, by id in words. Raises HistoryError.
@@ -171,7 +175,7 @@ def _newest_suite(store: Path) -> str:
 
 def find_cell(known: History, name: str) -> str:
     """The cell of that id, or the only one whose id begins so. Raises HistoryError, which names those nearby."""
-    cells = sorted(map(str, known.cells["cell"].unique()))
+    cells = sorted(map(str, known.cells["cell"][~known.beside].unique()))
     if name in cells:
         return name
     begun = [cell for cell in cells if cell.startswith(name)]
@@ -198,8 +202,8 @@ def _of_grid(known: History, grid: Grid, cell: str, said: Sequence[Acknowledgeme
         rows.append({
             "run_id": run.id, "started_at": run.started_at, "machine_id": grid.machine_id,
             "status": str(STATUSES[grid.status[case, night]]), "flags": str(told["barred_by"]), "median_ns": told["median_ns"],
-            "yardstick_ratio": told["yardstick_ratio"], "segment": int(grid.segment[case, night]),
-            "changed": versions, "step": steps.get(night, np.nan), "note": "",
+            "yardstick_ratio": told["yardstick_ratio"], "vs_standard": told["vs_standard"],
+            "segment": int(grid.segment[case, night]), "changed": versions, "step": steps.get(night, np.nan), "note": "",
         })  # fmt: skip
         last = here if here[1] else last
     frame = pd.DataFrame(rows)

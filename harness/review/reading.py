@@ -240,7 +240,7 @@ class Reading:
         return Night(self.run, history, tuple(acknowledgements.read(self.store)), _unmeasured(self.records))
 
     def _night_table(self, of: Stored) -> pd.DataFrame:
-        return nights.figures(self.records, self.samples) if of.run.id == self.run.id else nights.read(of)
+        return nights.figures(self.run, self.records, self.samples) if of.run.id == self.run.id else nights.read(of)
 
     @cached_property
     def judgement(self) -> NightJudgement:

@@ -96,15 +96,25 @@ def _read(of: Stored, figures: int) -> pa.Table | None:
                 return None
             schema = file.schema_arrow
             stands = (schema.metadata or {}).get(_MADE_FROM) == _made_from(folder, figures)
-            if schema.names != _SCHEMA.names or not (stands or pruned):
+            if schema.names != _SCHEMA.names[: len(schema.names)] or not (stands or pruned):
                 return None
-            table = file.read().replace_schema_metadata(None).cast(_SCHEMA)
+            table = _whole(file.read()).replace_schema_metadata(None).cast(_SCHEMA)
             _check(table, run)
             return table
     except parquet.DamagedError as error:
         if pruned:
             raise UserError(f"{path} is damaged, and the samples are pruned: {error}") from None
         return None
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """The table of a night with all columns: one that was made before some of them were kept says nothing there."""
+    for field in list(_SCHEMA)[len(table.schema.names) :]:
+        told = (
+            pa.nulls(len(table), field.type) if pa.types.is_floating(field.type) else pa.array([""] * len(table), pa.string())
+        )
+        table = table.append_column(field.name, told)
+    return table
 
 
 def _check(table: pa.Table, run: Run) -> None:

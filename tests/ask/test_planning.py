@@ -301,3 +301,26 @@ def test_the_estimate_grows_with_what_is_asked(n: int, more: int, cores: int, tr
 def test_workloads_keep_their_names(smoke: Suite) -> None:
     one = replace(smoke, workloads=(Workload("only", SPEC, 2),))
     assert {(cell.workload, cell.spec, cell.count) for cell in planning.cells(one, CPU_ONLY)} == {("only", SPEC, 2)}
+
+
+def test_every_cell_of_a_suite_with_a_standard_stands_beside_its_twin(smoke: Suite, beside: Suite) -> None:
+    pinned = replace(smoke, standard="pinned")
+    plan = planning.plan(pinned, CPU_ONLY, 0, beside)
+    of_suite = [step for step in plan if step.cell.is_convolution]
+    twins = {cell for cell in plan.cells if cell.backend.endswith("@pinned")}
+    assert {replace(cell, backend=cell.backend.removesuffix("@pinned")) for cell in twins} == set(
+        planning.cells(smoke, CPU_ONLY)
+    )
+    assert all(cell.is_convolution for cell in twins)  # a ceiling has no twin
+    for twin in twins:
+        assert plan.group(twin) == plan.group(replace(twin, backend=twin.backend.removesuffix("@pinned")))
+    groups = [key for key, _ in itertools.groupby(of_suite, key=lambda step: (step.trial, plan.group(step.cell)))]
+    assert len(groups) == len(set(groups))
+
+
+def test_an_aa_run_has_no_standard_and_a_label_no_further_twin(smoke: Suite) -> None:
+    pinned = replace(smoke, standard="pinned")
+    labels = {cell.backend.partition("@")[2] for cell in planning.plan(pinned, CPU_ONLY, 0, twin="aa").cells}
+    assert labels == {"", "aa"}
+    named = narrow(pinned, Selection(axes={"backend": ["torch", "torch@aa"]}))
+    assert {cell.backend for cell in planning.plan(named, CPU_ONLY, 0).cells} == {"torch", "torch@aa", "torch@pinned"}

@@ -4,12 +4,13 @@ import json
 import warnings
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from harness.columns import COLUMNS, NIGHT_COLUMNS
 from harness.record import AA, NIGHTLY
 from harness.review import nights as nights_of
-from harness.store import journal, nights, table
+from harness.store import journal, nights, parquet, table
 from harness.store.table import Stored, stored
 from tests.builders import environment, record, run
 
@@ -77,6 +78,20 @@ def test_what_is_left_of_a_pruned_run_is_taken_as_it_stands(tmp_path):
     for name in ("journal.jsonl", "samples.parquet"):
         (folder / name).unlink()
     assert load(tmp_path, figures=2)[1]["median_ns"].tolist() == [1000]
+
+
+def test_what_is_left_of_a_pruned_run_has_no_ratio_to_a_standard_that_was_not_kept(tmp_path):
+    folder = a_night(tmp_path, "a")
+    nights.keep(of(folder), nights_of.read, 1)
+    older = pq.read_table(folder / nights.NIGHT)
+    older = older.select(list(NIGHT_COLUMNS[: NIGHT_COLUMNS.index("vs_standard")]))
+    parquet.write(folder / nights.NIGHT, older.replace_schema_metadata(None), {})
+    for name in ("journal.jsonl", "samples.parquet"):
+        (folder / name).unlink()
+    cells = load(tmp_path, figures=2)[1]
+    assert cells["median_ns"].tolist() == [1000]
+    assert cells["vs_standard"].isna().all()
+    assert cells["standard_environment_id"].tolist() == [""]
 
 
 def test_a_night_on_which_nothing_was_measured_is_there(tmp_path):
