@@ -50,6 +50,7 @@ INSTEAD: dict[str, list[str]] = {
     ],
     "convbench show latest --side-by-side": ["convbench show latest --side-by-side"],
     "convbench show latest --by mode": ["convbench show latest --by mode"],
+    "convbench show latest --follow": ["convbench show latest --follow"],
     "convbench show latest --networks": [
         'convbench run resnet50 --set n=1 --backend numpy --quick --no-ceilings -k "res5b_branch2a and fprop"',
         "convbench show latest --networks",

@@ -82,6 +82,25 @@ def look(
     return ranked.assign(state=state, goes_on=goes_on.astype(bool))
 
 
+def told(summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks | None = None) -> str:
+    """How sure a run is so far of who is the fastest, in a sentence; `looks` where it is looked at after each trial.
+
+    Counted are the comparisons of the others with the fastest of their group; the width is that of the median interval.
+    """
+    ranked = rank(summary, visited, level=looks.level if looks else None)
+    beside = ranked[ranked["vs_best_pairs"] > 0]
+    if beside.empty:
+        return "nothing to compare yet"
+    equal = int(beside["tie"].sum())
+    slower = int(beside["decided"].sum()) - equal
+    known = f"{slower + equal} of {len(beside)} comparisons with the fastest decided ({slower} slower, {equal} as good)"
+    half = np.expm1(_wide(beside["vs_best_low"], beside["vs_best_high"]) / 2)
+    width = float(np.median(half))
+    wide = f"; half of the intervals within ±{100 * width:.1f} %" if np.isfinite(width) else ""
+    few = int(beside["vs_best_pairs"].max()) < ENOUGH_PAIRS
+    return f"{known}{wide}{f'; nothing is decided under {ENOUGH_PAIRS} trials' if few else ''}"
+
+
 def _wide(low: pd.Series, high: pd.Series) -> np.ndarray:
     """The logs of the widths of intervals; infinite for one that is not known."""
     found: np.ndarray = np.log((high / low).to_numpy(dtype=float))

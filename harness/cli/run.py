@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from harness.execution.execute import Watcher
     from harness.execution.host import Lock
     from harness.record import Run
+    from harness.review.reading import Reading
 
 app = typer.Typer()
 
@@ -180,17 +181,37 @@ def watched(measure: "Callable[[Watcher], Run]", findings: "Sequence[Finding] | 
 
 def _finish(folder: Path, options: RunOptions) -> bool:
     """Print how a run ended, its id last; whether it failed: a cell did, or nothing at all was measured."""
-    from harness import units
     from harness.analysis import roofline
-    from harness.cli import tables
-    from harness.record import AA, Status
+    from harness.record import Status
     from harness.review import pages
     from harness.review.reading import Reading
 
     reading = Reading(folder)
-    run, summary = reading.run, reading.ranking
-    console, messages = stdout(), stderr()
+    run, summary, messages = reading.run, reading.ranking, stderr()
     unfinished = say_how_far(reading, folder.parent.parent)
+    print_end(reading)
+    measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
+    if not measured:
+        messages.print("nothing was measured, for the reasons above", markup=False)
+    messages.print(f"results: {folder}", markup=False, soft_wrap=True)
+    made = pages.publish(reading, options.reports) if options.report else None
+    if made:
+        messages.print(f"report:  {made.path}", markup=False, soft_wrap=True)
+        for part in made.broken:
+            messages.print(f"the report lacks a part: {part}", markup=False, soft_wrap=True)
+    typer.echo(run.id)
+    return (
+        unfinished or not measured or bool(made and made.broken) or any(Status(status).failed for status in summary["status"])
+    )
+
+
+def print_end(reading: "Reading") -> None:
+    """Print the table of a run's end: its times, what failed and why, what its equals differ by, where its time went."""
+    from harness import units
+    from harness.cli import tables
+    from harness.record import AA
+
+    run, summary, console = reading.run, reading.ranking, stdout()
     console.print(tables.closing(summary))
     for line in tables.key(summary):
         console.print(line, markup=False)
@@ -205,17 +226,5 @@ def _finish(folder: Path, options: RunOptions) -> bool:
             console.print(tables.aa_table(reading.aa.noise))
         for line in tables.aa_lines(reading.aa.noise):
             console.print(line, markup=False, soft_wrap=True)
-    messages.print(f"wall time {units.wall(run.wall_s)}, of it {tables.where_time_went(reading.spent)}", soft_wrap=True)
-    measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
-    if not measured:
-        messages.print("nothing was measured, for the reasons above", markup=False)
-    messages.print(f"results: {folder}", markup=False, soft_wrap=True)
-    made = pages.publish(reading, options.reports) if options.report else None
-    if made:
-        messages.print(f"report:  {made.path}", markup=False, soft_wrap=True)
-        for part in made.broken:
-            messages.print(f"the report lacks a part: {part}", markup=False, soft_wrap=True)
-    typer.echo(run.id)
-    return (
-        unfinished or not measured or bool(made and made.broken) or any(Status(status).failed for status in summary["status"])
-    )
+    told = f"wall time {units.wall(run.wall_s)}, of it {tables.where_time_went(reading.spent)}"
+    stderr().print(told, soft_wrap=True)

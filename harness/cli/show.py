@@ -39,6 +39,9 @@ def show(
     by: Annotated[str | None, typer.Option(help=BY)] = None,
     base: Annotated[str | None, typer.Option(help=BASE)] = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="A column per backend, as at the end of a run.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Of a run that is being measured each turn and trial as it comes, then its table.")
+    ] = False,
     spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
     networks: Annotated[
         bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
@@ -48,13 +51,18 @@ def show(
     from harness.cli import tables
     from harness.review.reading import Reading
 
-    instead = {"--spent": spent, "--networks": networks, "--side-by-side": side_by_side}
+    instead = {"--spent": spent, "--networks": networks, "--side-by-side": side_by_side, "--follow": follow}
     for option in (name for name, asked in instead.items() if asked):
         fits = (sort or keyword) is None or option == "--side-by-side"
         if by or base or not fits or format is not TableFormat.TABLE or sum(instead.values()) > 1:
             raise SelectionError(f"{option}: found beside another option for what is shown; allowed: alone")
     if base is not None and by is None:
         raise SelectionError("--base: found without --by; allowed: with the axis that it is a value of, as in --by mode")
+    if follow:
+        from harness.cli.follow import follow as following
+
+        following(folder_of(out, run), out)
+        return
     kept = _chosen(keyword)
     reading = Reading(folder_of(out, run))
     for line in tables.machines(reading.run.machines, "times of one say nothing of another"):

@@ -275,9 +275,13 @@ def extent_of(of: Stored, records: pd.DataFrame) -> Extent | None:
     """How far a run came by its records; None for one that has ended."""
     folder, run = of
     # A run that was interrupted has sealed its tables; of one whose journal is ahead of them the locks tell.
+    return extents.extent(records, run, planned=_planned(folder), going=goes_on(folder, run))
+
+
+def goes_on(folder: Path, run: Run) -> bool:
+    """Whether a run that has not ended is being measured."""
     going = run.finished_at is None and not table.sealed(folder)
-    going &= host.Lock().measured() == run.id or journal.open_elsewhere(folder)
-    return extents.extent(records, run, planned=_planned(folder), going=going)
+    return going and (host.Lock().measured() == run.id or journal.open_elsewhere(folder))
 
 
 def _planned(folder: Path) -> bool:

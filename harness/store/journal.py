@@ -40,6 +40,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 # A line is an object of one field, whose name says what it holds, and of the checksum of what stands before it.
 _KINDS: dict[str, type[Record | Environment | Visit]] = {"record": Record, "environment": Environment, "visit": Visit}
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
+_VISIT_HEAD = re.compile(rb'\{"visit":\{"order":(\d+),"process":\d+,"turn":(\d+),')
+_PIECE = 2**20  # bytes of a journal that are read at once
 _CHECKED, _LENGTH = re.compile(rb',"crc32":"([0-9a-f]{8})"}'), 20
 
 
@@ -291,6 +293,40 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
     if damaged:  # whose visits are all among those lines has no figure left
         whole = [record for record in whole if record.samples is None or record.samples.series]
     return Content(whole, list(environments.values()), tuple(damaged), visits)
+
+
+class Tail:
+    """The lines that a journal gains, read on from where the last look ended."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._path, self._at = Path(folder) / JOURNAL, 0
+
+    def lines(self) -> Iterator[bytes]:
+        """The whole lines that are new, piece by piece; none where there is no journal, or it cannot be read."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb", buffering=0) as file:
+                rest = b""
+                file.seek(self._at)
+                while piece := file.read(_PIECE):
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        self._at += len(line) + 1
+                        yield line
+
+
+def visit_in(line: bytes) -> tuple[int, int, bool] | None:
+    """The order of the step, the turn, and whether it is void, of a line that holds a visit, whose samples are not decoded."""
+    told = _VISIT_HEAD.match(line)
+    return (int(told[1]), int(told[2]), b'"reason":""' not in line) if told else None
+
+
+def record_in(line: bytes) -> Record | None:
+    """The record that a line holds, without its samples; None where it holds something else, or is damaged."""
+    with contextlib.suppress(ValueError, TypeError):
+        tag, data = _entry(line)
+        return codec.decode(Record, data) if tag == "record" else None
+    return None
 
 
 def _with_samples(record: Record, visits: list[Visit]) -> Record:
