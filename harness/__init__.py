@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from harness.execution.execute import run
     from harness.review.comparing import along, compare
     from harness.review.pages import report
-    from harness.review.reading import summary
+    from harness.review.reading import summary, tuned
     from harness.store.table import load, samples
 
-__all__ = ["along", "compare", "load", "report", "run", "samples", "summary"]
+__all__ = ["along", "compare", "load", "report", "run", "samples", "summary", "tuned"]
 
 _HOMES = {
     "run": "harness.execution.execute", "load": "harness.store.table", "samples": "harness.store.table",
     "summary": "harness.review.reading", "compare": "harness.review.comparing", "along": "harness.review.comparing",
-    "report": "harness.review.pages",
+    "report": "harness.review.pages", "tuned": "harness.review.reading",
 }  # fmt: skip
 
 

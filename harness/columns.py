@@ -205,6 +205,21 @@ _ALONG = {
     "difference": Column("string", "", "slower, faster, equivalent (within 2 %), or undecided, as under 4 pairs or a flag that bars a verdict."),
 }  # fmt: skip
 
+_TUNED = {
+    "setting": Column("string", "", "The best setting: its values on the axes that were tuned, in the order in which they were named; empty: none has a figure."),
+    "default_cell": Column("string", "", "The cell of the default setting; empty: the run lacks it."),
+    "default_ns": Column("float64", "ns", "median_ns of default_cell."),
+    "gain": Column("float64", "", "Time of the default over that of the best setting, by the pairs of their processes; drawn to 1 by what picking the best does, where the default is not known to take longer; missing: the default has no figure."),
+    "gain_low": Column("float64", "", "Lower end of its interval, at least 1, as the default is one of the settings; missing: under 2 pairs. In a group of equals all intervals hold 1 in 95 of 100 runs."),
+    "gain_high": Column("float64", "", "Upper end of it."),
+    "gain_pairs": Column("int64", "", "Pairs of processes, one of either, that were compared."),
+    "choice": Column("string", "", "best: all others are known to take longer; equal: or to be as good; undecided: some are not; alone: no other has a figure; none: no setting has."),
+    "equal_to": Column("string", "", "The settings known to be as good, within 2 %; joined by semicolons."),
+    "open": Column("string", "", "The settings of which neither is known, joined by semicolons."),
+    "dropped": Column("string", "", "The settings that were measured no further, each with the number of trials it had; joined by semicolons."),
+    "failed": Column("string", "", "The settings that are no candidates, each with its status: above all incorrect; joined by semicolons."),
+}  # fmt: skip
+
 _PUBLISHED = {
     "table": Column("string", "", "The table of published timings that the row is from."),
     "hardware": Column("string", "", "What it was measured on, as the table names it."),
@@ -268,7 +283,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 COLUMNS: dict[str, Column] = {
-    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_ALONG, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_ALONG, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
 }  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
@@ -288,6 +303,10 @@ COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
 TIME_COLUMNS: tuple[str, ...] = ("run_id", "cell", *_TIMES)
 ALONG_COLUMNS: tuple[str, ...] = ("run_id", "suite", *_AXES, "median_ns", "barred_by", *_ALONG)
+TUNED_COLUMNS: tuple[str, ...] = (
+    "run_id", "suite", *_AXES, "median_ns", "setting", "default_cell", "default_ns", "gain", "gain_low", "gain_high", "gain_pairs",
+    "choice", "equal_to", "open", "dropped", "failed", "best", "tie", "vs_best", "vs_best_low", "vs_best_high",
+)  # fmt: skip
 PUBLISHED_COLUMNS: tuple[str, ...] = (
     "table", "hardware", "math", "kind", "direction", "shape", "published_ns", "printed_flop_per_s", "algorithm", "source",
     "remark",

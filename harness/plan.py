@@ -1,7 +1,7 @@
 """In which order and with how much effort cells are measured: Budget, Step and Plan. Pure data, JSON-able through `codec`."""
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.spec import Cell
 
@@ -70,6 +70,8 @@ class Plan:
     """The cells of a run in the order in which they are prepared.
 
     `compare` are the axes along which cells are compared: those that differ in these alone are visited one after the other.
+    `tuned` are the axes of which the best setting is looked for, each with the text of its value in the default setting; empty:
+    backends and modes compete.
     """
 
     suite: str
@@ -77,6 +79,7 @@ class Plan:
     seed: int
     budget: Budget
     compare: tuple[str, ...] = COMPARED
+    tuned: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -88,6 +91,15 @@ class Plan:
     def cells(self) -> tuple[Cell, ...]:
         """Each cell once, in the order of the first trial."""
         return tuple(dict.fromkeys(step.cell for step in self.steps))
+
+    @property
+    def competing(self) -> tuple[str, ...]:
+        """The axes in which cells differ that compete for the least time."""
+        return tuple(self.tuned) or ("backend", "mode")
+
+    def is_default(self, cell: Cell) -> bool:
+        """Whether a cell of a tuning has the default setting, which all others are held against."""
+        return bool(self.tuned) and all(str(getattr(cell, axis)) == value for axis, value in self.tuned.items())
 
     def group(self, cell: Cell) -> tuple[Hashable, ...]:
         """What cells have in common that are visited one after the other."""

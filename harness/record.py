@@ -372,10 +372,9 @@ class Run:
     `took_s` is how long it was measured, by a clock that nobody sets; None: an older run, which only has its dates.
     `placed_at` is where it stands among the runs of its store, where its own date would put it before one that was there
     already: the clock was set back. None: where its date puts it. `planned_on` is the machine as the parent found it before the
-    first cell, without a framework: it is known of a run too in which no worker came up. None: an older run, or another
-    program's. `most_trials` is how many trials it may have had at the most, where it was looked at after each to see what is
-    measured further; 0: it was not. `standard` is the label of the twin that each cell was visited beside, which nights are held
-    against; empty: there was none.
+    first cell, without a framework, so also where no worker came up. None: an older run, or another program's. `most_trials` is
+    how many trials it may have had, where it was looked at after each; 0: it was not. `standard` is the label of the twin that
+    each cell was visited beside, which nights are held against; empty: there was none. `tuned` is as in `plan.Plan`.
     """
 
     id: str
@@ -396,6 +395,7 @@ class Run:
     planned_on: Environment | None = None
     most_trials: int = 0
     standard: str = ""
+    tuned: dict[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[datetime, str]:

@@ -24,6 +24,7 @@ from harness.columns import (
     SAMPLE_COLUMNS,
     SUMMARY_COLUMNS,
     TIME_COLUMNS,
+    TUNED_COLUMNS,
 )
 
 INTRODUCTION = """\
@@ -43,6 +44,7 @@ FRAMES = (
     ("Ranking", "What `convbench show` and `export` add to the summary: each cell beside its competitors.", RANK_COLUMNS),
     ("Times", "One row per run and cell: the time of a call, a slow minute taken out. `analysis.times`.", TIME_COLUMNS),
     ("Along an axis", "One row per cell with a partner alike in all but one axis. `harness.along(...)`.", ALONG_COLUMNS),
+    ("Tuned", "Best settings by workload, direction and backend, and these among backends. `harness.tuned`.", TUNED_COLUMNS),
     ("Comparison", "One row per cell of either run. `harness.compare(base, new)`.", COMPARISON_COLUMNS),
     ("Published", "One row per timing of others: `results/published/*.csv` as they are read.", PUBLISHED_COLUMNS),
     ("Beside published", "One row per cell, hardware and arithmetic: `convbench compare RUN published:NAME`.", BESIDE_COLUMNS),

@@ -15,6 +15,7 @@ from harness.columns import (
     SAMPLE_COLUMNS,
     SUMMARY_COLUMNS,
     TIME_COLUMNS,
+    TUNED_COLUMNS,
     Column,
 )
 from harness.record import Flag, SeriesKind, Status, Stretch, joined
@@ -28,6 +29,7 @@ FRAMES = {
     "ranking": RANK_COLUMNS,
     "along": ALONG_COLUMNS,
     "times": TIME_COLUMNS,
+    "tuned": TUNED_COLUMNS,
     "published": PUBLISHED_COLUMNS,
     "beside": BESIDE_COLUMNS,
     "nights": NIGHT_COLUMNS,

@@ -14,8 +14,15 @@ from harness.axes import LABEL, NO_COMPETITOR
 from harness.columns import COLUMNS, RANK_COLUMNS, of_convolutions
 from harness.record import Status
 
-# What has to be the same for two times to be compared; what is left, backend and mode, competes.
-SAME = ["run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer"]
+_ALL = ("run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer", "backend", "mode")
+
+
+def same_but(competing: Sequence[str]) -> list[str]:
+    """The columns that have to be the same for two times to be compared, where cells compete that differ in these axes."""
+    return [name for name in _ALL if name not in competing]
+
+
+SAME = same_but(("backend", "mode"))
 
 UNRANKED = frozenset({"numpy"})  # the reference is there to be right, not fast
 LEVEL = 0.05  # the probability of calling a cell slower in a group of equals

@@ -177,7 +177,7 @@ def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twi
     every = tuple(dict.fromkeys([*every, *(replace(cell, backend=f"{cell.backend}{LABEL}{label}") for cell in second)]))
     # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
     trials = [every + more if trial == 0 else every for trial in range(suite.budget.planned_trials)]
-    plan = Plan(suite.name, (), seed, suite.budget, suite.compare)
+    plan = Plan(suite.name, (), seed, suite.budget, suite.compare, dict(suite.tuned))
     for asked in trials:
         plan = extended(plan, asked, rng)
     return plan

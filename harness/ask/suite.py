@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,7 +95,8 @@ class Suite:
     """What a suite asks for. `stated` are the axes that it (or the command line) names, the others are at their default.
 
     `also` are backends that join whatever the suite states, `keyword` is a `-k` expression over the ids of its cells, `compare`
-    are the axes along which cells are compared. With a `standard` every cell is visited beside its twin of that label.
+    are the axes along which cells are compared, `tuned` those of which the best setting is looked for, as `plan.Plan` has them.
+    With a `standard` every cell is visited beside its twin of that label.
     `sha256` is that of the text and of the tables it names, as they lie on disk.
     """
 
@@ -112,6 +113,7 @@ class Suite:
     keyword: str | None = None
     compare: tuple[str, ...] = COMPARED
     standard: str = ""
+    tuned: Mapping[str, str] = field(default_factory=dict)
 
 
 def shipped() -> Path:

@@ -16,6 +16,7 @@ from harness.cli.options import (
     INTERRUPTED,
     Out,
     Reports,
+    TableFormat,
     known_suites,
     load,
     print_plan,
@@ -24,6 +25,7 @@ from harness.cli.options import (
     stdout,
 )
 from harness.cli.run_options import RunOptions
+from harness.cli.tuned import print_tuned
 from harness.errors import SelectionError
 from harness.plain import plain
 
@@ -121,10 +123,10 @@ def _asked(options: RunOptions, limit_s: float) -> bool:
     for suite in suites:  # before the host's lock is asked for, so that a mistake is told at once
         execute.check(suite, selection, aa=options.aa, ceilings=options.ceilings, machine=options.machine)
     with interruptible():
-        return _measured(suites, selection, limit_s, options)
+        return measured(suites, selection, limit_s, options)
 
 
-def _measured(suites: "Sequence[Suite]", selection: "Selection", limit_s: float, options: RunOptions) -> bool:
+def measured(suites: "Sequence[Suite]", selection: "Selection", limit_s: float, options: RunOptions) -> bool:
     """Measure each suite and report it, all under one hold of the host's lock; whether any failed."""
     from harness import doctor
     from harness.execution import host
@@ -188,8 +190,9 @@ def _finish(folder: Path, options: RunOptions) -> bool:
 
     reading = Reading(folder)
     run, summary, messages = reading.run, reading.ranking, stderr()
-    unfinished = say_how_far(reading, folder.parent.parent)
-    print_end(reading)
+    tabular = options.format is TableFormat.TABLE
+    unfinished = say_how_far(reading, folder.parent.parent, on_stdout=tabular)
+    print_end(reading, options.format)
     measured = bool((roofline.asked_for(summary)["status"] == str(Status.OK)).any())
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
@@ -199,15 +202,27 @@ def _finish(folder: Path, options: RunOptions) -> bool:
         messages.print(f"report:  {made.path}", markup=False, soft_wrap=True)
         for part in made.broken:
             messages.print(f"the report lacks a part: {part}", markup=False, soft_wrap=True)
-    typer.echo(run.id)
+    typer.echo(run.id, err=not tabular)
     return (
         unfinished or not measured or bool(made and made.broken) or any(Status(status).failed for status in summary["status"])
     )
 
 
-def print_end(reading: "Reading") -> None:
-    """Print the table of a run's end: its times, what failed and why, what its equals differ by, where its time went."""
+def print_end(reading: "Reading", format: TableFormat = TableFormat.TABLE) -> None:
+    """Print the table of a run's end, that of a tuning in any format, and on standard error where its time went."""
     from harness import units
+    from harness.cli import tables
+
+    if reading.run.tuned:
+        print_tuned(reading, format)
+    else:
+        _print_results(reading)
+    told = f"wall time {units.wall(reading.run.wall_s)}, of it {tables.where_time_went(reading.spent)}"
+    stderr().print(told, soft_wrap=True)
+
+
+def _print_results(reading: "Reading") -> None:
+    """Print the times of a run, what failed and why, and what its equals differ by."""
     from harness.cli import tables
     from harness.record import AA
 
@@ -226,5 +241,3 @@ def print_end(reading: "Reading") -> None:
             console.print(tables.aa_table(reading.aa.noise))
         for line in tables.aa_lines(reading.aa.noise):
             console.print(line, markup=False, soft_wrap=True)
-    told = f"wall time {units.wall(run.wall_s)}, of it {tables.where_time_went(reading.spent)}"
-    stderr().print(told, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import folder_of, seconds, share
+from harness.cli.options import TableFormat, folder_of, seconds, share
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class RunOptions:
     machine: str | None
     until: str | None = None
     time: str | None = None
+    format: TableFormat = TableFormat.TABLE
 
     @property
     def wait_s(self) -> float:

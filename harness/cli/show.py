@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import UNFINISHED, Out, TableFormat, folder_of, say_how_far, stderr, stdout
+from harness.cli.tuned import print_tuned
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def show(
         bool, typer.Option("--follow", help="Of a run that is being measured each turn and trial as it comes, then its table.")
     ] = False,
     spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
+    tuned: Annotated[bool, typer.Option("--tuned", help="The best settings that convbench tune found, instead.")] = False,
     networks: Annotated[
         bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
     ] = False,
@@ -51,10 +53,13 @@ def show(
     from harness.cli import tables
     from harness.review.reading import Reading
 
-    instead = {"--spent": spent, "--networks": networks, "--side-by-side": side_by_side, "--follow": follow}
+    instead = {
+        "--spent": spent, "--networks": networks, "--tuned": tuned, "--side-by-side": side_by_side, "--follow": follow,
+    }  # fmt: skip
     for option in (name for name, asked in instead.items() if asked):
         fits = (sort or keyword) is None or option == "--side-by-side"
-        if by or base or not fits or format is not TableFormat.TABLE or sum(instead.values()) > 1:
+        fits &= format is TableFormat.TABLE or option == "--tuned"
+        if by or base or not fits or sum(instead.values()) > 1:
             raise SelectionError(f"{option}: found beside another option for what is shown; allowed: alone")
     if base is not None and by is None:
         raise SelectionError("--base: found without --by; allowed: with the axis that it is a value of, as in --by mode")
@@ -74,6 +79,10 @@ def show(
         if reading.networks.empty:
             raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
         stdout().print(tables.networks(reading.networks))
+    elif tuned:
+        if not reading.run.tuned:
+            raise SelectionError(f"--tuned: run {reading.run.id} is no tuning: convbench tune makes one")
+        print_tuned(reading, format)
     elif by:
         _print_along(_along(reading, by, base), by, _sorted_by(sort), kept, format)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.ask.suite import Suite
 from harness.ask.wording import not_one_of
-from harness.axes import Device
+from harness.axes import Device, Mode
 from harness.backends import registry
 from harness.errors import SelectionError
 from harness.isolate import launcher, worker
@@ -52,6 +52,11 @@ def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
     # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
     answer_of = {name: answers.get(name) for name in here}
     return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answer_of.items()}
+
+
+def modes(backends: Iterable[str]) -> dict[str, tuple[Mode, ...]]:
+    """The modes of each backend that says so."""
+    return {name: told.modes for name, told in adapters(backends).items() if isinstance(told, Adapter) and told.modes}
 
 
 def needs_no_process(backends: Iterable[str]) -> bool:

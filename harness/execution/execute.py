@@ -162,6 +162,7 @@ def execute(
             method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
             tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)), planned_on=here,
             most_trials=plan.budget.most_trials if plan.budget.races else 0, standard="" if aa else suite.standard,
+            tuned=plan.tuned,
         )  # fmt: skip
         run = table.placed(out, run)
         if held:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from harness.analysis import race, visits
+from harness.analysis import race, ranking, visits
 from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.summary import summarize
 from harness.ask import planning
 from harness.axes import NO_COMPETITOR
 from harness.plan import FIRST_VISITS, Plan
 from harness.record import Environment, Record
+from harness.spec import Cell
 from harness.store import frames
 from harness.store.table import latest
 
@@ -71,13 +72,30 @@ def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
         return None
     asked = [step.cell for step in plan.steps if step.trial == trials - 1 and step.cell.is_convolution]
     if trials >= ENOUGH_PAIRS:
-        looked = race.look(found.summary, found.visits, race.Looks(budget.most_trials), budget.until or None)
-        on = set(looked["cell"][looked["goes_on"]])
-        beside = {cell: replace(cell, backend=re.sub(f"{NO_COMPETITOR}.*", "", cell.backend)) for cell in asked}
-        asked = [cell for cell in asked if str(beside[cell]) in on]
+        asked = _undecided(plan, found, asked)
     names = {str(cell) for cell in asked}
     last = [record for record in found.records if record.trial == trials - 1 and str(record.cell) in names]
     expected_s = sum(sum((record.spent_ns or {}).values()) for record in last) / 1e9
     if not asked or (budget.time_s and trials >= 1 and spent_s + expected_s > budget.time_s):
         return None
     return planning.extended(plan, asked, random.Random(f"{plan.seed} {trials}"))
+
+
+def _undecided(plan: Plan, found: SoFar, asked: Sequence[Cell]) -> list[Cell]:
+    """Which of these cells, and of their twins, go on after a look at the run.
+
+    In a tuning the default setting goes on as long as any of its group does, so that the gain over it is known as well as what
+    is chosen; a setting without any other does not, since nothing is left to choose from.
+    """
+    same = ranking.same_but(plan.competing)
+    looked = race.look(found.summary, found.visits, race.Looks(plan.budget.most_trials), plan.budget.until or None, same)
+    on = set(looked["cell"][looked["goes_on"] & ((looked["state"] != "alone") | (not plan.tuned))])
+    timed = set(looked["cell"][looked["state"] != ""])
+
+    def group(cell: Cell) -> tuple[object, ...]:
+        return tuple(getattr(cell, name) for name in same if name != "run_id")
+
+    waiting = {group(cell) for cell in asked if str(cell) in on}
+    partners = {cell for cell in asked if plan.is_default(cell) and str(cell) in timed and group(cell) in waiting}
+    beside = {cell: replace(cell, backend=re.sub(f"{NO_COMPETITOR}.*", "", cell.backend)) for cell in asked}
+    return [cell for cell in asked if str(beside[cell]) in on or cell in partners]

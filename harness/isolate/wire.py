@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from harness import codec
-from harness.axes import Device
+from harness.axes import Device, Mode
 from harness.plain import plain
 from harness.plan import Budget, Step
 from harness.record import Environment, Record, Visit
@@ -50,11 +50,15 @@ class Look:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The answer to `Look`: the package that must be there, how to install it where it is not, and the versions that are."""
+    """The answer to `Look`: the package that must be there, how to install it where it is not, and the versions that are.
+
+    `modes` are those that the backend has, where its class says so.
+    """
 
     package: str
     packages: dict[str, str]
     remedy: str = ""
+    modes: tuple[Mode, ...] = ()
 
     @property
     def installed(self) -> bool:

@@ -156,8 +156,10 @@ def _answer(channel: Channel, engine: "Engine", message: Asked) -> Record | None
 
 def look(backend: str, target: str) -> Adapter:
     """What an adapter says without its framework: only the adapter's own file is imported. Raises whatever that throws."""
-    names = registry.resolve(target).distributions
-    return Adapter(names[0], packages.versions(names), "" if packages.present(names[0]) else registry.remedy(backend, target))
+    kind = registry.resolve(target)
+    names = kind.distributions
+    remedy = "" if packages.present(names[0]) else registry.remedy(backend, target)
+    return Adapter(names[0], packages.versions(names), remedy, tuple(sorted(getattr(kind, "modes", ()))))
 
 
 def uncached(kind: type[Backend], setup: Setup) -> dict[str, str | None]:

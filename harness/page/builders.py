@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from harness import units
 from harness.outcome import Outcome
-from harness.page import elsewhere, embedded, opening, provenance, tables, worth
+from harness.page import elsewhere, embedded, opening, provenance, settings, tables, worth
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
@@ -76,6 +76,8 @@ def _workloads(view: View, given: Given) -> Content:
             "heats": [tables.heat(view, device) for device in view.devices],
             "short": [(tables.SHORT[status], words) for status, words in opening.FAILURE_WORDS.items() if view.count(status)],
             "networks": tables.networks(view, given.networks),
+            "tuned": settings.best(given.tuned, given.run.tuned),
+            "tuned_networks": settings.networks(given.tuned_networks),
             "latency": drawn,
             "elsewhere": published,
         },

@@ -17,7 +17,8 @@ class Given:
 
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.elsewhere.beside`,
-    `worth` has that of `analysis.along` for each axis whose settings are compared.
+    `worth` has that of `analysis.along` for each axis whose settings are compared, `tuned` and `tuned_networks` are those of
+    `analysis.tuning`.
 
     `judged` is this run beside its baseline; `changes` are its cases, a row per cell: `cell`, `verdict` (an Outcome),
     `baseline_ns`, `ratio`, `ratio_low`, `ratio_high` (now over baseline) and `severity`.
@@ -39,6 +40,8 @@ class Given:
     networks: pd.DataFrame | None = None
     beside: pd.DataFrame | None = None
     worth: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    tuned: pd.DataFrame | None = None
+    tuned_networks: pd.DataFrame | None = None
     judged: Judgement | None = None
     checks: Sequence[Check] = ()
     differences: Sequence[Difference] = ()

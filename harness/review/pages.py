@@ -40,12 +40,13 @@ def page(reading: Reading, baseline: Reading | None = None) -> "html.Page":
 def _page(reading: Reading, standing: Standing, index: str) -> "html.Page":
     ranked, samples = reading.ranking, reading.ranked_samples
     ceilings, networks, beside, worth = reading.ceilings, reading.networks, reading.beside, reading.worth
+    tuned = {"tuned": reading.tuned, "tuned_networks": reading.tuned_networks} if reading.run.tuned else {}
     from harness.page import html  # the drawing libraries' 90 MB come after the most that judging needs
     from harness.page.sections import Given
 
     return html.build(Given(
         ranked, samples, reading.run, duration_s=reading.run.wall_s, command=reading.run.command, ceilings=ceilings,
-        networks=networks, beside=beside, worth=worth, judged=standing.judged, checks=standing.checks,
+        networks=networks, beside=beside, worth=worth, **tuned, judged=standing.judged, checks=standing.checks,
         differences=standing.differences, nights=standing.nights, breaks=standing.breaks, steps=standing.steps, index=index,
         extent=reading.extent, pruned=reading.pruned,
     ))  # fmt: skip

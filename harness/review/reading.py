@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.analysis import elsewhere, noise, ranking, roofline, validity
+from harness.analysis import elsewhere, noise, ranking, roofline, tuning, validity
 from harness.analysis import extent as extents
 from harness.analysis import networks as rolling
 from harness.analysis import spent as time_spent
@@ -19,13 +19,14 @@ from harness.analysis.gate import NightJudgement
 from harness.analysis.history import FIGURES, History
 from harness.analysis.noise import Noise
 from harness.analysis.race import Looks
+from harness.analysis.rows import framed
 from harness.analysis.summary import summarize, with_kept
 from harness.analysis.times import times
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
 from harness.axes import Direction
-from harness.columns import of_convolutions
-from harness.errors import HistoryError, RunNotFoundError
+from harness.columns import TUNED_COLUMNS, of_convolutions
+from harness.errors import HistoryError, RunNotFoundError, SelectionError
 from harness.execution import host
 from harness.outcome import Check, Extent
 from harness.record import AA, NIGHTLY, Run, Status
@@ -173,6 +174,19 @@ class Reading:
         return rolling.by_pass(rolling.networks(self.ranking))
 
     @cached_property
+    def tuned(self) -> pd.DataFrame:
+        """The best settings of a tuning, with TUNED_COLUMNS; empty for another run."""
+        if not self.run.tuned:
+            return framed([], TUNED_COLUMNS)
+        summary = for_people(self.summary if self.cells is None else self.summary[self.summary["cell"].isin(self.cells)])
+        return tuning.tuned(summary, self.visits, self.run.tuned, self._level, self.run.finished_at is not None)
+
+    @cached_property
+    def tuned_networks(self) -> pd.DataFrame:
+        """What the best settings of a tuning gain over whole networks: see `analysis.tuning.networks`."""
+        return tuning.networks(self.tuned, self.visits, self.run.tuned)
+
+    @cached_property
     def beside(self) -> pd.DataFrame:
         """Its cells beside what is published for them, with BESIDE_COLUMNS."""
         return elsewhere.beside(self.ranking, published.load(self.store))
@@ -301,6 +315,20 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     store, ids = Path(records.attrs.get("store", "results")), set(records["run_id"])
     samples = table.samples(store)
     return _summarized(records, samples[samples["run_id"].isin(ids)], [of for of in table.stored(store) if of.run.id in ids])
+
+
+def tuned(records: pd.DataFrame) -> pd.DataFrame:
+    """The best setting of each workload, direction and backend of one tuning, with TUNED_COLUMNS, by the records of `load`.
+
+    `attrs["networks"]` has the rows of `analysis.tuning.networks` as dicts. Raises RunNotFoundError for none or several runs,
+    and SelectionError for a run that `convbench tune` did not make.
+    """
+    reading = of_frame(records, "the best settings are those of one run", set(records["cell"]))
+    if not reading.run.tuned:
+        raise SelectionError(f"run {reading.run.id} is no tuning: convbench tune makes one")
+    found = reading.tuned
+    found.attrs["networks"] = reading.tuned_networks.to_dict("records")
+    return found
 
 
 @dataclass(frozen=True)

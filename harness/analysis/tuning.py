@@ -1,0 +1,143 @@
+"""The best setting of each workload, direction and backend, and what it gains over the default. Frame in, frame out."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from harness import stats
+from harness.analysis.fastest import Level
+from harness.analysis.networks import PASSES
+from harness.analysis.ranking import rank, same_but
+from harness.analysis.rows import Row, dicts_of, framed
+from harness.analysis.visits import Turns, turns
+from harness.columns import TUNED_COLUMNS, of_convolutions
+
+AMONG_BACKENDS = ["best", "tie", "vs_best", "vs_best_low", "vs_best_high"]
+
+
+def tuned(
+    summary: pd.DataFrame, visited: pd.DataFrame, over: Mapping[str, str], level: Level | None = None, ended: bool = True
+) -> pd.DataFrame:
+    """One row with TUNED_COLUMNS per workload, direction, backend and what else is not tuned, in the order of the summary.
+
+    `over` are the axes that were tuned, each with its value in the default setting; `visited` is the frame of `visits.visits`.
+    Only settings that are ok in every trial are candidates. The one with the least time is chosen and the others are held
+    against it as by `ranking.rank`, whose intervals hold for all settings of a row at once. The columns AMONG_BACKENDS say the
+    same of what is chosen beside what is chosen for the other backends. Of a run that has not `ended` nothing is decided.
+    """
+    same = same_but(tuple(over))
+    ranked = rank(summary[of_convolutions(summary)], visited, level=level, same=same)
+    settings = [" ".join(str(row[axis]) for axis in over) for row in dicts_of(ranked)]
+    ranked = ranked.assign(setting=settings, default=_at_default(ranked, over))
+    rows = [_row(group, ended) for _, group in ranked.groupby(same, sort=False, dropna=False)]
+    chosen = summary[summary["cell"].isin([row["cell"] for row in rows])]
+    beside = rank(chosen, visited, level=level, same=[name for name in same if name != "backend"]).set_index("cell")
+    for row in rows:
+        if row["cell"] in beside.index:
+            row.update({name: beside.at[row["cell"], name] for name in AMONG_BACKENDS})
+            row.update(best=row["best"] and ended, tie=row["tie"] and ended)
+    return framed(rows, TUNED_COLUMNS)
+
+
+def _at_default(cells: pd.DataFrame, over: Mapping[str, str]) -> np.ndarray:
+    """Which cells have the default setting; NCHW stands for the forms of other dimensions, too."""
+    found = np.ones(len(cells), dtype=bool)
+    for axis, value in over.items():
+        texts = cells[axis].astype(str)
+        found &= (texts.str[1:2].eq("C") == (value[1:2] == "C") if axis == "layout" else texts == value).to_numpy(dtype=bool)
+    return found
+
+
+def _row(group: pd.DataFrame, ended: bool) -> Row:
+    """The row of the settings of one workload, direction and backend."""
+    every = dicts_of(group)
+    default = next((row for row in every if row["default"]), None)
+    candidates = [row for row in every if row["vs_best"] == row["vs_best"]]
+    # The fastest is compared with none; several of equal medians may be, where no two of them were visited in one turn.
+    least = next((row for row in candidates if row["vs_best"] == 1 and row["vs_best_pairs"] == 0), None)
+    found = {
+        **(least or default or every[0]), "best": False, "tie": False, "vs_best": np.nan, "vs_best_low": np.nan,
+        "vs_best_high": np.nan, "default_cell": default["cell"] if default else "",
+        "default_ns": default["median_ns"] if default else np.nan, "gain": np.nan, "gain_low": np.nan, "gain_high": np.nan,
+        "gain_pairs": 0, "choice": "none", "equal_to": "", "open": "", "dropped": "",
+        "failed": "; ".join(f"{row['setting']}: {row['status']}" for row in every if row not in candidates),
+    }  # fmt: skip
+    if least is None:
+        return found | {"cell": "", "setting": "", "median_ns": np.nan}
+    if default in candidates:
+        found |= {name.replace("vs_best", "gain"): default[name] for name in default if name.startswith("vs_best")}
+    others = [row for row in candidates if row is not least]
+    undecided = [row for row in others if not (row["decided"] and ended)]
+    equal = [row for row in others if row["tie"] and ended]
+    most = max(row["trials"] for row in candidates)
+    dropped = [row for row in others if row["trials"] < most]
+    choice = "alone" if not others else "undecided" if undecided else "equal" if equal else "best"
+    return found | {
+        "choice": choice, "equal_to": _settings(equal), "open": _settings(undecided),
+        "dropped": "; ".join(f"{row['setting']}: {row['trials']} trials" for row in dropped),
+    }  # fmt: skip
+
+
+def _settings(rows: list[Row]) -> str:
+    return "; ".join(row["setting"] for row in rows)
+
+
+# Networks -----------------------------------------------------------------------------------------------------------------
+
+NETWORK_COLUMNS = [
+    "network", "scaled", "backend", "direction", "setting", "layers", "shapes", "default_ns", "best_ns", "gain", "gain_low",
+    "gain_high", "trials",
+]  # fmt: skip
+
+
+def networks(found: pd.DataFrame, visited: pd.DataFrame, over: Mapping[str, str]) -> pd.DataFrame:
+    """One row with NETWORK_COLUMNS per network, backend, direction and what else is not tuned, by the frame of `tuned`.
+
+    `default_ns` and `best_ns` are the time of the convolutions of all layers, each in the default setting or in its own best
+    one: the sum of counts times figures of a trial, and of these the geometric mean over the `trials` in which all of them
+    were measured. `gain` is the geometric mean of the ratios of these sums, with a 95 % t-interval over trials. `setting` says
+    what else tells rows apart, such as the precision. Missing where a layer has no figure. The direction `passes` is the sum
+    of the three passes alone, where the run has all of them.
+    """
+    apart = [name for name in ("optimizer", "device", "precision", "layout", "mode", "cache", "threads") if name not in over]
+    layers = found[found["network"] != ""].copy()
+    if "layout" in apart:  # layouts of one to three dimensions count as one
+        layers["layout"] = ["first" if text[1:2] == "C" else "last" for text in layers["layout"]]
+    varying = [name for name in apart if layers[name].nunique() > 1]
+    tables = turns(visited)
+    rows = []
+    for _, group in layers.groupby(["run_id", "network", "backend", *apart], sort=False, dropna=False):
+        changes = sorted(set(group["scaled"]))
+        setting = " ".join(str(group[name].iloc[0]) for name in varying if group[name].iloc[0] != "")
+        told = {"network": group["network"].iloc[0], "backend": group["backend"].iloc[0], "setting": setting}
+        told["scaled"] = changes[0] if len(changes) == 1 else "differs by shape"
+        for direction, members in _directions(group):
+            sizes = {"layers": int(members["count"].sum()), "shapes": len(members)}
+            rows.append({**told, "direction": direction, **sizes, **_gain(members, tables.get(str(group["run_id"].iloc[0])))})
+    return pd.DataFrame(rows, columns=NETWORK_COLUMNS)
+
+
+def _directions(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each direction, and those of the three passes together."""
+    yield from ((str(direction), members) for direction, members in group.groupby("direction", sort=False))
+    if set(PASSES) <= set(group["direction"]):
+        yield "passes", group[group["direction"].isin(PASSES)]
+
+
+def _gain(members: pd.DataFrame, table: Turns | None) -> Row:
+    """The sums of these rows by trial, in the default settings and in the best ones, and their ratio."""
+    nothing = dict.fromkeys(("default_ns", "best_ns", "gain", "gain_low", "gain_high"), np.nan)
+    if table is None:
+        return {**nothing, "trials": 0}
+    figures = np.exp(table.by_trial(table.of_one_process()))
+    figures = np.vstack([figures, np.full((1, figures.shape[1]), np.nan)])  # the row of what has no visit
+    count = members["count"].to_numpy(dtype=float)
+    default, best = (count @ figures[table.places(members[name])] for name in ("default_cell", "cell"))
+    both = ~np.isnan(default + best)
+    if not both.any():
+        return {**nothing, "trials": 0}
+    ratios = default[both] / best[both]
+    low, high = stats.log_t_interval(ratios) if len(ratios) > 1 else (np.nan, np.nan)
+    means = {"default_ns": stats.geometric_mean(default[both]), "best_ns": stats.geometric_mean(best[both])}
+    return {**means, "gain": stats.geometric_mean(ratios), "gain_low": low, "gain_high": high, "trials": len(ratios)}
