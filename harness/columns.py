@@ -47,8 +47,8 @@ SPENT = {
     "memory": "of the memory pass.",
     "energy": "of the energy window.",
     "wire": "of the rest that the parent waited for: the step sent, its record made and brought back.",
-    "parent": "of keeping and showing the record before this one, and of looking whether a flag bars it.",
-    "set_aside": "of a measurement of the cell in this trial that does not count: all of it but the start of workers, which stands under start.",
+    "parent": "of keeping and showing visits and records before this one.",
+    "set_aside": "of a measurement of the cell in this trial that does not count, in runs of method versions under 12: all of it but the start of workers, which stands under start.",
 }
 
 _AXES = {
@@ -78,7 +78,7 @@ _FACTS = {
     "status": Column("string", "", "ok, unsupported, incorrect, oom, timeout, crashed, error, skipped or not_run.", over_trials="worst"),
     "reason": Column("string", "", "Why the status is not ok; empty where it is.", over_trials="worst"),
     "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each.", over_trials="joined"),
-    "repeated_for": Column("string", "", "Flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
+    "repeated_for": Column("string", "", "In runs of method versions under 12: flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
     "op": Column("string", "", "The framework call that was timed."),
     "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
     "threads_used": Column("Int64", "", "Threads that the framework says it uses."),
@@ -87,7 +87,7 @@ _FACTS = {
     "tolerance": Column("float64", "", "What max_rel_err must stay under.", of="check.tolerance"),
     "results_vary": Column("float64", "", "Largest difference between the results of the first and of later calls, on the scale of max_rel_err; 0: none; missing: not compared.", of="check.results_vary", over_trials="largest"),
     "compared_calls": Column("string", "", "Numbers of these later calls, from the first call as 1, joined by commas: one before the warm-up's end, by lot, and one after the last sample.", of="check.compared_calls"),
-    "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included.", of="samples.first_call_ns", over_trials="median"),
+    "first_call_ns": Column("float64", "ns", "The first call with its preparation: compilation and autotuning included; missing in a trial whose compilers may find what an earlier one compiled.", of="samples.first_call_ns", over_trials="median"),
     "warmup_ns": Column("float64", "ns", "Time spent warming up; missing: not told by the program that measured.", of="samples.warmup_ns"),
     "wall_ns": Column("float64", "ns", "Wall time of the sampled calls and of those between them that do not count.", of="samples.wall_ns"),
     "cpu_ns": Column("float64", "ns", "CPU time of the process during the same, all threads.", of="samples.cpu_ns"),
@@ -96,12 +96,12 @@ _FACTS = {
     "stopped_by": Column("string", "", "Why sampling stopped: visits, all of which were made; by an older method interval, noise_settled, max_samples or max_time; in an imported run the program that decided it.", of="samples.stopped_by"),
     "device_method": Column("string", "", "What device_ns was read from.", of="samples.device_method", over_trials="listed"),
     "flop_framework": Column("float64", "FLOP", "The framework's own count for the call; missing: it has none."),
-    "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included.", of="memory.host_base_bytes", over_trials="median"),
-    "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during one call; missing: not measured.", of="memory.host_peak_bytes", over_trials="median"),
-    "device_base_bytes": Column("float64", "bytes", "Device memory in use before the call, operands included.", of="memory.device_base_bytes", over_trials="median"),
-    "device_peak_bytes": Column("float64", "bytes", "Peak device memory during one call; missing: not measured.", of="memory.device_peak_bytes", over_trials="median"),
+    "host_base_bytes": Column("float64", "bytes", "Resident memory of the worker before the call, operands included; read in the first trial alone, while the worker holds no other cell.", of="memory.host_base_bytes", over_trials="median"),
+    "host_peak_bytes": Column("float64", "bytes", "Peak resident memory of the worker during that call; missing: not measured.", of="memory.host_peak_bytes", over_trials="median"),
+    "device_base_bytes": Column("float64", "bytes", "Device memory in use before that call, operands included.", of="memory.device_base_bytes", over_trials="median"),
+    "device_peak_bytes": Column("float64", "bytes", "Peak device memory during that call; missing: not measured.", of="memory.device_peak_bytes", over_trials="median"),
     "memory_method": Column("string", "", "How the memory was read, or why it was not.", of="memory.method"),
-    "energy_j": Column("float64", "J", "Energy of the calls of the energy window; missing: not measured.", of="power.energy_j"),
+    "energy_j": Column("float64", "J", "Energy of the calls of the energy window, in the first trial alone; missing: not measured.", of="power.energy_j"),
     "energy_calls": Column("Int64", "", "Calls in the energy window.", of="power.calls"),
     "energy_window_ns": Column("float64", "ns", "Length of the energy window.", of="power.window_ns"),
     "energy_method": Column("string", "", "The counter that the energy was read from, or why none was.", of="power.source"),
@@ -131,13 +131,13 @@ _SAMPLE = {
 _FIGURES = {
     "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
     "trials": Column("int64", "", "Trials with status ok."),
-    "samples": Column("Int64", "", "Clean samples over all trials; missing: they were removed."),
-    "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians over clean samples."),
+    "samples": Column("Int64", "", "Clean samples over all visits of all trials; missing: they were removed."),
+    "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians, each over the clean samples of all visits of the trial."),
     "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
     "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),
-    "ci_method": Column("string", "", "trials: t-interval on the logs of the trials' medians; within: order statistics in one process (under 3 trials)."),
+    "ci_method": Column("string", "", "trials: t-interval on the logs of the trials' medians, each of fresh processes; under 3 trials order statistics within a process: visits, of the medians of its visits, or within, of its samples where there are no visits. None of them knows another hour."),
     "min_ns": Column("float64", "ns", "Fastest clean sample."),
-    "p95_ns": Column("float64", "ns", "95th percentile of the clean samples; missing where a sample holds several calls."),
+    "p95_ns": Column("float64", "ns", "95th percentile of the clean samples of all trials, with what the machine's speed did between their visits; missing where a sample holds several calls."),
     "flop_nominal": Column("float64", "FLOP", "2*N*K*P*Q*(C/g)*R*S per pass; three passes for bprop and train."),
     "flop_exact": Column("float64", "FLOP", "The same without taps that fall into the padding."),
     "flop_per_s": Column("float64", "FLOP/s", "flop_nominal over median_ns: an effective rate, fast algorithms do fewer FLOP."),
@@ -148,7 +148,7 @@ _FIGURES = {
     "workspace_bytes": Column("float64", "bytes", "Peak less base less results: a lower bound on the host, where allocators reuse pages."),
     "energy_per_call_j": Column("float64", "J", "Energy of one call from a counter; missing: not measured."),
     "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
-    "yardstick_ratio": Column("float64", "", "Time of one call over that of a fixed piece of work beside it: the median of the trials' medians; missing: not measured."),
+    "yardstick_ratio": Column("float64", "", "Time of one call over that of the last fixed piece of work before it: the median of the trials' medians; missing: not measured."),
     "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
     "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs, for hot cells only."),
     "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
@@ -187,12 +187,13 @@ _RANKED = {
 }  # fmt: skip
 
 _TIMES = {
-    "time_ns": Column("float64", "ns", "Time of one call by all visits: the geometric mean over the processes of the figure of each."),
-    "time_low_ns": Column("float64", "ns", "Lower end of its 95 % t-interval over processes, within this run; missing: under 2 processes."),
+    "time_ns": Column("float64", "ns", "Time of one call by all visits, as time_method says: the geometric mean over processes of the median of each one's visits' medians."),
+    "time_low_ns": Column("float64", "ns", "Lower end of the 95 % t-interval of time_ns over processes, within this run: another hour is not in it; missing: under 2 processes."),
     "time_high_ns": Column("float64", "ns", "Upper end of it."),
-    "processes": Column("int64", "", "Processes that visited the cell, at most one per trial."),
+    "processes": Column("int64", "", "Processes whose visits are in time_ns, at most one per trial; in a run without visits its trials."),
+    "process_range": Column("float64", "", "How far the processes' figures range, over their median; missing: under 2 processes."),
     "two_kinds": Column("bool", "", "Whether the processes are of two speeds, with a gap between them: the time is that of neither."),
-    "time_method": Column("string", "", "turns: what each turn was slower for all its cells was taken out; raw: it was not, as no turn had such a part that could be told."),
+    "time_method": Column("string", "", "turns: what each turn was slower for all its cells was taken out; raw: it was not, as no turn had such a part that could be told: under three backends and under three cells of each of two, or a run without visits."),
 }  # fmt: skip
 
 _ALONG = {
@@ -290,8 +291,9 @@ RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "run_id", "suite", *_AXES, "status", "reason", "flags", "barred_by", "op", "settings", "trials", "samples",
-    "median_ns", "ci_low_ns", "ci_high_ns", "ci_method", "min_ns", "p95_ns", "throughput_ns", "device_ns", "device_method",
-    "first_call_ns",
+    "median_ns", "ci_low_ns", "ci_high_ns", "ci_method",
+    "time_ns", "time_low_ns", "time_high_ns", "time_method", "processes", "process_range",
+    "min_ns", "p95_ns", "throughput_ns", "device_ns", "device_method", "first_call_ns",
     "flop_nominal", "flop_exact", "flop_framework", "flop_per_s", "ceiling_share",
     "bytes_min", "bytes_per_s", "intensity_flop_per_byte",
     "host_base_bytes", "host_peak_bytes", "device_base_bytes", "device_peak_bytes", "workspace_bytes", "memory_method",

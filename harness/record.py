@@ -1,7 +1,6 @@
 """What came back: Record and its parts, Environment and Run.
 
-Facts only. No mean, no rate and no ratio is stored; `analysis` derives them on reading, so that a repaired formula
-repairs the history too.
+Facts only: `analysis` derives means, rates and ratios on reading, so that a repaired formula repairs the history too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,6 +68,7 @@ class Flag(StrEnum):
     ABOVE_CEILING = "above_ceiling"
     FLOP_DISAGREE = "flop_disagree"
     COMPOSITE = "composite"
+    TWO_KINDS = "two_kinds"
 
     @property
     def words(self) -> str:
@@ -82,22 +82,23 @@ class Flag(StrEnum):
 
 
 _FLAG_WORDS = {
-    Flag.NOT_CONVERGED: "A cap on time or samples was reached before the stopping rule was content.",
-    Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one, or too few clean ones were left.",
+    Flag.NOT_CONVERGED: "In a run without visits: a cap on time or samples was reached before the stopping rule was content.",
+    Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one; in a run without visits also where too few clean ones were left.",
     Flag.THROTTLED: "The GPU was throttled, or its clock under 75 % of the default, for longer than could be waited for.",
-    Flag.RECOMPILED: "A sample of over 10 times the median coincides with a compilation: the call was compiled again.",
+    Flag.RECOMPILED: "The call was compiled again while it was timed: that visit is void; in a run without visits, a sample of over 10 times the median was the compilation's.",
     Flag.UNSTEADY_WARMUP: "Warm-up ended at its cap before two blocks in a row agreed within 5 %.",
-    Flag.FEW_SAMPLES: "Fewer than 10 clean samples in a trial.",
-    Flag.BIMODAL: "The samples of a trial fall into two separate groups: the median says which was larger, not how long a call takes.",
-    Flag.DRIFT: "From the first to the last third of a trial the time moved by over 3 % and over twice the interval, and not with the yardstick.",
-    Flag.NOISY: "The interquartile range is over 10 % of the median.",
-    Flag.VERY_NOISY: "The interquartile range is over 25 % of the median.",
-    Flag.TRIALS_DISAGREE: "The medians of the trials, each in fresh processes, range over more than 10 %.",
-    Flag.OUTLIERS: "Over 5 % of the samples lie more than 3 interquartile ranges outside the quartiles.",
-    Flag.AUTOCORRELATED: "Neighbouring samples are alike (lag-1 correlation over 0.5), so the interval within a trial is too narrow.",
+    Flag.FEW_SAMPLES: "Fewer than 3 visits of a trial have a clean sample; in a run without visits, fewer than 10 clean samples in a trial.",
+    Flag.BIMODAL: "In a run without visits: the samples of a trial fall into two separate groups; the median says which was larger, not how long a call takes.",
+    Flag.DRIFT: "In a run without visits: from the first to the last third of a trial the time moved by over 3 % and over twice the interval, and not with the yardstick.",
+    Flag.NOISY: "In a run without visits: the interquartile range is over 10 % of the median.",
+    Flag.VERY_NOISY: "The interquartile range of the samples of a trial is over 25 % of their median; where there are visits, after what these differ by was taken out.",
+    Flag.TRIALS_DISAGREE: "The figures of the trials, each in fresh processes, range over more than 10 %; where there are visits, after the turns' common part was taken out.",
+    Flag.OUTLIERS: "In a run without visits: over 5 % of the samples lie more than 3 interquartile ranges outside the quartiles.",
+    Flag.AUTOCORRELATED: "In a run without visits: neighbouring samples are alike (lag-1 correlation over 0.5), so the interval within a trial is too narrow.",
     Flag.ABOVE_CEILING: "The rate is above the ceiling measured in the same run: an algorithm with fewer FLOP than counted, or a ceiling too low.",
     Flag.COMPOSITE: "The call does more than the named operation, as its op says.",
     Flag.FLOP_DISAGREE: "The framework's own FLOP count differs from both of ours by more than 1 %.",
+    Flag.TWO_KINDS: "The processes of the cell are of two speeds, with a gap between them: the time is that of neither.",
 }
 _BARRING = {
     Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.THROTTLED, Flag.RECOMPILED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.BIMODAL,
@@ -162,8 +163,7 @@ def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
 class Samples:
     """What the clock said. `cpu_ns` and `wall_ns` cover the sampling as a whole; `steal_ns` the host's share of it.
 
-    None: not measured; another program tells no `warmup_ns`, and where compilers found their programs there is no
-    `first_call_ns`.
+    None: not measured; another program tells no `warmup_ns`, and there is no `first_call_ns` where programs were found.
     """
 
     series: tuple[Series, ...]
@@ -334,9 +334,9 @@ class Environment:
     """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
 
     `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating system;
-    `machine`, the name that the machine was given, is part of it; empty: none. `cpu_quota` is the CPUs' worth of
-    time that the control group allows; None: no limit that can be seen. `nodes` has the CPUs of each memory node, `0-3,8`, by
-    its number. `unseen` says what of other processes' work could not be seen, and why; empty: nothing, or not asked.
+    `machine`, the name that the machine was given, is part of it; empty: none. `cpu_quota` is the CPUs' worth of time that the
+    control group allows; None: no limit that can be seen. `nodes` has the CPUs of each memory node, `0-3,8`, by its number.
+    `unseen` says what of other processes' work could not be seen, and why; empty: nothing, or not asked.
     """
 
     id: str

@@ -15,9 +15,11 @@ import pandas as pd
 from harness import flops, stats
 from harness.analysis import roofline
 from harness.analysis.rows import Row, dicts_of, framed
+from harness.analysis.times import times
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
+from harness.analysis.visits import visits
 from harness.axes import Direction, Optimizer, Precision
-from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, OverTrials
+from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, TIME_COLUMNS, OverTrials
 from harness.record import Flag, SeriesKind, Status
 from harness.spec import Cell, parse_workload
 
@@ -37,6 +39,7 @@ TRIALS_FOR_T_INTERVAL = 3
 TRIALS_DISAGREE = 0.10
 FLOP_DISAGREE = 0.01
 
+_TIMES = tuple(name for name in TIME_COLUMNS if name in SUMMARY_COLUMNS and name not in RECORD_COLUMNS)
 # Which columns of the records the summary has too, by how one value is made of those of the trials.
 _OVER_TRIALS = {
     how: tuple(name for name in RECORD_COLUMNS if name in SUMMARY_COLUMNS and COLUMNS[name].over_trials == how)
@@ -49,7 +52,7 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
     Takes the frames of `store.table.load` and `samples`, or any selection of their rows. What nothing measures is missing,
     and so is the share of a ceiling that is not among them. `corrected_ns` refers to the yardsticks of the cells that are in
-    both.
+    both, and so does the common part of a turn that is taken out of `time_ns`.
     """
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in dicts_of(records.sort_values(["run_id", "order"], kind="stable")):
@@ -92,9 +95,13 @@ def _of_night(row: Row, night: Row) -> Row:
 
 
 class _Clocked(NamedTuple):
-    """What the samples say: of calls by run, trial and cell, of the yardstick by run and number of threads."""
+    """What the samples say: of calls by run, trial and cell, of the yardstick by run and number of threads.
+
+    `times` has a row with TIME_COLUMNS by run and cell.
+    """
 
     trials: dict[Key, Trial]
+    times: dict[tuple[str, str], Row]
     throughput_ns: dict[Key, float]
     device_ns: dict[Key, float]
     references_ns: dict[tuple[str, int], float]
@@ -109,7 +116,11 @@ def _clocked(cells: dict[tuple[str, str], list[Row]], samples: pd.DataFrame) -> 
         if of_cell:
             readings.setdefault((rows[0]["run_id"], rows[0]["threads"]), []).extend(of_cell)
     references = {key: float(np.quantile(np.concatenate(arrays), 0.25)) for key, arrays in readings.items()}
-    return _Clocked(found, medians(samples, SeriesKind.THROUGHPUT), medians(samples, SeriesKind.DEVICE), references)
+    backends = {row["cell"]: row["backend"] for rows in cells.values() for row in rows}
+    visited = visits(samples)
+    timed = times(visited[visited["cell"].isin(backends)], backends)
+    by_cell = {(row["run_id"], row["cell"]): row for row in dicts_of(timed)}
+    return _Clocked(found, by_cell, medians(samples, SeriesKind.THROUGHPUT), medians(samples, SeriesKind.DEVICE), references)
 
 
 def _key(row: Row) -> Key:
@@ -130,16 +141,20 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
         "trials": len(clocked),
         "samples": sum(trial.clean for trial in timed),
         "ci_method": "",
+        "processes": 0,
     }
     shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"])
     summary |= shape._asdict()
     flags = set(_names([summary["flags"]]))
     if worst["status"] == Status.OK:
         summary |= _measured(clocked, shape.result_bytes) | _figure(timed, shape)
+        of_visits = found.times.get((summary["run_id"], summary["cell"]), {})
+        summary |= {name: value for name, value in of_visits.items() if name in _TIMES}
         summary |= _corrected(timed, found.references_ns.get((summary["run_id"], summary["threads"])))
         summary["throughput_ns"] = _median(found.throughput_ns.get(key) for key in map(_key, clocked))
         summary["device_ns"] = _median(found.device_ns.get(key) for key in map(_key, clocked))
-        flags |= _derived_flags(timed, len(clocked)) | _flop_flags(summary["flop_framework"], summary["direction"], shape)
+        flags |= _derived_flags(timed, len(clocked), of_visits)
+        flags |= _flop_flags(summary["flop_framework"], summary["direction"], shape)
     barring = _barring([set(_names([row["flags"]])) | _of_trial(found.trials.get(_key(row))) for row in clocked])
     return summary | {"flags": _joined(flags), "barred_by": _joined(barring & flags)}
 
@@ -280,16 +295,20 @@ def _interval(timed: Sequence[Trial], median: float) -> tuple[stats.Interval | N
     within = [trial.interval for trial in timed]
     if None in within:
         return None, ""
-    return stats.Interval(min(each.low for each in within if each), max(each.high for each in within if each)), "within"
+    widest = stats.Interval(min(each.low for each in within if each), max(each.high for each in within if each))
+    return widest, "visits" if all(trial.visits for trial in timed) else "within"
 
 
-def _derived_flags(timed: Sequence[Trial], trials_ok: int) -> set[Flag]:
-    """The flags that the samples raise: what one trial raises counts for its cell."""
+def _derived_flags(timed: Sequence[Trial], trials_ok: int, of_visits: Row) -> set[Flag]:
+    """The flags that the samples raise: what one trial raises counts for its cell. `of_visits` has TIME_COLUMNS."""
     flags = set().union(*(trial.flags for trial in timed))
     if len(timed) < trials_ok:
         flags.add(Flag.FEW_SAMPLES)  # an ok trial without any sample has no entry
     if Flag.VERY_NOISY in flags:
         flags.discard(Flag.NOISY)
+    if of_visits and all(trial.visits for trial in timed):
+        raised = {Flag.TRIALS_DISAGREE: of_visits["process_range"] > TRIALS_DISAGREE, Flag.TWO_KINDS: of_visits["two_kinds"]}
+        return flags | {flag for flag, is_raised in raised.items() if is_raised}
     medians = [trial.median_ns for trial in timed]
     if medians and max(medians) - min(medians) > TRIALS_DISAGREE * statistics.median(medians):
         flags.add(Flag.TRIALS_DISAGREE)

@@ -47,9 +47,20 @@ def _of_run(run_id: str, table: Turns, backends: Mapping[str, str]) -> pd.DataFr
     half = replace(found, error=np.hypot(found.error, level)).half()
     return pd.DataFrame({
         "run_id": run_id, "cell": list(table.cells), "time_ns": np.exp(found.mean), "time_low_ns": np.exp(found.mean - half),
-        "time_high_ns": np.exp(found.mean + half), "processes": found.count, "two_kinds": two_kinds(figures),
+        "time_high_ns": np.exp(found.mean + half), "processes": found.count, "process_range": _range(np.exp(figures)),
+        "two_kinds": two_kinds(figures),
         "time_method": np.where(known.any(axis=1), "turns", "raw"),
     })  # fmt: skip
+
+
+def _range(figures: np.ndarray) -> np.ndarray:
+    """The range of each row over its median, (rows,); NaN stands for none, and for the range of fewer than two."""
+    known = ~np.isnan(figures)
+    highest = np.where(known, figures, -np.inf).max(axis=1, initial=-np.inf)
+    lowest = np.where(known, figures, np.inf).min(axis=1, initial=np.inf)
+    several = np.count_nonzero(known, axis=1) > 1
+    found: np.ndarray = np.where(several, highest - lowest, np.nan) / median_of_rows(figures)
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """The samples of one cell in one trial: which of them count, their median and interval, and the flags that they raise.
 
+Where a trial is cut into visits, what the machine does between two of them is the turn's, and falls out of the ratios of paired
+visits: no flag is raised for it. What single calls do within a visit hardly moves its median, and what processes differ by is
+in the interval over them. So only samples that scatter widely within their visits are told, and trials of too few visits.
+
 Arrays in, numbers out. How trials become the figure of a cell is `summary`'s business.
 """
 
@@ -17,6 +21,7 @@ from harness.record import Flag, SeriesKind
 
 # What raises each flag; the figures and where they come from stand in docs/method.md.
 FEW_SAMPLES = 10
+FEW_VISITS = 3  # with a clean sample: one burst moves the median of fewer
 NOISY = 0.10
 VERY_NOISY = 0.25
 DRIFT = 0.03
@@ -56,7 +61,7 @@ class Trial:
 
     `clean` and `contended` count the samples; without a witness (`measured` is False) all of them pass for clean.
     `yardstick_ns` are the readings of the yardstick, each once, and none where none was timed; `estimates` holds what can be
-    estimated then, `median_ns` among it.
+    estimated then, `median_ns` among it. `visits` are those that the samples are of; 0: the trial was not cut into visits.
     """
 
     call_ns: np.ndarray
@@ -69,6 +74,7 @@ class Trial:
     flags: frozenset[Flag]
     yardstick_ns: np.ndarray
     estimates: Mapping[Estimator, float]
+    visits: int = 0
 
 
 def trials(samples: pd.DataFrame) -> dict[Key, Trial]:
@@ -122,15 +128,14 @@ def trial(
     """One trial from its samples, one entry of each array per sample; NaN stands for no yardstick, -1 for no turn.
 
     Contended samples are left out; where no other is left all of them count, and the flag that the engine has raised
-    for that says so. Where the trial was cut into visits, its flags are those of the calls against the median of their visit:
-    what visits differ by is the turn's, and the ratios of paired visits do not have it.
+    for that says so. The interval of the median is by order statistics, of the samples, or of the visits' medians where the
+    trial was cut into visits: samples of one visit are alike. There it is widened to hold the median of all samples.
     """
     order = np.argsort(index, kind="stable")
     used = order[_used(contended[order])]
     call_ns, beside_ns = (block_ns / iterations)[used], yardstick_ns[used]
     clean = len(contended) - int(np.count_nonzero(contended))
     quartiles = np.quantile(call_ns, [0.25, 0.5, 0.75])
-    interval = stats.median_interval(call_ns)
     estimates = {Estimator.LOWER_QUARTILE: float(quartiles[0]), Estimator.MEDIAN: float(quartiles[1])}
     relative = None
     turns = None if turn is None or (turn < 0).any() else turn[used]
@@ -138,6 +143,12 @@ def trial(
         relative = call_ns / beside_ns
         estimates[Estimator.CORRECTED_MEDIAN] = float(np.median(relative))
         estimates[Estimator.CORRECTED_LOWER_QUARTILE] = float(quartiles[0] / np.quantile(beside_ns, 0.25))
+    if turns is None:
+        interval, flags, visits = stats.median_interval(call_ns), _flags(call_ns, relative, clean), 0
+    else:
+        medians, of = _visit_medians(call_ns, turns)
+        interval, visits = _holding(stats.median_interval(medians), float(quartiles[1])), len(medians)
+        flags = _flags_of_visits(call_ns, medians[of], visits if clean else 0)
     return Trial(
         call_ns=call_ns,
         iterations=int(iterations.max()),
@@ -146,9 +157,10 @@ def trial(
         measured=bool(measured.any()),
         median_ns=float(quartiles[1]),
         interval=interval,
-        flags=_flags(call_ns, relative, clean) if turns is None else _flags(_within_visits(call_ns, turns), None, clean),
+        flags=flags,
         yardstick_ns=_readings(yardstick_ns[order]),
         estimates=estimates,
+        visits=visits,
     )
 
 
@@ -158,13 +170,23 @@ def _readings(yardstick_ns: np.ndarray) -> np.ndarray:
     return known[np.insert(known[1:] != known[:-1], 0, True)] if len(known) else known
 
 
-def _within_visits(call_ns: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """The times as they would be if all visits had the same median."""
+def _visit_medians(call_ns: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The median of each visit, by turn, and the number of each sample's visit among them."""
     _, of, counts = np.unique(turn, return_inverse=True, return_counts=True)
     ordered, begins = call_ns[np.lexsort((call_ns, of))], np.cumsum(counts) - counts
-    medians = (ordered[begins + (counts - 1) // 2] + ordered[begins + counts // 2]) / 2
-    found: np.ndarray = call_ns * (np.median(call_ns) / np.where(medians > 0, medians, 1.0)[of])
-    return found
+    return (ordered[begins + (counts - 1) // 2] + ordered[begins + counts // 2]) / 2, of
+
+
+def _holding(interval: stats.Interval | None, value: float) -> stats.Interval | None:
+    """The interval, widened to hold a value."""
+    return interval and stats.Interval(min(interval.low, value), max(interval.high, value))
+
+
+def _flags_of_visits(call_ns: np.ndarray, median_ns: np.ndarray, visits: int) -> frozenset[Flag]:
+    """What the times of the calls raise beside the medians of their visits, of which so many have a clean sample."""
+    low, median, high = np.quantile(call_ns / np.where(median_ns > 0, median_ns, 1.0), [0.25, 0.5, 0.75])
+    raised = {Flag.FEW_SAMPLES: visits < FEW_VISITS, Flag.VERY_NOISY: high - low > VERY_NOISY * median}
+    return frozenset(flag for flag, is_raised in raised.items() if is_raised)
 
 
 def _flags(call_ns: np.ndarray, relative: np.ndarray | None, clean: int) -> frozenset[Flag]:

@@ -34,7 +34,7 @@ def key(summary: pd.DataFrame) -> list[str]:
     marked = "best" not in summary or summary["best"].any()
     marks = "● fastest   ○ as good, within 2 %   " if marked else ""
     marks += "* under a flag that bars a verdict: see convbench show"
-    within = (roofline.asked_for(summary)["ci_method"] == "within").any()
+    within = roofline.asked_for(summary)["ci_method"].isin(["within", "visits"]).any()
     warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"
     return [marks, warning] if within else [marks]
 

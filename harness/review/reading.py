@@ -21,7 +21,6 @@ from harness.analysis.noise import Noise
 from harness.analysis.race import Looks
 from harness.analysis.rows import framed
 from harness.analysis.summary import summarize, with_kept
-from harness.analysis.times import times
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
 from harness.axes import Direction
@@ -128,11 +127,6 @@ class Reading:
     def visits(self) -> pd.DataFrame:
         """A row per visit of a process to a cell: see `analysis.visits.visits`."""
         return visits(self.samples)
-
-    @cached_property
-    def times(self) -> pd.DataFrame:
-        """The time of a call of each cell by all its visits, with TIME_COLUMNS."""
-        return times(self.visits, dict(zip(self.summary["cell"], self.summary["backend"], strict=True)))
 
     def along(self, axis: str, base: str | None = None) -> pd.DataFrame:
         """Its cells beside those that are alike but have `base` on that axis, with ALONG_COLUMNS, in the order of `ranking`.

@@ -16,7 +16,7 @@ def summary(*changes: dict[str, object]) -> pd.DataFrame:
     for place, change in enumerate(changes):
         row = {name: "" for name in SUMMARY_COLUMNS if COLUMNS[name].dtype == "string"}
         row |= {"cell": f"cell{place}", "shape": SHAPE, "direction": "fprop", "precision": "fp32", "status": "ok", "threads": 0,
-                "count": 1, "trials": 3, "samples": 90, "median_ns": 3e3, "ci_low_ns": 2.5e3, "ci_high_ns": 4e3,
+                "count": 1, "trials": 3, "processes": 3, "samples": 90, "median_ns": 3e3, "ci_low_ns": 2.5e3, "ci_high_ns": 4e3,
                 "flop_per_s": FLOP / 3e3 * 1e9}  # fmt: skip
         rows.append(row | change)
     made = pd.DataFrame(rows).reindex(columns=list(SUMMARY_COLUMNS))

@@ -1,6 +1,7 @@
 import math
 import statistics
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,6 +11,8 @@ from harness.axes import Device, Direction, Optimizer
 from harness.columns import COLUMNS, SUMMARY_COLUMNS
 from harness.record import Check, Flag, Memory, Power, SeriesKind, Status
 from harness.store import frames
+from tests.analysis import visiting
+from tests.analysis.machine import wander
 from tests.builders import START, cell, environment, failed, record, samples, series
 
 
@@ -358,3 +361,93 @@ def test_energy_is_per_call_and_the_gpu_is_told_of():
     assert found[names].tolist() == ["NVML", 1600, 62, "SwPowerCap,HwSlowdown"]
     unknown = row(record(power=powers[2]))
     assert (math.isnan(unknown["energy_per_call_j"]), unknown["energy_method"]) == (True, "no counter")
+
+
+# A run of visits ------------------------------------------------------------------------------------------------------------
+
+TRIALS, VISITS, CALLS = 4, 10, 15
+CELLS = [cell(workload=name, backend=backend) for name in ("a", "b", "c", "d") for backend in ("jax", "tensorflow", "torch")]
+
+
+def visited(seed: int = 0, disturb=lambda logs, rng: None, visits: int = VISITS) -> pd.DataFrame:
+    """The summary of a scripted run; `disturb` may change the logs of its samples, (cells, trials, visits, calls).
+
+    The machine is a third slower for some turns on end; processes differ by 1.5 %, visits by 3 %, calls by 4 %.
+    """
+    rng, size = np.random.default_rng(seed), (len(CELLS), TRIALS, visits, CALLS)
+    logs = np.log(1e6) + 0.3 * wander(rng, TRIALS * visits).reshape(TRIALS, visits, 1) * np.ones(size)
+    for level, spread in zip((2, 3, 4), (0.015, 0.03, 0.04), strict=True):
+        logs += spread * rng.standard_normal((*size[:level], *[1] * (4 - level)))
+    disturb(logs, rng)
+    made = [
+        visiting.Visit(
+            str(each), trial, trial * len(CELLS) + place, trial * visits + visit, np.exp(logs[place, trial, visit]),
+            place, visit,
+        )
+        for trial in range(TRIALS) for visit in range(visits) for place, each in enumerate(CELLS)
+    ]  # fmt: skip
+    records = [record(trial=trial, order=trial * 100 + at, of=each) for trial in range(TRIALS) for at, each in enumerate(CELLS)]
+    found = summarize(frames.records_frame(records, [environment()], "small"), visiting.samples(made))
+    return found.set_index("cell").loc[[str(each) for each in CELLS]]
+
+
+@pytest.mark.fault("the machine's speed wanders for minutes of a run of visits", "no flag is up on a third of its cells")
+def test_a_flag_says_nothing_of_a_quiet_run_whose_machine_wanders():
+    for seed in range(5):
+        found = visited(seed)
+        raised = [flag for text in found["flags"] for flag in text.split(",") if flag]
+        assert all(3 * raised.count(flag) < len(CELLS) for flag in raised)
+        assert set(found["barred_by"]) == {""}
+        assert set(found["ci_method"]) == {"trials"}
+
+
+def two_speeds(logs, rng):
+    logs[0, :2] += 0.6
+
+
+def a_process_apart(logs, rng):
+    logs[0, 1] += 0.2
+
+
+def calls_of_two_speeds(logs, rng):
+    logs[0, 3, :, ::2] += 0.4
+
+
+@pytest.mark.fault("processes of a cell differ, or its calls within visits", "the cell bears the flag that says so")
+@pytest.mark.parametrize(
+    ("disturb", "raised"),
+    [
+        (two_speeds, {"trials_disagree", "two_kinds"}),
+        (a_process_apart, {"trials_disagree"}),
+        (calls_of_two_speeds, {"very_noisy", "trials_disagree"}),
+    ],
+)
+def test_a_known_disturbance_raises_its_flag_on_the_cell_that_it_hits(disturb, raised):
+    found = visited(disturb=disturb)
+    assert set(found["flags"].iloc[0].split(",")) == raised
+    assert set(found["flags"].iloc[1:]) == {""}
+    assert set(found["barred_by"]) == {""}  # the interval over processes has it
+
+
+def test_trials_of_two_visits_bar_a_verdict():
+    assert set(visited(visits=2)["barred_by"]) == {"few_samples"}
+
+
+def test_the_time_by_all_visits_stands_beside_the_raw_median():
+    found = visited()
+    assert set(found["time_method"]) == {"turns"}
+    assert found["processes"].tolist() == [TRIALS] * len(CELLS)
+    assert (found["process_range"] < 0.1).all()
+    assert ((found["time_low_ns"] < found["time_ns"]) & (found["time_ns"] < found["time_high_ns"])).all()
+    width, raw = found["time_high_ns"] / found["time_low_ns"], found["ci_high_ns"] / found["ci_low_ns"]
+    assert width.median() < raw.median()  # the machine's wander is not in it
+    old = row(*three(1000, 1010, 1020))
+    assert old[["time_method", "processes"]].tolist() == ["raw", 3]
+    assert old["time_ns"] == pytest.approx((1000 * 1010 * 1020) ** (1 / 3))
+    assert pd.isna(row(failed(Status.OOM, "no memory"))["time_ns"])
+
+
+def test_under_three_trials_the_interval_is_that_of_visits():
+    made = [visiting.Visit(str(cell()), 0, 0, turn, [1000 + 10 * turn] * 5, visit=turn) for turn in range(6)]
+    found = summarize(frames.records_frame([record()], [environment()], "small"), visiting.samples(made)).iloc[0]
+    assert found[["median_ns", "ci_low_ns", "ci_high_ns", "ci_method"]].tolist() == [1025, 1000, 1050, "visits"]

@@ -118,7 +118,31 @@ def test_what_visits_differ_by_raises_no_flag():
 
     assert found(call_ns, None) >= {Flag.BIMODAL, Flag.AUTOCORRELATED, Flag.VERY_NOISY}
     assert found(call_ns, turn) == frozenset()
-    assert found(call_ns * np.where(np.arange(120) % 3, 1.0, 1.3), turn) >= {Flag.BIMODAL}
+    assert found(call_ns * np.where(np.arange(120) % 3, 1.0, 1.3), turn) == {Flag.VERY_NOISY}  # within each visit
+
+
+def of_visits(call_ns, turn, contended=None):
+    count = len(call_ns)
+    hit, ones = np.zeros(count, dtype=bool) if contended is None else np.array(contended), np.ones(count, dtype=np.int64)
+    return trial(ones, np.arange(count), np.array(call_ns), hit, ones == 1, np.full(count, np.nan), np.array(turn))
+
+
+@pytest.mark.parametrize(("clean", "raised"), [(2, True), (3, False)])
+def test_few_samples_are_few_visits_where_there_are_visits(clean, raised):
+    found = of_visits([1000] * 40, np.repeat(range(4), 10), np.repeat(range(4), 10) >= clean)
+    assert (found.visits, Flag.FEW_SAMPLES in found.flags) == (clean, raised)
+    assert of_visits([1000] * 3, range(3)).flags == set()  # a sample per visit is enough
+
+
+def test_the_interval_within_a_trial_of_visits_is_that_of_the_visits_medians():
+    # Of 6 values the least and the largest enclose the median with 95 %. By its samples it would be 10 to 40 % narrower.
+    turn = np.repeat(range(6), 50)
+    found = of_visits(np.array([1000, 1100, 1300, 1400, 1500, 1900])[turn], turn)
+    assert found.median_ns == 1350
+    assert found.interval == (1000, 1900)
+    assert of_visits([1000] * 50, np.repeat(range(5), 10)).interval is None
+    uneven = of_visits([10, 20, 30, 40, 50, 60, *[5000] * 9], [0, 1, 2, 3, 4, 5, *[6] * 9])
+    assert uneven.median_ns == uneven.interval.high == 5000  # of most samples, if not of most visits
 
 
 def test_outliers_below_count_too():
