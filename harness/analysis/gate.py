@@ -16,7 +16,7 @@ from harness import units
 from harness.analysis import changes, reasons
 from harness.analysis.environments import version_changes
 from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, grids
-from harness.analysis.replay import CORRECTED, ESTIMATORS, RAW, STANDARD, Rules, replay
+from harness.analysis.replay import ESTIMATORS, STANDARD, Rules, replay
 from harness.columns import CASE_COLUMNS, COLUMNS
 from harness.outcome import Level, State
 from harness.record import EVERY_CASE, Acknowledgement, Run, Status
@@ -341,8 +341,8 @@ class _Machine:
 
         known = ~np.isnan(found.threshold) & (found.nights >= 1) & ~grid.is_twin
         effects = (found.threshold + SURE_TWICE * found.scale)[known & found.judged[:, -1]]
-        quieter = RAW if not found.aa_noise[CORRECTED] < found.aa_noise[RAW] else CORRECTED
-        noise = found.aa_noise[STANDARD if self.beside_standard else quieter]
+        used = np.bincount(found.estimator[known & found.judged[:, -1]], minlength=len(ESTIMATORS))
+        noise = found.aa_noise[used.argmax()]
         return OwnRecord(
             machine_id=grid.machine_id,
             nights=len(grid.runs),

@@ -219,8 +219,11 @@ class _Machine:
         medians, nights = _median(kept)
         scales = np.fmax(SIGMA_PER_MAD * _median(np.abs(kept - medians[:, :, None]))[0], rules.scale_floor * medians)
         possible = (nights >= rules.enough) & ~np.isnan(self.values[:, :, night])
-        # A yardstick must be known for every night that the raw time is, or the two would be held against other nights.
-        quieter = possible[CORRECTED] & (nights[CORRECTED] == nights[RAW]) & (noise[CORRECTED] < noise[RAW])
+        # A yardstick must be known for every night that the raw time is, or the two would be held against other nights. What it
+        # is worth is seen from night to night, in most cases: equals that are visited in the same turns share their hour.
+        quieter = possible[CORRECTED] & (nights[CORRECTED] == nights[RAW])
+        scatter = (scales / medians)[:, quieter]
+        quieter &= bool(scatter.size) and np.median(scatter[CORRECTED] / scatter[RAW]) < 1
         chosen = np.where(possible[STANDARD], STANDARD, np.where(quieter, CORRECTED, RAW))
         rows = np.arange(len(chosen))
         value, median, scale = self.values[chosen, rows, night], medians[chosen, rows], scales[chosen, rows]

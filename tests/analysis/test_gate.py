@@ -505,7 +505,7 @@ def drifting(seed=5):
     "a change is corrected by the yardstick",
     "the times beside it are those measured, and the correction is named",
 )
-def test_the_corrected_figure_counts_where_equals_say_that_it_is_quieter():
+def test_the_corrected_figure_counts_where_nights_differ_less_by_it():
     values, ratios, backends = drifting()
     ratios[:2, STEP:] *= 1.06
     values[:2, STEP:] *= 1.06

@@ -146,3 +146,16 @@ def test_the_twins_are_no_cases():
     assert list(grid.axes["cell"]) == [cell_id(0)]
     assert list(at(found, NIGHTS - 1).cases["cell"]) == [cell_id(0)]
     assert found.beside.sum() == NIGHTS
+
+
+def test_the_yardstick_is_judged_by_what_nights_differ_by_and_not_by_equals_that_share_the_hour():
+    """Equals that are visited in the same turns differ less by their times than in yardsticks, whatever the hour does."""
+    hour = restless(1)[0] / flat(1, NIGHTS)[0]
+    times, rng = np.repeat(flat(6, NIGHTS), 2, axis=0), np.random.default_rng(3)
+    in_yardsticks = with_step(times * np.exp(rng.normal(0, 0.01, times.shape)), STEP, 1.12, (0, 1))
+    found = history(
+        with_step(times * hour, STEP, 1.12, (0, 1)), backends=["torch", "torch@aa"] * 6, ratios=in_yardsticks,
+        references=5e5 * hour,
+    )  # fmt: skip
+    assert [at(found, night).level for night in (STEP - 1, STEP, STEP + 1)] == [Level.QUIET, Level.SUSPECT, Level.REGRESSION]
+    assert set(at(found, STEP + 1).cases["estimator"]) == {"corrected_median"}
