@@ -36,6 +36,8 @@ INSTEAD: dict[str, list[str]] = {
         "convbench run mine.toml --threads 1 -a mode=eager --backend numpy --quick --no-ceilings --set n=1 -k fprop",
     ],
     "convbench run --resume latest": ["convbench run --resume latest"],
+    "convbench run first --until 3%": [f"convbench run smoke {QUICK} --until 50% --time 20s"],
+    "convbench run --more latest --time 5m": ["convbench run --more latest --time 5s"],
     "convbench run first --wait 30m": [f"convbench run smoke {QUICK} --wait 30m"],
     "convbench run deepbench-train --set n=1": [
         "convbench run deepbench-train --set n=1 --backend numpy --quick --no-ceilings -k deepbench_train_012",
@@ -56,6 +58,7 @@ INSTEAD: dict[str, list[str]] = {
         "convbench show latest --networks",
     ],
     "convbench run first --aa": [f"convbench run smoke {QUICK} --aa"],
+    "convbench tune resnet50 --over layout,mode": [f"convbench tune smoke {QUICK} --over layout"],
     "convbench compare latest~1 latest": [f"convbench run smoke {QUICK}", "convbench compare latest~1 latest"],
     "convbench compare latest published:V100": ["convbench compare latest published:V100"],
     "convbench export latest --to first.parquet": ["convbench export latest --to first.parquet"],

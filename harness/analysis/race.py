@@ -13,7 +13,7 @@ import pandas as pd
 from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.inference import moderated, typical_variance
 from harness.analysis.pairs import paired_visits
-from harness.analysis.ranking import LEVEL, SAME, comparisons, competing, competitors, rank
+from harness.analysis.ranking import LEVEL, SAME, UNRANKED, comparisons, competing, competitors, rank
 from harness.analysis.visits import median_of_rows, turns
 
 FEWEST_VISITS, MOST_VISITS = 3, 40  # of a process to a cell
@@ -53,19 +53,20 @@ class Looks:
 
 
 def look(
-    summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks, until: float | None = None, same: Sequence[str] = SAME
-) -> pd.DataFrame:
+    summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks, until: float | None = None, same: Sequence[str] = SAME,
+    unranked: frozenset[str] = UNRANKED,
+) -> pd.DataFrame:  # fmt: skip
     """The ranked summary of a run so far with `state` and `goes_on`, whether a cell is to be visited in further trials.
 
     `visited` is the frame of `visits.visits`, `until` the half-width, as 0.03 for 3 %, at which an interval is narrow enough;
-    cells that are alike in the columns of `same` compete.
+    cells that are alike in the columns of `same` compete, but for the backends in `unranked`.
     The states of what is ranked are `slower`, `equivalent` (to the fastest), `within`, where the interval is at most as wide as
     from 1 / (1 + until) to 1 + until, `fastest`, where all others of its group are one of these, `alone` without any other, and
     `undecided`; of what is not ranked "". A cell that is undecided goes on, and so does the fastest of its group as long as any
     does: nobody is ever visited without a partner. A cell alone goes on for four trials, and further where `until` is given
     until its own interval is so narrow.
     """
-    ranked = rank(summary, visited, level=looks.level, same=same)
+    ranked = rank(summary, visited, unranked, looks.level, same)
     known, enough = ranked["vs_best"].notna(), ranked["trials"] >= ENOUGH_PAIRS
     limit = np.inf if until is None else 2 * np.log1p(until)
     wide = _wide(ranked["vs_best_low"], ranked["vs_best_high"]), _wide(ranked["ci_low_ns"], ranked["ci_high_ns"])
@@ -82,12 +83,12 @@ def look(
     return ranked.assign(state=state, goes_on=goes_on.astype(bool))
 
 
-def told(summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks | None = None) -> str:
+def told(summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks | None = None, same: Sequence[str] = SAME) -> str:
     """How sure a run is so far of who is the fastest, in a sentence; `looks` where it is looked at after each trial.
 
     Counted are the comparisons of the others with the fastest of their group; the width is that of the median interval.
     """
-    ranked = rank(summary, visited, level=looks.level if looks else None)
+    ranked = rank(summary, visited, level=looks.level if looks else None, same=same)
     beside = ranked[ranked["vs_best_pairs"] > 0]
     if beside.empty:
         return "nothing to compare yet"
@@ -107,7 +108,9 @@ def _wide(low: pd.Series, high: pd.Series) -> np.ndarray:
     return np.where(np.isnan(found), np.inf, found)
 
 
-def visits_per_process(summary: pd.DataFrame, visited: pd.DataFrame, *, visit_s: float, process_s: float) -> int | None:
+def visits_per_process(
+    summary: pd.DataFrame, visited: pd.DataFrame, *, visit_s: float, process_s: float, same: Sequence[str] = SAME
+) -> int | None:
     """How many visits of a process to a cell tell most for the time that they take, by a run so far; None before two trials.
 
     The more the dearer a process is beside a visit, and the more visits vary beside processes: sqrt(process_s / visit_s x
@@ -119,7 +122,7 @@ def visits_per_process(summary: pd.DataFrame, visited: pd.DataFrame, *, visit_s:
     median of a pair leaves bursts out; that between pairs is what is left of the variance of these medians.
     """
     cells = summary[competing(summary)].reset_index(drop=True)
-    left, right = comparisons(competitors(cells, np.arange(len(cells))))
+    left, right = comparisons(competitors(cells, np.arange(len(cells)), same))
     table = turns(visited)
     if len(table) != 1 or not len(left):
         return None

@@ -12,6 +12,7 @@ from harness.analysis.ranking import rank, same_but
 from harness.analysis.rows import Row, dicts_of, framed
 from harness.analysis.visits import Turns, turns
 from harness.columns import TUNED_COLUMNS, of_convolutions
+from harness.record import Status
 
 AMONG_BACKENDS = ["best", "tie", "vs_best", "vs_best_low", "vs_best_high"]
 
@@ -27,7 +28,7 @@ def tuned(
     same of what is chosen beside what is chosen for the other backends. Of a run that has not `ended` nothing is decided.
     """
     same = same_but(tuple(over))
-    ranked = rank(summary[of_convolutions(summary)], visited, level=level, same=same)
+    ranked = rank(summary[of_convolutions(summary)], visited, frozenset(), level, same)
     settings = [" ".join(str(row[axis]) for axis in over) for row in dicts_of(ranked)]
     ranked = ranked.assign(setting=settings, default=_at_default(ranked, over))
     rows = [_row(group, ended) for _, group in ranked.groupby(same, sort=False, dropna=False)]
@@ -61,7 +62,7 @@ def _row(group: pd.DataFrame, ended: bool) -> Row:
         "vs_best_high": np.nan, "default_cell": default["cell"] if default else "",
         "default_ns": default["median_ns"] if default else np.nan, "gain": np.nan, "gain_low": np.nan, "gain_high": np.nan,
         "gain_pairs": 0, "choice": "none", "equal_to": "", "open": "", "dropped": "",
-        "failed": "; ".join(f"{row['setting']}: {row['status']}" for row in every if row not in candidates),
+        "failed": "; ".join(f"{row['setting']}: {row['status']}" for row in every if row["status"] != str(Status.OK)),
     }  # fmt: skip
     if least is None:
         return found | {"cell": "", "setting": "", "median_ns": np.nan}

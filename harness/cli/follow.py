@@ -89,7 +89,7 @@ class News:
 
     def _sure(self, trial: int) -> str:
         """What is known after a trial, of the comparisons with the fastest."""
-        from harness.analysis import race
+        from harness.analysis import race, ranking
         from harness.execution.growth import SoFar
 
         found = journal.scan(self.folder)
@@ -97,7 +97,8 @@ class News:
         so_far = SoFar.of(made, found.environments, "")
         budget = self._plan.budget if self._plan else None
         looks = race.Looks(budget.most_trials) if budget and budget.races else None
-        return f"after trial {trial + 1}: {race.told(so_far.summary, so_far.visits, looks)}"
+        same = ranking.same_but(self._plan.competing) if self._plan else ranking.SAME
+        return f"after trial {trial + 1}: {race.told(so_far.summary, so_far.visits, looks, same)}"
 
 
 def _plan(folder: Path) -> Plan | None:

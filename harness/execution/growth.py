@@ -58,7 +58,8 @@ def visits_of_next(plan: Plan, found: SoFar) -> int:
     if not made or not visit_s > 0:
         return FIRST_VISITS
     asked = {"visit_s": visit_s / made, "process_s": process_s / len(spent)}
-    most = race.visits_per_process(found.summary, found.visits, **asked) or FIRST_VISITS
+    same = ranking.same_but(plan.competing)
+    most = race.visits_per_process(found.summary, found.visits, same=same, **asked) or FIRST_VISITS
     return most if budget.races else min(most, FIRST_VISITS)
 
 
@@ -88,7 +89,9 @@ def _undecided(plan: Plan, found: SoFar, asked: Sequence[Cell]) -> list[Cell]:
     is chosen; a setting without any other does not, since nothing is left to choose from.
     """
     same = ranking.same_but(plan.competing)
-    looked = race.look(found.summary, found.visits, race.Looks(plan.budget.most_trials), plan.budget.until or None, same)
+    unranked = frozenset[str]() if plan.tuned else ranking.UNRANKED  # the reference's settings compete among themselves
+    looks, until = race.Looks(plan.budget.most_trials), plan.budget.until or None
+    looked = race.look(found.summary, found.visits, looks, until, same, unranked)
     on = set(looked["cell"][looked["goes_on"] & ((looked["state"] != "alone") | (not plan.tuned))])
     timed = set(looked["cell"][looked["state"] != ""])
 

@@ -110,6 +110,16 @@ def test_each_backend_has_its_own_best_setting_and_these_are_compared():
     assert rows[0].vs_best == pytest.approx(2, rel=0.01)
 
 
+def test_the_reference_competes_with_itself_and_with_no_other():
+    rows = found([
+        *trials(100_000, layout=LAST), *trials(200_000, layout=FIRST),
+        *trials(1_000, layout=LAST, backend="numpy"), *trials(500, layout=FIRST, backend="numpy"),
+    ])  # fmt: skip
+    assert [(row.backend, row.setting, row.choice, row.best) for row in rows] == [
+        ("torch", "NHWC eager", "best", True), ("numpy", "NCHW eager", "best", False),
+    ]  # fmt: skip
+
+
 def network(direction: Direction, layers: dict[str, tuple[int, dict[Layout, float]]], factors=STEADY) -> list[Record]:
     """Trials of the layers of a network: name to count and time by layout; the machine's speed in each trial by `factors`."""
     return [

@@ -75,6 +75,7 @@ def test_a_race_drops_what_is_slower_keeps_the_default_and_says_what_is_best(pla
     folder = table.find(Path("results"), "latest")
     assert said.stdout.splitlines()[-1] == folder.name
     run = journal.read_run(folder)
+    assert journal.read_plan(folder).tuned == run.tuned  # so that one that is resumed races alike
     assert (run.tags, run.tuned, run.most_trials) == (("tune",), {"layout": "NHWC", "mode": "eager"}, 7)
     found = Reading(folder).tuned.set_index(["workload", "direction", "backend"])
     sure = found.loc[("plain", "fprop", "torch")]

@@ -49,6 +49,13 @@ def test_a_setting_that_is_surely_slower_is_dropped_and_the_default_stays_as_a_p
     assert goes_on(records, TUNED) == ["NCHW compiled torch", "NCHW eager torch", "NHWC eager torch"]
 
 
+def test_settings_of_the_reference_race_too():
+    of = settings("numpy")
+    close = [*trials(of["NHWC eager"], 100_000, WANDERS), *trials(of["NCHW eager"], 100_000, NEAR)]
+    assert goes_on(close, TUNED) == ["NCHW eager numpy", "NHWC eager numpy"]
+    assert goes_on(close, {}) == []
+
+
 def test_when_all_settings_of_a_backend_are_sure_its_default_stops_too():
     fast, slow = settings(), settings("jax")
     records = [
