@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     clock = commands.add_parser("clock")
     clock.add_argument("--busy", type=int, default=0, help="processes that spin on the other cores meanwhile")
     clock.add_argument("--wait", action="store_true", help="by the loop that waits for each call, as it does for JAX's")
+    clock.add_argument("--rounds", type=int, default=0, help="of each kind; by default 5 from hot caches and 15 from cold ones")
     frameworks = commands.add_parser("frameworks")
     frameworks.add_argument("--frameworks", default="torch,tensorflow,jax")
     frameworks.add_argument("--pairs", type=int, default=6, help="pairs of processes")
@@ -74,7 +75,7 @@ def lines_of(options: argparse.Namespace) -> list[str]:
             first, *others = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {first})
             with busy_processes(options.busy, set(others)):
-                return compare_clock(options.wait)
+                return compare_clock(options.wait, options.rounds)
         case "sampling":
             return compare_sampling(options)
         case "noise":

@@ -134,12 +134,13 @@ def clock_round(cache: Any, waited: bool) -> list[tuple[int | None, Read, Read]]
     return found
 
 
-def compare_clock(waited: bool) -> list[str]:
+def compare_clock(waited: bool, count: int = 0) -> list[str]:
     """Lines of Markdown: what convbench reads of a call that spins for a known time, by the loop that waits or the one without.
 
     A call of Python has a way in and out, far longer from cold caches, which have to fetch its code. The control for it is
     the same code asked for a spin of a few turns; what is read more than that is held against what was spun more. What was
-    spun is read by hand, from hot caches, less the control too: the spin asks the clock until it is late.
+    spun is read by hand, from hot caches, less the control too: the spin asks the clock until it is late. `count`: the rounds
+    of each kind; 0: CLOCK_ROUNDS.
     """
     from harness import units
     from harness.axes import Cache
@@ -150,7 +151,7 @@ def compare_clock(waited: bool) -> list[str]:
     ]
     worst = 0.0
     for cache in Cache:
-        rounds = [clock_round(cache, waited) for _ in range(CLOCK_ROUNDS[cache])]
+        rounds = [clock_round(cache, waited) for _ in range(count or CLOCK_ROUNDS[cache])]
         cost = statistics.median(read.clock_ns for found in rounds for _, read, _ in found)
         for turns in zip(*rounds, strict=True):
             ns, reads = turns[0][0], [read for _, read, _ in turns]
@@ -169,7 +170,7 @@ def compare_clock(waited: bool) -> list[str]:
             held = "held" if abs(net - true) <= bound else "NOT HELD"
             told = f"{units.duration(net)} | {net / true:.5f} | ± {units.duration(bound)} | {held}"
             lines.append(f"| {units.duration(true)} | {cache} | {calls} | {units.duration(read_ns)} | {told} |")
-    rounds_told = ", ".join(f"{count} from {cache} caches" for cache, count in CLOCK_ROUNDS.items())
+    rounds_told = ", ".join(f"{count or own} from {cache} caches" for cache, own in CLOCK_ROUNDS.items())
     return [
         *lines,
         "",
