@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness.review.reading import Reading
 
+WIDE_FROM = 130  # columns: with fewer the ids of cells would be folded to a few letters a line
 BY = (
     "What a setting is worth, instead: time of each cell over that of its partner, which differs in this axis alone: layout, "
     "precision, mode, threads, direction, workload, backend, device or cache."
@@ -142,16 +143,16 @@ def _print_along(
     kept: Callable[[str], bool] | None, format: TableFormat,
 ) -> None:  # fmt: skip
     """Print what a setting is worth; as data with sentences on standard error."""
-    from harness.cli import tables
+    from harness.cli import along
     from harness.store import exchange
 
     shown, base = ordered(_of(compared, kept)), compared.attrs["base"]
-    told = tables.along_lines(shown, axis, base)
+    told = along.lines(shown, axis, base)
     if format is not TableFormat.TABLE:
         sys.stdout.write(exchange.render(shown, format.value))
     elif len(shown):
-        stdout().print(tables.along_title(shown, axis, base), markup=False, soft_wrap=True)
-        stdout().print(tables.along(shown, axis))
+        stdout().print(along.title(shown, axis, base), markup=False, soft_wrap=True)
+        stdout().print(along.table(shown, axis))
     for line in told:
         (stdout() if format is TableFormat.TABLE else stderr()).print(line, markup=False, soft_wrap=True)
 
@@ -161,7 +162,8 @@ def _print_summary(summary: "pd.DataFrame", side_by_side: bool, format: TableFor
     from harness.store import exchange
 
     if format is TableFormat.TABLE:
-        stdout().print(tables.closing(summary) if side_by_side else tables.cells_table(summary))
+        console = stdout()
+        console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, console.width >= WIDE_FROM))
         for line in tables.shapes(summary) if side_by_side else ():
             stdout().print(line, markup=False, soft_wrap=True)
     else:

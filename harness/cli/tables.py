@@ -12,13 +12,12 @@ from harness import units
 from harness.analysis import roofline
 from harness.analysis.compare import REMEDY
 from harness.analysis.elsewhere import Basis
-from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
 from harness.axes import Direction
 from harness.doctor import Finding, Severity
-from harness.outcome import Outcome, tally
+from harness.outcome import Outcome
 from harness.plain import plain
 from harness.record import Status
 from harness.rows import rows
@@ -33,14 +32,17 @@ def key(summary: pd.DataFrame) -> list[str]:
     """What the marks of `closing` mean, and what its intervals do not hold where they are of single processes."""
     marked = "best" not in summary or summary["best"].any()
     marks = "● fastest   ○ as good, within 2 %   " if marked else ""
-    marks += "* under a flag that bars a verdict: see convbench show"
+    lines = [marks + "* under a flag that bars a verdict: see convbench show"]
+    if "vs_best_low" in summary and summary["vs_best_low"].notna().any():
+        lines += ["×: time over the fastest, visit by visit in the same turn, with an interval for all competitors at once"]
+        lines += ["~: not decided"] if (summary["vs_best"].notna() & ~summary["best"] & ~summary["decided"]).any() else []
     within = roofline.asked_for(summary)["ci_method"].isin(["within", "visits"]).any()
     warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"
-    return [marks, warning] if within else [marks]
+    return [*lines, warning] if within else lines
 
 
 def closing(summary: pd.DataFrame) -> Table:
-    """One line per workload and direction, a column per backend and mode: median and interval, marked as `key` says.
+    """A row per workload and direction, a column per backend and mode: median, and time over the fastest, as `key` says.
 
     What joined the run as a ceiling is left out; `ceilings` tells what came of it.
     """
@@ -51,9 +53,9 @@ def closing(summary: pd.DataFrame) -> Table:
                for row in rows(summary.sort_values(["backend", "mode"]))}  # fmt: skip
     table = Table(show_edge=False, pad_edge=False)
     for name in ("workload", "direction", *varying):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for title in columns.values():
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", overflow="fold")
     keys = ["workload", "direction", "optimizer", *varying]
     for key, group in summary.groupby(keys, sort=False):
         by_column = {(row.backend, row.mode): row for row in rows(group)}
@@ -112,6 +114,8 @@ def _figure(row: Any | None) -> Text:
     mark = "● " if best else "○ " if tie else ""
     told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns)
     text = f"{mark}{told}{'*' if row.barred_by else ''}"
+    if not best and not pd.isna(getattr(row, "vs_best_low", math.nan)):
+        text += f"\n{_factor(row)}"
     return Text(text, "bold green" if best else "")
 
 
@@ -129,89 +133,53 @@ def failures(summary: pd.DataFrame) -> list[str]:
             for (status, backend, reason), cells in groups]  # fmt: skip
 
 
-def cells_table(summary: pd.DataFrame) -> Table:
-    """Every cell on a line of its own, with its main figures."""
+def cells_table(summary: pd.DataFrame, wide: bool = True) -> Table:
+    """Every cell on a line of its own, with its main figures; where there are no columns for all, with those that say most.
+
+    Then a cell has only those parts of its id that differ between cells, and its flags or why it failed stand under it.
+    """
     table = Table(show_edge=False, pad_edge=False)
     for title in ("cell", "status"):
         table.add_column(title, overflow="fold")
-    for title in ("median", "interval", "rate", "of ceiling", "vs best", "cores"):
-        table.add_column(title, justify="right")
-    table.add_column("flags", overflow="fold")
-    named = _Cells()
+    for title in ("median", "interval", *(("rate", "of ceiling", "vs best", "cores") if wide else ("vs best",))):
+        table.add_column(title, justify="right", overflow="fold")
+    if wide:
+        table.add_column("flags", overflow="fold")
+    named = _Cells() if wide else _ShortCells(summary)
     for row in rows(summary):
         status = Status(row.status)
         told = row.flags.replace(",", ", ") or row.reason
         cores = units.MISSING if pd.isna(row.effective_cores) else f"{row.effective_cores:.2f}"
+        more = (_rate(row), units.percent(row.ceiling_share), _factor(row), cores, Text(told)) if wide else (_factor(row),)
         table.add_row(
             named(row), Text(words(status), STATUS_STYLES.get(status, "bold red")), units.duration(row.median_ns),
-            units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), _rate(row), units.percent(row.ceiling_share),
-            _factor(row), cores, Text(told),
+            units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), *more,
         )  # fmt: skip
     return table
+
+
+class _ShortCells:
+    """The parts of cells' ids that differ, and under them in small what there is to say of the cell."""
+
+    def __init__(self, summary: pd.DataFrame) -> None:
+        more = [
+            name
+            for name in ("mode", "optimizer", "device", "precision", "layout", "cache", "threads")
+            if summary[name].nunique() > 1
+        ]
+        self.axes = ("workload", "direction", "backend", *more)
+
+    def __call__(self, row: Any) -> Text:
+        told = Text("/".join(filter(None, (str(getattr(row, axis)) for axis in self.axes))))
+        more = row.flags.replace(",", ", ") or row.reason
+        return told.append(f"\n  {more}", "dim") if more else told
 
 
 def _factor(row: Any) -> str:
-    """Time over the lowest, with `~` where it is not decided that it is longer."""
-    decided = row.best or row.decided or pd.isna(row.vs_best)
-    return units.ratio(row.vs_best) if decided else f"~{units.ratio(row.vs_best)}"
-
-
-def along_title(compared: pd.DataFrame, axis: str, base: str) -> str:
-    """What the rows of `along` are: which values of the axis over which, and in what all of them are alike."""
-    values = compared[axis].astype(str).unique()
-    alike = [str(compared[name].iloc[0]) for name in _SETTING if name != axis and compared[name].nunique() == 1]
-    threads = compared["threads"].unique()
-    alike += [_threads(threads[0])] if axis != "threads" and len(threads) == 1 else []
-    return f"{axis}: {values[0] if len(values) == 1 else 'others'} over {base}; {', '.join(alike)}"
-
-
-_SETTING = ("backend", "mode", "device", "precision", "layout", "cache")
-
-
-def _threads(number: int) -> str:
-    return units.many(number, "thread") if number else "all cores"
-
-
-def along(compared: pd.DataFrame, axis: str) -> Table:
-    """The frame of `analysis.along`: a line per cell, its time over its partner's, whether that is decided, and the pairs."""
-    fixed = [name for name in ("workload", "direction") if name != axis]
-    varying = [name for name in (*_SETTING, "threads") if name != axis and compared[name].nunique() > 1]
-    own = [axis] if compared[axis].nunique() > 1 else []
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))  # a line between columns would not leave 80 of them
-    for name in (*fixed, *varying, *own):
-        table.add_column(_SHORT.get(name, name), overflow="fold")
-    for title in ("time over it", "difference", "pairs"):
-        table.add_column(title, no_wrap=True)
-    for row in rows(compared):
-        named = [f"{row.direction} {row.optimizer}".strip() if name == "direction" else str(getattr(row, name))
-                 for name in (*fixed, *varying, *own)]  # fmt: skip
-        table.add_row(
-            *map(Text, named), units.ratio_interval(row.factor, row.factor_low, row.factor_high),
-            Text(row.difference, _DIFFERENCES.get(row.difference, "")),
-            f"{row.process_pairs} {row.paired}" if row.paired else units.MISSING,
-        )  # fmt: skip
-    return table
-
-
-_SHORT = {"direction": "pass"}
-_DIFFERENCES = {"slower": "bold red", "faster": "bold green", "undecided": "yellow"}
-_PAIRED = {
-    "visits": "visits: ratios of visits in the same turn, by pairs of processes",
-    "trials": "trials: ratios of the figures of a trial, since the two were not visited in the same turn",
-}
-
-
-def along_lines(compared: pd.DataFrame, axis: str, base: str) -> list[str]:
-    """What the lines of `along` come to, and how they were made, in sentences."""
-    if compared.empty:
-        return [
-            f"Nothing to compare: no cell with a figure has a partner with {axis} {base or 'of any value'} and alike otherwise"
-        ]
-    lines = [f"of {units.many(len(compared), 'cell')} beside {base}: {tally(compared['difference'])}"]
-    lines += [told for paired, told in _PAIRED.items() if (compared["paired"] == paired).any()]
-    if (compared["process_pairs"] < ENOUGH_PAIRS).any():
-        lines.append(f"nothing is decided under {ENOUGH_PAIRS} pairs of processes")
-    return lines
+    """Time over the fastest with its interval, and `~` where it is not decided."""
+    if row.best or pd.isna(row.vs_best):
+        return units.ratio(row.vs_best)
+    return f"{'' if row.decided else '~'}{units.ratio_interval(row.vs_best, row.vs_best_low, row.vs_best_high)}"
 
 
 NO_NOISE = f"no A/A noise is known for this machine: {REMEDY}"

@@ -80,6 +80,8 @@ def columns(view: View) -> list[Column]:
         Column("least", "÷ minimum", "×", "2", case=True),
         Column("energy", "Energy", "mJ/GFLOP", "3", case=True),
         Column("p95", "p95 ÷ median", "×", "2", case=True),
+        Column("factor_low", "÷ lowest from", "×", "2", table=False, of="vs_best_low"),
+        Column("factor_high", "÷ lowest to", "×", "2", table=False, of="vs_best_high"),
         Column("standing", "Beside the lowest", table=False, case=True),
         Column("low", "95 % interval from", "ms", "4", table=False, of="ci_low_ns", per=1e6),
         Column("high", "95 % interval to", "ms", "4", table=False, of="ci_high_ns", per=1e6),

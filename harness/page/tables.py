@@ -31,12 +31,13 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the heat table: its text, its CSS class, its tooltip, and the case that it opens (its `i`), if any."""
+    """A cell of the heat table: its text, its CSS class, its tooltip, the case that it opens (its `i`), and an interval."""
 
     text: str
     kind: str
     title: str = ""
     i: int | None = None
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,10 @@ def _heat_cell(row: Case) -> Cell:
         return Cell("●", kind="best", title=f"lowest: {time}")
     factor = f"{row.vs_best:.2f}" if row.vs_best < 99.5 else f"{row.vs_best:.0f}"
     mark = "○ " if row.tie else "" if row.decided else "~"
-    title = f"{time}, {STANDINGS[_standing(row)]}"
-    return Cell(f"{mark}{factor}{doubt}", kind=f"h{_step(row.vs_best)}", title=title)
+    known = math.isfinite(row.vs_best_low) and math.isfinite(row.vs_best_high)
+    interval = f"{row.vs_best_low:.2f} to {row.vs_best_high:.2f}" if known else ""
+    title = f"{time}, {STANDINGS[_standing(row)]}{f', {interval} times' if known else ''}"
+    return Cell(f"{mark}{factor}{doubt}", kind=f"h{_step(row.vs_best)}", title=title, interval=interval)
 
 
 # How a ranked cell stands beside the lowest time of its comparison.

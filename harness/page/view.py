@@ -49,6 +49,8 @@ class Case:
     ci_high_ns: float
     flop_per_s: float
     vs_best: float
+    vs_best_low: float
+    vs_best_high: float
     best: bool
     tie: bool
     decided: bool
@@ -135,7 +137,8 @@ def prepare(summary: pd.DataFrame) -> View:
             cells[column] = _text(cells[column])
         elif COLUMNS[column].dtype.startswith("float"):
             cells[column] = cells[column].astype("float64")
-    cells["vs_best"] = cells["vs_best"].astype("float64")
+    for factor in ("vs_best", "vs_best_low", "vs_best_high"):
+        cells[factor] = cells[factor].astype("float64")
     for mark in ("best", "tie", "decided"):
         cells[mark] = cells[mark].astype(object).eq(True)
 

@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from harness.axes import Direction, Layout, Mode
-from harness.cli import tables
+from harness.cli import along
 from tests import settings
 from tests.cli.test_tables import shown
 from tests.command import convbench
@@ -93,7 +93,7 @@ def test_an_axis_of_one_value_is_answered_with_a_sentence(folder: Path) -> None:
 def test_in_80_columns_no_figure_is_cut(folder: Path) -> None:
     frame = harness.along(harness.load(folder / "results"), "mode")
     for width in (80, 100):
-        text = shown(tables.along(frame, "mode"), width)
+        text = shown(along.table(frame, "mode"), width)
         assert max(map(len, text.splitlines())) <= width
         assert text.count("0.800× (0.800 to 0.800)") == 16
         assert text.count("4 visits") == 16

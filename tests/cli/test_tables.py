@@ -2,6 +2,7 @@
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -118,3 +119,43 @@ def test_what_an_aa_run_cannot_say_it_does_not(pairs):
 def test_noise_reaches_the_table():
     found = compare(side(*base(1000, 1000, 1000)), side(*new(1200, 1210, 1190)), noise(lower_quartile=0.01))
     assert "lower quartile" in shown(tables.comparison(found))
+
+
+def compared_run(*factors: float) -> pd.DataFrame:
+    """The ranked summary of one comparison of several backends: 1 ms times these, the intervals 3 % to either side."""
+    records = [record([round(1e6 * factor)] * 30, of=cell(backend=name)) for factor, name in zip(factors, "abc", strict=False)]
+    ranked = rank(side(*records).summary)
+    return ranked.assign(
+        vs_best_low=[factor / 1.03 for factor in factors], vs_best_high=[factor * 1.03 for factor in factors],
+        best=[factor == 1 for factor in factors], decided=[factor > 1.1 for factor in factors],
+    )  # fmt: skip
+
+
+def test_a_factor_stands_with_its_interval_in_both_tables_and_the_key_says_what_it_is():
+    ranked = compared_run(1.0, 1.25, 1.05)
+    for table in (tables.closing(ranked), tables.cells_table(ranked), tables.cells_table(ranked, wide=False)):
+        printed = shown(table)
+        assert "1.25× (1.21 to 1.29)" in printed
+        assert "~1.05× (1.02 to 1.08)" in printed
+        assert "~1.25×" not in printed
+    told = " ".join(tables.key(ranked))
+    assert "visit by visit in the same turn, with an interval for all competitors at once" in told
+    assert "~: not decided" in told
+    assert "not decided" not in " ".join(tables.key(compared_run(1.0, 1.25, 1.5)))
+
+
+def test_in_80_columns_no_name_and_no_figure_is_cut():
+    names = ("rn50_res4_1x1_downsample", "rn50_res5_3x3")
+    cells = [cell(workload=name, backend=backend) for name in names for backend in ("jax", "tensorflow", "torch")]
+    ranked = rank(side(*(record([1234567] * 30, of=each, order=place) for place, each in enumerate(cells))).summary)
+    ranked = ranked.assign(vs_best_low=1.01, vs_best_high=1.21, vs_best=1.11, best=False, decided=True)
+    for table in (tables.closing(ranked), tables.cells_table(ranked, wide=False)):
+        printed = shown(table, 80)
+        assert "…" not in printed
+        assert max(map(len, printed.splitlines())) <= 80
+        letters = "".join(printed.split())
+        assert letters.count("1.21)") == 6
+        assert letters.count("1.235ms") >= 6 or table.columns[0].header == "workload"
+    assert "rn50_res4_1x1_downsample/fprop/jax" in "".join(
+        line.split("│")[0].strip() for line in shown(tables.cells_table(ranked, wide=False), 80).splitlines()
+    )

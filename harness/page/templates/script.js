@@ -48,7 +48,8 @@
     if (!column.numeric) return said(column.key, i) || "–";
     const value = V[column.key][i];
     if (column.key === "ci" && value > WIDE) return `${number("low", i)} to ${number("high", i)} ms`;
-    return value === null ? "–" : (column.key === "factor" ? ["", "○ ", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value));
+    const factor = column.key === "factor", ends = factor && D.marks[i] !== "2" && V.factor_low[i] !== null ? ` (${number("factor_low", i)} to ${number("factor_high", i)})` : "";
+    return value === null ? "–" : (factor ? ["", "○ ", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value)) + ends;
   };
   const number = (key, i) => written(COLUMNS.find((column) => column.key === key), i);
 
