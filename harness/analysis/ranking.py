@@ -1,11 +1,12 @@
 """Which cell of a comparison is the fastest, and which of the others are known to take longer or to be as good."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from harness import units
 from harness.analysis.fastest import Groups, Level, Standing, standing
 from harness.analysis.inference import Estimates, moderated
 from harness.analysis.pairs import log_ratios, pools
@@ -131,6 +132,36 @@ def _fill(found: dict[str, np.ndarray], rows: np.ndarray, groups: Groups, place:
     found["vs_best"][rows] = np.exp(place.shown)
     found["vs_best_low"][rows], found["vs_best_high"][rows] = np.exp(place.low + unknown), np.exp(place.high + unknown)
     found["vs_best_pairs"][rows] = groups.pairs[each, :, place.fastest]
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """How well the comparisons with the fastest are known: how many there are, and how many of them are decided.
+
+    `half` is half the width of their intervals, the median of those that have one, as a share: 0.07 for 7 %; None: none has.
+    """
+
+    comparisons: int
+    decided: int
+    half: float | None
+
+    @property
+    def words(self) -> str:
+        """`comparisons known to ±7.0 % in the median, 31 of 49 decided`."""
+        if self.half is None:
+            return f"comparisons: {self.comparisons}, how well they are known takes 2 trials"
+        return f"comparisons known to ±{units.percent(self.half)} in the median, {self.decided} of {self.comparisons} decided"
+
+
+def sureness(ranked: pd.DataFrame, same: Sequence[str] = SAME) -> Sureness:
+    """How sure a run is, by its summary as `rank` gives it, for the same columns."""
+    cells = ranked[ranked["vs_best"].notna()]
+    groups = cells.groupby(list(same), sort=False, dropna=False).ngroups if len(cells) else 0
+    compared = cells[cells["vs_best_pairs"] > 0]
+    half = np.sqrt((compared["vs_best_high"] / compared["vs_best_low"]).to_numpy(dtype=float)) - 1
+    known = half[~np.isnan(half)]
+    decided = int(compared["decided"].sum())
+    return Sureness(len(cells) - groups, decided, float(np.median(known)) if len(known) else None)
 
 
 def unfinished(ranked: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from harness import units
+from harness.analysis.ranking import Sureness
 from harness.axes import Device
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
@@ -80,6 +81,11 @@ class Screen(Watcher):
         self.cells |= {step.order: step.cell for step in plan}
         self.total += len(plan)
         self.console.print(f"{units.many(len(plan), 'cell')} not decided yet: one more trial of these", highlight=False)
+
+    def sure(self, trials: int, sureness: Sureness) -> None:
+        """A trial is over."""
+        if sureness.comparisons:
+            self.console.print(f"after {units.many(trials, 'trial')}: {sureness.words}", highlight=False, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """A turn is over."""

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from harness import drafts, units
+from harness.analysis.ranking import Sureness
 from harness.ask import axes, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
@@ -51,6 +52,9 @@ class Watcher:
 
     def grown(self, plan: Plan) -> None:
         """What one more trial measures, of what the ones before have not decided."""
+
+    def sure(self, trials: int, sureness: Sureness) -> None:
+        """How sure the run is, after so many trials."""
 
     def progress(self, progress: Progress) -> None:
         """How far the run is, after a turn."""
@@ -308,12 +312,15 @@ class _Measurement:
         if left.steps:
             self.began_s = time.monotonic()
             self.watcher.planned(left, planning.estimate(left, len(os.sched_getaffinity(0))))
+        found = self._so_far()
         while True:
             for trial in sorted({step.trial for step in self.missing.values()}):
                 steps = tuple(step for step in self.missing.values() if step.trial == trial)
-                budget = replace(self.plan.budget, visits=growth.visits_of_next(self.plan, self._so_far()))
+                budget = replace(self.plan.budget, visits=growth.visits_of_next(self.plan, found))
                 self._measure_steps(replace(self.plan, steps=steps, budget=budget), book, interrupts)
-            more = growth.grown(self.plan, self._so_far(), self._took_s or 0.0)
+                found = self._so_far()
+                self.watcher.sure(found.trials, growth.sure(self.plan, found))
+            more = growth.grown(self.plan, found, self._took_s or 0.0)
             if more is None:
                 return
             new = more.steps[len(self.plan.steps) :]
@@ -397,6 +404,9 @@ class _Tolerant(Watcher):
 
     def grown(self, plan: Plan) -> None:
         self._tell(self._told.grown, plan)
+
+    def sure(self, trials: int, sureness: Sureness) -> None:
+        self._tell(self._told.sure, trials, sureness)
 
     def progress(self, progress: Progress) -> None:
         self._tell(self._told.progress, progress)

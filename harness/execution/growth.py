@@ -63,6 +63,13 @@ def visits_of_next(plan: Plan, found: SoFar) -> int:
     return most if budget.races else min(most, FIRST_VISITS)
 
 
+def sure(plan: Plan, found: SoFar) -> ranking.Sureness:
+    """How sure the run is so far, by the rule of a run that is looked at after each trial where it is one."""
+    level = race.Looks(plan.budget.most_trials).level if plan.budget.races else None
+    same = ranking.same_but(plan.competing)
+    return ranking.sureness(ranking.rank(found.summary, found.visits, level=level, same=same), same)
+
+
 def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
     """The plan with one more trial of what is not decided yet, and its twins; None where the run has come to its end.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from harness.analysis.ranking import Sureness
 from harness.cli import progress
 from harness.plan import Budget, Plan, Step
 from harness.record import Progress, Status
@@ -88,3 +89,14 @@ def test_the_time_left_is_the_estimate_at_first_and_nothing_in_the_end(monkeypat
     assert watcher.left_s() == 30  # by the pace, and by the estimate
     told(watcher, [record(of=each, order=order) for order, each in enumerate(OF)])
     assert watcher.left_s() == 0
+
+
+def test_after_a_trial_it_is_told_how_sure_the_run_is():
+    watcher, out = screen(trials=2)
+    watcher.sure(1, Sureness(49, 0, None))
+    watcher.sure(4, Sureness(49, 31, 0.07))
+    watcher.sure(4, Sureness(0, 0, None))  # nothing is compared
+    assert out.getvalue().splitlines() == [
+        "after 1 trial: comparisons: 49, how well they are known takes 2 trials",
+        "after 4 trials: comparisons known to ±7.0 % in the median, 31 of 49 decided",
+    ]

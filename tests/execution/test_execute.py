@@ -20,6 +20,7 @@ import pytest
 
 import harness
 from harness import codec
+from harness.analysis.ranking import Sureness
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, StoreError, SuiteError, UserError
@@ -851,7 +852,7 @@ def test_a_seal_that_finds_no_room_is_made_up_for(scripted, tmp_path: Path, monk
     "who watches a run fails: a terminal that is gone, a closed stream, an error",
     "the run goes on unwatched",
 )
-@pytest.mark.parametrize("method", ["planned", "progress", "visited", "recorded", "environment", "discovered"])
+@pytest.mark.parametrize("method", ["planned", "progress", "sure", "visited", "recorded", "environment", "discovered"])
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file."), ZeroDivisionError()])
 def test_a_watcher_that_fails_is_asked_no_more_and_the_run_goes_on(scripted, tmp_path: Path, method: str, error) -> None:
     asked = []
@@ -883,9 +884,12 @@ def test_a_watcher_is_told_of_every_visit_record_and_turn(scripted, tmp_path: Pa
         def progress(self, progress: Progress) -> None:
             told.append(("turn", progress.turn))
 
+        def sure(self, trials: int, sureness: Sureness) -> None:
+            told.append(("sure", trials))
+
     scripted(watcher=Noting())
     assert told[:4] == [("visit", 0), ("visit", 1), ("record", 0), ("turn", 1)]
-    assert Counter(what for what, _ in told) == {"visit": 12, "record": 6, "turn": 6}
+    assert Counter(what for what, _ in told) == {"visit": 12, "record": 6, "turn": 6, "sure": 1}
 
 
 # What stands on disk ------------------------------------------------------------------------------------------------------

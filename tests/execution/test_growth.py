@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from harness.ask import planning
 from harness.axes import Layout, Mode
-from harness.execution.growth import SoFar, grown
+from harness.execution.growth import SoFar, grown, sure
 from harness.plan import Budget, Plan
 from harness.record import Record, Status
 from harness.spec import Cell
@@ -93,3 +93,25 @@ def test_before_four_trials_all_go_on_and_no_more_are_made_than_asked_for():
     early = [replace(each) for each in records if each.trial < 3]
     assert goes_on(early, TUNED) == ["NCHW eager torch", "NHWC eager torch"]
     assert goes_on(early, TUNED, most_trials=3, trials=3) == []
+
+
+def test_how_sure_a_run_is_so_far_is_said_of_its_comparisons_with_the_fastest():
+    of = {name: cell(backend=name) for name in ("torch", "jax", "tensorflow")}
+    plan, steady = Plan("small", (), 0, Budget()), (1.0, 1.001, 0.999, 1.0)
+
+    def told(count: int, plan: Plan = plan) -> str:
+        records = [
+            *trials(of["torch"], 100_000, steady[:count]), *trials(of["jax"], 300_000, steady[:count]),
+            *trials(of["tensorflow"], 100_000, WANDERS[:count]),
+        ]  # fmt: skip
+        return sure(plan, SoFar.of(records, [], "small")).words
+
+    assert told(1) == "comparisons: 2, how well they are known takes 2 trials"
+    assert told(3).endswith(" in the median, 0 of 2 decided")  # nothing is decided before 4 pairs
+    assert told(4).endswith(" in the median, 1 of 2 decided")
+    widths = [float(told(count).split("±")[1].split(" %")[0].replace("\u2009", "")) for count in (2, 3, 4)]
+    assert widths == sorted(widths, reverse=True)
+    looked_at = Plan("small", (), 0, Budget(until=0.02))
+    assert told(4, looked_at) != told(4)  # a look takes a part of what may go wrong, and its intervals are wider
+    alone = SoFar.of(trials(of["torch"], 100_000), [], "small")
+    assert sure(plan, alone).comparisons == 0
