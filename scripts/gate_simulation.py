@@ -124,7 +124,7 @@ def drawn(real: Grid) -> Machine:
         return replace(
             real, runs=runs(nights), raw=real.raw[:, columns], ratio=real.ratio[:, columns],
             vs_standard=real.vs_standard[:, columns], standard=np.repeat(real.standard[:, -1:], nights, axis=1), status=one,
-            barred=real.barred[:, columns], segment=one, identity=one, row=one, yardstick=yardstick,
+            barred=real.barred[:, columns], segment=one, shape=one, row=one, yardstick=yardstick,
             references=real.references[:, columns],
         )  # fmt: skip
 

@@ -323,6 +323,32 @@ class _Machine:
         ]
         return told
 
+    def method(self) -> list[str]:
+        """Where the method has changed, what nights before are compared with nights since, until these are a baseline."""
+        grid, own = self.grid, ~self.grid.is_twin
+        before = np.flatnonzero(grid.methods != grid.methods[-1])
+        if not len(before):
+            return []
+        there = ~np.isnan(grid.raw)
+        since = int(there[own, before[-1] + 1 :].sum(axis=1).max(initial=0))
+        if since > self.enough or not there[own, : before[-1] + 1].any():
+            return []
+        beside = ~np.isnan(grid.vs_standard)
+        same = beside & (grid.standard == grid.standard[:, -1:])
+        compared = int((own & same[:, -1] & same[:, before].any(axis=1)).sum())
+        told = f"method {grid.methods[before[-1]]} → {grid.methods[-1]}"
+        if compared:
+            return [
+                f"{told}: compared by the ratios of {units.many(compared, 'case')} to the standard {grid.runs[-1].standard}"
+            ]
+        why = (
+            "the standard is another one since"
+            if beside[own][:, before].any()
+            else "no night before was measured beside a standard"
+        )
+        told += f": nothing could be compared, since {why}; the history begins anew, with "
+        return [f"{told}{since} of the {self.enough} nights before cases are judged"]
+
     def _standard_change(self, case: np.integer[Any], before: int, after: int) -> str:
         ids = self.history.cells["standard_environment_id"]
         one, other = ((self.grid.runs[night], str(ids.iloc[self.grid.row[case, night]])) for night in (before, after))
@@ -407,7 +433,7 @@ def _of_machine(machine: _Machine) -> list[tuple[Level, str]]:
                 told = ", ".join(f"{count} {status}" for status, count in statuses.items())
                 found.append((Level.PARTIAL, f"{units.many(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
     found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]
-    found += [(Level.QUIET, said) for said in machine.standard()]
+    found += [(Level.QUIET, said) for said in (*machine.method(), *machine.standard())]
     ok = grid.status[:, -1] == STATUSES.index(Status.OK)
     barred = int((ok & grid.barred[:, -1]).sum())
     if 2 * barred > int(ok.sum()):

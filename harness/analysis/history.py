@@ -73,9 +73,10 @@ class Grid:
     `raw` is the time of a call in ns, `ratio` the same in yardsticks, `vs_standard` over that of its twin by the standard; all
     are NaN where the status is not ok or a flag bars a verdict, `ratio` also where no yardstick was timed, `vs_standard` where
     there was no twin. `status` is a place in STATUSES, ABSENT where there is no row; `barred` says that a flag bars a verdict.
-    `segment` numbers the versions a figure was measured with, `identity` the method and the shape, `yardstick` and `standard`
-    what the ratios refer to: figures of different identity must not be compared, nor ratios to different yardsticks or to
-    standards of different versions. `row` is the place in the frame that all this is from.
+    `segment` numbers the versions a figure was measured with, `shape` the shapes, `yardstick` and `standard` what the ratios
+    refer to: figures of different shapes must not be compared, nor ratios to different yardsticks or to standards of different
+    versions. `methods` has the method version of each night: times by different ones must not be compared. `row` is the place
+    in the frame that all this is from.
 
     The twins by the standard are no cases. `twin` holds for each case the place of its equal, measured under another name in
     the same run, ABSENT where there is none; `is_twin` marks those others. `references` has the time of each yardstick, by its
@@ -91,7 +92,7 @@ class Grid:
     status: np.ndarray
     barred: np.ndarray
     segment: np.ndarray
-    identity: np.ndarray
+    shape: np.ndarray
     yardstick: np.ndarray
     standard: np.ndarray
     row: np.ndarray
@@ -99,9 +100,11 @@ class Grid:
     is_twin: np.ndarray
     references: np.ndarray
     started_s: np.ndarray = field(init=False)
+    methods: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "started_s", np.array([run.place[0].timestamp() for run in self.runs]))
+        object.__setattr__(self, "methods", np.array([run.method_version for run in self.runs]))
 
 
 def grids(history: History, *, every: bool = False) -> list[Grid]:
@@ -180,7 +183,7 @@ def _grid(history: History, machine_id: str, rows: np.ndarray, night_of: np.ndar
     return Grid(
         machine_id, tuple(history.runs[night] for night in nights), axes, spread(raw, np.nan), spread(ratio, np.nan),
         spread(vs_standard, np.nan), spread(status, ABSENT), spread(barred, False), spread(facts.segment[rows], ABSENT),
-        spread(facts.identity[rows], ABSENT), spread(yardstick, ABSENT), spread(facts.standard[rows], ABSENT),
+        spread(facts.shape[rows], ABSENT), spread(yardstick, ABSENT), spread(facts.standard[rows], ABSENT),
         spread(rows, ABSENT), twin, is_twin,
         _references(yardstick, column, mine["reference_ns"].to_numpy(dtype=float), len(nights)),
     )  # fmt: skip
@@ -227,8 +230,7 @@ class _Facts:
         threads = cells["threads"].to_numpy(dtype=np.int64)
         works = _numbered(run.method_version >= YARDSTICK_SINCE for run in history.runs)[run_of]
         self.yardstick = _rows_numbered(threads, numpys, systems, works)
-        methods = _numbered(run.method_version for run in history.runs)[run_of]
-        self.identity = _rows_numbered(methods, _codes(cells["shape"])[0])
+        self.shape = _codes(cells["shape"])[0]
 
     @staticmethod
     def _environments(history: History, run_of: np.ndarray, name: str) -> tuple[list[Environment | None], np.ndarray]:

@@ -54,6 +54,8 @@ def _changed(state: State, row: Row) -> str:
     if how := correction(row["estimator"]):
         size += f" {how}"
         times = f"measured: {times}, {units.change(row['night_ns'] / row['baseline_ns'])}"
+    if pd.isna(row["baseline_ns"]):  # by another method all along
+        times = f"measured: {units.duration(row['night_ns'])}"
     return f"{name(row)} is {size} ({times}) since {where}{cause}"
 
 

@@ -87,7 +87,7 @@ class _Window:
 
     def __init__(self, cases: int, size: int) -> None:
         self.values = np.full((len(ESTIMATORS), cases, size), np.nan)
-        self.segment, self.yardstick, self.standard = (np.full((cases, size), ABSENT) for _ in range(3))
+        self.segment, self.yardstick, self.standard, self.method = (np.full((cases, size), ABSENT) for _ in range(4))
         self.next = np.zeros(cases, dtype=np.int64)
 
     def push(self, rows: np.ndarray, values: np.ndarray, grid: Grid, nights: np.ndarray) -> None:
@@ -96,12 +96,13 @@ class _Window:
         self.values[:, rows, at] = values
         for name in ("segment", "yardstick", "standard"):
             getattr(self, name)[rows, at] = getattr(grid, name)[rows, nights]
+        self.method[rows, at] = grid.methods[nights]
         self.next[rows] = (at + 1) % self.segment.shape[1]
 
     def clear(self, rows: np.ndarray) -> None:
         """Forget all nights of these cases."""
         self.values[:, rows] = np.nan
-        self.segment[rows] = self.yardstick[rows] = self.standard[rows] = ABSENT
+        self.segment[rows] = self.yardstick[rows] = self.standard[rows] = self.method[rows] = ABSENT
         self.next[rows] = 0
 
 
@@ -134,7 +135,7 @@ class _Machine:
         self.pending_p, self.streak, self.calm = np.ones(cases), np.zeros(cases, dtype=int), np.zeros(cases, dtype=int)
         self.level = np.zeros(cases, dtype=int)
         self.acknowledged, self.resolved = np.zeros(cases, dtype=bool), np.zeros(cases, dtype=np.int8)
-        self.identity = np.full(cases, ABSENT)
+        self.shape, self.method = np.full(cases, ABSENT), np.full(cases, ABSENT)
         self.moved, self.suspect, self.confirmed = (np.zeros((cases, nights), dtype=np.int8) for _ in range(3))
         self.judged = np.zeros((cases, nights), dtype=bool)
         self.events: dict[int, str] = {}
@@ -168,12 +169,18 @@ class _Machine:
     # Baselines ------------------------------------------------------------------------------------------------------------
 
     def _cut(self, night: int) -> None:
-        """Begin anew where a person has said so, and where the method or the shape is another one."""
-        said = self.acks.get(night)
-        identity = self.grid.identity[:, night]
-        there = identity != ABSENT
-        other = there & (self.identity != ABSENT) & (identity != self.identity)
-        self.identity[there] = identity[there]
+        """Begin anew where a person has said so, and where the method or the shape is another one.
+
+        A ratio to the standard is of two times by one method: a case that has it before and after goes on with its ratios
+        alone.
+        """
+        said, shape = self.acks.get(night), self.grid.shape[:, night]
+        there, method = shape != ABSENT, self.grid.methods[night]
+        before = there & (self.shape != ABSENT)
+        same = self.window.standard == self.grid.standard[:, night, None]
+        held = (~np.isnan(self.window.values[STANDARD]) & same).any(axis=1) & ~np.isnan(self.grid.vs_standard[:, night])
+        other = before & ((shape != self.shape) | (self.method != method) & ~held)
+        self.shape[there], self.method[there] = shape[there], method
         rows = np.flatnonzero(other if said is None else other | said)
         if said is not None:
             self.acknowledged |= said
@@ -213,8 +220,8 @@ class _Machine:
         own_count = own.sum(axis=1)
         # The segment's own nights where they are enough, else those before it too, and those since were held against them.
         use = np.where((own_count >= rules.enough)[:, None], own, window.segment != ABSENT)
-        same_standard = use & (window.standard == grid.standard[:, night, None])
-        known = np.stack([use, use & (window.yardstick == yardstick[:, None]), same_standard])
+        timed, same_standard = use & (window.method == grid.methods[night]), window.standard == grid.standard[:, night, None]
+        known = np.stack([timed, timed & (window.yardstick == yardstick[:, None]), use & same_standard])
         kept = np.where(known, window.values, np.nan)
         medians, nights = _median(kept)
         scales = np.fmax(SIGMA_PER_MAD * _median(np.abs(kept - medians[:, :, None]))[0], rules.scale_floor * medians)
@@ -232,7 +239,8 @@ class _Machine:
         change, z = value / median - 1, (value - median) / scale
         threshold = np.fmax(rules.floor, rules.aa_noises * own_noise)
         threshold = np.maximum(threshold, np.maximum(rules.z * scale, 0) / median)
-        threshold = np.maximum(threshold, self.least_ns / medians[RAW])
+        usual_ns = np.where(np.isnan(medians[RAW]), self.values[RAW, :, night], medians[RAW])  # of a new method there is none
+        threshold = np.maximum(threshold, self.least_ns / usual_ns)
         moved = np.where(judged, (change > threshold).astype(np.int8) - (change < -threshold), 0).astype(np.int8)
         return _Tonight(judged, own_count > 0, chosen, medians[RAW], scale / median, count, change, z, threshold, moved)
 

@@ -137,6 +137,35 @@ def test_a_night_without_the_standard_is_judged_by_the_time_and_says_so():
     assert "5 cases judged by the ratio to the standard pinned" in judged.reasons
 
 
+def by_methods(night):
+    return {"method_version": 11 if night < STEP else 12}
+
+
+def test_over_a_change_of_the_method_the_ratios_go_on_and_the_times_do_not():
+    values = with_step(with_step(flat(6, NIGHTS), STEP, 1.3, slice(0, 6)), STEP, 1.08)  # the new way reads 30 % more
+    found = history(values, vs_standard=with_step(ratios(), STEP, 1.08), of_run=by_methods)
+    assert [at(found, night).level for night in (STEP - 1, STEP, STEP + 1)] == [Level.QUIET, Level.SUSPECT, Level.REGRESSION]
+    judged = at(found, STEP)
+    assert "method 11 → 12: compared by the ratios of 6 cases to the standard pinned" in judged.reasons
+    row = judged.cases.iloc[0]
+    assert (row["cell"], row["estimator"], row["nights"]) == (cell_id(0), "vs_standard", 20)
+    assert np.isnan(row["baseline_ns"])
+    assert "against its standard (measured: 1." in judged.sentence
+    assert "nan" not in judged.sentence
+
+
+def test_a_change_of_the_method_without_a_standard_begins_anew_and_says_so():
+    found = history(flat(6, 33), of_run=by_methods)
+    for night in (STEP, STEP + 9):
+        assert at(found, night).reasons[0] == (
+            "method 11 → 12: nothing could be compared, since no night before was measured beside a standard; "
+            f"the history begins anew, with {night - STEP + 1} of the 10 nights before cases are judged"
+        )
+        assert at(found, night).cases["change"].isna().all()
+    assert at(found, STEP + 10).cases["change"].notna().all()
+    assert at(found, STEP + 11).reasons == ()
+
+
 def test_the_twins_are_no_cases():
     values = np.repeat(flat(1, NIGHTS), 2, axis=0)
     found = history(
