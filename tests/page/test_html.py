@@ -47,6 +47,13 @@ def test_the_page_is_sound_and_complete(text):
     assert len([tag for tag, _ in page.tags if tag == "h1"]) == 1
 
 
+def test_the_page_with_what_settings_are_worth_is_sound(made):
+    text = rendered(made, worth=synthetic.modes(made))
+    sound(text)
+    assert text.index('id="worth"') < text.index('id="workloads"')
+    assert f"Of {len(synthetic.modes(made)['mode'])} cases beside eager: " in text
+
+
 def test_the_policy_names_what_stands_in_the_page(text):
     page = sound(text)
     policy = next(a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")

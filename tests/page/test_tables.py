@@ -1,6 +1,7 @@
 """The tables of the page: factors to the lowest time, failures, change points, flags."""
 
 import pandas as pd
+import pytest
 
 from harness import units
 from harness.page import tables
@@ -126,3 +127,15 @@ def test_flags_have_words_their_kind_and_the_cases_under_them(made, view):
 
 def test_how_memory_was_read_is_counted(view):
     assert tables.memory_methods(view) == [("cpu", "VmHWM after clear_refs", len(view.ok), 0)]
+
+
+def test_a_factor_in_the_heat_table_has_its_interval_and_the_fastest_has_none(view):
+    cells = [cell for _, lines in tables.heat(view, "cpu").rows for _, cells in lines for cell in cells]
+    factors = [cell for cell in cells if cell.kind.startswith("h")]
+    assert factors
+    for cell in factors:
+        factor = float(cell.text.strip("○~! "))
+        low, high = map(float, cell.interval.split(" to "))
+        assert (low, high) == pytest.approx((factor / 1.03, factor * 1.03), abs=0.02)
+        assert cell.interval in cell.title
+    assert not any(cell.interval for cell in cells if cell.kind == "best")
