@@ -1,6 +1,6 @@
 """In which order and with how much effort cells are measured: Budget, Step and Plan. Pure data, JSON-able through `codec`."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.spec import Cell
@@ -108,6 +108,13 @@ class Plan:
     def round(self, cell: Cell) -> tuple[Hashable, ...]:
         """What cells have in common whose workers are alive together."""
         return cell.device, None if "threads" in self.compare else cell.threads
+
+
+def setting(values: Mapping[str, object]) -> str:
+    """A setting as people read it, by its values on some axes: `NCHW compiled 1 thread`, `all cores NHWC`."""
+    threads = {"0": "all cores", "1": "1 thread"}
+    texts = {axis: str(value) for axis, value in values.items()}
+    return " ".join(threads.get(text, f"{text} threads") if axis == "threads" else text for axis, text in texts.items())
 
 
 _GROUPED = ("workload", "direction", *COMPARED, "threads")

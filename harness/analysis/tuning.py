@@ -12,6 +12,7 @@ from harness.analysis.ranking import rank, same_but
 from harness.analysis.rows import Row, dicts_of, framed
 from harness.analysis.visits import Turns, turns
 from harness.columns import TUNED_COLUMNS, of_convolutions
+from harness.plan import setting
 from harness.record import Status
 
 AMONG_BACKENDS = ["best", "tie", "vs_best", "vs_best_low", "vs_best_high"]
@@ -29,7 +30,7 @@ def tuned(
     """
     same = same_but(tuple(over))
     ranked = rank(summary[of_convolutions(summary)], visited, frozenset(), level, same)
-    settings = [" ".join(str(row[axis]) for axis in over) for row in dicts_of(ranked)]
+    settings = [setting({axis: row[axis] for axis in over}) for row in dicts_of(ranked)]
     ranked = ranked.assign(setting=settings, default=_at_default(ranked, over))
     rows = [_row(group, ended) for _, group in ranked.groupby(same, sort=False, dropna=False)]
     chosen = summary[summary["cell"].isin([row["cell"] for row in rows])]
@@ -110,8 +111,8 @@ def networks(found: pd.DataFrame, visited: pd.DataFrame, over: Mapping[str, str]
     rows = []
     for _, group in layers.groupby(["run_id", "network", "backend", *apart], sort=False, dropna=False):
         changes = sorted(set(group["scaled"]))
-        setting = " ".join(str(group[name].iloc[0]) for name in varying if group[name].iloc[0] != "")
-        told = {"network": group["network"].iloc[0], "backend": group["backend"].iloc[0], "setting": setting}
+        apart_by = {name: group[name].iloc[0] for name in varying if group[name].iloc[0] != ""}
+        told = {"network": group["network"].iloc[0], "backend": group["backend"].iloc[0], "setting": setting(apart_by)}
         told["scaled"] = changes[0] if len(changes) == 1 else "differs by shape"
         for direction, members in _directions(group):
             sizes = {"layers": int(members["count"].sum()), "shapes": len(members)}

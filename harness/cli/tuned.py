@@ -5,6 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import TableFormat, stdout
+from harness.plan import setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def sureness(row: Any) -> str:
 
 def lines(found: "pd.DataFrame", over: dict[str, str]) -> list[str]:
     """What the table of `best` means, and how many settings were dropped after which trial."""
-    default = " ".join(over.values())
+    default = setting(over)
     several = found["backend"].nunique() > 1
     told = [
         f"gain: time of the default ({default}) over that of the best setting, by pairs of processes"
@@ -83,11 +84,11 @@ def lines(found: "pd.DataFrame", over: dict[str, str]) -> list[str]:
     after: dict[int, Counter[str]] = {}
     for text in found["dropped"]:
         for part in filter(None, text.split("; ")):
-            setting, _, trials = part.rpartition(": ")
-            after.setdefault(int(trials.split()[0]), Counter())[setting] += 1
+            which, _, trials = part.rpartition(": ")
+            after.setdefault(int(trials.split()[0]), Counter())[which] += 1
     for trials, counts in sorted(after.items()):
         listed = ", ".join(
-            f"{setting} in {count}" for setting, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+            f"{which} in {count}" for which, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
         )
         told.append(f"dropped after {trials} trials: {listed}")
     return told

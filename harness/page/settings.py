@@ -8,6 +8,7 @@ import pandas as pd
 from harness import units
 from harness.page.svg import clean
 from harness.page.view import direction_words
+from harness.plan import setting
 from harness.rows import rows
 
 MOST_LINES = 300  # the rest is in the CSV of `convbench show RUN --tuned`
@@ -33,7 +34,7 @@ def best(found: pd.DataFrame | None, over: Mapping[str, str]) -> Best | None:
         gain = units.ratio_interval(row.gain, row.gain_low, row.gain_high)
         what = row.workload, row.shape, direction_words(row.direction), row.backend + mark, row.setting or units.MISSING
         lines.append(tuple(map(clean, (*what, units.duration(row.median_ns), gain, sure.get(row.choice, row.choice)))))
-    return Best(" ".join(over.values()), lines, len(found))
+    return Best(setting(over), lines, len(found))
 
 
 def networks(rolled: pd.DataFrame | None) -> list[tuple[str, ...]]:

@@ -110,6 +110,14 @@ def test_each_backend_has_its_own_best_setting_and_these_are_compared():
     assert rows[0].vs_best == pytest.approx(2, rel=0.01)
 
 
+def test_threads_are_said_in_words():
+    records = [each for threads in (0, 1, 4) for each in trials(100_000 * (threads or 9), threads=threads)]
+    frame = tuned(*framed(records), {"threads": "0"})
+    assert frame[["setting", "choice", "gain"]].round(2).to_numpy().tolist() == [["1 thread", "best", 9.0]]
+    untuned = trials(100_000, layout=LAST) + trials(300_000, layout=LAST, threads=4)
+    assert [row.threads for row in found(untuned)] == [0, 4]
+
+
 def test_the_reference_competes_with_itself_and_with_no_other():
     rows = found([
         *trials(100_000, layout=LAST), *trials(200_000, layout=FIRST),
