@@ -104,8 +104,11 @@ def test_it_is_said_against_what_the_cases_were_judged():
 def test_a_machine_that_moves_is_no_event_where_it_does_not_show():
     values = with_step(flat(12, NIGHTS), STEP, 1.2, slice(0, 12))
     backends = ["torch", "jax"] * 6
+    yardsticks = 5e5 * with_step(flat(1, NIGHTS), STEP, 1.2)[0]
     assert at(history(values, backends=backends), STEP).level is Level.MACHINE_EVENT
-    assert at(history(values, backends=backends, vs_standard=ratios(12)), STEP).level is Level.QUIET
+    assert at(history(flat(12, NIGHTS), backends=backends, references=yardsticks), STEP).level is Level.MACHINE_EVENT
+    found = history(values, backends=backends, references=yardsticks, vs_standard=ratios(12))
+    assert at(found, STEP).level is Level.QUIET
 
 
 def test_another_standard_begins_anew_and_it_is_said():

@@ -115,3 +115,13 @@ def test_how_sure_a_run_is_so_far_is_said_of_its_comparisons_with_the_fastest():
     assert told(4, looked_at) != told(4)  # a look takes a part of what may go wrong, and its intervals are wider
     alone = SoFar.of(trials(of["torch"], 100_000), [], "small")
     assert sure(plan, alone).comparisons == 0
+
+
+def test_a_twin_by_the_standard_goes_on_with_its_cell_and_with_no_other():
+    close, slow = (cell(mode=mode) for mode in (Mode.EAGER, Mode.COMPILED))
+    fast = cell(backend="jax")
+    records = [
+        *trials(close, 100_000, WANDERS), *trials(fast, 100_000, NEAR), *trials(slow, 900_000),
+        *(each for one in (close, fast, slow) for each in trials(replace(one, backend=f"{one.backend}@pinned"), 100_000)),
+    ]  # fmt: skip
+    assert goes_on(records, {}) == [f"NCHW eager {name}" for name in ("jax", "jax@pinned", "torch", "torch@pinned")]
