@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 
-from harness.analysis import verdict
+from harness.analysis import judgement
 from harness.columns import COMPARISON_COLUMNS
 from harness.page.sections import Given
 from tests.page import synthetic
@@ -32,7 +32,7 @@ def given(cases: int, nights: int = 30) -> Given:
     lots = np.random.default_rng(3)
     return Given(
         made.summary, made.samples, made.run, duration_s=6720.0, command=made.run.command, index="../index.html",
-        judged=verdict.against(comparison(made.summary, lots), "an earlier run"), nights=history(made, nights, lots),
+        judged=judgement.against(comparison(made.summary, lots), "an earlier run"), nights=history(made, nights, lots),
     )  # fmt: skip
 
 
