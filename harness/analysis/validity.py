@@ -7,9 +7,12 @@ import pandas as pd
 
 from harness import units
 from harness.analysis.environments import differences
+from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.noise import Noise
+from harness.analysis.ranking import sureness
 from harness.analysis.rows import dicts_of
-from harness.analysis.trials import FEW_SAMPLES
+from harness.analysis.times import connected
+from harness.analysis.trials import FEW_SAMPLES, FEW_VISITS
 from harness.columns import of_convolutions
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
@@ -24,7 +27,11 @@ ONE_SIDED_FROM, ONE_SIDED_FACTOR = 10, 3
 CLOCK_LIMIT = 0.01
 NOT_KEPT = "not kept"
 _TIMER = ("Blocks dwarf the clock", f"a reading under {100 * CLOCK_LIMIT:.0f} % of the shortest block")
-_ENOUGH = ("Enough samples", f"{FEW_SAMPLES} clean ones per trial")
+_ENOUGH = "Enough samples"
+VISITS_SINCE = 12  # the first method version whose trials are cut into visits
+MOST_WIDE = 0.05  # half the width of the interval of a comparison, in the median
+MOST_LOST = 0.05  # of the visits of a run
+_BARRED = "Flagged cells are never called slower or faster."
 _DRIFT = "No drift of the clocks within a trial"
 LOCKED_CLOCKS = 0.02  # of the mean clock: cells of a run on locked clocks differ by less
 
@@ -41,17 +48,20 @@ def checks(
     """
     cells = summary[of_convolutions(summary)]
     ok = cells[cells["status"] == str(Status.OK)]
-    found = [_correct(cells, ok), _complete(cells, run, extent)]
+    visited = run.method_version >= VISITS_SINCE
+    found = [_correct(cells, ok), _complete(cells, run, extent), *_sure(cells)]
     if base is not None:
         found.append(_same_machine(base, run))
-    found += [*_clocks(ok, pruned), _throttling(ok), _foreign(ok, run, pruned), _equals(noise), _plateau(ok)]
+    found += [_agree(ok, pruned)] if visited else [_drift(ok, pruned)]
+    found += [*_clocks(ok), _throttling(ok, visited), _foreign(ok, run, pruned), _equals(noise), _plateau(ok), _compiled(ok)]
     if cases is not None and base is not None:
         found.append(_sides(cases, differences(base, run)))
     if pruned:
         gone = "The samples that would tell were removed."
-        lost = [Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone) for name, limit in (_TIMER, _ENOUGH)]
+        lost = [Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone) for name, limit in (_TIMER, (_ENOUGH, _enough(visited)))]
         return (*found, *lost, _energy(ok))
-    return (*found, _timer(samples), _sample_count(ok), _energy(ok))
+    of_visits = [_visits(samples[samples["cell"].isin(ok["cell"])])] if visited else []
+    return (*found, *of_visits, _timer(samples), _sample_count(ok, visited), _energy(ok))
 
 
 def blocking(found: Sequence[Check]) -> tuple[str, ...]:
@@ -146,12 +156,37 @@ def _by_flag(name: str, ok: pd.DataFrame, flag: Flag, effect: str, more: str = "
     return Check(name, Result.PASS, said, limit, effect if count else units.MISSING)
 
 
-def _clocks(ok: pd.DataFrame, pruned: bool) -> list[Check]:
-    found = [_by_flag(_DRIFT, ok, Flag.DRIFT, "Flagged cells are never called slower or faster.")]
+def _sure(cells: pd.DataFrame) -> list[Check]:
+    """How well the comparisons are known, where the cells were ranked and there is any."""
+    if "vs_best" not in cells or not (known := sureness(cells)).comparisons:
+        return []
+    name, limit = "Comparisons are sure", f"intervals of ±{100 * MOST_WIDE:.0f} % in the median"
+    if known.half is None:
+        return [Check(name, Result.UNKNOWN, "no comparison has an interval", limit, "Nothing is told apart.")]
+    effect = "What differs by less is not told apart. convbench run --more RUN measures further."
+    found = Result.PASS if known.half <= MOST_WIDE else Result.WARNING
+    return [Check(name, found, known.words, limit, units.MISSING if found is Result.PASS else effect)]
+
+
+def _agree(ok: pd.DataFrame, pruned: bool) -> Check:
+    name, effect = "Fresh processes agree", "What they differ by is in the intervals, which are the wider for it."
     if pruned:
-        found = [
-            replace(found[0], result=Result.UNKNOWN, measured=f"{found[0].measured} in most trials; of single ones {NOT_KEPT}")
-        ]
+        limit, gone = f"{100 * MOST_FLAGGED:.0f} % of the cells", "The samples that would tell were removed."
+        return Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone)
+    kinds = _flagged(ok, Flag.TWO_KINDS)
+    more = f"; processes of two speeds in {kinds}, whose time is that of neither" if kinds else ""
+    return _by_flag(name, ok, Flag.TRIALS_DISAGREE, effect, more)
+
+
+def _drift(ok: pd.DataFrame, pruned: bool) -> Check:
+    """Of a run without visits; where there are some, the ratios of neighbours do not have what the machine does."""
+    found = _by_flag(_DRIFT, ok, Flag.DRIFT, _BARRED)
+    told = f"{found.measured} in most trials; of single ones {NOT_KEPT}"
+    return replace(found, result=Result.UNKNOWN, measured=told) if pruned else found
+
+
+def _clocks(ok: pd.DataFrame) -> list[Check]:
+    found = []
     for device, rows in ok[ok["device"] != "cpu"].groupby("device", sort=True):
         clocks = rows["gpu_clock_mhz"].dropna()
         name, limit = f"Clock of {device} locked", f"range under {100 * LOCKED_CLOCKS:.0f} % of the mean"
@@ -167,19 +202,20 @@ def _clocks(ok: pd.DataFrame, pruned: bool) -> list[Check]:
     return found
 
 
-def _throttling(ok: pd.DataFrame) -> Check:
+def _throttling(ok: pd.DataFrame, visited: bool) -> Check:
     name, limit = "No thermal or power throttling", "no cell"
     gpu = ok[ok["device"] != "cpu"]
     if gpu.empty:
-        return Check(
-            name, Result.UNKNOWN, "a CPU does not tell; the flags drift and unsteady warmup would show it", limit,
-            "A machine that was slow all the time cannot be told from one that is slow.",
-        )  # fmt: skip
+        effect = "A machine that was slow all the time cannot be told from one that is slow."
+        if visited:
+            effect += " What is slow for a while is so for neighbours alike: it is in times, not in ratios."
+        shown = "" if visited else "; the flags drift and unsteady warmup would show it"
+        return Check(name, Result.UNKNOWN, f"a CPU does not tell{shown}", limit, effect)
     count = _flagged(gpu, Flag.THROTTLED)
     reasons = sorted({one for text in gpu["gpu_throttle_reasons"].dropna() for one in text.split(",") if one})
     seen = f"; reasons seen: {', '.join(reasons)}" if reasons else ""
     said = f"{_of(count, len(gpu))} on GPUs under throttled{seen}"
-    effect = "Flagged cells are never called slower or faster."
+    effect = _BARRED
     return Check(name, Result.WARNING, said, limit, effect) if count else Check(name, Result.PASS, said, limit)
 
 
@@ -189,13 +225,13 @@ def _foreign(ok: pd.DataFrame, run: Run, pruned: bool) -> Check:
     unseen = "; ".join(dict.fromkeys(each.unseen for each in run.environments if each.unseen))
     if pruned:
         more = f"; the share of samples set aside is {NOT_KEPT}"
-        return _by_flag(name, ok, Flag.CONTENDED, "Flagged cells are never called slower or faster.", more)
+        return _by_flag(name, ok, Flag.CONTENDED, _BARRED, more)
     if len(ok) and known.empty:
         limit, remedy = f"{100 * MOST_FLAGGED:.0f} % of the cells", " convbench doctor tells the remedy." if unseen else ""
         said = unseen or "the kernel does not tell"
         return Check(name, Result.UNKNOWN, said, limit, f"Other programs may be part of any time.{remedy}")
     more = f"; {units.percent(float(known.mean()))} of the samples set aside" if len(known) else ""
-    seen = _by_flag(name, ok, Flag.CONTENDED, "Flagged cells are never called slower or faster.", more)
+    seen = _by_flag(name, ok, Flag.CONTENDED, _BARRED, more)
     if unseen and seen.result is Result.PASS:
         effect = "What others did is seen in part: the rest may be part of any time. convbench doctor tells the remedy."
         return replace(seen, result=Result.UNKNOWN, measured=f"{seen.measured}; not seen: {unseen}", effect=effect)
@@ -225,8 +261,34 @@ def _equals(noise: Noise | None) -> Check:
 
 
 def _plateau(ok: pd.DataFrame) -> Check:
-    effect = "Flagged cells are never called slower or faster."
+    effect = _BARRED
     return _by_flag("Warm-up reached a plateau", ok, Flag.UNSTEADY_WARMUP, effect)
+
+
+def _compiled(ok: pd.DataFrame) -> Check:
+    return _by_flag("Nothing was compiled while it was timed", ok, Flag.RECOMPILED, _BARRED)
+
+
+def _visits(samples: pd.DataFrame) -> Check:
+    """By the turns of each window: a cell of it that has no sample of a turn was not visited then, or in vain."""
+    name, limit = "No visit was lost", f"{100 * MOST_LOST:.0f} % of the visits"
+    made = windows = turns = wanted = 0
+    placed = samples[["trial", "cell", "turn"]].dropna().drop_duplicates()
+    for _, of_trial in placed.groupby("trial", sort=True):
+        table = pd.crosstab(of_trial["cell"], of_trial["turn"]).to_numpy(dtype=bool)
+        for columns in connected(table):
+            window = table[:, columns]
+            made += int(window.sum())
+            wanted += int(window.any(axis=1).sum()) * len(columns)
+            windows, turns = windows + 1, turns + len(columns)
+    if not wanted:
+        return Check(name, Result.UNKNOWN, "no visits", limit, "There is nothing to hold against it.")
+    told = (
+        f"{units.many(turns, 'turn')} of {units.many(windows, 'window')}; {_of(wanted - made, wanted, 'visits')} void or lost"
+    )
+    effect = "A comparison has the turns that have both cells, and those are fewer."
+    found = Result.WARNING if wanted - made > MOST_LOST * wanted else Result.PASS
+    return Check(name, found, told, limit, effect if made < wanted else units.MISSING)
 
 
 def _sides(cases: pd.DataFrame, changed: Sequence[Difference]) -> Check:
@@ -258,8 +320,12 @@ def _timer(samples: pd.DataFrame) -> Check:
     return Check(name, Result.PASS, said, limit)
 
 
-def _sample_count(ok: pd.DataFrame) -> Check:
-    name, limit = _ENOUGH
+def _enough(visited: bool) -> str:
+    return f"{FEW_VISITS} visits with a clean one per trial" if visited else f"{FEW_SAMPLES} clean ones per trial"
+
+
+def _sample_count(ok: pd.DataFrame, visited: bool) -> Check:
+    name, limit = _ENOUGH, _enough(visited)
     if not len(ok):
         return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to count.")
     few, trials = _flagged(ok, Flag.FEW_SAMPLES), int(ok["trials"].min())
@@ -273,7 +339,9 @@ def _sample_count(ok: pd.DataFrame) -> Check:
             "One trial: how much fresh processes differ is not known, so there is no verdict.",
         )
     if few:
-        return Check(name, Result.WARNING, said, limit, "Those cells are never called slower or faster.")
+        return Check(name, Result.WARNING, said, limit, _BARRED)
+    if visited and trials < ENOUGH_PAIRS:
+        return Check(name, Result.WARNING, said, limit, f"Under {ENOUGH_PAIRS} trials no comparison of the run is decided.")
     return Check(name, Result.PASS, said, limit)
 
 

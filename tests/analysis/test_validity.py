@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis.noise import Noise
-from harness.analysis.validity import blocking, checks, incomparable, machines_differ
-from harness.columns import SUMMARY_COLUMNS
+from harness.analysis.validity import VISITS_SINCE, blocking, checks, incomparable, machines_differ
+from harness.columns import RANK_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Check, Result
 from tests.builders import START, environment, run
 
@@ -62,6 +62,7 @@ def test_a_good_run_passes_all_that_can_be_told() -> None:
         ("Warm-up reached a plateau", summary(flags=["unsteady_warmup"] * 2 + [""] * 18), Result.WARNING, False),
         ("Enough samples", summary(flags="few_samples"), Result.WARNING, False),
         ("Enough samples", summary(trials=1), Result.WARNING, False),
+        ("Nothing was compiled while it was timed", summary(flags=["recompiled"] * 2 + [""] * 18), Result.WARNING, False),
         ("Energy counter readable", summary(energy_per_call_j=[math.nan] * 20), Result.UNKNOWN, False),
         ("Energy counter readable", summary(energy_per_call_j=math.nan), Result.WARNING, False),
         ("No thermal or power throttling", summary(device=["gpu:0"] * 20, flags="throttled"), Result.WARNING, False),
@@ -160,3 +161,83 @@ def test_more_equals_called_different_than_the_limit_says_are_a_warning(differen
     check = found(summary(), noise=known)["A/A control: equals called different"]
     assert (check.result, check.measured.split(" (")[0]) == (result, f"{differences} of {judged} pairs")
     assert ("conv0 +25.0 %" in check.effect) is (result is Result.WARNING)
+
+
+# A run of visits ------------------------------------------------------------------------------------------------------------
+
+VISITED = dataclasses.replace(RUN, method_version=VISITS_SINCE)
+
+
+def of_visits(frame: pd.DataFrame, missing: int = 0, **more) -> dict[str, Check]:
+    """The checks of a run of two windows of ten cells and five turns, in two trials; the first cell lacks so many visits."""
+    frame = frame.assign(cell=[f"cell{place}" for place in range(len(frame))])
+    rows = [
+        {
+            "trial": trial, "cell": f"cell{10 * window + place}", "turn": 10 * trial + 5 * window + turn,
+            "block_ns": 1_000_000 + turn,
+        }
+        for trial in range(2) for window in range(2) for turn in range(5) for place in range(10)
+        if not (window == 0 and place == 0 and turn < missing)
+    ]  # fmt: skip
+    return {check.name: check for check in checks(frame, pd.DataFrame(rows), VISITED, **more)}
+
+
+def test_a_good_run_of_visits_passes_all_that_can_be_told() -> None:
+    results = {name: check.result for name, check in of_visits(summary()).items()}
+    assert {name for name, result in results.items() if result is not Result.PASS} == {
+        "No thermal or power throttling", "A/A control: equals called different",
+    }  # fmt: skip
+    assert "No drift of the clocks within a trial" not in results
+    assert "drift" not in of_visits(summary())["No thermal or power throttling"].measured
+
+
+@pytest.mark.fault("visits were lost with their worker, or are void", "the check says how many of how many")
+def test_visits_that_windows_lack_are_counted() -> None:
+    few, many = (of_visits(summary(), missing)["No visit was lost"] for missing in (1, 5))
+    assert (few.result, few.measured) == (Result.PASS, "20 turns of 4 windows; 2 of 200 visits void or lost")
+    assert many.measured == "20 turns of 4 windows; 0 of 190 visits void or lost"  # a cell that was never there is none of it
+    fewer = summary(10)
+    found = of_visits(fewer, 4)["No visit was lost"]
+    assert (found.result, found.measured) == (Result.WARNING, "10 turns of 2 windows; 8 of 100 visits void or lost")
+    assert "not kept" not in found.effect
+    assert "No visit was lost" not in of_visits(summary(), pruned=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "result", "told"),
+    [
+        (["trials_disagree"] * 2 + [""] * 18, Result.WARNING, "2 of 20 cells under trials disagree"),
+        (["trials_disagree,two_kinds"] + [""] * 19, Result.PASS, "processes of two speeds in 1, whose time is that of neither"),
+    ],
+)
+def test_processes_that_differ_are_told(flags: list[str], result: Result, told: str) -> None:
+    check = of_visits(summary(flags=flags))["Fresh processes agree"]
+    assert check.result is result
+    assert told in check.measured
+    assert of_visits(summary(flags=flags), pruned=True)["Fresh processes agree"].result is Result.UNKNOWN
+
+
+def test_under_four_trials_nothing_is_decided() -> None:
+    check = of_visits(summary(trials=[3] * 20))["Enough samples"]
+    assert (check.result, check.limit) == (Result.WARNING, "3 visits with a clean one per trial")
+    assert "Under 4 trials" in check.effect
+
+
+@pytest.mark.parametrize(
+    ("width", "result", "told"),
+    [
+        (1.04, Result.PASS, "comparisons known to ±4.0 % in the median, 5 of 10 decided"),
+        (1.08, Result.WARNING, "comparisons known to ±8.0 % in the median, 5 of 10 decided"),
+        (math.nan, Result.UNKNOWN, "no comparison has an interval"),
+    ],
+)
+def test_how_sure_the_comparisons_are(width: float, result: Result, told: str) -> None:
+    frame = summary(workload=[f"conv{place // 2}" for place in range(20)]).assign(
+        best=[True, False] * 10, tie=False, decided=[True] * 10 + [False] * 10, vs_best=[1.0, 1.5] * 10,
+        vs_best_pairs=[0, 4] * 10, vs_best_low=[1.0, 1.5 / width] * 10, vs_best_high=[1.0, 1.5 * width] * 10,
+    )  # fmt: skip
+    frame = frame.assign(**dict.fromkeys(["run_id", "precision", "layout", "cache", "optimizer"], "x"), threads=0)
+    assert set(RANK_COLUMNS) <= set(frame.columns)
+    check = of_visits(frame)["Comparisons are sure"]
+    assert (check.result, check.measured) == (result, told)
+    assert "Comparisons are sure" not in of_visits(frame.assign(workload=[f"conv{place}" for place in range(20)]))
