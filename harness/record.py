@@ -13,8 +13,8 @@ from harness.spec import Cell
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 12
-# The first version that times the yardstick as it is timed now: times of it by older ones are another series.
-YARDSTICK_SINCE = 7
+# The first versions that time the yardstick as it is timed now (by older ones it is another series), and that make visits.
+YARDSTICK_SINCE, VISITS_SINCE = 7, 12
 
 # The method version of a run that another program measured, by rules of its own: such figures are there to be read beside ours.
 OTHERS_METHOD = 0

@@ -16,7 +16,7 @@ from harness.analysis.trials import FEW_SAMPLES, FEW_VISITS
 from harness.columns import of_convolutions
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import Flag, Run, Status
+from harness.record import VISITS_SINCE, Flag, Run, Status
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
 MOST_NAMED = 3  # of the pairs of equals that were called different
@@ -28,7 +28,6 @@ CLOCK_LIMIT = 0.01
 NOT_KEPT = "not kept"
 _TIMER = ("Blocks dwarf the clock", f"a reading under {100 * CLOCK_LIMIT:.0f} % of the shortest block")
 _ENOUGH = "Enough samples"
-VISITS_SINCE = 12  # the first method version whose trials are cut into visits
 MOST_WIDE = 0.05  # half the width of the interval of a comparison, in the median
 MOST_LOST = 0.05  # of the visits of a run
 _BARRED = "Flagged cells are never called slower or faster."

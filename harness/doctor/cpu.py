@@ -130,7 +130,7 @@ def unseen(cpus: Sequence[int], root: Path) -> Found:
     if missing := [name for name, told in seen.items() if not told]:
         yield Finding(
             "CPU clock", NOTE, f"cannot be seen: {', '.join(missing)}",
-            "a clock that moves during a run is not noticed but as drift and as trials that disagree",
+            "a clock that moves during a run is in its times; the ratios of neighbours do not have it, and no flag tells",
             "look on the host, if this is a virtual machine; throttling is told by Intel's processors only",
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from harness.plan import Budget
 
 # A worker with its framework and small operands takes 0.2 GB (torch, jax) to 0.8 GB (tensorflow), and three stand side by side.
 LOW_MEMORY, NO_MEMORY = 4 * 2**30, 2**30
-# Every sample is kept: at the caps some 20 KB a record, so a thousand records (resnet50 in three frameworks) 20 MB.
+# Every sample is kept: at most some 20 KB a record of ten visits, so a thousand records (resnet50 in three frameworks) 20 MB.
 LOW_DISK, NO_DISK = 2**30, 100 * 2**20
 SLOW_SOURCES = ("hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit")  # read through the kernel, by slow buses or coarse
 

@@ -11,7 +11,7 @@ from harness.page.charts.layout import each
 from harness.page.sections import Content, Given
 from harness.page.standings import standings
 from harness.page.view import Case, View
-from harness.record import Flag
+from harness.record import VISITS_SINCE, Flag
 from harness.rows import rows_of
 
 EMPTY_RUN = "This run holds no case."
@@ -191,9 +191,9 @@ def _results(view: View, given: Given) -> Content:
 
 
 def _method(view: View, given: Given) -> Content:
-    return Content(
-        {"flag_words": [(str(flag), flag.words, flag.bars_verdict) for flag in Flag], "method": provenance.method(given.run)}
-    )
+    words = [(str(flag), flag.words, flag.bars_verdict) for flag in Flag]
+    visited = given.run.method_version >= VISITS_SINCE
+    return Content({"flag_words": words, "method": provenance.method(given.run), "visited": visited})
 
 
 def _data_files(view: View, given: Given) -> Content:

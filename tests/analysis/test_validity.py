@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from harness.analysis.noise import Noise
-from harness.analysis.validity import VISITS_SINCE, blocking, checks, incomparable, machines_differ
+from harness.analysis.validity import blocking, checks, incomparable, machines_differ
 from harness.columns import RANK_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Check, Result
+from harness.record import VISITS_SINCE
 from tests.builders import START, environment, run
 
 RUN = run(finished_at=START + timedelta(minutes=1), environments=(environment(),))

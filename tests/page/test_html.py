@@ -20,6 +20,7 @@ from harness.columns import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.outcome import Level
 from harness.page import embedded, html, sections, standings, view
 from harness.page.charts import latency
+from harness.record import VISITS_SINCE
 from harness.spec import Cell
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
@@ -52,6 +53,14 @@ def test_the_page_with_what_settings_are_worth_is_sound(made):
     sound(text)
     assert text.index('id="worth"') < text.index('id="workloads"')
     assert f"Of {len(synthetic.modes(made)['mode'])} cases beside eager: " in text
+
+
+def test_how_a_run_was_measured_is_said_as_its_method_had_it(made, text, undrawn):
+    visits = html.render(made.summary, made.samples, dataclasses.replace(made.run, method_version=VISITS_SINCE))
+    turns, cells = "In every turn each prepared case is visited once", "One cell is measured after the other"
+    for one, other, told in ((visits, text, turns), (text, visits, cells)):
+        assert told in one
+        assert told not in other
 
 
 def test_the_policy_names_what_stands_in_the_page(text):

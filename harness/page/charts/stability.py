@@ -36,7 +36,7 @@ def stability(view: View, worst: pd.DataFrame, seed: int) -> Drawn:
     caption = "The cell with the widest samples" if len(cells) == 1 else f"The {len(cells)} cells with the widest samples"
     note = (
         f"Box: quartiles and median; whiskers: 5th to 95th percentile; dots: at most {MOST_SAMPLES} clean samples of a cell, "
-        "drawn by lot. Samples of all trials, each over the median of its cell."
+        "drawn by lot. Samples of all trials, each over the median of its cell: what the machine did meanwhile is in them."
     )
     desc = "Horizontal boxes with the samples behind them; 1 is the cell's median."
     return draw("dist", caption, desc, lambda: _stability(view, cells, worst, seed), note=note)
