@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, whose rooms have names that others may have
-from scripts.certainty.jobs import JOBS, Job, RefusedError, done, is_done
+from scripts.certainty.jobs import JOBS, Job, done, is_done
 from scripts.certainty.place import Others, Place, wait_for_quiet
 
 
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="a folder for results and runs")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--write", type=Path, help="with --report: a Markdown file whose section `certainty` is replaced")
     parser.add_argument("--try", action="store_true", dest="tries", help="seconds instead of minutes; waits for nobody")
     return parser
 
@@ -78,8 +79,12 @@ def main() -> None:
         return
     if options.report:
         from scripts.certainty.report import report
+        from scripts.pages import keep
 
-        print("\n".join(report(out)))
+        lines = report(out)
+        print("\n".join(lines))
+        if options.write:
+            keep(options.write, "certainty", lines)
         return
     failed = []
     for name in options.jobs or JOBS:
@@ -88,7 +93,7 @@ def main() -> None:
         print(f"{datetime.now(UTC):%H:%M} {name}, about {JOBS[name].minutes:.0f} min", file=sys.stderr, flush=True)
         try:
             make(JOBS[name], out, options.tries)
-        except (RefusedError, SystemExit) as why:
+        except (SystemExit, Exception) as why:  # the others are made all the same
             failed.append(name)
             print(f"{name} was not made: {why}", file=sys.stderr, flush=True)
     if failed:

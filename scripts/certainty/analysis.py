@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import inference, pairs, times
-from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT, Groups, standing
+from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT, Groups, Standing, standing
 from harness.analysis.inference import Estimates
 from harness.analysis.race import Looks
 from harness.analysis.ranking import LEVEL
@@ -190,8 +190,10 @@ def different(run: Run, compared: Pairs, ratios: np.ndarray | None = None) -> np
     return np.where(sure, np.sign(found.mean), 0).astype(int)
 
 
-def groups_of_equals(runs: Sequence[Run], seed: int = 0, groups: int = GROUPS) -> int:
-    """In how many groups of MEMBERS equal cells one is called slower, by the rule for the best of several.
+def groups_of_equals(runs: Sequence[Run], seed: int = 0, groups: int = GROUPS) -> tuple[int, float]:
+    """In how many groups of MEMBERS equal cells one is called slower, and the mean factor to the fastest that is shown.
+
+    Both are by the rule for the best of several.
 
     A pair of equals gives the visits of one member: their log-ratios over the square root of 2, so that those of two members
     vary as those of a cell and its equal do, bursts and processes included. Members are drawn from all pairs of all runs that
@@ -199,13 +201,15 @@ def groups_of_equals(runs: Sequence[Run], seed: int = 0, groups: int = GROUPS) -
     """
     members = [trials for run in runs for trials in _visits_of_equals(run) if len(trials) >= ENOUGH_PAIRS]
     if len(members) < MEMBERS:
-        return 0
-    rng, found = np.random.default_rng(seed), 0
+        return 0, float("nan")
+    rng, slower, factors = np.random.default_rng(seed), 0, []
     for _ in range(groups):
         drawn = [members[number] for number in rng.choice(len(members), MEMBERS, replace=False)]
         signs = rng.choice((-1.0, 1.0), MEMBERS)
-        found += _one_is_slower([[sign * trial for trial in trials] for sign, trials in zip(signs, drawn, strict=True)])
-    return found
+        found = _standing([[sign * trial for trial in trials] for sign, trials in zip(signs, drawn, strict=True)])
+        slower += bool(found.slower.any())
+        factors.append(float(np.exp(found.shown).mean()))
+    return slower, float(np.mean(factors))
 
 
 def _visits_of_equals(run: Run) -> list[list[np.ndarray]]:
@@ -216,8 +220,8 @@ def _visits_of_equals(run: Run) -> list[list[np.ndarray]]:
     return [[trial for trial in trials if len(trial)] for trials in kept]
 
 
-def _one_is_slower(members: list[list[np.ndarray]]) -> bool:
-    """Whether the rule for the best of several calls any of these slower: members by trial, each an array of visits."""
+def _standing(members: list[list[np.ndarray]]) -> Standing:
+    """Where these stand by the rule for the best of several: members by trial, each an array of visits."""
     count = min(map(len, members))
     left, right = np.triu_indices(len(members), 1)
     ratios = np.empty((len(left), count))
@@ -227,8 +231,7 @@ def _one_is_slower(members: list[list[np.ndarray]]) -> bool:
         ratios[:, trial] = np.median(table[left] - table[right], axis=1)
     estimates = inference.moderated(ratios, np.zeros(len(left), dtype=np.int64))
     shape = (1, len(members))
-    found = standing(Groups.of(estimates, (left, right), shape, lambda counts: np.full(counts.shape, LEVEL)))
-    return bool(found.slower.any())
+    return standing(Groups.of(estimates, (left, right), shape, lambda counts: np.full(counts.shape, LEVEL)))
 
 
 def planted(runs: Sequence[Run], seed: int, times_as_slow: float = PLANTED) -> bool:
