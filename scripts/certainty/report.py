@@ -70,6 +70,12 @@ def _percent(share: float) -> str:
     return "–" if np.isnan(share) else units.percent(share)
 
 
+def _middle(parts: Sequence[np.ndarray]) -> float:
+    """The median of all that is known; NaN for nothing."""
+    values = np.concatenate(parts)
+    return float(np.median(values[~np.isnan(values)])) if not np.isnan(values).all() else float("nan")
+
+
 def _table(head: str, rows: Sequence[Sequence[object]]) -> Lines:
     """A Markdown table, whose columns `head` names with bars in between."""
     lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
@@ -124,8 +130,8 @@ def _spreads(out: Path) -> Lines:
             for one, other, compared in analysis.beside_in_group(run, equal):
                 kinds.setdefault((one, other), []).append((run, compared))
         for (one, other), of in kinds.items():
-            paired = np.nanmedian(np.concatenate([analysis.spread(run, compared) for run, compared in of]))
-            unpaired = np.nanmedian(np.concatenate([analysis.spread_unpaired(run, compared) for run, compared in of]))
+            paired = _middle([analysis.spread(run, compared) for run, compared in of])
+            unpaired = _middle([analysis.spread_unpaired(run, compared) for run, compared in of])
             name = f"{one}, equals" if equal else f"{one} and {other}"
             share = f"{paired / unpaired:.2f}" if equal else "–"
             near = [_of_distance(of, distance) for distance in (1, 2, 3)]
@@ -156,7 +162,7 @@ def _figure(runs: Sequence[Run]) -> str:
     """Which figure of a visit has the least noise among equals, chosen on some runs and judged on the others."""
 
     def noise(of: Sequence[Run], figure: str) -> float:
-        return float(np.nanmedian(np.concatenate([analysis.spread(run, analysis.equals(run), figure) for run in of])))
+        return _middle([analysis.spread(run, analysis.equals(run), figure) for run in of])
 
     names = {"median_ns": "median", "decile_ns": "lower decile"}
     chosen = min(names, key=lambda figure: noise(runs[:CHOSEN_ON], figure))
@@ -251,8 +257,8 @@ def _worth(out: Path) -> Lines:
     shares = ", ".join(
         f"{part} {100 * spent[f'spent_{part}_ns'] / total:.1f} %" for part in ("yardstick", "witness", "sampling")
     )
-    rows = [[f"ratio of equals, {kind}", _percent(float(np.nanmedian(np.concatenate(of))))] for kind, of in spreads.items()]
-    rows += [[f"time of a cell, {kind}", _percent(float(np.nanmedian(np.concatenate(of))))] for kind, of in alone.items()]
+    rows = [[f"ratio of equals, {kind}", _percent(_middle(of))] for kind, of in spreads.items()]
+    rows += [[f"time of a cell, {kind}", _percent(_middle(of))] for kind, of in alone.items()]
     return [
         *_table("standard deviation between processes, median over cells | ", rows),
         "",
