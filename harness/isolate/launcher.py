@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.axes import Device
 from harness.errors import UserError
@@ -16,10 +16,13 @@ from harness.isolate.bench import Bench, Session, spent, start
 from harness.isolate.process import Refusal, Worker
 from harness.isolate.windows import windows
 from harness.isolate.wire import Adapter, Hello, Look, Setup
-from harness.measure import footprint, machine
+from harness.measure import machine
 from harness.measure.gpu import Gpu
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Progress, Record, Status, Visit
+
+if TYPE_CHECKING:
+    from harness.measure.footprint import Need, Room
 
 LOOK_TIMEOUT_S = 30.0  # importing one file, and whatever a package's own __init__ does
 
@@ -86,13 +89,17 @@ class Launcher(Session):
                 bench.close()
 
 
-def _need(step: Step, cores: int) -> footprint.Need:
+def _need(step: Step, cores: int) -> "Need":
     """The memory that a step needs at the most; whether the backend pads beforehand only it knows."""
+    from harness.measure import footprint
+
     return footprint.need(step.cell, step.cell.threads or cores, prepadded=not step.cell.spec.pads_evenly)
 
 
-def _room(device: Device) -> footprint.Room:
+def _room(device: Device) -> "Room":
     """The memory that is left, on the host and on a GPU."""
+    from harness.measure import footprint
+
     return footprint.Look(None if device.kind == "cpu" else Gpu(device.index))()
 
 

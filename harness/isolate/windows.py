@@ -4,14 +4,19 @@ A window is what is prepared at the same time by all workers of a round. It is v
 stands next to each other in every turn.
 """
 
+from __future__ import annotations
+
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from harness.measure.footprint import Need, Room
 from harness.plan import Plan, Step
+
+if TYPE_CHECKING:  # NumPy comes with it, which a session of pytest must not have before its framework's process is set up
+    from harness.measure.footprint import Need, Room
 
 ROOM_SHARE = 0.5  # of the memory that is left may be taken by a window: a forecast may be wrong, and frameworks keep buffers
 

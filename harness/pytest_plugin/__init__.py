@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from harness.ask.suite import Suite
     from harness.execution.host import Lock
     from harness.pytest_plugin.worker import Process
@@ -247,10 +249,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return True
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the processes."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """End the processes, before another plug-in may end the session by an error: a process that is left would be waited for."""
     if frameworks := session.config.stash.get(_FRAMEWORKS, None):
         frameworks.close()
+    return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)
