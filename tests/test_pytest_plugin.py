@@ -511,7 +511,7 @@ def test_launch_and_wait_are_timed_and_nothing_else(direction: Direction, device
 def test_the_shipped_tests_of_the_first_suite_are_its_cells(session: Run) -> None:
     listed = session(str(ROOT / "suites" / "test_first.py"), "--rootdir", str(ROOT), "-c", os.devnull, "--collect-only", "-q")
     ids = [line.partition("::")[2] for line in listed.outlines if "::" in line]
-    assert len(ids) == 66
+    assert len(ids) == 102
     assert {id.split("/")[2] for id in ids} == {"tensorflow", "torch", "jax"}
 
 
