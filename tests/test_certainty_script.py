@@ -277,7 +277,8 @@ def test_the_report_says_what_is_missing_and_tells_what_is_there(tmp_path: Path,
     sizes = dict.fromkeys(("torch", "jax"), 2**20)
     beside = {"visits": visits, "asleep": dict.fromkeys(sizes, 0.001), "forecast": sizes, "held": sizes, "left": sizes}
     (tmp_path / "neighbours" / "result.json").write_text(json.dumps({**told, **beside}))
-    (tmp_path / "nights" / "result.json").write_text(json.dumps({**told, "runs": ["old-1", "old-2", "old-3"]}))
+    runs["clock"] = Run("busy", runs["clock"].cells[:0], runs["clock"].visited[:0])
+    (tmp_path / "nights" / "result.json").write_text(json.dumps({**told, "runs": ["old-1", "old-2", "clock", "old-3"]}))
     tuned = [{"cell": "a/fprop/torch/eager", "workload": "a", "backend": "torch", "setting": "nhwc", "choice": "best"}]
     (tmp_path / "tune" / "result.json").write_text(json.dumps({**told, "tuned": tuned}))
     monkeypatch.setattr(report.Run, "read", lambda folder: runs[folder.name])
@@ -286,7 +287,7 @@ def test_the_report_says_what_is_missing_and_tells_what_is_there(tmp_path: Path,
     text = "\n".join(report.report(tmp_path))
     assert "Not measured yet" not in text
     assert "| new | 1.0 1.0 1.0 |" in text
-    assert "3 nights; " in text
+    assert "3 of 4 nights were measured; " in text
     assert "| torch | jax | 9 | 1.100 ± 0.000 | 1 MB 1.100 |" in text
     assert "Confirmed as fastest or equal: 1 of 1, in 100% of the full run's time." in text
     assert "table of kills" in text

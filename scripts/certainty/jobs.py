@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.certainty import engines, neighbours
-from scripts.certainty.place import HERE, Place
+from scripts.certainty.place import FAILED, HERE, Place
 from scripts.fidelity.clock import busy_processes
 
 ROOT = HERE.parents[1]
@@ -68,7 +68,7 @@ def _planted(place: Place, number: int) -> dict[str, Any]:
     slowed = {"PYTHONPATH": str(ROOT), "TEST_SLOWDOWN_FACTORS": json.dumps(dict.fromkeys(cells, SLOWER))}
     options = place.cut(EQUALS_S, "--seed", str(1000 + number))
     asked = ["run", str(HERE / "equals.toml"), "--out", "store", "--no-report", "--no-ceilings", *options]
-    place.started([sys.executable, "-P", str(HERE / "slowed.py"), *asked], slowed)
+    place.started([sys.executable, "-P", str(HERE / "slowed.py"), *asked], slowed, good=(0, FAILED))
     return {"run": place.run()}
 
 
@@ -109,7 +109,7 @@ def _nights(place: Place) -> dict[str, Any]:
     for _ in range(1 if place.tries else NIGHTS):
         asked = [sys.executable, "-P", "-m", "harness", *few, str(HERE / "standard.toml"), "--out", "store",
                  "--reports", "reports", "--no-report", "--no-ceilings"]  # fmt: skip
-        place.started(asked, good=(0, 3, 4))
+        place.started(asked, good=(0, 3, 4, FAILED))
         runs.append(place.run())
     return {"runs": runs}
 

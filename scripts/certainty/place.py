@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 MOST_OTHERS = 0.15  # cores that others may use before a job begins
 LOOK_S, WAIT_S = 5.0, 30.0
+FAILED = 5  # the exit code of a run or night that is whole but for cells that failed
 TRY = "example and fprop and not jax"  # the cells of a try
 
 
@@ -29,7 +30,7 @@ class Place:
         """Its standard output, and the run in `store` below the job's folder. Raises SystemExit where it fails."""
         asked = [python, "-P", "-m", "harness", command, str(suite), "--out", "store", "--reports", "reports", "--no-report",
                  "--no-ceilings", *options]  # fmt: skip
-        return self.started(asked, environ)
+        return self.started(asked, environ, good=(0, FAILED))
 
     def started(self, command: Sequence[str], environ: dict[str, str] | None = None, good: Sequence[int] = (0,)) -> str:
         """The standard output of a command in the job's folder; what it says is kept there. SystemExit where it fails."""
