@@ -33,7 +33,7 @@ def times(visited: pd.DataFrame, backends: Mapping[str, str], figure: str = "med
     `backends` names the backend of each cell, `figure` the column that stands for a visit.
     """
     frames = [_of_run(run_id, table, backends) for run_id, table in turns(visited, figure).items()]
-    return typed(pd.concat([pd.DataFrame(columns=list(TIME_COLUMNS)), *frames], ignore_index=True))
+    return typed(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(TIME_COLUMNS)))
 
 
 def _of_run(run_id: str, table: Turns, backends: Mapping[str, str]) -> pd.DataFrame:
