@@ -150,7 +150,8 @@ class Sureness:
         """`comparisons known to ±7.0 % in the median, 31 of 49 decided`."""
         if self.half is None:
             return f"comparisons: {self.comparisons}, how well they are known takes 2 trials"
-        return f"comparisons known to ±{units.percent(self.half)} in the median, {self.decided} of {self.comparisons} decided"
+        how = "not known to a factor of 2 yet" if self.half > 1 else f"known to ±{units.percent(self.half)}"
+        return f"comparisons {how} in the median, {self.decided} of {self.comparisons} decided"
 
 
 def sureness(ranked: pd.DataFrame, same: Sequence[str] = SAME) -> Sureness:

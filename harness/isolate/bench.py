@@ -129,7 +129,6 @@ class _Life:
 
     worker: Worker
     process: int
-    environment_id: str = ""
 
 
 class Bench:

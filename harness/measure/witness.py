@@ -12,7 +12,7 @@ for a core, in ns, https://www.kernel.org/doc/html/latest/scheduler/sched-stats.
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 from harness.measure import clock as clocks
@@ -110,15 +110,33 @@ class RunDelay:
         self._threads.close()
 
 
-def ran_ns(proc: Path = _PROC, own: int | None = None) -> Iterator[tuple[Path, int]]:
-    """(folder in /proc, nanoseconds run) of every thread on the machine but those of this process, or of process `own`."""
-    leave_out = str(os.getpid() if own is None else own)
+def ran_ns(
+    proc: Path = _PROC, own: int | None = None, apart: Set[str] = frozenset()
+) -> Iterator[tuple[Path, int]]:  # fmt: skip
+    """(folder in /proc, nanoseconds run) of every thread on the machine but those of this process, or of process `own`.
+
+    Processes `apart`, by their numbers, are left out too.
+    """
+    leave_out = {str(os.getpid() if own is None else own), *apart}
     for process in _names(proc):
-        if process.isdecimal() and process != leave_out:
+        if process.isdecimal() and process not in leave_out:
             for thread in _names(proc / process / "task"):
                 task = proc / process / "task" / thread
                 with contextlib.suppress(OSError, IndexError, ValueError):
                     yield task, int((task / "schedstat").read_bytes().split()[_RAN])
+
+
+def siblings(proc: Path = _PROC, parent: int | None = None) -> set[str]:
+    """The numbers of the processes that this one's parent has started; none where the kernel does not list them.
+
+    Source: children of https://man7.org/linux/man-pages/man5/proc_pid_task.5.html.
+    """
+    tasks = proc / str(os.getppid() if parent is None else parent) / "task"
+    found: set[str] = set()
+    for name in _names(tasks):
+        with contextlib.suppress(OSError):
+            found |= set((tasks / name / "children").read_text().split())
+    return found
 
 
 def _names(folder: Path) -> list[str]:
@@ -172,11 +190,12 @@ class Others:
     """How long threads of other processes ran. Threads that do next to nothing are looked at by `refresh` only.
 
     It sees what /proc shows. It does not see the neighbours of a container or of a virtual machine; a part of their time is in
-    `steal_ns`. Where /proc hides processes it tells nothing, since those that are shown would pass for all.
+    `steal_ns`. Where /proc hides processes it tells nothing, since those that are shown would pass for all. What `apart` gives
+    are processes that do not count, whenever it is asked.
     """
 
-    def __init__(self, proc: Path = _PROC, pid: int | None = None) -> None:
-        self._proc, self._own = proc, pid
+    def __init__(self, proc: Path = _PROC, pid: int | None = None, apart: Callable[[], Set[str]] = frozenset) -> None:
+        self._proc, self._own, self._apart = proc, pid, apart
         self._unseen = unseen(proc)
         self._ran: dict[Path, int] = {}
         self._active = _Watched(_RAN)
@@ -186,7 +205,7 @@ class Others:
         """Look at every thread on the machine, and watch those that ran much in the `since_ns` since the last look."""
         if self._unseen:
             return
-        before, self._ran = self._ran, dict(ran_ns(self._proc, self._own))
+        before, self._ran = self._ran, dict(ran_ns(self._proc, self._own, self._apart()))
         for task, ran in self._ran.items():
             if since_ns and task not in self._active and ran - before.get(task, 0) > _ACTIVE_SHARE * since_ns:
                 self._active.add(task)
@@ -234,12 +253,16 @@ def cpu_ticks(stat: Path = _PROC / "stat") -> dict[str, list[int]]:
 
 
 class Witness:
-    """Reads the run delay of this process and the time that others ran, and knows what it costs to read them."""
+    """Reads the run delay of this process and the time that others ran, and knows what it costs to read them.
+
+    The other workers of the run do not count. They sleep, but for the threads that spin for some ms after a visit to theirs,
+    within what does not count of the next one: with them two thirds of the visits after PyTorch's were called contended.
+    """
 
     def __init__(self, clock: clocks.Clock) -> None:
         self.clock = clock
         begun = clock()
-        self.delay, self.others = RunDelay(), Others()
+        self.delay, self.others = RunDelay(), Others(apart=siblings)
         self.refresh_cost_ns = clock() - begun
         self.looked = clock()
         self.read()

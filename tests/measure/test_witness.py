@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.measure import witness
-from harness.measure.witness import Others, RunDelay, busy_ns, ran_ns, steal_ns, unseen
+from harness.measure.witness import Others, RunDelay, busy_ns, ran_ns, siblings, steal_ns, unseen
 
 OWN = 100
 
@@ -179,6 +179,27 @@ def test_others_that_do_next_to_nothing_are_not_watched(proc: Proc) -> None:
     proc.say(8, ran=6_001, process=8)
     assert others.read() == 1
     others.close()
+
+
+def test_the_other_workers_of_the_run_are_not_others(proc: Proc) -> None:
+    """They are started by the same parent; one that comes later is left out as well."""
+    parent, stranger = 7_000, 7_003
+    proc.say(parent, process=parent)
+    children = proc.task(parent, parent) / "children"
+    children.write_text(f"{OWN} 7001 ")
+    everybody = (7_001, 7_002, stranger)
+    for process in everybody:
+        proc.say(process, ran=0, process=process)
+    others = Others(proc.root, OWN, lambda: siblings(proc.root, parent))
+    children.write_text(f"{OWN} 7001 7002 ")
+    for ran in (50_000_000, 60_000_000):
+        for process in everybody:
+            proc.say(process, ran=ran, process=process)
+        if ran == 50_000_000:
+            others.refresh(since_ns=100_000_000)
+    assert others.read() == 10_000_000
+    others.close()
+    assert siblings(proc.root, 9_999) == set()
 
 
 def test_our_own_threads_are_not_others(proc: Proc) -> None:
