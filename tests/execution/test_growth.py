@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+from harness.analysis.ranking import Sureness
 from harness.ask import planning
 from harness.axes import Layout, Mode
 from harness.execution.growth import SoFar, grown, sure
@@ -99,20 +100,21 @@ def test_how_sure_a_run_is_so_far_is_said_of_its_comparisons_with_the_fastest():
     of = {name: cell(backend=name) for name in ("torch", "jax", "tensorflow")}
     plan, steady = Plan("small", (), 0, Budget()), (1.0, 1.001, 0.999, 1.0)
 
-    def told(count: int, plan: Plan = plan) -> str:
+    def so_far(count: int, plan: Plan = plan) -> Sureness:
         records = [
             *trials(of["torch"], 100_000, steady[:count]), *trials(of["jax"], 300_000, steady[:count]),
             *trials(of["tensorflow"], 100_000, WANDERS[:count]),
         ]  # fmt: skip
-        return sure(plan, SoFar.of(records, [], "small")).words
+        return sure(plan, SoFar.of(records, [], "small"))
 
-    assert told(1) == "comparisons: 2, how well they are known takes 2 trials"
-    assert told(3).endswith(" in the median, 0 of 2 decided")  # nothing is decided before 4 pairs
-    assert told(4).endswith(" in the median, 1 of 2 decided")
-    widths = [float(told(count).split("±")[1].split(" %")[0].replace("\u2009", "")) for count in (2, 3, 4)]
+    assert so_far(1).words == "comparisons: 2, how well they are known takes 2 trials"
+    assert so_far(3).words.endswith(" in the median, 0 of 2 decided")  # nothing is decided before 4 pairs
+    assert so_far(4).words.endswith(" in the median, 1 of 2 decided")
+    widths = [so_far(count).half for count in (2, 3, 4)]
+    assert so_far(2).words.startswith("comparisons not known to a factor of 2 yet")
     assert widths == sorted(widths, reverse=True)
     looked_at = Plan("small", (), 0, Budget(until=0.02))
-    assert told(4, looked_at) != told(4)  # a look takes a part of what may go wrong, and its intervals are wider
+    assert so_far(4, looked_at).half > so_far(4).half  # a look takes a part of what may go wrong, and its intervals are wider
     alone = SoFar.of(trials(of["torch"], 100_000), [], "small")
     assert sure(plan, alone).comparisons == 0
 
