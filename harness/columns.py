@@ -125,13 +125,13 @@ _SAMPLE = {
     "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
     "others_ns": Column("Int64", "ns", "Time that threads of other processes ran, at most what the worker left of its cores; missing: not measured."),
     "yardstick_ns": Column("Int64", "ns", "Time of a fixed piece of work, the last before this sample; missing: none was timed."),
-    "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 1 % of block_ns; such samples are kept, and left out of every figure but that of a trial without any other, which bears a flag."),
+    "contended": Column("bool", "", "Whether run_delay_ns and others_ns both exceed 20 % of block_ns, in a run without visits 1 %. Such samples of a visit count as all do; in a run without visits they are left out of every figure but that of a trial without any others."),
 }  # fmt: skip
 
 _FIGURES = {
     "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
     "trials": Column("int64", "", "Trials with status ok."),
-    "samples": Column("Int64", "", "Clean samples over all visits of all trials; missing: they were removed."),
+    "samples": Column("Int64", "", "Samples that count, over all trials; missing: they were removed."),
     "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians, each over the clean samples of all visits of the trial."),
     "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
     "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),
@@ -152,7 +152,7 @@ _FIGURES = {
     "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
     "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs, for hot cells only."),
     "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
-    "contended_share": Column("float64", "", "Share of the samples left out as contended; missing: not measured."),
+    "contended_share": Column("float64", "", "Share of the samples that are contended; missing: not measured."),
 }  # fmt: skip
 
 _COMPARED = {

@@ -25,9 +25,9 @@ AA = "aa"
 # The tag of a run that counts as a night: what is run by hand in between is no evidence of its own.
 NIGHTLY = "nightly"
 
-# A block is contended where its threads stood runnable but not running for more than this share of its wall time, while
-# threads of other processes ran for more than it. The first alone says nothing: frameworks wait for themselves.
-CONTENDED_SHARE = 0.01
+# A block is contended where its threads stood runnable but not running for more than a share of its wall time, while threads
+# of other processes ran for more than it: frameworks wait for themselves. That of a visit: docs/method.md says why.
+CONTENDED_SHARE, CONTENDED_VISIT = 0.01, 0.2
 
 
 class Status(StrEnum):
@@ -83,11 +83,11 @@ class Flag(StrEnum):
 
 _FLAG_WORDS = {
     Flag.NOT_CONVERGED: "In a run without visits: a cap on time or samples was reached before the stopping rule was content.",
-    Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one; in a run without visits also where too few clean ones were left.",
+    Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one, each for over 20 % of its time; in a run without visits for over 1 %, or too few others were left.",
     Flag.THROTTLED: "The GPU was throttled, or its clock under 75 % of the default, for longer than could be waited for.",
     Flag.RECOMPILED: "The call was compiled again while it was timed: that visit is void; in a run without visits, a sample of over 10 times the median was the compilation's.",
     Flag.UNSTEADY_WARMUP: "Warm-up ended at its cap before two blocks in a row agreed within 5 %.",
-    Flag.FEW_SAMPLES: "Fewer than 3 visits of a trial have a clean sample; in a run without visits, fewer than 10 clean samples in a trial.",
+    Flag.FEW_SAMPLES: "A trial has fewer than 3 visits; in a run without visits, fewer than 10 samples that are not contended.",
     Flag.BIMODAL: "In a run without visits: the samples of a trial fall into two separate groups; the median says which was larger, not how long a call takes.",
     Flag.DRIFT: "In a run without visits: from the first to the last third of a trial the time moved by over 3 % and over twice the interval, and not with the yardstick.",
     Flag.NOISY: "In a run without visits: the interquartile range is over 10 % of the median.",
@@ -150,12 +150,12 @@ class Series:
     visits: tuple[Stretch, ...] = ()
 
 
-def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any) -> Any:
+def contended(block_ns: Any, run_delay_ns: Any, others_ns: Any, share: Any) -> Any:
     """Whether a block was disturbed: numbers give a bool, arrays an array of them; NaN stands for not measured.
 
-    Without either of the two nothing can be said: frameworks wait for themselves.
+    `share` is CONTENDED_VISIT for a block of a visit, else CONTENDED_SHARE. Without either of the two times nothing can be said.
     """
-    limit = CONTENDED_SHARE * block_ns
+    limit = share * block_ns
     return (run_delay_ns > limit) & (others_ns > limit)
 
 

@@ -87,8 +87,17 @@ def ratio(value: float | None, digits: int = 3) -> str:
 
 def ratio_interval(value: float | None, low: float | None, high: float | None) -> str:
     """A factor with the bounds of its interval: `1.25× (1.20 to 1.31)`."""
-    known = low is not None and high is not None and not math.isnan(low) and not math.isnan(high)
-    return f"{ratio(value)} ({ratio(low).rstrip('×')} to {ratio(high).rstrip('×')})" if known else ratio(value)
+    told = bounds(low, high)
+    return f"{ratio(value)} ({told})" if told else ratio(value)
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """The interval of a factor, `1.20 to 1.31`; of a very wide one only that it is so, and of none an empty text."""
+    if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
+        return ""
+    if high > VERY_WIDE**2 * low:
+        return f"uncertain by over {VERY_WIDE}×"
+    return f"{ratio(low).rstrip('×')} to {ratio(high).rstrip('×')}"
 
 
 def count(value: float | None) -> str:
@@ -113,6 +122,7 @@ def percent(share: float | None) -> str:
     return MISSING if share is None or math.isnan(share) else f"{100 * share:.1f} %".replace("-", "−")
 
 
+VERY_WIDE = 10  # times from the centre to either end: of a wider interval the ends say nothing
 WIDE = 30  # % to either side: beyond, an interval is far from symmetric, and its ends are told instead
 
 

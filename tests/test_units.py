@@ -132,6 +132,7 @@ def test_an_interval_without_bounds_or_centre_is_missing(bounds: tuple[float | N
 
 def test_a_ratio_stands_with_the_bounds_of_its_interval():
     assert units.ratio_interval(1.25, 1.2, 1.312) == "1.25× (1.20 to 1.31)"
+    assert units.ratio_interval(1.3, 3e-17, 7e16) == "1.30× (uncertain by over 10×)"
     assert units.ratio_interval(2.0, None, None) == "2.00×"
     assert units.ratio_interval(2.0, math.nan, math.nan) == "2.00×"
     assert units.ratio_interval(math.nan, math.nan, math.nan) == "–"

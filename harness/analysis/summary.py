@@ -139,7 +139,7 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
         **{name: ",".join(_names(row[name] for row in rows)) for name in _OVER_TRIALS["joined"]},
         **{name: "; ".join(dict.fromkeys(_known(row[name] for row in rows))) for name in _OVER_TRIALS["listed"]},
         "trials": len(clocked),
-        "samples": sum(trial.clean for trial in timed),
+        "samples": sum(len(trial.call_ns) for trial in timed),
         "ci_method": "",
         "processes": 0,
     }

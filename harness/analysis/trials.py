@@ -21,7 +21,7 @@ from harness.record import Flag, SeriesKind
 
 # What raises each flag; the figures and where they come from stand in docs/method.md.
 FEW_SAMPLES = 10
-FEW_VISITS = 3  # with a clean sample: one burst moves the median of fewer
+FEW_VISITS = 3  # one burst moves the median of fewer
 NOISY = 0.10
 VERY_NOISY = 0.25
 DRIFT = 0.03
@@ -99,7 +99,7 @@ def medians(samples: pd.DataFrame, kind: SeriesKind) -> dict[Key, float]:
 
 
 def _used(contended: np.ndarray) -> np.ndarray:
-    """Which samples count: the clean ones, and all where none is clean; the engine has raised a flag for that."""
+    """Which samples count of a trial without visits: the clean ones, and all where none is; the engine has flagged that."""
     return np.ones(len(contended), dtype=bool) if contended.all() else ~contended
 
 
@@ -127,18 +127,19 @@ def trial(
 ) -> Trial:
     """One trial from its samples, one entry of each array per sample; NaN stands for no yardstick, -1 for no turn.
 
-    Contended samples are left out; where no other is left all of them count, and the flag that the engine has raised
-    for that says so. The interval of the median is by order statistics, of the samples, or of the visits' medians where the
-    trial was cut into visits: samples of one visit are alike. There it is widened to hold the median of all samples.
+    Where the trial was not cut into visits contended samples are left out, unless no others are left. The interval of the
+    median is by order statistics, of the samples, or of the visits' medians where the trial was cut into visits: samples of one
+    visit are alike. There it is widened to hold the median of all samples.
     """
     order = np.argsort(index, kind="stable")
-    used = order[_used(contended[order])]
+    visited = turn is not None and not (turn < 0).any()
+    used = order if visited else order[_used(contended[order])]
     call_ns, beside_ns = (block_ns / iterations)[used], yardstick_ns[used]
     clean = len(contended) - int(np.count_nonzero(contended))
     quartiles = np.quantile(call_ns, [0.25, 0.5, 0.75])
     estimates = {Estimator.LOWER_QUARTILE: float(quartiles[0]), Estimator.MEDIAN: float(quartiles[1])}
     relative = None
-    turns = None if turn is None or (turn < 0).any() else turn[used]
+    turns = turn[used] if turn is not None and visited else None
     if (beside_ns > 0).all():  # false for NaN: a series has a yardstick beside every sample or beside none
         relative = call_ns / beside_ns
         estimates[Estimator.CORRECTED_MEDIAN] = float(np.median(relative))
@@ -148,7 +149,7 @@ def trial(
     else:
         medians, of = _visit_medians(call_ns, turns)
         interval, visits = _holding(stats.median_interval(medians), float(quartiles[1])), len(medians)
-        flags = _flags_of_visits(call_ns, medians[of], visits if clean else 0)
+        flags = _flags_of_visits(call_ns, medians[of], visits)
     return Trial(
         call_ns=call_ns,
         iterations=int(iterations.max()),
@@ -183,7 +184,7 @@ def _holding(interval: stats.Interval | None, value: float) -> stats.Interval | 
 
 
 def _flags_of_visits(call_ns: np.ndarray, median_ns: np.ndarray, visits: int) -> frozenset[Flag]:
-    """What the times of the calls raise beside the medians of their visits, of which so many have a clean sample."""
+    """What the times of the calls raise beside the medians of their visits, of which there are so many."""
     low, median, high = np.quantile(call_ns / np.where(median_ns > 0, median_ns, 1.0), [0.25, 0.5, 0.75])
     raised = {Flag.FEW_SAMPLES: visits < FEW_VISITS, Flag.VERY_NOISY: high - low > VERY_NOISY * median}
     return frozenset(flag for flag, is_raised in raised.items() if is_raised)

@@ -223,13 +223,13 @@ def _foreign(ok: pd.DataFrame, run: Run, pruned: bool) -> Check:
     known = ok["contended_share"].dropna()
     unseen = "; ".join(dict.fromkeys(each.unseen for each in run.environments if each.unseen))
     if pruned:
-        more = f"; the share of samples set aside is {NOT_KEPT}"
+        more = f"; the share of samples that are contended is {NOT_KEPT}"
         return _by_flag(name, ok, Flag.CONTENDED, _BARRED, more)
     if len(ok) and known.empty:
         limit, remedy = f"{100 * MOST_FLAGGED:.0f} % of the cells", " convbench doctor tells the remedy." if unseen else ""
         said = unseen or "the kernel does not tell"
         return Check(name, Result.UNKNOWN, said, limit, f"Other programs may be part of any time.{remedy}")
-    more = f"; {units.percent(float(known.mean()))} of the samples set aside" if len(known) else ""
+    more = f"; {units.percent(float(known.mean()))} of the samples contended" if len(known) else ""
     seen = _by_flag(name, ok, Flag.CONTENDED, _BARRED, more)
     if unseen and seen.result is Result.PASS:
         effect = "What others did is seen in part: the rest may be part of any time. convbench doctor tells the remedy."
@@ -320,7 +320,7 @@ def _timer(samples: pd.DataFrame) -> Check:
 
 
 def _enough(visited: bool) -> str:
-    return f"{FEW_VISITS} visits with a clean one per trial" if visited else f"{FEW_SAMPLES} clean ones per trial"
+    return f"{FEW_VISITS} visits per trial" if visited else f"{FEW_SAMPLES} that are not contended per trial"
 
 
 def _sample_count(ok: pd.DataFrame, visited: bool) -> Check:

@@ -21,9 +21,8 @@ def visits(samples: pd.DataFrame) -> pd.DataFrame:
     """One row per visit by its latency samples, in the order of the samples.
 
     VISIT, `place` (in the turn) and `visit` (of the cell in its trial), all integers but the two names; `samples` (how many
-    count), and as time per call in ns `median_ns`, `decile_ns` (the lower decile) and `min_ns`. Contended samples do not count,
-    nor does a visit that has no others; where a trial of a cell has no others at all, all of them count, and the flag that
-    the engine has raised for that says so. `turned` (bool): whether the samples name their turn.
+    count), and as time per call in ns `median_ns`, `decile_ns` (the lower decile) and `min_ns`. `turned` (bool): whether the
+    samples name their turn. Of those that do not, contended ones do not count, unless a trial of a cell has no others.
     """
     starts = stretches(samples, ["run_id", "trial", "cell", "series", "process", "turn"])
     first = samples.iloc[starts]
@@ -35,7 +34,7 @@ def visits(samples: pd.DataFrame) -> pd.DataFrame:
     rows = np.repeat(latency, counts)
     call_ns = samples["block_ns"].to_numpy(dtype=np.int64)[rows] / samples["iterations"].to_numpy(dtype=np.int64)[rows]
     table = table.drop_duplicates(VISIT).reset_index(drop=True)
-    counted = _counted(table, of, samples["contended"].to_numpy(dtype=bool)[rows])
+    counted = table["turned"].to_numpy(dtype=bool)[of] | _clean(table, of, samples["contended"].to_numpy(dtype=bool)[rows])
     return _described(table, of[counted], call_ns[counted])
 
 
@@ -74,8 +73,8 @@ def integers(frame: pd.DataFrame, name: str) -> np.ndarray:
     return found
 
 
-def _counted(table: pd.DataFrame, of: np.ndarray, contended: np.ndarray) -> np.ndarray:
-    """Which samples count: the clean ones, and all of a trial of a cell that has none."""
+def _clean(table: pd.DataFrame, of: np.ndarray, contended: np.ndarray) -> np.ndarray:
+    """Which samples count where trials were not cut into visits: the clean ones, and all of a trial of a cell without any."""
     trial = table.groupby(["run_id", "trial", "cell"], sort=False).ngroup().to_numpy()
     clean = np.bincount(trial[of], weights=~contended, minlength=trial.max(initial=-1) + 1)
     found: np.ndarray = ~contended | (clean[trial[of]] == 0)

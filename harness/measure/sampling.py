@@ -28,7 +28,7 @@ from harness.measure.throttling import Guard
 from harness.measure.witness import Witness
 from harness.measure.yardstick import PacedYardstick
 from harness.plan import Budget
-from harness.record import Flag, Series, SeriesKind, contended
+from harness.record import CONTENDED_VISIT, Flag, Series, SeriesKind, contended
 from harness.spec import Cell
 
 # Whoever visits finds the caches and the cores as another process left them: the first call afterwards took 16 to 29 % longer,
@@ -285,7 +285,7 @@ class Sampler:
             min(self.block_ns, float(np.median([block.ns for block in blocks])))
         )  # a block before may have been disturbed
         self.blocks_made += len(blocks)
-        self.blocks_contended += sum(bool(contended(*block[:3])) for block in blocks)
+        self.blocks_contended += sum(bool(contended(*block[:3], CONTENDED_VISIT)) for block in blocks)
         times, delays, others, yardsticks = zip(*blocks, strict=True)
         run_delay_ns, others_ns, yardstick_ns = map(_measured, (delays, others, yardsticks))
         return Series(SeriesKind.LATENCY, self.iterations, times, run_delay_ns, others_ns, "visits", yardstick_ns)

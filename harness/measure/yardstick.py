@@ -11,7 +11,7 @@ import numpy as np
 from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.witness import Witness
-from harness.record import contended
+from harness.record import CONTENDED_SHARE, contended
 
 # The side of the matrices. OpenBLAS computes a product of at most 2^18 multiply-adds on one thread (interface/gemm.c,
 # SMP_THRESHOLD_MIN times GEMM_MULTITHREAD_THRESHOLD). More threads would collide with those of the framework, which spin for a
@@ -86,7 +86,7 @@ class PacedYardstick:
         begun = self._clock()
         taken = self._work()
         delay_after, others_after = looking.read()
-        if contended(taken, delay_after - delay, others_after - others):
+        if contended(taken, delay_after - delay, others_after - others, CONTENDED_SHARE):
             taken = min(taken, self._work())
         self.last_ns = float(taken)
         if self.call_ns < _REWARM_BELOW_NS:

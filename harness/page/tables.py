@@ -155,9 +155,8 @@ def _heat_cell(row: Case) -> Cell:
         return Cell("●", kind="best", title=f"lowest: {time}")
     factor = f"{row.vs_best:.2f}" if row.vs_best < 99.5 else f"{row.vs_best:.0f}"
     mark = "○ " if row.tie else "" if row.decided else "~"
-    known = math.isfinite(row.vs_best_low) and math.isfinite(row.vs_best_high)
-    interval = f"{row.vs_best_low:.2f} to {row.vs_best_high:.2f}" if known else ""
-    title = f"{time}, {STANDINGS[_standing(row)]}{f', {interval} times' if known else ''}"
+    interval = units.bounds(row.vs_best_low, row.vs_best_high)
+    title = ", ".join(filter(None, (time, STANDINGS[_standing(row)], interval)))
     return Cell(f"{mark}{factor}{doubt}", kind=f"h{_step(row.vs_best)}", title=title, interval=interval)
 
 

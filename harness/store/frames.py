@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
-from harness.record import Environment, Flag, Record, Series, SeriesKind, Status, contended
+from harness.record import CONTENDED_SHARE, CONTENDED_VISIT, Environment, Flag, Record, Series, SeriesKind, Status, contended
 from harness.spec import Cell, parse_workload
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured
@@ -118,6 +118,7 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
     others_ns = np.concatenate([_witnessed(series, series.others_ns) for _, series in found])
     yardstick_ns = np.concatenate([_witnessed(series, series.yardstick_ns) for _, series in found])
     visits = np.concatenate([_visited(record, series) for record, series in found])
+    share = np.where(np.isnan(visits[:, 0]), CONTENDED_SHARE, CONTENDED_VISIT)
     frame = pd.DataFrame(
         {
             "run_id": spread((record.run_id for record, _ in found), object),
@@ -131,7 +132,7 @@ def samples_frame(records: Iterable[Record]) -> pd.DataFrame:
             "run_delay_ns": _whole(delay_ns),
             "others_ns": _whole(others_ns),
             "yardstick_ns": _whole(yardstick_ns),
-            "contended": contended(block_ns, delay_ns, others_ns),
+            "contended": contended(block_ns, delay_ns, others_ns, share),
         }
     )
     return conform(frame, SAMPLE_COLUMNS)

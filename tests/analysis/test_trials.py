@@ -127,11 +127,17 @@ def of_visits(call_ns, turn, contended=None):
     return trial(ones, np.arange(count), np.array(call_ns), hit, ones == 1, np.full(count, np.nan), np.array(turn))
 
 
-@pytest.mark.parametrize(("clean", "raised"), [(2, True), (3, False)])
-def test_few_samples_are_few_visits_where_there_are_visits(clean, raised):
-    found = of_visits([1000] * 40, np.repeat(range(4), 10), np.repeat(range(4), 10) >= clean)
-    assert (found.visits, Flag.FEW_SAMPLES in found.flags) == (clean, raised)
+@pytest.mark.parametrize(("made", "raised"), [(2, True), (3, False)])
+def test_few_samples_are_few_visits_where_there_are_visits(made, raised):
+    found = of_visits([1000] * 10 * made, np.repeat(range(made), 10))
+    assert (found.visits, Flag.FEW_SAMPLES in found.flags) == (made, raised)
     assert of_visits([1000] * 3, range(3)).flags == set()  # a sample per visit is enough
+
+
+def test_contended_samples_of_visits_count_and_are_counted():
+    found = of_visits([1000, 1000, 3000, 3000, 3000], range(5), [False, False, True, True, True])
+    assert (found.median_ns, found.clean, found.contended, found.visits) == (3000, 2, 3, 5)
+    assert found.flags == set()
 
 
 def test_the_interval_within_a_trial_of_visits_is_that_of_the_visits_medians():

@@ -120,7 +120,7 @@ HIDDEN = "/proc hides the processes of other users (mounted with hidepid=2)"
     ("frame", "result", "words"),
     [
         (summary(contended_share=[math.nan] * 20), Result.UNKNOWN, HIDDEN),
-        (summary(), Result.UNKNOWN, f"0.0 % of the samples set aside; not seen: {HIDDEN}"),
+        (summary(), Result.UNKNOWN, f"0.0 % of the samples contended; not seen: {HIDDEN}"),
         (summary(flags=["contended"] * 2 + [""] * 18), Result.WARNING, "2 of 20 cells under contended"),
     ],
 )
@@ -220,7 +220,7 @@ def test_processes_that_differ_are_told(flags: list[str], result: Result, told: 
 
 def test_under_four_trials_nothing_is_decided() -> None:
     check = of_visits(summary(trials=[3] * 20))["Enough samples"]
-    assert (check.result, check.limit) == (Result.WARNING, "3 visits with a clean one per trial")
+    assert (check.result, check.limit) == (Result.WARNING, "3 visits per trial")
     assert "Under 4 trials" in check.effect
 
 

@@ -44,20 +44,18 @@ def test_many_visits_have_the_figures_that_numpy_gives_each(seed: int):
     )
 
 
-@pytest.mark.fault(
-    "others ran during part of a visit", "its contended samples are left out; of a visit without others nothing is used"
-)
-def test_contended_samples_do_not_count():
+def test_contended_samples_of_a_visit_count():
     half = Visit("a", 0, 0, 0, [100, 100, 900, 900], contended=[False, False, True, True])
     whole = Visit("a", 0, 0, 1, [800, 800], contended=[True, True])
     found = visits(samples([half, whole]))
-    assert found[["turn", "median_ns", "samples"]].values.tolist() == [[0, 100, 2]]
+    assert found[["turn", "median_ns", "samples"]].values.tolist() == [[0, 500, 4], [1, 800, 2]]
 
 
-def test_where_a_trial_of_a_cell_has_only_contended_samples_all_count():
-    of_cell = [Visit("a", 0, 0, turn, [800, 900], contended=[True, True]) for turn in range(2)]
-    other = Visit("b", 0, 1, 0, [100])
-    assert visits(samples([*of_cell, other]))["median_ns"].tolist() == [850, 850, 100]
+def test_without_visits_contended_samples_count_only_where_a_trial_of_a_cell_has_no_others():
+    half = Visit("a", 0, 0, 0, [100, 100, 900, 900], contended=[False, False, True, True])
+    whole = Visit("b", 0, 0, 0, [800, 900], contended=[True, True])
+    found = visits(samples([half, whole], turned=False))
+    assert found[["cell", "median_ns", "samples"]].values.tolist() == [["a", 100, 2], ["b", 850, 2]]
 
 
 def test_a_run_without_turns_is_one_of_a_visit_per_trial():

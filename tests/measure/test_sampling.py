@@ -579,16 +579,17 @@ def test_contended_blocks_are_kept_with_their_delay(clock: Clock, machine: Machi
     assert Flag.CONTENDED not in record.flags
 
 
+@pytest.mark.fault("others took a fifth of the time of more than a fifth of a cell's samples", "the cell is flagged")
 @pytest.mark.parametrize(("disturbed", "flagged"), [(2, False), (3, True)])
 def test_over_a_fifth_of_contended_blocks_is_flagged(clock: Clock, machine: Machine, disturbed: int, flagged: bool) -> None:
-    shares = [0.05] * disturbed + [0.0] * (10 - disturbed)
+    shares = [0.25] * disturbed + [0.0] * (10 - disturbed)
     record = contended_run(clock, machine, shares, replace(BUDGET, visits=10))
     assert record.flags == ((Flag.CONTENDED,) if flagged else ())
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_a_wait_of_less_than_a_hundredth_is_no_contention(clock: Clock, machine: Machine) -> None:
-    assert contended_run(clock, machine, [0.009]).flags == ()
+def test_a_wait_of_less_than_a_fifth_is_no_contention(clock: Clock, machine: Machine) -> None:
+    assert contended_run(clock, machine, [0.19]).flags == ()
 
 
 def test_waiting_while_nobody_else_ran_is_the_frameworks_own(clock: Clock, machine: Machine) -> None:

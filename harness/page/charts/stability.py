@@ -14,12 +14,12 @@ MOST_SAMPLES = 200  # drawn per case
 
 
 def unsteady(view: View, samples: pd.DataFrame, most: int = WORST) -> pd.DataFrame:
-    """Clean samples per call over their cell's median, of the cells with the largest (p95 - p5) / median, widest first.
+    """Samples per call over their cell's median, of the cells with the largest (p95 - p5) / median, widest first.
 
     Columns `cell`, `ratio` and `spread`.
     """
     ok = view.ok.set_index("cell")["median_ns"]
-    samples = samples[samples["cell"].isin(ok.index) & ~samples["contended"].astype(bool)]
+    samples = samples[samples["cell"].isin(ok.index)]
     per_call = samples["block_ns"].astype("float64") / samples["iterations"].astype("float64")
     ratios = pd.DataFrame({"cell": samples["cell"], "ratio": per_call / samples["cell"].map(ok).astype("float64")})
     if ratios.empty:
@@ -35,7 +35,7 @@ def stability(view: View, worst: pd.DataFrame, seed: int) -> Drawn:
     cells = view.cells.set_index("cell").loc[worst["cell"].drop_duplicates()]
     caption = "The cell with the widest samples" if len(cells) == 1 else f"The {len(cells)} cells with the widest samples"
     note = (
-        f"Box: quartiles and median; whiskers: 5th to 95th percentile; dots: at most {MOST_SAMPLES} clean samples of a cell, "
+        f"Box: quartiles and median; whiskers: 5th to 95th percentile; dots: at most {MOST_SAMPLES} samples of a cell, "
         "drawn by lot. Samples of all trials, each over the median of its cell: what the machine did meanwhile is in them."
     )
     desc = "Horizontal boxes with the samples behind them; 1 is the cell's median."
