@@ -37,7 +37,7 @@ def _sections() -> list[tuple[str, list[str], Callable[[Path], Lines]]]:
         ("In one process", ["sampling"], lambda out: done(out, "sampling")["lines"]),
         ("Beside a busy process", ["quiet", "busy"], _busy),
         ("Who visited before, who sleeps, what is held", ["neighbours"], _neighbours),
-        ("What the yardstick and the contended rule are worth", _equals_names(), _worth),
+        ("What the yardstick and leaving out what was disturbed are worth", _equals_names(), _worth),
         ("Nights against a twin", ["nights"], _nights),
         ("Tuned in a part of the time", ["full", "tune"], _tuned),
         ("Killed", ["kills"], lambda out: done(out, "kills")["lines"]),
@@ -234,13 +234,17 @@ def _neighbours(out: Path) -> Lines:
     ]
 
 
+_WITNESSED = ("block_ns", "run_delay_ns", "others_ns")
+
+
 def _worth(out: Path) -> Lines:
     """What yardstick and witness cost, and the noise of equals with and without them."""
     from harness.analysis.visits import turns, visits
+    from harness.record import CONTENDED_SHARE, contended
     from harness.store import table
 
     spent: dict[str, float] = {}
-    spreads: dict[str, list[np.ndarray]] = {"as it is": [], "contended samples kept": []}
+    spreads: dict[str, list[np.ndarray]] = {"as it is": [], "samples left out of which others took 1 %": []}
     alone: dict[str, list[np.ndarray]] = {"raw": [], "without the turn's common part": [], "over the yardstick": []}
     for name in _equals_names():
         folder = out / done(out, name)["run"]
@@ -249,8 +253,9 @@ def _worth(out: Path) -> Lines:
             spent[column] = spent.get(column, 0.0) + float(records[column].sum())
         compared = analysis.equals(run)
         spreads["as it is"].append(analysis.spread(run, compared))
-        kept = next(iter(turns(visits(samples.assign(contended=False))).values()))
-        spreads["contended samples kept"].append(analysis.spread(run, compared, of=kept))
+        clean = samples[~contended(*(samples[of].to_numpy(dtype=float, na_value=np.nan) for of in _WITNESSED), CONTENDED_SHARE)]
+        left = next(iter(turns(visits(clean)).values()))
+        spreads["samples left out of which others took 1 %"].append(analysis.spread(run, compared, of=left))
         for kind, figures in analysis.figures_of_processes(run, samples).items():
             alone[kind].append(figures)
     total = sum(spent.values()) or 1.0
