@@ -196,6 +196,16 @@ _TIMES = {
     "time_method": Column("string", "", "turns: what each turn was slower for all its cells was taken out; raw: it was not, as no turn had such a part that could be told: under three backends and under three cells of each of two, or a run without visits."),
 }  # fmt: skip
 
+_SUMS = {
+    "layers": Column("int64", "", "Layers of the network in the sum: each shape as often as the network has it. Layouts of one to three dimensions count as one, first or last by where the channels stand."),
+    "shapes": Column("int64", "", "Shapes of these layers, each of them a workload."),
+    "missing": Column("int64", "", "Cells of them without a figure: with any, there is no sum."),
+    "sum_ns": Column("float64", "ns", "Time of the convolutions of all layers, one after the other: the sum over the cells of count times the figure of a trial's process, as in time_ns, and of these sums the geometric mean over trials; missing: a cell has no figure."),
+    "sum_low_ns": Column("float64", "ns", "Lower end of the 95 % t-interval of sum_ns over trials, within this run: another hour is not in it; missing: under 2 trials."),
+    "sum_high_ns": Column("float64", "ns", "Upper end of it."),
+    "sum_trials": Column("int64", "", "Trials in which all of the cells were measured, which are those of the sum; 0: there is none, and sum_ns is that of the medians."),
+}  # fmt: skip
+
 _ALONG = {
     "base_cell": Column("string", "", "The cell that it is held against: alike but for the axis asked for."),
     "factor": Column("float64", "", "Time over that of base_cell: the geometric mean of the ratios of pairs of processes; missing: no trial has both."),
@@ -284,7 +294,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 COLUMNS: dict[str, Column] = {
-    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_ALONG, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_SUMS, **_ALONG, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
 }  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
@@ -304,6 +314,10 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
 COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
 TIME_COLUMNS: tuple[str, ...] = ("run_id", "cell", *_TIMES)
+SUM_COLUMNS: tuple[str, ...] = (
+    "run_id", "network", "scaled", "backend", "mode", "optimizer", "device", "precision", "layout", "cache", "threads",
+    "direction", *_SUMS,
+)  # fmt: skip
 ALONG_COLUMNS: tuple[str, ...] = ("run_id", "suite", *_AXES, "median_ns", "barred_by", *_ALONG)
 TUNED_COLUMNS: tuple[str, ...] = (
     "run_id", "suite", *_AXES, "median_ns", "setting", "default_cell", "default_ns", "gain", "gain_low", "gain_high", "gain_pairs",

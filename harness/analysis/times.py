@@ -32,25 +32,53 @@ def times(visited: pd.DataFrame, backends: Mapping[str, str], figure: str = "med
     had a common part that could be told: see `common_parts`; so it is in a run whose trials were not cut into visits.
     `backends` names the backend of each cell, `figure` the column that stands for a visit.
     """
-    frames = [_of_run(run_id, table, backends) for run_id, table in turns(visited, figure).items()]
+    frames = [_of_run(run_id, one, backends) for run_id, one in figures(visited, backends, figure).items()]
     return typed(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(TIME_COLUMNS)))
 
 
-def _of_run(run_id: str, table: Turns, backends: Mapping[str, str]) -> pd.DataFrame:
-    _, backend = np.unique([backends[cell] for cell in table.cells], return_inverse=True)
-    log_ns = table.of_one_process()
-    common = common_parts(log_ns, backend) if table.turned else Common.none(log_ns.shape[1])
-    figures = table.by_trial(log_ns - common.part)
-    found = moderated(figures, backend)
-    known = ~np.isnan(log_ns) & common.known
-    level = np.where(known, common.error, 0.0).max(axis=1, initial=0.0)
+def _of_run(run_id: str, of_run: "Figures", backends: Mapping[str, str]) -> pd.DataFrame:
+    found = moderated(of_run.log_ns, _numbers(of_run.cells, backends))
+    turned = of_run.part >= 0
+    level = np.append(of_run.error, 0.0)[of_run.part]  # 0 for the part -1
     half = replace(found, error=np.hypot(found.error, level)).half()
     return pd.DataFrame({
-        "run_id": run_id, "cell": list(table.cells), "time_ns": np.exp(found.mean), "time_low_ns": np.exp(found.mean - half),
-        "time_high_ns": np.exp(found.mean + half), "processes": found.count, "process_range": _range(np.exp(figures)),
-        "two_kinds": two_kinds(figures),
-        "time_method": np.where(known.any(axis=1), "turns", "raw"),
+        "run_id": run_id, "cell": list(of_run.cells), "time_ns": np.exp(found.mean), "time_low_ns": np.exp(found.mean - half),
+        "time_high_ns": np.exp(found.mean + half), "processes": found.count,
+        "process_range": _range(np.exp(of_run.log_ns)), "two_kinds": two_kinds(of_run.log_ns),
+        "time_method": np.where(turned, "turns", "raw"),
     })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the processes of one run say: `log_ns` (cells, trials) is the log of the figure of each, in ns; NaN for none.
+
+    `part` (cells,) is the part of the run whose turns are known against each other, and from whose turns the common part was
+    taken out; -1 where none was. `error` (parts,) is the standard error of the level that the cells of a part share, as a log.
+    """
+
+    cells: tuple[str, ...]
+    log_ns: np.ndarray
+    part: np.ndarray
+    error: np.ndarray
+
+
+def figures(visited: pd.DataFrame, backends: Mapping[str, str], figure: str = "median_ns") -> dict[str, Figures]:
+    """The figures of the processes of each run, by run id; the arguments are those of `times`."""
+    return {run_id: _figures(table, backends) for run_id, table in turns(visited, figure).items()}
+
+
+def _figures(table: Turns, backends: Mapping[str, str]) -> Figures:
+    log_ns = table.of_one_process()
+    common = common_parts(log_ns, _numbers(table.cells, backends)) if table.turned else Common.none(log_ns.shape[1])
+    of_turns = np.where(~np.isnan(log_ns), common.connected, -1)
+    return Figures(table.cells, table.by_trial(log_ns - common.part), of_turns.max(axis=1, initial=-1), common.error)
+
+
+def _numbers(cells: tuple[str, ...], backends: Mapping[str, str]) -> np.ndarray:
+    """The backend of each cell as a number from 0."""
+    found: np.ndarray = np.unique([backends[cell] for cell in cells], return_inverse=True)[1]
+    return found
 
 
 def _range(figures: np.ndarray) -> np.ndarray:
@@ -65,19 +93,20 @@ def _range(figures: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Common:
-    """Of each turn: how much slower it was for all its cells, as a log, whether that is known, and the error of its level.
+    """Of each turn: how much slower it was for all its cells, as a log, and with which other turns that is known.
 
-    All three are (turns,). Where it is not known it is 0; the level is what turns share that are only known against each other.
+    `part` and `connected` are (turns,): turns with the same number share cells, directly or by others, so that their parts are
+    known against each other; -1 and 0 where nothing is known. `error` (numbers,) is the standard error of the level of each.
     """
 
     part: np.ndarray
-    known: np.ndarray
+    connected: np.ndarray
     error: np.ndarray
 
     @classmethod
     def none(cls, turns: int) -> Self:
         """Of so many turns of which nothing is known."""
-        return cls(np.zeros(turns), np.zeros(turns, dtype=bool), np.zeros(turns))
+        return cls(np.zeros(turns), np.full(turns, -1), np.zeros(0))
 
 
 def common_parts(log_ns: np.ndarray, backend: np.ndarray) -> Common:
@@ -101,15 +130,16 @@ def common_parts(log_ns: np.ndarray, backend: np.ndarray) -> Common:
         before, level = level, median_of_rows(log_ns - part)
         if np.ptp(level - before) < SETTLED:
             break
-    error = np.zeros(len(part))
-    for columns in connected(visited & known):
+    of_turns, error = np.full(len(part), -1), []
+    for number, columns in enumerate(connected(visited & known)):
         most = np.where(visited[:, columns].any(axis=1), visited.sum(axis=1), 0)
         cells_of = most == most.max()
         moves = (median_of_rows(log_ns) - median_of_rows(log_ns - part))[cells_of]
         part[columns] -= np.median(moves)
         # The standard error of the median of so many, from their median deviation: 1.4826 for normal ones, times sqrt(pi / 2).
-        error[columns] = 1.4826 * np.sqrt(np.pi / 2) * stats.mad(moves) / np.sqrt(len(moves))
-    return Common(part, known, error)
+        error.append(1.4826 * np.sqrt(np.pi / 2) * stats.mad(moves) / np.sqrt(len(moves)))
+        of_turns[columns] = number
+    return Common(part, of_turns, np.array(error))
 
 
 def connected(visited: np.ndarray) -> list[np.ndarray]:

@@ -1,16 +1,15 @@
 """The best setting of each workload, direction and backend, and what it gains over the default. Frame in, frame out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from harness import stats
 from harness.analysis.fastest import Level
-from harness.analysis.networks import PASSES
+from harness.analysis.networks import Sum, sums
 from harness.analysis.ranking import rank, same_but
 from harness.analysis.rows import Row, dicts_of, framed
-from harness.analysis.visits import Turns, turns
+from harness.analysis.times import Figures
 from harness.columns import TUNED_COLUMNS, of_convolutions
 from harness.plan import setting
 from harness.record import Status
@@ -88,58 +87,31 @@ def _settings(rows: list[Row]) -> str:
 # Networks -----------------------------------------------------------------------------------------------------------------
 
 NETWORK_COLUMNS = [
-    "network", "scaled", "backend", "direction", "setting", "layers", "shapes", "default_ns", "best_ns", "gain", "gain_low",
-    "gain_high", "trials",
+    "network", "scaled", "backend", "direction", "setting", "layers", "shapes", "default_ns", "default_low_ns",
+    "default_high_ns", "best_ns", "best_low_ns", "best_high_ns", "gain", "gain_low", "gain_high", "trials",
 ]  # fmt: skip
 
 
-def networks(found: pd.DataFrame, visited: pd.DataFrame, over: Mapping[str, str]) -> pd.DataFrame:
+def networks(found: pd.DataFrame, figures: Mapping[str, Figures], over: Mapping[str, str]) -> pd.DataFrame:
     """One row with NETWORK_COLUMNS per network, backend, direction and what else is not tuned, by the frame of `tuned`.
 
     `default_ns` and `best_ns` are the time of the convolutions of all layers, each in the default setting or in its own best
-    one: the sum of counts times figures of a trial, and of these the geometric mean over the `trials` in which all of them
-    were measured. `gain` is the geometric mean of the ratios of these sums, with a 95 % t-interval over trials. `setting` says
-    what else tells rows apart, such as the precision. Missing where a layer has no figure. The direction `passes` is the sum
-    of the three passes alone, where the run has all of them.
+    one, and `gain` is the ratio of the two: geometric means over the `trials` in which all of them were measured, with 95 %
+    t-intervals over these: see `networks.Sum`. `setting` says what else tells rows apart, such as the precision. Missing where
+    a layer has no figure. The direction `passes` is the sum of the three passes alone, where the run has all of them. `figures`
+    are those of `times.figures`, by run id.
     """
     apart = [name for name in ("optimizer", "device", "precision", "layout", "mode", "cache", "threads") if name not in over]
-    layers = found[found["network"] != ""].copy()
-    if "layout" in apart:  # layouts of one to three dimensions count as one
-        layers["layout"] = ["first" if text[1:2] == "C" else "last" for text in layers["layout"]]
-    varying = [name for name in apart if layers[name].nunique() > 1]
-    tables = turns(visited)
     rows = []
-    for _, group in layers.groupby(["run_id", "network", "backend", *apart], sort=False, dropna=False):
-        changes = sorted(set(group["scaled"]))
-        apart_by = {name: group[name].iloc[0] for name in varying if group[name].iloc[0] != ""}
-        told = {"network": group["network"].iloc[0], "backend": group["backend"].iloc[0], "setting": setting(apart_by)}
-        told["scaled"] = changes[0] if len(changes) == 1 else "differs by shape"
-        for direction, members in _directions(group):
-            sizes = {"layers": int(members["count"].sum()), "shapes": len(members)}
-            rows.append({**told, "direction": direction, **sizes, **_gain(members, tables.get(str(group["run_id"].iloc[0])))})
-    return pd.DataFrame(rows, columns=NETWORK_COLUMNS)
-
-
-def _directions(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each direction, and those of the three passes together."""
-    yield from ((str(direction), members) for direction, members in group.groupby("direction", sort=False))
-    if set(PASSES) <= set(group["direction"]):
-        yield "passes", group[group["direction"].isin(PASSES)]
-
-
-def _gain(members: pd.DataFrame, table: Turns | None) -> Row:
-    """The sums of these rows by trial, in the default settings and in the best ones, and their ratio."""
-    nothing = dict.fromkeys(("default_ns", "best_ns", "gain", "gain_low", "gain_high"), np.nan)
-    if table is None:
-        return {**nothing, "trials": 0}
-    figures = np.exp(table.by_trial(table.of_one_process()))
-    figures = np.vstack([figures, np.full((1, figures.shape[1]), np.nan)])  # the row of what has no visit
-    count = members["count"].to_numpy(dtype=float)
-    default, best = (count @ figures[table.places(members[name])] for name in ("default_cell", "cell"))
-    both = ~np.isnan(default + best)
-    if not both.any():
-        return {**nothing, "trials": 0}
-    ratios = default[both] / best[both]
-    low, high = stats.log_t_interval(ratios) if len(ratios) > 1 else (np.nan, np.nan)
-    means = {"default_ns": stats.geometric_mean(default[both]), "best_ns": stats.geometric_mean(best[both])}
-    return {**means, "gain": stats.geometric_mean(ratios), "gain_low": low, "gain_high": high, "trials": len(ratios)}
+    for told, members in sums(found, ["backend", *apart]):
+        of_run, count = figures.get(told["run_id"]), members["count"].to_numpy(dtype=float)
+        default, best = (Sum.of(of_run, members[name], count) for name in ("default_cell", "cell"))
+        gain = default.over(best)
+        for name, unit, each in (("default", "_ns", default), ("best", "_ns", best), ("gain", "", gain)):
+            names = f"{name}{unit}", f"{name}_low{unit}", f"{name}_high{unit}"
+            told |= dict(zip(names, each.within(gain).interval(), strict=True))
+        rows.append(told | {"trials": gain.trials})
+    frame = pd.DataFrame(rows, columns=[*apart, *(name for name in NETWORK_COLUMNS if name != "setting")])
+    varying = [name for name in apart if frame[name].nunique() > 1]
+    settings = [setting({name: row[name] for name in varying if row[name] != ""}) for row in dicts_of(frame)]
+    return frame.assign(setting=settings)[NETWORK_COLUMNS]

@@ -59,7 +59,7 @@ def show(
     }  # fmt: skip
     for option in (name for name, asked in instead.items() if asked):
         fits = (sort or keyword) is None or option == "--side-by-side"
-        fits &= format is TableFormat.TABLE or option == "--tuned"
+        fits &= format is TableFormat.TABLE or option in ("--tuned", "--networks")
         if by or base or not fits or sum(instead.values()) > 1:
             raise SelectionError(f"{option}: found beside another option for what is shown; allowed: alone")
     if base is not None and by is None:
@@ -79,7 +79,7 @@ def show(
     elif networks:
         if reading.networks.empty:
             raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
-        stdout().print(tables.networks(reading.networks))
+        _print_networks(reading.networks, format)
     elif tuned:
         if not reading.run.tuned:
             raise SelectionError(f"--tuned: run {reading.run.id} is no tuning: convbench tune makes one")
@@ -155,6 +155,19 @@ def _print_along(
         stdout().print(along.table(shown, axis))
     for line in told:
         (stdout() if format is TableFormat.TABLE else stderr()).print(line, markup=False, soft_wrap=True)
+
+
+def _print_networks(found: "pd.DataFrame", format: TableFormat) -> None:
+    from harness.analysis.networks import by_pass
+    from harness.cli import tables
+    from harness.store import exchange
+
+    if format is not TableFormat.TABLE:
+        sys.stdout.write(exchange.render(found, format.value))
+        return
+    stdout().print(tables.networks(by_pass(found)))
+    told = "each trial added up by itself; the interval is a 95 % one over trials, within this run"
+    stdout().print(told, markup=False, soft_wrap=True)
 
 
 def _print_summary(summary: "pd.DataFrame", side_by_side: bool, format: TableFormat) -> None:

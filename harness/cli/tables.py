@@ -12,6 +12,7 @@ from harness import units
 from harness.analysis import roofline
 from harness.analysis.compare import REMEDY
 from harness.analysis.elsewhere import Basis
+from harness.analysis.networks import ALL
 from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
@@ -329,21 +330,20 @@ def spent_table(spent: pd.DataFrame) -> Table:
 
 def networks(rolled: pd.DataFrame) -> Table:
     """The frame of `analysis.networks.by_pass`: a line per network and setting, a column per direction."""
-    known = [str(direction) for direction in Direction if str(direction) in rolled]
+    known = [name for name in (*map(str, Direction), ALL) if f"{name}_ns" in rolled]
     varying = [
         name for name in ("optimizer", "device", "precision", "layout", "cache", "threads") if rolled[name].nunique() > 1
     ]
     table = Table(show_edge=False, pad_edge=False)
     for name in ("network", "scaled", "backend", "mode", *varying):
         table.add_column(name)
-    for name in ("layers", *known, "three passes"):
+    for name in ("layers", *("three passes" if name == ALL else name for name in known)):
         table.add_column(name, justify="right")
     for row in rolled.to_dict("records"):
-        times = (row[name] for name in (*known, "passes"))
         table.add_row(
             row["network"], row["scaled"], row["backend"], row["mode"], *(str(row[name]) for name in varying),
             f"{row['layers']} in {row['shapes']} shapes",
-            *(units.MISSING if pd.isna(ns) else units.duration(ns) for ns in times),
+            *(units.timed(*(row[f"{name}{end}"] for end in ("_ns", "_low_ns", "_high_ns"))) for name in known),
         )  # fmt: skip
     return table
 

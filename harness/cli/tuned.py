@@ -110,7 +110,10 @@ def networks(rolled: "pd.DataFrame") -> "Table":
         table.add_column(title, justify="right")
     for row in rows(rolled):
         direction = "three passes" if row.direction == "passes" else row.direction
-        times = [units.duration(row.default_ns), units.duration(row.best_ns)]
+        times = [
+            units.timed(row.default_ns, row.default_low_ns, row.default_high_ns),
+            units.timed(row.best_ns, row.best_low_ns, row.best_high_ns),
+        ]
         gain = units.ratio_interval(row.gain, row.gain_low, row.gain_high)
         texts = [row.network, *(getattr(row, name) for name in varying), row.backend, direction]
         table.add_row(*map(Text, [*texts, f"{row.layers} in {row.shapes} shapes", *times, gain]))

@@ -44,6 +44,7 @@ def networks(rolled: pd.DataFrame | None) -> list[tuple[str, ...]]:
         name = " · ".join(filter(None, (row.network, row.scaled, row.setting)))
         direction = "three passes" if row.direction == "passes" else direction_words(row.direction)
         gain = units.ratio_interval(row.gain, row.gain_low, row.gain_high)
-        times = units.duration(row.default_ns), units.duration(row.best_ns)
-        lines.append(tuple(map(clean, (name, row.backend, direction, *times, gain))))
+        default = units.timed(row.default_ns, row.default_low_ns, row.default_high_ns)
+        best = units.timed(row.best_ns, row.best_low_ns, row.best_high_ns)
+        lines.append(tuple(map(clean, (name, row.backend, direction, default, best, gain))))
     return lines

@@ -88,15 +88,16 @@ def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
     """The table of whole networks, for the backends on the page; `rolled` is the frame of `analysis.networks.by_pass`."""
     if rolled is None or rolled.empty:
         return Networks([], [])
-    known = [str(direction) for direction in Direction if str(direction) in rolled]
+    known = [name for name in (*map(str, Direction), "passes") if f"{name}_ns" in rolled]
     varying = [name for name in ("optimizer", "device", *AXES) if rolled[name].nunique() > 1]
     rows = []
     for row in rolled[rolled["backend"].isin(list(view.looks))].to_dict("records"):
         setting = filter(None, (row["network"], row["scaled"], *(str(row[name]) for name in varying)))
-        times = [units.MISSING if pd.isna(row[name]) else units.duration(row[name]) for name in (*known, "passes")]
+        times = [units.timed(*(row[f"{name}{end}"] for end in ("_ns", "_low_ns", "_high_ns"))) for name in known]
         name = " · ".join(clean(str(part)) for part in setting)
         rows.append((name, row["backend"], row["mode"], f"{row['layers']} in {row['shapes']} shapes", times))
-    return Networks([*map(direction_words, known), "three passes"], sorted(rows, key=lambda row: row[:3]))
+    heads = ["three passes" if name == "passes" else direction_words(name) for name in known]
+    return Networks(heads, sorted(rows, key=lambda row: row[:3]))
 
 
 def heat(view: View, device: str) -> Heat:

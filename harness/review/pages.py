@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness import codec, drafts
+from harness.analysis.networks import by_pass
 from harness.review import comparing
 from harness.review import digests as digesting
 from harness.review.comparing import Standing
@@ -39,7 +40,7 @@ def page(reading: Reading, baseline: Reading | None = None) -> "html.Page":
 
 def _page(reading: Reading, standing: Standing, index: str) -> "html.Page":
     ranked, samples = reading.ranking, reading.ranked_samples
-    ceilings, networks, beside, worth = reading.ceilings, reading.networks, reading.beside, reading.worth
+    ceilings, networks, beside, worth = reading.ceilings, by_pass(reading.networks), reading.beside, reading.worth
     tuned = {"tuned": reading.tuned, "tuned_networks": reading.tuned_networks} if reading.run.tuned else {}
     from harness.page import html  # the drawing libraries' 90 MB come after the most that judging needs
     from harness.page.sections import Given

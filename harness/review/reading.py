@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis import elsewhere, noise, ranking, roofline, tuning, validity
 from harness.analysis import extent as extents
-from harness.analysis import networks as rolling
+from harness.analysis import networks as summing
 from harness.analysis import spent as time_spent
 from harness.analysis.along import SETTINGS, along
 from harness.analysis.compare import Side
@@ -21,6 +21,7 @@ from harness.analysis.noise import Noise
 from harness.analysis.race import Looks
 from harness.analysis.rows import framed
 from harness.analysis.summary import summarize, with_kept
+from harness.analysis.times import Figures, figures
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
 from harness.axes import Direction
@@ -164,8 +165,8 @@ class Reading:
 
     @cached_property
     def networks(self) -> pd.DataFrame:
-        """The time of all convolutions of its networks, a row per network and setting: see `analysis.networks.by_pass`."""
-        return rolling.by_pass(rolling.networks(self.ranking))
+        """The time of all convolutions of its networks, with SUM_COLUMNS."""
+        return summing.networks(self.ranking, self._figures)
 
     @cached_property
     def tuned(self) -> pd.DataFrame:
@@ -178,7 +179,12 @@ class Reading:
     @cached_property
     def tuned_networks(self) -> pd.DataFrame:
         """What the best settings of a tuning gain over whole networks: see `analysis.tuning.networks`."""
-        return tuning.networks(self.tuned, self.visits, self.run.tuned)
+        return tuning.networks(self.tuned, self._figures, self.run.tuned)
+
+    @cached_property
+    def _figures(self) -> dict[str, Figures]:
+        """What its processes say of each cell: see `analysis.times.figures`."""
+        return figures(self.visits, dict(zip(self.summary["cell"], self.summary["backend"], strict=True)))
 
     @cached_property
     def beside(self) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis.summary import summarize
+from harness.analysis.times import figures
 from harness.analysis.tuning import networks, tuned
 from harness.analysis.visits import visits
 from harness.axes import Direction, Layout, Mode
@@ -142,7 +143,8 @@ def network(direction: Direction, layers: dict[str, tuple[int, dict[Layout, floa
 
 def rolled(records: list[Record]) -> list:
     summary, visited = framed(records)
-    return list(networks(tuned(summary, visited, OVER), visited, OVER).itertuples())
+    found = figures(visited, summary.set_index("cell")["backend"].to_dict())
+    return list(networks(tuned(summary, visited, OVER), found, OVER).itertuples())
 
 
 def test_a_network_is_the_sum_of_its_layers_each_in_its_best_setting():
@@ -152,6 +154,10 @@ def test_a_network_is_the_sum_of_its_layers_each_in_its_best_setting():
     assert row.default_ns / row.best_ns == pytest.approx(650 / 350, rel=0.001)
     assert row.gain == pytest.approx(650 / 350, rel=0.001)
     assert row.gain_low == pytest.approx(row.gain, rel=0.01)  # the machine's speed is not in the ratio
+    assert (
+        row.default_low_ns < 0.8 * row.default_ns < 1.2 * row.default_ns < row.default_high_ns
+    )  # but in a time of one backend
+    assert row.best_high_ns / row.best_ns == pytest.approx(row.default_high_ns / row.default_ns, rel=0.01)
 
 
 def test_the_three_passes_are_added_up_and_a_layer_without_a_figure_leaves_no_sum():
@@ -160,6 +166,7 @@ def test_the_three_passes_are_added_up_and_a_layer_without_a_figure_leaves_no_su
     rows = {row.direction: row for row in rolled(records)}
     assert list(rows) == ["fprop", "dgrad", "wgrad", "passes"]
     assert rows["passes"].best_ns == pytest.approx(600_000, rel=0.01)
+    assert (rows["passes"].layers, rows["passes"].shapes) == (2, 1)
     broken = [failed(Status.OOM, "", trial=each.trial, of=each.cell) if each.cell.direction is Direction.DGRAD and
               each.cell.layout is LAST else each for each in records]  # fmt: skip
     rows = {row.direction: row for row in rolled(broken)}

@@ -1,6 +1,7 @@
 """`convbench show`: what a setting is worth, in every format, and the mistakes in asking for it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import harness
 from harness.axes import Direction, Layout, Mode
 from harness.cli import along
+from harness.columns import SUM_COLUMNS
 from tests import settings
 from tests.cli.test_tables import shown
 from tests.command import convbench
@@ -115,3 +117,17 @@ def test_under_four_pairs_nothing_is_decided_and_that_is_said(tmp_path: Path) ->
     said = convbench(tmp_path, "show", "--by", "mode").stdout
     assert "undecided" in said
     assert "nothing is decided under 4 pairs of processes" in said
+
+
+def test_the_convolutions_of_a_network_are_added_up_with_an_interval(tmp_path: Path) -> None:
+    of = settings.cells(workload=("first", "second"), backend=("jax", "torch"), network=("Net",), count=(3,), scaled=("",))
+    settings.run(tmp_path / "results", of)
+    said = convbench(tmp_path, "show", "--networks").stdout
+    (torch,) = [line for line in said.splitlines() if "torch" in line]
+    assert re.fullmatch(r"Net *│ *│ torch *│ eager *│ 6 in 2 shapes *│ *6\.\d{3} ms ± 0\.\d % *", torch)
+    assert "interval is a 95 % one over trials" in said
+    rows = {row["backend"]: row for row in json.loads(convbench(tmp_path, "show", "--networks", "--format", "json").stdout)}
+    assert tuple(rows["torch"]) == SUM_COLUMNS
+    assert rows["torch"]["sum_ns"] == pytest.approx(6e6, rel=0.01)
+    assert rows["torch"]["sum_low_ns"] < rows["torch"]["sum_ns"] < rows["torch"]["sum_high_ns"]
+    assert rows["jax"]["sum_trials"] == 4

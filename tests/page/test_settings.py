@@ -15,7 +15,8 @@ ROW = {
 }  # fmt: skip
 NETWORK = {
     "network": "Net", "scaled": "n=1 for 16", "backend": "torch", "direction": "passes", "setting": "",
-    "layers": 3, "shapes": 2, "default_ns": 4e6, "best_ns": 2e6, "gain": 2.0, "gain_low": np.nan,
+    "layers": 3, "shapes": 2, "default_ns": 4e6, "default_low_ns": 3.8e6, "default_high_ns": 4.2e6,
+    "best_ns": 2e6, "gain": 2.0, "gain_low": np.nan,
     "gain_high": np.nan, "trials": 1,
 }  # fmt: skip
 
@@ -45,7 +46,7 @@ def test_a_long_table_is_cut_and_says_of_how_many():
 
 def test_networks_have_a_line_each_and_what_is_not_known_is_left_out():
     assert settings.networks(pd.DataFrame([NETWORK], columns=NETWORK_COLUMNS)) == [
-        ("Net · n=1 for 16", "torch", "three passes", "4.000 ms", "2.000 ms", "2.00×")
+        ("Net · n=1 for 16", "torch", "three passes", "4.000 ms ± 5.0 %", "2.000 ms", "2.00×")
     ]
     assert settings.networks(None) == []
     assert settings.best(None, {}) is None

@@ -100,12 +100,13 @@ def test_a_network_that_the_page_shows_no_backend_of_is_left_out(view):
         {
             "network": "resnet50", "backend": ["torch", "gone"], "mode": "eager", "device": "cpu", "precision": "fp32",
             "layout": "NCHW", "cache": "warm", "threads": 0, "optimizer": "", "scaled": "", "layers": 53, "shapes": 20,
-            "fprop": [2.5e6, 1e6], "passes": [float("nan"), 3e6],
+            "fprop_ns": [2.5e6, 1e6], "fprop_low_ns": [2.4e6, 1e6], "fprop_high_ns": [2.6e6, 1e6],
+            "passes_ns": [float("nan"), 3e6], "passes_low_ns": float("nan"), "passes_high_ns": float("nan"),
         }
     )  # fmt: skip
     found = tables.networks(view, rolled)
     assert found.heads == ["forward", "three passes"]
-    assert found.rows == [("resnet50", "torch", "eager", "53 in 20 shapes", [units.duration(2.5e6), units.MISSING])]
+    assert found.rows == [("resnet50", "torch", "eager", "53 in 20 shapes", ["2.500 ms ± 4.0 %", units.MISSING])]
 
 
 def test_a_case_in_a_list_shows_its_shape(view):
