@@ -30,6 +30,8 @@ _DIGITS = 6  # of a figure in the page; the table shows four
 _LOST, _MOST = 0, 2**16 - 1  # a night in the packed history: the value where it is missing, and the largest value
 _MARKS = {"tie": 1, "best": 2, "undecided": 3}  # by which the script knows what to write before a factor
 _PER_MEDIAN = 10_000  # steps of the packed history per median of the case
+# How the time of a call by all its visits was made: by the column `time_method`.
+TIMED = {"turns": "all visits, a minute that was slow for all cases taken out", "raw": "all visits as they are"}
 _KEYWORD = re.compile(r"[\w.:/@+-]+")  # what `-k` takes as one word
 _AFTER_RUN = re.compile(r"convbench run (\S+)(?: -.*)?")  # the run of one suite, with options or without
 
@@ -85,6 +87,10 @@ def columns(view: View) -> list[Column]:
         Column("standing", "Beside the lowest", table=False, case=True),
         Column("low", "95 % interval from", "ms", "4", table=False, of="ci_low_ns", per=1e6),
         Column("high", "95 % interval to", "ms", "4", table=False, of="ci_high_ns", per=1e6),
+        Column("time", "Time within this run", "ms", "4", table=False, case=True, of="time_ns", per=1e6),
+        Column("time_low", "Time within this run from", "ms", "4", table=False, of="time_low_ns", per=1e6),
+        Column("time_high", "Time within this run to", "ms", "4", table=False, of="time_high_ns", per=1e6),
+        Column("time_by", "Time within this run by", table=False, case=True),
         Column("baseline", "Baseline", "ms", "4", table=False),
         Column("estimator", "Change by", table=False, case=True),
         Column("ratio_low", "Now ÷ baseline from", "×", "3", table=False),
@@ -127,6 +133,9 @@ def frame(view: View, given: Given) -> pd.DataFrame:
         "least": peak / least,
         "energy": _energy(cells),
         "p95": cells["p95_ns"] / median.where(median > 0),
+        "time_by": [
+            TIMED[each] if known else "" for each, known in zip(cells["time_method"], cells["time_ns"].notna(), strict=True)
+        ],
         "baseline": changes["baseline_ns"] / 1e6,
         "estimator": changes["estimator"].where(changes["ratio"].notna(), ""),
         "ratio_low": changes["ratio_low"],

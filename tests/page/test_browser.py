@@ -293,6 +293,8 @@ def test_a_case_opens_from_a_link_and_goes_back_to_where_it_was(opened, path, ma
     said = page.text_content("#case-b")
     assert f"{row['median_ns'] / 1e6:.4g}"[:5] in said
     assert f"convbench run first -k {row['cell']}" in said
+    ends = [f"{row[name] / 1e6:.4g}" for name in ("time_ns", "time_low_ns", "time_high_ns")]
+    assert "Time within this run{} ({} to {}) ms".format(*ends) in said
     assert page.locator("#case-b tbody tr").count() == 15
     assert page.locator("#case-b tr[aria-current=true]").count() == 1
     page.keyboard.press("Escape")

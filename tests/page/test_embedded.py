@@ -45,6 +45,17 @@ def test_the_csv_has_every_case_with_its_figures(given):
     assert {row["status"] for row in rows if not row["median (ms)"]} == {"oom", "timeout", "incorrect", "unsupported"}
 
 
+def test_the_time_within_the_run_stands_beside_the_median(given):
+    for row in as_rows(given):
+        times = [row[f"{name} (ms)"] for name in ("median", "time", "time_low", "time_high")]
+        if row["status"] != "ok":
+            assert [*times, row["time_by"]] == [""] * 5
+            continue
+        median, *rest = map(float, times)
+        assert rest == pytest.approx([0.98 * median, 0.97 * median, 0.99 * median], rel=1e-4)
+        assert row["time_by"] == "all visits, a minute that was slow for all cases taken out"
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])
 def test_no_text_is_computed_by_a_spreadsheet(given, start):
     summary = given.summary.assign(workload=start + 'cmd|" /C calc"!A0', op=start + "1+1")

@@ -17,26 +17,21 @@
 
   const source = $("data");
   if (!source) return ready();
+  const decoded = (packed) => Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+  const unzipped = (packed) => new Response(new Blob([decoded(packed)]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   const text = "gzip" in source.dataset ? await unzipped(source.textContent) : source.textContent;
-  const D = JSON.parse(text), V = D.values, COLUMNS = D.columns.map(([key, label, unit, kind, shown]) => ({ key, label, unit, kind, shown }));
-
-  function unzipped(packed) {
-    const stream = new Blob([Uint8Array.from(atob(packed), (c) => c.charCodeAt(0))]).stream();
-    return new Response(stream.pipeThrough(new DecompressionStream("gzip"))).text();
-  }
+  const D = JSON.parse(text), V = D.values;
+  const COLUMNS = D.columns.map(([key, label, unit, kind, shown]) => ({ key, label, unit, kind, shown, numeric: !V[key].k }));
+  const columnOf = (key) => COLUMNS.find((column) => column.key === key);
 
   // --- values and how they are written
-  const words = (kind) => kind === "text" || kind === "tag" || kind === "backend";
-  COLUMNS.forEach((column) => { column.numeric = !words(column.kind); });
-  const raw = (key, i) => (V[key] ? (V[key].k ? V[key].k[V[key].v[i]] : V[key][i]) : "");
+  const raw = (key, i) => (V[key].k ? V[key].k[V[key].v[i]] : V[key][i]);
   const said = (key, i) => (V[key].t ? V[key].t[V[key].v[i]] : raw(key, i));
-  const minus = (shown) => shown.replace("-", "−");
 
   function significant(value, digits) {
     if (!value) return "0";
-    const decimals = (x) => Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(x))));
-    const rounded = +value.toFixed(Math.min(99, decimals(value)));
-    return value.toFixed(Math.min(99, decimals(rounded || value)));
+    const magnitude = Math.floor(Math.log10(Math.abs(value.toPrecision(digits))));
+    return value.toFixed(Math.max(0, digits - 1 - magnitude));
   }
 
   const WRITE = {
@@ -44,21 +39,23 @@
     "+": (x) => (x.toFixed(1) > 0 ? "+" : "") + x.toFixed(1).replace(/^-0\.0$/, "0.0"), e: (x) => x.toExponential(1),
   };
   const WIDE = 30; // % to either side: beyond, the ends of an interval are told instead
-  const written = (column, i) => {
-    if (!column.numeric) return said(column.key, i) || "–";
-    const value = V[column.key][i];
-    if (column.key === "ci" && value > WIDE) return `${number("low", i)} to ${number("high", i)} ms`;
-    const factor = column.key === "factor", ends = factor && D.marks[i] !== "2" && V.factor_low[i] !== null ? ` (${number("factor_low", i)} to ${number("factor_high", i)})` : "";
-    return value === null ? "–" : (factor ? ["", "○ ", "● ", "~"][D.marks[i]] : "") + minus(WRITE[column.kind](value)) + ends;
+  const written = ({ key, kind, numeric }, i) => {
+    const value = V[key][i];
+    if (!numeric) return said(key, i) || "–";
+    if (value === null) return "–";
+    if (key === "ci" && value > WIDE) return `${number("low", i)} to ${number("high", i)} ms`;
+    const mark = key === "factor" ? ["", "○ ", "● ", "~"][D.marks[i]] : "";
+    return mark + WRITE[kind](value).replace("-", "−") + (mark === "● " ? "" : ends(`${key}_low`, `${key}_high`, i));
   };
-  const number = (key, i) => written(COLUMNS.find((column) => column.key === key), i);
+  const number = (key, i) => written(columnOf(key), i);
+  const ends = (low, high, i, before = "", unit = "") => (Number.isFinite(V[low]?.[i]) ? ` (${before}${number(low, i)} to ${number(high, i)}${unit})` : "");
 
   const slug = (i) => D.slugs[i] ?? D.slug.map((key) => raw(key, i)).filter(Boolean).join("/");
   const link = (i) => "#case=" + encodeURIComponent(slug(i)).replaceAll("%2F", "/");
   const status = (i) => raw("status", i), plain = (shown) => shown.replaceAll("_", " ");
   const several = (key) => V[key].k.length > 1;
-  const others = D.slug.slice(4);
-  const name = (i) => [raw("workload", i), said("direction", i), said("backend", i), ...(several("device") ? [raw("device", i)] : []), ...others.map((key) => raw(key, i))].filter(Boolean).join(" · ");
+  const others = [...(several("device") ? ["device"] : []), ...D.slug.slice(4)];
+  const name = (i) => [raw("workload", i), said("direction", i), said("backend", i), ...others.map((key) => raw(key, i))].filter(Boolean).join(" · ");
   const rows = [...Array(D.n).keys()], places = new Map(rows.map((i) => [slug(i), i]));
   const cell = (i) => D.ids[i] ?? D.id.map((part) => (part.key ? (part.before || "") + (part.lower ? raw(part.key, i).toLowerCase() : raw(part.key, i)) : part)).filter(Boolean).join("/");
 
@@ -77,7 +74,7 @@
   const tag = (shown) => el("span", { class: "tag " + shown.split(" ")[0].replace("(", "") + (shown === "no change" ? " same" : "") }, ({ slower: "▲ ", faster: "▼ " }[shown] || "") + plain(shown));
 
   // A night is a 16-bit multiple of the case's median; 0 is a missing night.
-  const H = D.history, bytes = H && new DataView(Uint8Array.from(atob(H.b64), (c) => c.charCodeAt(0)).buffer);
+  const H = D.history, bytes = H && new DataView(decoded(H.b64).buffer);
   const nights = (i) => (H ? H.nights.map((_, k) => { const v = bytes.getUint16(2 * (i * H.nights.length + k), true); return v && H.median[i] !== null ? v / 1e4 * H.median[i] : null; }) : []);
 
   function curve(values, width, height, stroke) {
@@ -96,12 +93,12 @@
   const tip = $("tip"), live = $("live");
   let current = null, held = 0;
   // The times shown are measured medians. A change by another estimator is not their quotient, so its estimator is named.
-  const by = (i) => (raw("estimator", i) && raw("estimator", i) !== "median" ? ` by the ${raw("estimator", i)}` : "");
+  const by = (i) => (["", "median"].includes(raw("estimator", i)) ? "" : ` by the ${raw("estimator", i)}`);
   function facts(i) {
     const found = [], add = (label, key, unit = "", more = "") => { if (V[key][i] !== null) found.push([label, number(key, i) + unit + more]); };
     found.push(["shape", raw("shape", i)]);
     if (status(i) !== "ok") return [...found, ["status", plain(status(i))], ["reason", raw("message", i) || "–"]];
-    add("median", "median", " ms", V.ci[i] === null ? "" : V.ci[i] > WIDE ? ` (${number("ci", i)})` : ` ± ${number("ci", i)} %`);
+    add("median", "median", " ms", ends("low", "high", i));
     add("change", "change", " %", `${by(i)}, ${raw("verdict", i)}`);
     add("÷ lowest", "factor", "×");
     add("rate", "rate", " TFLOP/s", V.ceiling[i] === null ? "" : `, ${number("ceiling", i)} % of ceiling`);
@@ -160,24 +157,22 @@
   const weight = (i) => (["slower", "faster"].includes(raw("verdict", i)) ? -V.severity[i] : 0);
   let page = 0, found = rows;
   const heads = shown.map((column) => {
-    const head = el("th", { scope: "col", class: column.numeric ? "r" : "" }), unit = column.unit ? [el("span", { class: "unit" }, column.unit)] : [];
-    if (column.key === "nights") { head.append(column.label); return head; }
-    const press = el("button", { type: "button" }, column.label, ...unit);
+    const { key, label, unit, numeric } = column;
+    if (key === "nights") return el("th", { scope: "col" }, label);
+    const press = el("button", { type: "button" }, label, ...(unit ? [el("span", { class: "unit" }, unit)] : []));
     on(press, "click", () => {
-      const first = column.numeric ? "-" + column.key : column.key, other = column.numeric ? column.key : "-" + column.key;
+      const [first, other] = numeric ? ["-" + key, key] : [key, "-" + key];
       state.sort = state.sort === first ? other : first;
-      page = 0;
       push();
     });
-    head.append(press);
-    return head;
+    return el("th", { scope: "col", class: numeric ? "r" : "" }, press);
   });
   table.tHead.replaceChildren(el("tr", {}, ...heads));
   FILTERS.forEach((key) => {
     const choice = $("f-" + key);
     V[key].k.forEach((value, at) => { if (value) choice.append(el("option", { value }, plain(V[key].t ? V[key].t[at] : value))); });
     choice.parentElement.hidden = V[key].k.filter(Boolean).length < 2;
-    on(choice, "change", () => { state[key] = choice.value; page = 0; push(); });
+    on(choice, "change", () => { state[key] = choice.value; push(); });
   });
 
   function compared() {
@@ -210,8 +205,8 @@
     const first = page * SIZE, part = found.slice(first, first + SIZE);
     body.replaceChildren(...(part.length ? part.map(line) : [el("tr", {}, el("td", { colspan: shown.length, class: "w" }, "No case matches the filters."))]));
     heads.forEach((head, at) => {
-      const key = shown[at].key, turn = state.sort === key ? "ascending" : state.sort === "-" + key ? "descending" : "";
-      if (turn) head.setAttribute("aria-sort", turn); else head.removeAttribute("aria-sort");
+      const key = shown[at].key;
+      head.ariaSort = state.sort === key ? "ascending" : state.sort === "-" + key ? "descending" : null;
     });
     $("count").textContent = found.length ? `Rows ${first + 1}–${first + part.length} of ${found.length} (${D.n} cases in all)` : "No case matches the filters.";
     $("prev").disabled = !page;
@@ -223,18 +218,22 @@
     const asked = new URLSearchParams(KEYS.filter((key) => state[key]).map((key) => [key, state[key]]));
     return "#results" + (String(asked) ? "?" + asked : "");
   }
-  function push() { back = fragment(); history.replaceState(null, "", back); apply(); }
+  function push() {
+    page = 0;
+    back = fragment();
+    history.replaceState(null, "", back);
+    apply();
+  }
 
   let typing;
-  on($("f-q"), "input", (event) => { clearTimeout(typing); typing = setTimeout(() => { state.q = event.target.value; page = 0; push(); }, 120); });
-  on($("clear"), "click", () => { KEYS.forEach((key) => { state[key] = ""; }); page = 0; push(); });
+  on($("f-q"), "input", (event) => { clearTimeout(typing); typing = setTimeout(() => { state.q = event.target.value; push(); }, 120); });
+  on($("clear"), "click", () => { KEYS.forEach((key) => { state[key] = ""; }); push(); });
   on($("prev"), "click", () => { page -= 1; apply(); });
   on($("next"), "click", () => { page += 1; apply(); });
 
   // --- files
   const quoted = (value, text) => {
-    if (value === null || value === undefined) return "";
-    const safe = text && /^[=+\-@\t\r]/.test(value) ? "'" + value : String(value);
+    const safe = (text && /^[=+\-@\t\r]/.test(value) ? "'" : "") + (value ?? "");
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const csv = (list) => "\ufeff" + [COLUMNS.map((c) => (c.unit ? `${c.key} (${c.unit})` : c.key)), ...list.map((i) => COLUMNS.map((c) => quoted(raw(c.key, i), !c.numeric)))].map((cells) => cells.join(",")).join("\r\n") + "\r\n";
@@ -263,12 +262,17 @@
   function beside(i) {
     const same = rows.filter((j) => raw("workload", j) === raw("workload", i)), scale = {}, past = H && same.some((j) => nights(j).some((value) => value !== null)), change = V.change.some((value) => value !== null);
     for (const j of same) scale[raw("device", j)] = Math.max(scale[raw("device", j)] || 0, V.high[j] || V.median[j] || 0);
-    const cells = ["Direction", "Backend", ...(several("device") ? ["Device"] : []), ...others.map((key) => COLUMNS.find((c) => c.key === key).label), "Median ms", several("device") ? "Scaled per device" : "To scale", "÷ lowest", ...(change ? ["Change %"] : []), ...(past ? ["History"] : [])];
-    const lines = same.map((j) => el("tr", j === i ? { class: "this", "aria-current": "true" } : {}, el("th", { scope: "row" }, j === i ? said("direction", j) : el("a", { href: link(j) }, said("direction", j))), el("td", {}, backend(j)),
-      ...(several("device") ? [el("td", {}, raw("device", j))] : []), ...others.map((key) => el("td", {}, raw(key, j))), el("td", { class: "r" }, number("median", j)),
-      el("td", {}, V.median[j] === null ? tag(status(j)) : bar(j, scale[raw("device", j)])), el("td", { class: "r" }, number("factor", j)),
-      ...(change ? [el("td", { class: "r" }, number("change", j))] : []), ...(past ? [el("td", {}, curve(nights(j), 110, 20, "s-" + look(j)))] : [])));
-    return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All results of this workload" }, el("table", {}, el("thead", {}, el("tr", {}, ...cells.map((label) => el("th", { scope: "col" }, label)))), el("tbody", {}, ...lines)));
+    const heads = [
+      ["Backend", backend], ...others.map((key) => [columnOf(key).label, (j) => raw(key, j)]), ["Median ms", (j) => number("median", j), "r"],
+      [several("device") ? "Scaled per device" : "To scale", (j) => (V.median[j] === null ? tag(status(j)) : bar(j, scale[raw("device", j)]))],
+      ["÷ lowest", (j) => number("factor", j), "r"], ...(change ? [["Change %", (j) => number("change", j), "r"]] : []),
+      ...(past ? [["History", (j) => curve(nights(j), 110, 20, "s-" + look(j))]] : []),
+    ];
+    const lines = same.map((j) => el("tr", j === i ? { class: "this", "aria-current": "true" } : {},
+      el("th", { scope: "row" }, j === i ? said("direction", j) : el("a", { href: link(j) }, said("direction", j))),
+      ...heads.map(([, of, how = ""]) => el("td", { class: how }, of(j)))));
+    return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All results of this workload" }, el("table", {},
+      el("thead", {}, el("tr", {}, ...[["Direction"], ...heads].map(([label]) => el("th", { scope: "col" }, label)))), el("tbody", {}, ...lines)));
   }
 
   function past(i) {
@@ -281,8 +285,8 @@
 
   function fill(i) {
     const ok = V.median[i] !== null, parts = [tag(status(i)), " "];
-    if (ok) parts.push(el("b", {}, `${number("median", i)} ms`), V.low[i] === null ? "" : ` (95 % interval ${number("low", i)} to ${number("high", i)} ms)`);
-    if (V.baseline[i] !== null) parts.push(`, baseline ${number("baseline", i)} ms, change ${number("change", i)} %${by(i)}`, V.ratio_low[i] === null ? "" : ` (ratio ${number("ratio_low", i)} to ${number("ratio_high", i)})`);
+    if (ok) parts.push("median ", el("b", {}, `${number("median", i)} ms`), ends("low", "high", i, "95 % interval ", " ms"));
+    if (V.baseline[i] !== null) parts.push(`, baseline ${number("baseline", i)} ms, change ${number("change", i)} %${by(i)}`, ends("ratio_low", "ratio_high", i, "ratio "));
     else if (ok) parts.push(", no baseline");
     if (raw("verdict", i)) parts.push(" ", tag(raw("verdict", i)));
     const rest = COLUMNS.filter((c) => c.shown & 2 && (c.numeric ? V[c.key][i] !== null : raw(c.key, i)));
