@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, traces
+from harness.backends import base, nvidia, traces
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.spec import Cell
 
@@ -59,7 +59,10 @@ class JaxBackend(Backend):
         self._np = numpy
         self._compiled = _Compilations()
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
-        self._device = jax.devices("cpu" if device.kind == "cpu" else "cuda")[device.index]
+        found = jax.devices("cpu") if device.kind == "cpu" else _gpus(jax)
+        if device.index >= len(found):
+            raise RuntimeError(f"JAX sees {len(found)} GPUs here, so there is no {device}")
+        self._device = found[device.index]
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU, and the GPUs where this process was not told to leave them alone."""
@@ -72,11 +75,16 @@ class JaxBackend(Backend):
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:
             return f"JAX has no mode {cell.mode}"
-        if reason := impossible(cell):
+        if reason := impossible(cell) or nvidia.lacks(cell, self._capability):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
         return None
+
+    def _capability(self) -> nvidia.Capability | None:
+        """The compute capability of the GPU, which is told as `8.0`."""
+        major, _, minor = str(getattr(self._device, "compute_capability", "")).partition(".")
+        return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
 
     def process_wide(self, cell: Cell) -> str:
         """Whether the x64 mode is on. It is part of the key of every compiled program, so that a change of it compiles anew."""
@@ -389,6 +397,16 @@ def waiting(jax: Any, single: bool) -> Callable[[Any], object]:
     Of a single array it is its own method, with no function of Python around it; that for trees takes microseconds more.
     """
     return methodcaller("block_until_ready") if single else jax.block_until_ready
+
+
+def _gpus(jax: Any) -> list[Any]:
+    """The GPUs that the plug-in for CUDA shows. Raises RuntimeError where there is none, or only another vendor's plug-in."""
+    try:
+        return list(jax.devices("cuda"))
+    except RuntimeError as error:
+        if other := nvidia.other_plug_in():
+            raise nvidia.not_measured("JAX", other) from error
+        raise
 
 
 def _autotune_level() -> str:

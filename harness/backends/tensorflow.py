@@ -7,7 +7,6 @@ told a convolution is `tensorflow_geometry`'s. What the convolutions are held ag
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, traces
+from harness.backends import base, nvidia, traces
 from harness.backends import tensorflow_geometry as geometry
+from harness.backends import tensorflow_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
 from harness.spec import Cell
 
@@ -56,24 +56,13 @@ class TensorFlowBackend(Backend):
         self._tried: dict[Cell, str | None] = {}
         self._tf.config.threading.set_intra_op_parallelism_threads(threads)
         self._tf.config.threading.set_inter_op_parallelism_threads(threads)
-        self._device = "/CPU:0"
+        self._device, self._gpu = "/CPU:0", None
         if device.kind == "gpu":
-            self._device = self._only(device.index)
-
-    def _only(self, index: int) -> str:
-        """Make one GPU the only one. Eager ops run on the first that TensorFlow sees, wherever their operands are."""
-        gpus = self._tf.config.list_physical_devices("GPU")
-        if index >= len(gpus):  # TensorFlow itself would quietly compute on the CPU
-            raise RuntimeError(f"TensorFlow sees {len(gpus)} GPUs here, so there is no gpu:{index}")
-        self._tf.config.set_visible_devices(gpus[index], "GPU")
-        # What is put on the GPU and has no kernel there must fail, not move to the CPU.
-        self._tf.config.set_soft_device_placement(False)
-        return "/GPU:0"
+            self._device, self._gpu = "/GPU:0", settings.only(tensorflow, device.index)
 
     def devices(self) -> tuple[Device, ...]:
         """The CPU and the GPUs that TensorFlow loaded a driver for."""
-        gpus = self._tf.config.list_physical_devices("GPU")
-        return (Device("cpu"), *(Device("gpu", index) for index in range(len(gpus))))
+        return (Device("cpu"), *(Device("gpu", index) for index in range(len(settings.gpus(self._tf)))))
 
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
@@ -83,7 +72,7 @@ class TensorFlowBackend(Backend):
         """What has no kernel. Without this the ops fail, some with a message that does not name the cause."""
         if cell.mode not in self.modes:
             return f"TensorFlow has no mode {cell.mode}"
-        if reason := impossible(cell):
+        if reason := impossible(cell) or nvidia.lacks(cell, lambda: settings.capability(self._tf, self._gpu)):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
@@ -136,22 +125,6 @@ class TensorFlowBackend(Backend):
         return "tf32" if cell.precision is Precision.TF32 else "ieee"
 
 
-def _read_settings(tf: Any, cell: Cell) -> dict[str, str]:
-    """The settings of the process that bear on speed and precision, as they are now."""
-    try:  # public names can set op determinism, only this one reads it
-        from tensorflow.python.framework import config
-
-        deterministic = str(config.is_op_determinism_enabled())
-    except (ImportError, AttributeError):
-        deterministic = "not told"
-    # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
-    tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
-    return {
-        "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()), "op_determinism": deterministic,
-        tuning: os.environ.get(tuning, "default"),
-    }  # fmt: skip
-
-
 class MisplacedError(RuntimeError):
     """A result lies on another device than it was to be computed on."""
 
@@ -186,7 +159,7 @@ class TensorFlowPrepared(Prepared):
 
     def read_settings(self) -> Mapping[str, str]:
         """Those of the process, and what of this cell does not change."""
-        return {**_read_settings(self._tf, self._cell), **self._fixed}
+        return {**settings.read_settings(self._tf, self._cell), **self._fixed}
 
     def _tensor(self, array: Array) -> Any:
         with self._tf.device(self._device):

@@ -7,15 +7,14 @@ convolutions are held against are `torch.mm` and `Tensor.copy_`.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, torch_programs
+from harness.backends import base, nvidia, torch_programs
+from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.spec import Cell, ConvSpec
 
@@ -41,12 +40,15 @@ class TorchBackend(Backend):
         import torch
 
         self._torch = torch
+        if device.kind == "gpu":
+            settings.must_be_for_nvidia(torch)
         self._device = torch.device("cpu") if device.kind == "cpu" else torch.device("cuda", device.index)
         torch.set_num_threads(threads)
 
     def devices(self) -> tuple[Device, ...]:
-        """The CPU and what CUDA shows."""
-        count = self._torch.cuda.device_count() if self._torch.cuda.is_available() else 0
+        """The CPU and what CUDA shows; ROCm, whose devices have the same name, is none."""
+        torch = self._torch
+        count = torch.cuda.device_count() if torch.version.cuda and torch.cuda.is_available() else 0
         return (Device("cpu"), *(Device("gpu", index) for index in range(count)))
 
     def threads_used(self) -> int | None:
@@ -63,10 +65,11 @@ class TorchBackend(Backend):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
             return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
-        compiler = os.environ.get("CXX", "g++")  # as torch._inductor.config has it
-        if cell.mode is Mode.COMPILED and cell.device.kind == "cpu" and not shutil.which(compiler):
-            return f"torch.compile on the CPU needs {compiler}, which is not on the PATH; CXX names another compiler"
-        return None
+        if reason := nvidia.lacks(cell, lambda: self._torch.cuda.get_device_capability(self._device)):
+            return reason
+        if cell.device.kind == "gpu" and (reason := settings.no_kernels(self._torch, self._device)):
+            return reason
+        return settings.no_compiler(cell)
 
     def pads_beforehand(self, cell: Cell) -> bool:
         """Where the padding is asymmetric."""
@@ -74,51 +77,13 @@ class TorchBackend(Backend):
 
     def process_wide(self, cell: Cell) -> str:
         """Whether products of fp32 may be computed in TF32, which is a switch of the process and not of a call."""
-        return _fp32_precision(cell)
+        return settings.fp32_precision(cell)
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
-        _set_precision(self._torch, cell)
+        settings.set_precision(self._torch, cell)
         kind = TorchConvolution if cell.is_convolution else TorchCeiling
         return kind(self._torch, self._device, cell, operands)
-
-
-def _fp32_precision(cell: Cell) -> str:
-    """What the switches of the process are set to for a cell."""
-    return "tf32" if cell.precision is Precision.TF32 else "ieee"
-
-
-def _switches(torch: Any, cell: Cell) -> tuple[Any, Any]:
-    """What holds the precision of convolutions and that of matrix products.
-
-    By the fp32_precision names only: reading the legacy allow_tf32 after setting these raises.
-    """
-    backends = torch.backends
-    if cell.device.kind == "cpu":
-        return backends.mkldnn.conv, backends.mkldnn.matmul
-    return backends.cudnn.conv, backends.cuda.matmul
-
-
-def _set_precision(torch: Any, cell: Cell) -> None:
-    """Set the switches of the process for a cell. Those of products too: some convolutions are computed by one."""
-    for switch in _switches(torch, cell):
-        switch.fp32_precision = _fp32_precision(cell)
-    if cell.device.kind != "cpu":  # one that differs makes the legacy name raise, which inductor still reads
-        torch.backends.cudnn.rnn.fp32_precision = _fp32_precision(cell)
-
-
-def _read_settings(torch: Any, cell: Cell) -> dict[str, str]:
-    """The settings of the process that bear on speed and precision, as they are now."""
-    convolutions, products = _switches(torch, cell)
-    read = {"fp32_precision": str(convolutions.fp32_precision), "matmul.fp32_precision": str(products.fp32_precision)}
-    if cell.device.kind == "cpu":
-        mkldnn = torch.backends.mkldnn
-        read["mkldnn"] = str(mkldnn.is_available() and mkldnn.enabled)
-        read["mkldnn.deterministic"] = str(mkldnn.deterministic)
-    else:
-        cudnn = torch.backends.cudnn
-        read["cudnn.benchmark"], read["cudnn.deterministic"] = str(cudnn.benchmark), str(cudnn.deterministic)
-    return {**read, "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled())}
 
 
 # Calls queued behind one wait of the device. CUDA queues about a thousand launches before the host blocks, and a training
@@ -151,7 +116,7 @@ class TorchPrepared(Prepared):
 
     def read_settings(self) -> Mapping[str, str]:
         """Those of the process, and what of this cell does not change."""
-        return {**_read_settings(self._torch, self._cell), **self._fixed}
+        return {**settings.read_settings(self._torch, self._cell), **self._fixed}
 
     def device_memory(self) -> tuple[int, int, str] | None:
         """CUDA's caching allocator over one call."""

@@ -17,8 +17,9 @@ from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
-from harness.backends.torch import TorchBackend, TorchConvolution, _read_settings, _set_precision
+from harness.backends.torch import TorchBackend, TorchConvolution
 from harness.backends.torch import waiting as waiting_in_torch
+from harness.backends.torch_settings import read_settings, set_precision
 from harness.spec import ConvSpec, GemmSpec
 from tests.builders import cell
 
@@ -522,12 +523,9 @@ def test_a_gpu_worker_hides_none(backend: Any):
         (TorchBackend, {"precision": Precision.TF32}, "TF32 is a format of NVIDIA GPUs; the CPU has none"),
         (JaxBackend, {"precision": Precision.TF32}, "TF32 is a format of NVIDIA GPUs; the CPU has none"),
         (TensorFlowBackend, {"precision": Precision.TF32}, "TF32 is a format of NVIDIA GPUs; the CPU has none"),
-        (TorchBackend, {"precision": Precision.TF32, "device": GPU}, None),
-        (JaxBackend, {"precision": Precision.TF32, "device": GPU}, None),
-        (TensorFlowBackend, {"precision": Precision.TF32, "device": GPU, "layout": Layout.CHANNELS_FIRST}, None),
     ],
 )
-def test_what_no_build_of_a_framework_has_is_told(backend: Any, changes: dict[str, Any], reason: str | None):
+def test_what_no_build_of_a_framework_has_is_told(backend: Any, changes: dict[str, Any], reason: str):
     assert object.__new__(backend).supports(cell(**changes)) == reason
 
 
@@ -574,7 +572,6 @@ def test_torch_without_a_compiler_has_no_compiled_mode_on_the_cpu(monkeypatch: p
     assert "needs g++" in str(backend.supports(cell(mode=Mode.COMPILED)))  # inductor does not look for it by itself
     monkeypatch.setenv("CXX", "clang++")
     assert backend.supports(cell(mode=Mode.COMPILED)) is None
-    assert backend.supports(cell(mode=Mode.COMPILED, device=GPU)) is None
 
 
 # GPU code against fakes --------------------------------------------------------------------------------------------------
@@ -623,7 +620,10 @@ def fake_torch(calls: Calls) -> SimpleNamespace:
     conv, matmul = SimpleNamespace(fp32_precision="none"), SimpleNamespace(fp32_precision="none")
     cudnn = SimpleNamespace(conv=conv, rnn=SimpleNamespace(fp32_precision="none"), benchmark=False, deterministic=False)
     backends = SimpleNamespace(cudnn=cudnn, cuda=SimpleNamespace(matmul=matmul), mkldnn=None)
-    return SimpleNamespace(cuda=cuda, backends=backends, are_deterministic_algorithms_enabled=lambda: False)
+    return SimpleNamespace(
+        cuda=cuda, backends=backends, are_deterministic_algorithms_enabled=lambda: False,
+        set_float32_matmul_precision=lambda word: None, version=SimpleNamespace(cuda="13.0", hip=None),
+    )  # fmt: skip
 
 
 def test_torch_s_peak_is_that_of_one_call(calls: Calls):
@@ -658,8 +658,8 @@ def test_torch_waits_for_the_stream_on_a_gpu_only(calls: Calls, kind: str, waite
 def test_torch_sets_cudnn_s_precision_and_reads_it_back(calls: Calls, precision: Precision, value: str):
     """With a fake torch.backends."""
     torch, asked = fake_torch(calls), cell(device=GPU, precision=precision)
-    _set_precision(torch, asked)
-    assert _read_settings(torch, asked) == {
+    set_precision(torch, asked)
+    assert read_settings(torch, asked) == {
         "fp32_precision": value, "matmul.fp32_precision": value, "cudnn.benchmark": "False", "cudnn.deterministic": "False",
         "deterministic_algorithms": "False",
     }  # fmt: skip
@@ -792,8 +792,8 @@ def test_jax_s_autotuning_is_what_was_asked_of_xla(monkeypatch: pytest.MonkeyPat
 def test_torch_sets_the_precision_of_matrix_products_apart(calls: Calls, precision: Precision, value: str):
     """With a fake torch.backends: convolutions and matrix products each have a switch of their own."""
     torch, asked = fake_torch(calls), cell(device=GPU, precision=precision, spec=GemmSpec(2, 3, 4), direction=Direction.NONE)
-    _set_precision(torch, asked)
-    assert _read_settings(torch, asked)["matmul.fp32_precision"] == value
+    set_precision(torch, asked)
+    assert read_settings(torch, asked)["matmul.fp32_precision"] == value
     assert torch.backends.cuda.matmul.fp32_precision == value
 
 
@@ -812,13 +812,15 @@ def fake_tensorflow(calls: Calls, gpus: int) -> ModuleType:
     config = calls.api(
         set_visible_devices=None,
         set_soft_device_placement=None,
-        list_physical_devices=[f"physical {index}" for index in range(gpus)],
     )
+    config.list_physical_devices = lambda kind: [f"physical {index}" for index in range(gpus)] if kind == "GPU" else []
     config.threading = SimpleNamespace(
         set_intra_op_parallelism_threads=lambda n: None, set_inter_op_parallelism_threads=lambda n: None
     )
     config.experimental = stats
-    tf.config, tf.test = config, SimpleNamespace(experimental=calls.api(sync_devices=None))  # type: ignore[attr-defined]
+    built = {"is_built_with_cuda": lambda: True, "is_built_with_rocm": lambda: False}
+    tf.config = config  # type: ignore[attr-defined]
+    tf.test = SimpleNamespace(experimental=calls.api(sync_devices=None), **built)  # type: ignore[attr-defined]
     return tf
 
 

@@ -1,0 +1,45 @@
+"""What the adapters share about NVIDIA's GPUs, the only ones that are measured: their formats, and why another is refused."""
+
+from collections.abc import Callable
+from importlib import metadata
+
+from harness.axes import Precision
+from harness.spec import Cell
+
+# The tensor cores multiply TF32 and bf16 from this compute capability on. Before it a switch for TF32 can be set and read back,
+# and fp32 is what runs. Source: https://docs.nvidia.com/cuda/cuda-c-programming-guide, Features and Technical Specifications.
+_TF32_AND_BF16_FROM = (8, 0)
+_NEWER_FORMATS = (Precision.TF32, Precision.BF16)
+
+# The distributions that bring JAX another vendor's devices begin with these.
+_OTHER_PLUG_INS = {
+    "jax-rocm": "AMD's GPUs (ROCm)", "intel-extension-for-openxla": "Intel's GPUs", "jax-oneapi": "Intel's GPUs",
+    "jax-metal": "Apple's GPUs (Metal)",
+}  # fmt: skip
+
+Capability = tuple[int, int]
+
+
+def lacks(cell: Cell, capability: Callable[[], Capability | None]) -> str | None:
+    """Why the GPU has no arithmetic for the cell's precision; None where it has, on the CPU, and where it is not known.
+
+    `capability` asks the framework for the compute capability of the GPU; it is called only where the answer matters.
+    """
+    if cell.device.kind == "cpu" or cell.precision not in _NEWER_FORMATS:
+        return None
+    found = capability()
+    if found is None or found >= _TF32_AND_BF16_FROM:
+        return None
+    needed, has = (".".join(map(str, version)) for version in (_TF32_AND_BF16_FROM, found))
+    return f"{cell.precision} needs an NVIDIA GPU of compute capability {needed}; this one has {has}"
+
+
+def not_measured(framework: str, build: str) -> RuntimeError:
+    """The refusal of a build of a framework for another vendor's devices."""
+    return RuntimeError(f"not measured: this {framework} is built for {build}, and convbench measures GPUs of NVIDIA alone")
+
+
+def other_plug_in() -> str:
+    """Whose devices a plug-in of JAX that is installed here is for; empty where there is none but for CUDA."""
+    names = [str(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()]
+    return next((whose for start, whose in _OTHER_PLUG_INS.items() if any(name.startswith(start) for name in names)), "")

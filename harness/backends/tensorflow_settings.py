@@ -1,0 +1,55 @@
+"""What a process of TensorFlow is set to, what is read back of it, and which GPU it may use."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from harness.backends import nvidia
+from harness.spec import Cell
+
+
+def read_settings(tf: Any, cell: Cell) -> dict[str, str]:
+    """The settings of the process that bear on speed and precision, as they are now."""
+    try:  # public names can set op determinism, only this one reads it
+        from tensorflow.python.framework import config
+
+        deterministic = str(config.is_op_determinism_enabled())
+    except (ImportError, AttributeError):
+        deterministic = "not told"
+    # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
+    tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
+    return {
+        "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()), "op_determinism": deterministic,
+        tuning: os.environ.get(tuning, "default"),
+    }  # fmt: skip
+
+
+def gpus(tf: Any) -> list[Any]:
+    """NVIDIA's GPUs that TensorFlow loaded a driver for; those of ROCm or of a plug-in have the same name and are none."""
+    return list(tf.config.list_physical_devices("GPU")) if tf.test.is_built_with_cuda() else []
+
+
+def only(tf: Any, index: int) -> Any:
+    """The GPU of an index, made the only one. Eager ops run on the first that TensorFlow sees, wherever their operands are.
+
+    Raises RuntimeError where there is none, or where the build is for another vendor's.
+    """
+    if tf.test.is_built_with_rocm():
+        raise nvidia.not_measured("TensorFlow", "AMD's GPUs (ROCm)")
+    others = [device for kind in ("GPU", "XPU") for device in tf.config.list_physical_devices(kind)]
+    if others and not tf.test.is_built_with_cuda():
+        raise nvidia.not_measured("TensorFlow", f"{others[0].name} of a plug-in, which is no GPU of CUDA")
+    found = gpus(tf)
+    if index >= len(found):  # TensorFlow itself would quietly compute on the CPU
+        raise RuntimeError(f"TensorFlow sees {len(found)} GPUs here, so there is no gpu:{index}")
+    tf.config.set_visible_devices(found[index], "GPU")
+    # What is put on the GPU and has no kernel there must fail, not move to the CPU.
+    tf.config.set_soft_device_placement(False)
+    return found[index]
+
+
+def capability(tf: Any, gpu: Any) -> nvidia.Capability | None:
+    """The compute capability of a GPU; None where TensorFlow does not tell."""
+    found: nvidia.Capability | None = tf.config.experimental.get_device_details(gpu).get("compute_capability")
+    return found

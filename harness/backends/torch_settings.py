@@ -1,0 +1,101 @@
+"""What a process of PyTorch is set to for a cell, what is read back of it, and what its build and its machine cannot do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+from harness.axes import Mode, Precision
+from harness.backends import nvidia
+from harness.spec import Cell
+
+
+def fp32_precision(cell: Cell) -> str:
+    """What the switches of the process are set to for a cell."""
+    return "tf32" if cell.precision is Precision.TF32 else "ieee"
+
+
+def _switches(torch: Any, cell: Cell) -> tuple[Any, Any]:
+    """What holds the precision of convolutions and that of matrix products."""
+    backends = torch.backends
+    if cell.device.kind == "cpu":
+        return backends.mkldnn.conv, backends.mkldnn.matmul
+    return backends.cudnn.conv, backends.cuda.matmul
+
+
+def set_precision(torch: Any, cell: Cell) -> None:
+    """Set the switches of the process for a cell. Those of products too: some convolutions are computed by one."""
+    wanted = fp32_precision(cell)
+    if cell.device.kind != "cpu":
+        # The legacy names first: they change the new ones, and one that is at odds with them raises when it is read, which
+        # dynamo and inductor do.
+        torch.set_float32_matmul_precision("high" if wanted == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = wanted == "tf32"
+        torch.backends.cudnn.rnn.fp32_precision = wanted
+    for switch in _switches(torch, cell):
+        switch.fp32_precision = wanted
+
+
+def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
+    """The settings of the process that bear on speed and precision, as they are now."""
+    convolutions, products = _switches(torch, cell)
+    read = {"fp32_precision": str(convolutions.fp32_precision), "matmul.fp32_precision": str(products.fp32_precision)}
+    if cell.device.kind == "cpu":
+        mkldnn = torch.backends.mkldnn
+        read["mkldnn"] = str(mkldnn.is_available() and mkldnn.enabled)
+        read["mkldnn.deterministic"] = str(mkldnn.deterministic)
+    else:
+        cudnn = torch.backends.cudnn
+        read["cudnn.benchmark"], read["cudnn.deterministic"] = str(cudnn.benchmark), str(cudnn.deterministic)
+    return {**read, "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled())}
+
+
+def must_be_for_nvidia(torch: Any) -> None:
+    """Raise RuntimeError where this build computes on another vendor's GPUs, which would be measured under cuDNN's name."""
+    if torch.version.hip:
+        raise nvidia.not_measured("PyTorch", f"AMD's GPUs (ROCm {torch.version.hip})")
+    if torch.version.cuda:
+        return
+    others = {"Intel's GPUs (XPU)": torch.xpu, "Apple's GPUs (MPS)": torch.backends.mps}
+    for name, other in others.items():
+        if other.is_available():
+            raise nvidia.not_measured("PyTorch", name)
+    raise RuntimeError("this PyTorch is a build for the CPU: it has no CUDA")
+
+
+def no_compiler(cell: Cell) -> str | None:
+    """Why torch.compile cannot compile here, for want of the compiler that inductor or Triton calls; None where it can."""
+    if cell.mode is not Mode.COMPILED:
+        return None
+    if cell.device.kind == "cpu":
+        compiler = os.environ.get("CXX", "g++")  # as torch._inductor.config has it
+        if not shutil.which(compiler):
+            return f"torch.compile on the CPU needs {compiler}, which is not on the PATH; CXX names another compiler"
+        return None
+    named = os.environ.get("CC")  # as triton.runtime.build has it
+    if any(map(shutil.which, [named] if named else ["gcc", "clang"])):
+        return None
+    return f"torch.compile on a GPU needs {named or 'gcc or clang'}, which is not on the PATH; CC names another compiler"
+
+
+def no_kernels(torch: Any, device: Any) -> str | None:
+    """Why this build has no program for the GPU; None where it has one.
+
+    A program for sm_80 runs on every later minor version of 8, and compute_90 is compiled for whatever is newer when it is
+    loaded: https://docs.nvidia.com/cuda/cuda-c-programming-guide, Binary Compatibility.
+    """
+    major, minor = torch.cuda.get_device_capability(device)
+    built = torch.cuda.get_arch_list()
+    for name in built:
+        kind, _, number = name.partition("_")
+        digits = number.rstrip("af")  # sm_90a and sm_120f are for that version, or its family, alone
+        if not digits.isdecimal():
+            return None
+        version = divmod(int(digits), 10)
+        same = version[0] == major and version[1] <= minor if digits == number else version == (major, minor)
+        if same if kind == "sm" else version <= (major, minor):
+            return None
+    if not built:
+        return None
+    return f"this PyTorch has no program for a GPU of compute capability {major}.{minor}, only for {', '.join(built)}"
