@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -492,3 +493,18 @@ def test_what_a_setting_is_worth_is_read_on_a_phone_and_on_paper(opened, path):
     page.emulate_media(media="print")
     assert page.locator("#worth ~ .scroll table").first.is_visible()
     keep(page, "worth-narrow")
+
+
+@pytest.mark.parametrize(
+    ("width", "media"), [(390, "screen"), (1200, "screen"), (703, "print")]
+)  # A4 within margins
+def test_under_each_factor_of_a_table_of_many_columns_stands_its_interval(opened, path, width, media):
+    page = opened(path, viewport={"width": width, "height": 900})
+    page.emulate_media(media=media)
+    table = page.locator("table.heat").first
+    factors = table.locator("td[class^=h]")
+    assert factors.count() > 9
+    assert all(re.search(r"\n[\d.]+ to [\d.]+$", text.strip()) for text in factors.all_inner_texts())
+    assert table.locator("small").first.is_visible()
+    if media == "print":
+        assert table.bounding_box()["width"] <= width
