@@ -495,9 +495,7 @@ def test_what_a_setting_is_worth_is_read_on_a_phone_and_on_paper(opened, path):
     keep(page, "worth-narrow")
 
 
-@pytest.mark.parametrize(
-    ("width", "media"), [(390, "screen"), (1200, "screen"), (703, "print")]
-)  # A4 within margins
+@pytest.mark.parametrize(("width", "media"), [(390, "screen"), (1200, "screen"), (703, "print")])  # A4 within margins
 def test_under_each_factor_of_a_table_of_many_columns_stands_its_interval(opened, path, width, media):
     page = opened(path, viewport={"width": width, "height": 900})
     page.emulate_media(media=media)
