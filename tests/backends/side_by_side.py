@@ -36,8 +36,10 @@ def chosen(backend: Backend, whole: bool) -> list[Cell]:
     rng, found = random.Random(0), list[Cell]()
     modes = sorted(backend.modes, key=lambda mode: mode is Mode.EAGER)
     for number, mode in enumerate(modes):
-        several = [cell for cell in asked(backend.name, mode) if fits(backend, cell, whole)]
-        found += rng.sample(several, (CELLS - len(found)) // (len(modes) - number))
+        several = list(asked(backend.name, mode))
+        rng.shuffle(several)
+        fitting = (cell for cell in several if fits(backend, cell, whole))  # to ask of one whether it fits may compile it
+        found += itertools.islice(fitting, (CELLS - len(found)) // (len(modes) - number))
     rng.shuffle(found)
     return found
 

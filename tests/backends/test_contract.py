@@ -84,7 +84,7 @@ def represents(mode: Mode, name: str, layout: Layout, direction: Direction, opti
     if mode is Mode.EAGER and layout is LAST:
         return name in VARIED or direction is not Direction.TRAIN
     kinds = VARIED if layout is LAST or mode is Mode.EAGER else ("plain", "line")
-    return name in kinds and (direction is not Direction.BPROP or (name, layout) == ("plain", LAST))
+    return name in kinds and direction is not Direction.BPROP
 
 
 SLOW_TO_COMPILE = {

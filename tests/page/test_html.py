@@ -217,7 +217,7 @@ def many(workloads: int) -> synthetic.Made:
 
 
 def four_backends() -> synthetic.Made:
-    return synthetic.make(synthetic.cells(("tensorflow", "torch", "jax", "numpy", "nobody_knows")))
+    return synthetic.make(two_ways(synthetic.cells(("tensorflow", "torch", "jax", "numpy", "nobody_knows"))))
 
 
 def two_devices() -> synthetic.Made:
@@ -256,8 +256,8 @@ SHAPES = {
     "no ok cell": no_ok,
     "one cell": lambda: synthetic.make(synthetic.cells()[:1]),
     "one failed cell": lambda: only(synthetic.make(), pd.Series(range(66)).eq(11)),
-    "one backend": lambda: synthetic.make(synthetic.cells(("jax",))),
-    "only the reference": lambda: synthetic.make(synthetic.cells(("numpy",)), {}),
+    "one backend": lambda: synthetic.make(two_ways(synthetic.cells(("jax",)))),
+    "only the reference": lambda: synthetic.make(two_ways(synthetic.cells(("numpy",))), {}),
     "four backends": four_backends,
     "two devices": two_devices,
     "no memory": no_memory,
