@@ -71,7 +71,7 @@ class Plan:
 
     `compare` are the axes along which cells are compared: those that differ in these alone are visited one after the other.
     `tuned` are the axes of which the best setting is looked for, each with the text of its value in the default setting; empty:
-    backends and modes compete.
+    backends and modes compete. `interpreters` are the paths of the Python interpreters of backends that have one of their own.
     """
 
     suite: str
@@ -80,6 +80,7 @@ class Plan:
     budget: Budget
     compare: tuple[str, ...] = COMPARED
     tuned: dict[str, str] = field(default_factory=dict)
+    interpreters: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -97,6 +98,10 @@ class Plan:
         """The axes in which cells differ that compete for the least time."""
         return tuple(self.tuned) or ("backend", "mode")
 
+    def interpreter(self, backend: str) -> str | None:
+        """The path of the interpreter of a backend; None: this process's. One with a label has its own, else its adapter's."""
+        return interpreter(self.interpreters, backend)
+
     def is_default(self, cell: Cell) -> bool:
         """Whether a cell of a tuning has the default setting, which all others are held against."""
         return bool(self.tuned) and all(str(getattr(cell, axis)) == value for axis, value in self.tuned.items())
@@ -108,6 +113,11 @@ class Plan:
     def round(self, cell: Cell) -> tuple[Hashable, ...]:
         """What cells have in common whose workers are alive together."""
         return cell.device, None if "threads" in self.compare else cell.threads
+
+
+def interpreter(interpreters: Mapping[str, str], backend: str) -> str | None:
+    """The path that a backend has among these by its whole name, `torch@old`, else by its adapter's; None where it has none."""
+    return interpreters.get(backend) or interpreters.get(backend.partition("@")[0])
 
 
 def setting(values: Mapping[str, object]) -> str:

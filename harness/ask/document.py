@@ -191,6 +191,9 @@ class Document(Table):
     budget: Annotated[BudgetTable, Field(description="a table [budget]")] = BudgetTable()  # type: ignore[valid-type]
     workload: Annotated[list[WorkloadTable], Field(description="tables headed [[workload]]")] = []
     workloads_from: Annotated[list[FromTable], Field(description="tables headed [[workloads_from]]")] = []
+    python: Annotated[
+        dict[str, Any], Field(max_length=100, description='a table [python], as in "torch@old" = "old/bin/python"')
+    ] = {}
     exclude: Annotated[list[ExcludeTable], Field(description="tables headed [[exclude]]")] = []  # type: ignore[valid-type]
 
 

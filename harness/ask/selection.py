@@ -13,6 +13,7 @@ from harness.ask import axes as axis_values
 from harness.ask import document, expression
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, not_one_of, show
+from harness.axes import LABEL
 from harness.errors import SelectionError
 from harness.plan import Budget
 
@@ -22,7 +23,8 @@ class Selection:
     """What a user asks for on top of a suite. `axes` may also name `workload`, with patterns such as `rn50_*`.
 
     `backends` join those of the suite, whatever it states; `budget` overrides fields of Budget; `threads` replaces the axis;
-    `set` has keys of a `[[workload]]`, replaced in every convolution: `{"n": "1"}`.
+    `set` has keys of a `[[workload]]`, replaced in every convolution: `{"n": "1"}`. `interpreters` are the absolute paths of
+    the Python interpreters of backends; a backend with a label, `torch@old`, joins the suite by being named there.
     """
 
     axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -31,6 +33,7 @@ class Selection:
     budget: Mapping[str, int | float] = field(default_factory=dict)
     threads: int | None = None
     set: Mapping[str, str] = field(default_factory=dict)
+    interpreters: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_axis(text: str) -> tuple[str, tuple[str, ...]]:
@@ -59,6 +62,7 @@ def narrow(suite: Suite, selection: Selection) -> Suite:
         suite = replace(suite, keyword=selection.keyword)
     if selection.backends:
         suite = replace(suite, also=(*suite.also, *_parsed("backend", selection.backends)))
+    suite = _with_interpreters(suite, selection.interpreters)
     return replace(suite, budget=_budget(suite.budget, selection.budget))
 
 
@@ -80,6 +84,19 @@ def _axis(suite: Suite, axis: str, values: Sequence[str]) -> Suite:
                 told = not_one_of(text, [str(known) for known in own])
                 raise SelectionError(f"{axis}: {told} (what suite {show(suite.name)} states)")
     return replace(suite, axes=replace(suite.axes, **{axis: chosen}), stated=suite.stated | {axis})
+
+
+def _with_interpreters(suite: Suite, more: Mapping[str, str]) -> Suite:
+    """The suite with more interpreters, and with the backends that have a label beside these.
+
+    The suite's own join where their adapter is measured. The twins of its standard are there by themselves.
+    """
+    pythons, joining, measured = {**suite.interpreters, **more}, [], suite.axes.backend
+    for name in pythons:
+        adapter, _, label = name.partition(LABEL)
+        if label and label != suite.standard and (name in more or measured is None or adapter in measured):
+            joining.append(name)
+    return replace(suite, interpreters=pythons, also=tuple(dict.fromkeys([*suite.also, *joining])))
 
 
 def _workloads(suite: Suite, patterns: Sequence[str]) -> Suite:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from harness import flops
 from harness.ask import axes as axis_values
-from harness.ask import document, files, shapes
+from harness.ask import document, files, interpreters, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.axes import PINNED
@@ -96,7 +96,8 @@ class Suite:
 
     `also` are backends that join whatever the suite states, `keyword` is a `-k` expression over the ids of its cells, `compare`
     are the axes along which cells are compared, `tuned` those of which the best setting is looked for, as `plan.Plan` has them.
-    With a `standard` every cell is visited beside its twin of that label.
+    With a `standard` every cell is visited beside its twin of that label. `interpreters` are the absolute paths of the Python
+    interpreters of backends that have one of their own.
     `sha256` is that of the text and of the tables it names, as they lie on disk.
     """
 
@@ -114,6 +115,7 @@ class Suite:
     compare: tuple[str, ...] = COMPARED
     standard: str = ""
     tuned: Mapping[str, str] = field(default_factory=dict)
+    interpreters: Mapping[str, str] = field(default_factory=dict)
 
 
 def shipped() -> Path:
@@ -147,6 +149,8 @@ def load(name_or_path: str | Path) -> Suite:
     for axis, values in document.stated(parsed.axes).items():
         with _at(path, "[axes]", axis):
             axes[axis] = axis_values.parse_all(axis, values)
+    with _at(path, "[python]"):
+        pythons = {backend: interpreters.checked(backend, python, path.parent) for backend, python in parsed.python.items()}
     with _at(path, "[budget]"):
         budget = Budget(**document.stated(parsed.budget))
     return Suite(
@@ -161,6 +165,7 @@ def load(name_or_path: str | Path) -> Suite:
         excludes=_excludes(path, parsed, workloads, axes.get("backend")),
         compare=(*COMPARED, *dict.fromkeys(parsed.suite.compare)),
         standard=standard,
+        interpreters=pythons,
     )
 
 

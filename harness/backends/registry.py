@@ -42,14 +42,19 @@ def installed(name: str) -> bool:
     return packages.present(resolve(find(name)).distributions[0])
 
 
-def missing(name: str, target: str) -> str | None:
-    """Why a backend cannot take part at all, with the command that helps; None where its package is there."""
+def missing(name: str, target: str, *, foreign: bool = False) -> str | None:
+    """Why a backend cannot take part at all, with the command that helps; None where its package is there.
+
+    `foreign` says whether this interpreter is one that was named for this backend.
+    """
     package = resolve(target).distributions[0]
     if packages.present(package):
         return None
-    return f"{name} is not installed: {remedy(name, target)}"
+    return f"{name} is not installed: {remedy(name, target, foreign=foreign)}"
 
 
-def remedy(name: str, target: str) -> str:
+def remedy(name: str, target: str, *, foreign: bool = False) -> str:
     """The command that installs the package of a backend."""
+    if foreign:
+        return f"pip install {resolve(target).distributions[0]} for its interpreter"
     return f"pip install 'convbench[{name}]'" if ours(target) else f"pip install {resolve(target).distributions[0]}"

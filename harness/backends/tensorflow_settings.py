@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from harness.backends import nvidia
 from harness.spec import Cell
+
+# What a user is told where an eager call has the worker's own frames above it: see `on_own_stack` of the adapter.
+STACK = {} if find_spec("greenlet") else {"stack": "deeper, since greenlet is not installed"}
 
 
 def read_settings(tf: Any, cell: Cell) -> dict[str, str]:
@@ -21,7 +25,7 @@ def read_settings(tf: Any, cell: Cell) -> dict[str, str]:
     tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
     return {
         "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()), "op_determinism": deterministic,
-        tuning: os.environ.get(tuning, "default"),
+        tuning: os.environ.get(tuning, "default"), **STACK,
     }  # fmt: skip
 
 

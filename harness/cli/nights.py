@@ -67,6 +67,7 @@ def nightly(
     resume: option.Resume = None,
     ceilings: option.Ceilings = True,
     machine: option.Machine = None,
+    python: option.Python = None,
 ) -> None:
     """Measure a suite as one night of its history, judge it, write report and index, and tell people.
 
@@ -79,7 +80,7 @@ def nightly(
         suites=(suite,) if suite else (), out=out, reports=reports, report=report, tags=tag or (), backend=backend,
         device=device, direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials,
         seed=seed, threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings,
-        machine=machine,
+        machine=machine, pythons=python or (),
     )  # fmt: skip
     options.check_tags()
     with interruptible():

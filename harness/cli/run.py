@@ -70,13 +70,14 @@ def run(
     wait: Annotated[str, typer.Option(help="How long another run on this host is waited for: 90s, 30m, 2h.")] = "0",
     ceilings: option.Ceilings = True,
     machine: option.Machine = None,
+    python: option.Python = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     options = RunOptions(
         suites=suite or (), out=out, reports=reports, report=report, tags=tag or (), backend=backend, device=device,
         direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials, seed=seed,
         threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings, machine=machine,
-        until=until, time=time,
+        until=until, time=time, pythons=python or (),
     )  # fmt: skip
     limit_s = options.wait_s
     if resume and more:
@@ -169,8 +170,14 @@ def interruptible() -> Iterator[None]:
 
 
 def command() -> str:
-    """The command as it was typed, for run.json; what no text can hold is replaced."""
-    return plain(shlex.join(["convbench", *sys.argv[1:]]))
+    """The command as it was typed, for run.json, without the paths of interpreters; what no text can hold is replaced."""
+    words, typed = [], sys.argv[1:]
+    for before, word in zip(["", *typed], typed, strict=False):
+        if before == "--python" or word.startswith("--python="):
+            option, equals, rest = word.partition("=") if before != "--python" else ("", "", word)
+            word = f"{option}{equals}{rest.partition('=')[0]}=PATH"
+        words.append(word)
+    return plain(shlex.join(["convbench", *words]))
 
 
 def watched(measure: "Callable[[Watcher], Run]", findings: "Sequence[Finding] | None") -> "Run":

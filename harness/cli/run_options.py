@@ -42,6 +42,10 @@ Machine = Annotated[
     str | None,
     typer.Option("--machine", help="A name for this machine, to tell it from its equals; by default CONVBENCH_MACHINE's."),
 ]
+Python = Annotated[
+    list[str] | None,
+    typer.Option("--python", help="A backend's own interpreter: NAME=PATH, or NAME@LABEL=PATH beside this one's; repeatable."),
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class RunOptions:
     machine: str | None
     until: str | None = None
     time: str | None = None
+    pythons: Sequence[str] = ()
     format: TableFormat = TableFormat.TABLE
 
     @property
@@ -105,12 +110,14 @@ class RunOptions:
         changing = (
             self.suites, self.tags, self.seed, self.dry_run, self.aa, self.backend, self.device, self.direction, self.axes,
             self.keyword, self.changes, self.quick, self.trials, self.threads, self.timeout, self.machine, not self.ceilings,
+            self.pythons,
         )  # fmt: skip
         if any(changing):
             raise SelectionError(f"{told} --out, --reports, --report and --wait may stand beside it")
 
     def selection(self) -> "Selection":
         """What they leave of a suite. Raises SelectionError."""
+        from harness.ask import interpreters
         from harness.ask.selection import Selection, parse_set
 
         self._check_threads()
@@ -119,6 +126,7 @@ class RunOptions:
         return Selection(
             axes=self._chosen_axes(), keyword=self.keyword, threads=self.threads, set=dict(map(parse_set, self.changes)),
             budget={name: value for name, value in budget.items() if value is not None},
+            interpreters=interpreters.parse(self.pythons),
         )  # fmt: skip
 
     def _check_threads(self) -> None:

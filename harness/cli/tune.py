@@ -51,6 +51,7 @@ def tune(
     wait: Annotated[str, typer.Option(help="How long another run on this host is waited for: 90s, 30m, 2h.")] = "0",
     ceilings: option.Ceilings = True,
     machine: option.Machine = None,
+    python: option.Python = None,
 ) -> None:
     """Find the fastest setting of each workload and direction, for each backend, and what it gains over the default.
 
@@ -63,7 +64,7 @@ def tune(
         suites=(suite,), out=out, reports=reports, report=report, tags=(TUNE, *(tag or ())), backend=backend, device=device,
         direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials, seed=seed,
         threads=threads, timeout=timeout, dry_run=dry_run, aa=False, resume=None, wait=wait, ceilings=ceilings,
-        machine=machine, until=until, time=time, format=format,
+        machine=machine, until=until, time=time, format=format, pythons=python or (),
     )  # fmt: skip
     options.check_tags()
     limit_s = options.wait_s
@@ -90,6 +91,6 @@ def _tuned(suite: "Suite", over: list[str], options: RunOptions) -> "Suite":
     if "threads" in axes and options.threads is not None:
         raise SelectionError("--threads: found beside --over threads; write --over threads=1,2")
     narrowed = narrow(suite, options.selection())
-    modes = discovery.modes(discovery.concerned(narrowed)) if "mode" in axes else {}
+    modes = discovery.modes(discovery.concerned(narrowed), narrowed.interpreters) if "mode" in axes else {}
     trials = 1 if options.quick and options.trials is None else options.trials
     return tuning.budget(tuning.tuned(narrowed, axes, modes, len(os.sched_getaffinity(0))), trials)

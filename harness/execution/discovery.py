@@ -3,9 +3,11 @@
 Imports neither frameworks nor pandas, nor another package's adapter: its module may fail, exit, crash or hang.
 """
 
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.ask.suite import Suite
 from harness.ask.wording import not_one_of
@@ -14,6 +16,7 @@ from harness.backends import registry
 from harness.errors import SelectionError
 from harness.isolate import launcher, worker
 from harness.isolate.wire import Adapter, Hello
+from harness.plan import interpreter
 
 _CPU_ONLY = (Device("cpu"),)
 
@@ -21,19 +24,40 @@ _CPU_ONLY = (Device("cpu"),)
 def concerned(suite: Suite) -> tuple[str, ...]:
     """The registered backends that a suite may use. Raises SelectionError for one that nobody registered."""
     known = registry.names()
-    named = (*(suite.axes.backend or ()), *suite.also)
-    for name in named:
+    named = (*(known if suite.axes.backend is None else suite.axes.backend), *suite.also)
+    for name in (*named, *suite.interpreters):
         if name.partition("@")[0] not in known:
             raise SelectionError(f"backend: {not_one_of(name, known)} (what is registered)")
-    return named or known
+    return tuple(dict.fromkeys(named))
 
 
-def adapters(backends: Iterable[str]) -> dict[str, Adapter | str]:
-    """What each backend's adapter says without its framework, or why it says nothing."""
+def interpreters(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The paths of the interpreters that backends have of their own: those given, and those found.
+
+    One is found for a backend that is not installed in this interpreter's virtual environment and has one beside it, whose
+    folder is named after it: `.venv-tensorflow` beside `.venv`.
+    """
+    found = dict(given)
+    if sys.prefix == sys.base_prefix:
+        return found
+    for name in {name.partition("@")[0] for name in backends} - set(found):
+        python = Path(sys.prefix).parent / f".venv-{name}" / "bin" / "python"
+        if python.exists() and registry.ours(registry.find(name)) and not registry.installed(name):
+            found[name] = str(python)
+    return found
+
+
+def adapters(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, Adapter | str]:
+    """What each backend's adapter says without its framework, or why it says nothing.
+
+    Here as below `given` are paths of interpreters; those that are found join them.
+    """
+    backends = tuple(backends)
+    pythons = interpreters(backends, given)
     targets = {name: registry.find(name.partition("@")[0]) for name in backends}
-    foreign = {name: target for name, target in targets.items() if not registry.ours(target)}
+    foreign = {name: target for name, target in targets.items() if interpreter(pythons, name) or not registry.ours(target)}
     with tempfile.TemporaryDirectory() as logs:
-        told = launcher.look(foreign, Path(logs)) if foreign else {}
+        told = launcher.look(foreign, Path(logs), pythons) if foreign else {}
     return {name: told[name] if name in foreign else _ours(name, target) for name, target in targets.items()}
 
 
@@ -44,31 +68,38 @@ def _ours(name: str, target: str) -> Adapter | str:
         return worker.refusal(error)
 
 
-def discover(backends: Iterable[str]) -> dict[str, tuple[Device, ...]]:
+def discover(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[Device, ...]]:
     """The devices that each installed backend sees. Without an NVIDIA driver that is the CPU, and no framework is imported."""
-    told = adapters(backends)
+    told = adapters(backends, given)
     here = [name for name, answer in told.items() if isinstance(answer, str) or answer.installed]
-    answers = probe(name for name in here if isinstance(told[name], Adapter)) if nvidia_driver() else {}
+    able = [name for name in here if isinstance(told[name], Adapter)]
+    answers = probe(able, given) if nvidia_driver() else {}
     # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
     answer_of = {name: answers.get(name) for name in here}
     return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answer_of.items()}
 
 
-def modes(backends: Iterable[str]) -> dict[str, tuple[Mode, ...]]:
+def modes(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[Mode, ...]]:
     """The modes of each backend that says so."""
-    return {name: told.modes for name, told in adapters(backends).items() if isinstance(told, Adapter) and told.modes}
+    told = adapters(backends, given)
+    return {name: each.modes for name, each in told.items() if isinstance(each, Adapter) and each.modes}
 
 
-def needs_no_process(backends: Iterable[str]) -> bool:
+def needs_no_process(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether `discover` finds these without starting any."""
+    backends = tuple(backends)
+    pythons = interpreters(backends, given)
+    if any(interpreter(pythons, name) for name in backends):
+        return False
     targets = [registry.find(name.partition("@")[0]) for name in backends]
     return not nvidia_driver() and all(map(registry.ours, targets))
 
 
-def probe(backends: Iterable[str]) -> dict[str, Hello | str]:
+def probe(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, Hello | str]:
     """What each backend says of its versions and devices, or why it cannot be loaded."""
+    targets = {name: registry.find(name.partition("@")[0]) for name in backends}
     with tempfile.TemporaryDirectory() as logs:
-        return launcher.probe({name: registry.find(name.partition("@")[0]) for name in backends}, Path(logs))
+        return launcher.probe(targets, Path(logs), interpreters(targets, given))
 
 
 def nvidia_driver() -> bool:

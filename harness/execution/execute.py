@@ -19,7 +19,7 @@ from typing import Any
 
 from harness import drafts, units
 from harness.analysis.ranking import Sureness
-from harness.ask import axes, planning
+from harness.ask import axes, interpreters, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
@@ -85,7 +85,8 @@ def run(
     `overrides` are axes (`backend=["torch"]`, `direction="wgrad"`), `keyword` (pytest's -k over cell ids), `threads`,
     `set` (`{"n": 1}`: keys replaced in every convolution), and fields of the budget (`trials=1`). `ceilings` says whether
     what the machine can do at best is measured beside. `machine` is a name for this one, by default that of the environment
-    variable CONVBENCH_MACHINE, if any: it becomes part of what tells machines apart.
+    variable CONVBENCH_MACHINE, if any: it becomes part of what tells machines apart. `python` maps backends to the paths of
+    Python interpreters of their own, `{"torch@old": "old/bin/python"}`.
     Raises UserError, SuiteError above all, before anything is measured.
     """
     loaded, chosen = suites.load(suite), select(overrides)
@@ -97,15 +98,16 @@ def select(overrides: Mapping[str, Any]) -> Selection:
     """Overrides by name, sorted into axes, keyword, threads and budget; None stands for not given."""
     given = {name: value for name, value in overrides.items() if value is not None}
     keyword, threads, changes = given.pop("keyword", None), given.pop("threads", None), given.pop("set", {})
+    pythons = interpreters.parse(f"{name}={path}" for name, path in given.pop("python", {}).items())
     chosen = {name: given.pop(name) for name in list(given) if name in (*axes.NAMES, "workload")}
-    known = [*axes.NAMES, "workload", "keyword", "set", *(field.name for field in fields(Budget))]
+    known = [*axes.NAMES, "workload", "keyword", "set", "python", *(field.name for field in fields(Budget))]
     for name in given:
         if name not in known:
             near = hint(name, known)
             raise SelectionError(f"run: unknown argument {show(name)}{near}{'' if near else ';'} allowed: {', '.join(known)}")
     texts = {name: [values] if isinstance(values, str) else [str(value) for value in values] for name, values in chosen.items()}
     scaled = {key: str(value) for key, value in changes.items()}
-    return Selection(axes=texts, keyword=keyword, threads=threads, budget=given, set=scaled)
+    return Selection(axes=texts, keyword=keyword, threads=threads, budget=given, set=scaled, interpreters=pythons)
 
 
 def prepare(
@@ -118,10 +120,11 @@ def prepare(
     """
     narrowed, beside, backends = _asked(suite, selection, aa, ceilings)
     planning.refuse_too_many(narrowed, {})  # before anything is looked for
-    devices = discovery.discover(backends)
+    pythons = discovery.interpreters(backends, narrowed.interpreters)
+    devices = discovery.discover(backends, pythons)
     if watcher:
         watcher.discovered(devices)
-    plan = planning.plan(narrowed, devices, seed, beside, AA if aa else "")
+    plan = replace(planning.plan(narrowed, devices, seed, beside, AA if aa else ""), interpreters=pythons)
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
@@ -133,7 +136,7 @@ def check(suite: Suite, selection: Selection, *, aa: bool = False, ceilings: boo
     environment.machine_name(machine)
     narrowed, _, backends = _asked(suite, selection, aa, ceilings)
     planning.refuse_too_many(narrowed, {})
-    if discovery.needs_no_process(backends):
+    if discovery.needs_no_process(backends, narrowed.interpreters):
         prepare(suite, selection, 0, aa=aa, ceilings=ceilings)
 
 

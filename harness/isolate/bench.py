@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.axes import Device
 from harness.backends import registry
+from harness.isolate import interpreter
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.windows import Window
 from harness.isolate.wire import Hello, Look, Setup
@@ -30,12 +31,17 @@ _IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unle
 Key = tuple[str, int, str]  # a worker serves one backend with one number of threads, and one kind of settings at a time
 
 
-def start(first: Setup | Look, logs: Path, name: str) -> Worker | Refusal:
-    """A worker whose output goes to the log of that name, or why none could be started."""
+def start(first: Setup | Look, logs: Path, name: str, python: str | None = None) -> Worker | Refusal:
+    """A worker whose output goes to the log of that name, or why none could be started.
+
+    `python` is the path of a foreign interpreter; None: this one.
+    """
     try:
-        return Worker(first, _log(logs, name))
+        return Worker(first, _log(logs, name), python)
     except OSError as error:  # no interpreter, no process or file left, no log
-        return Refusal(plain(f"no process could be started: {error}"))
+        if python and error.filename == python:
+            return Refusal(f"its interpreter cannot be started: {error.strerror}")
+        return Refusal(interpreter.hidden(plain(f"no process could be started: {error}"), python))
 
 
 def _log(logs: Path, backend: str) -> Path:
@@ -73,7 +79,7 @@ class Session:
         setup = Setup(
             self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine, cache=cache
         )  # fmt: skip
-        return start(setup, self.logs, backend)
+        return start(setup, self.logs, backend, plan.interpreter(backend))
 
     def target(self, backend: str) -> str:
         """`module:Class` of a backend; `torch@old` is torch under another name."""

@@ -18,7 +18,7 @@ from harness.isolate.windows import windows
 from harness.isolate.wire import Adapter, Hello, Look, Setup
 from harness.measure import machine
 from harness.measure.gpu import Gpu
-from harness.plan import Budget, Plan, Step
+from harness.plan import Budget, Plan, Step, interpreter
 from harness.record import Environment, Progress, Record, Status, Visit
 
 if TYPE_CHECKING:
@@ -108,8 +108,12 @@ def physical_cores_first() -> list[int]:
     return machine.in_turn(os.sched_getaffinity(0))
 
 
-def probe(backends: Mapping[str, str], logs: Path) -> dict[str, Hello | str]:
+def probe(
+    backends: Mapping[str, str], logs: Path, interpreters: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Hello | str]:  # fmt: skip
     """What each backend says of itself, or why it cannot be loaded, by name; `backends` maps names to module:Class.
+
+    `interpreters` are the paths of those that some backends have of their own.
 
     One short-lived worker each, side by side, without the settings that hide devices from one another.
     """
@@ -117,19 +121,23 @@ def probe(backends: Mapping[str, str], logs: Path) -> dict[str, Hello | str]:
     asked = {
         name: Setup(target, name, Device("cpu"), cores, Budget(), 0, "probe", probe=True) for name, target in backends.items()
     }
-    return _ask(asked, logs, Worker.hello)
+    return _ask(asked, logs, interpreters, Worker.hello)
 
 
-def look(backends: Mapping[str, str], logs: Path) -> dict[str, Adapter | str]:
+def look(
+    backends: Mapping[str, str], logs: Path, interpreters: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Adapter | str]:  # fmt: skip
     """What each adapter says without its framework, or why it says nothing: its module may do anything when it is imported."""
     asked = {name: Look(name.partition("@")[0], target) for name, target in backends.items()}
-    return _ask(asked, logs, lambda worker: worker.adapter(LOOK_TIMEOUT_S))
+    return _ask(asked, logs, interpreters, lambda worker: worker.adapter(LOOK_TIMEOUT_S))
 
 
-def _ask(asked: Mapping[str, Setup | Look], logs: Path, hear: Callable[[Worker], Heard | Refusal]) -> dict[str, Heard | str]:
+def _ask(
+    asked: Mapping[str, Setup | Look], logs: Path, interpreters: Mapping[str, str], hear: Callable[[Worker], Heard | Refusal]
+) -> dict[str, Heard | str]:  # fmt: skip
     """What each new worker answers to its first message, or why it does not; none of them is left."""
     logs.mkdir(parents=True, exist_ok=True)
-    workers = {name: start(first, logs, name) for name, first in asked.items()}
+    workers = {name: start(first, logs, name, interpreter(interpreters, name)) for name, first in asked.items()}
     try:
         answers = {name: hear(worker) if isinstance(worker, Worker) else worker for name, worker in workers.items()}
     finally:

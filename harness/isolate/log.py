@@ -7,6 +7,7 @@ record), since nobody may look while the clock runs. What is printed in between 
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from harness import drafts
@@ -66,6 +67,15 @@ class Log:
         printed = os.pread(self._file, max(size - begin, 0), begin).decode(errors="replace")
         lines = (plain(_PREFIX.sub("", line)).strip() for line in reversed(printed.splitlines()) if not _NO_NEWS.match(line))
         return next(filter(None, lines), "")[:_QUOTED_LETTERS]
+
+    def hide(self, told: Callable[[str], str]) -> None:
+        """Put in place of what stands there what `told` makes of it, where that is something else; nobody prints meanwhile."""
+        printed = os.pread(self._file, LIMIT_BYTES, 0)
+        instead = told(printed.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        if instead != printed:
+            with contextlib.suppress(OSError):  # a full disk
+                os.ftruncate(self._file, 0)
+                os.write(self._file, instead)
 
     def close(self) -> None:
         """Let go of the file; the worker has one of its own."""

@@ -6,7 +6,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.columns import SPENT
-from harness.isolate import offspring
+from harness.isolate import interpreter, offspring
 from harness.isolate.log import Log
 from harness.isolate.wire import (
     Adapter,
@@ -99,8 +98,13 @@ class _Course:
 class Worker:
     """A child process with one backend, and the conversation with it."""
 
-    def __init__(self, first: Setup | Look, log: Path) -> None:
-        """Start it. Raises OSError where that cannot be done: no interpreter, no process or file left, no log."""
+    def __init__(self, first: Setup | Look, log: Path, python: str | None = None) -> None:
+        """Start it, under a foreign interpreter where `python` is the path of one.
+
+        Raises OSError where that cannot be done: no interpreter, no process or file left, no log.
+        """
+        self._python = python
+        first = replace(first, foreign=python is not None)
         self.log = Log(log)
         self.leaving = self.killed = False
         self._mark = offspring.new_mark()
@@ -108,11 +112,10 @@ class Worker:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                # -P: a numpy.py in the user's folder must not shadow anything.
                 self.process = subprocess.Popen(
-                    [sys.executable or "", "-P", "-m", "harness.isolate.worker", str(theirs.fileno()), str(os.getpid())],
+                    [*interpreter.command(python), str(theirs.fileno()), str(os.getpid())],
                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self.log.fileno(), stderr=self.log.fileno(),
-                    start_new_session=True, env={**os.environ, offspring.MARK: self._mark},
+                    start_new_session=True, env={**interpreter.environ(python), offspring.MARK: self._mark},
                 )  # fmt: skip
         except BaseException:
             ours.close()
@@ -147,7 +150,8 @@ class Worker:
             self.kill()
             return Refusal(f"the worker was not ready within {timeout_s:g} s", hung=True)
         except ClosedError:
-            return Refusal(self.cause_of_death())
+            whose = "its interpreter ended: " if self._python else ""
+            return Refusal(whose + self.cause_of_death())
         except GarbledError as error:
             self.kill()
             return Refusal(f"the worker said what cannot be read: {error}")
@@ -156,7 +160,7 @@ class Worker:
             return answer
         self.stop()
         if isinstance(answer, Refused):
-            return Refusal(plain(answer.reason), Status.SKIPPED if answer.absent else Status.ERROR)
+            return Refusal(self._hidden(plain(answer.reason)), Status.SKIPPED if answer.absent else Status.ERROR)
         return Refusal(f"unexpected answer {type(answer).__name__}")
 
     # One step ---------------------------------------------------------------------------------------------------------------
@@ -200,6 +204,9 @@ class Worker:
             raise LostError(status, reason, course.spent_ns()) from None
         if isinstance(found, Record):
             found = self._closed(found, course, max(deadline, time.monotonic() + _GRACE_S), timeout_s)
+        if self._python and isinstance(found, Record):
+            settings = {name: self._hidden(value) for name, value in (found.settings or {}).items()}
+            found = replace(found, reason=self._hidden(found.reason), settings=settings)
         told = found.spent_ns or {}
         rest_ns = time.perf_counter_ns() - course.begun - sum(told.values()) + told.get("wire", 0)
         return replace(found, spent_ns={**told, "wire": rest_ns})
@@ -248,6 +255,10 @@ class Worker:
             return Status.TIMEOUT, f"took longer than {timeout_s:g} s and was ended {where}".strip()
         return Status.ERROR, f"the record cannot be read: {error}"
 
+    def _hidden(self, text: str) -> str:
+        """The text without the path of its interpreter."""
+        return interpreter.hidden(text, self._python)
+
     # The end ----------------------------------------------------------------------------------------------------------------
 
     def ended(self, within_s: float = 0.0) -> bool:
@@ -267,7 +278,7 @@ class Worker:
         if not self.ended(_GRACE_S):
             self.kill()
             return f"the worker stopped talking {where}".strip()
-        line = self.log.last_line()
+        line = self._hidden(self.log.last_line())
         self.kill()
         cause = f"{_exit(self.process.returncode)} {where}".strip()
         return f"{cause}; last output: {line}" if line else cause
@@ -292,6 +303,7 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_KILL_S)
         self.channel.close()
+        self.log.hide(self._hidden)
         self.log.close()
         if self._handle >= 0:
             os.close(self._handle)

@@ -37,6 +37,7 @@ class Setup:
     run_id: str
     probe: bool = False
     machine: str = ""  # its name, where it was given one
+    foreign: bool = False  # whether its interpreter is another one than the parent's
     cache: str = ""  # the folder in which compilers find and leave what they compiled; empty: they compile anew
 
 
@@ -46,6 +47,7 @@ class Look:
 
     backend: str
     target: str  # module:Class
+    foreign: bool = False  # whether its interpreter is another one than the parent's
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.axes import Device
 from harness.backends import packages, registry
 from harness.backends.base import Backend
+from harness.isolate import interpreter
 from harness.isolate.wire import (
     Adapter,
     Alone,
@@ -70,14 +71,16 @@ def _serve(channel: Channel) -> None:
     setup = channel.receive()
     try:
         if isinstance(setup, Look):
-            channel.send(look(setup.backend, setup.target))
+            channel.send(look(setup.backend, setup.target, foreign=setup.foreign))
             return
         if not isinstance(setup, Setup):
             raise TypeError(f"expected Setup or Look, got {setup}")
-        if reason := registry.missing(setup.backend.partition("@")[0], setup.target):
+        if reason := registry.missing(setup.backend.partition("@")[0], setup.target, foreign=setup.foreign):
             channel.send(Refused(reason, absent=True))
             return
         backend = load(setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache)
+        if setup.foreign and interpreter.outside(backend.distributions[0].replace("-", "_")):
+            raise ImportError(f"{backend.distributions[0]} was loaded from outside its interpreter's environment")
         devices = backend.devices()
     except Exception as error:
         channel.send(Refused(refusal(error)))
@@ -154,11 +157,14 @@ def _answer(channel: Channel, engine: "Engine", message: Asked) -> Record | None
     return None
 
 
-def look(backend: str, target: str) -> Adapter:
-    """What an adapter says without its framework: only the adapter's own file is imported. Raises whatever that throws."""
+def look(backend: str, target: str, *, foreign: bool = False) -> Adapter:
+    """What an adapter says without its framework: only the adapter's own file is imported. Raises whatever that throws.
+
+    `foreign` says whether this interpreter is one that was named for this backend.
+    """
     kind = registry.resolve(target)
     names = kind.distributions
-    remedy = "" if packages.present(names[0]) else registry.remedy(backend, target)
+    remedy = "" if packages.present(names[0]) else registry.remedy(backend, target, foreign=foreign)
     return Adapter(names[0], packages.versions(names), remedy, tuple(sorted(getattr(kind, "modes", ()))))
 
 

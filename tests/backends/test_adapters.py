@@ -213,6 +213,11 @@ setting = contextvars.ContextVar("setting", default="lost")
 setting.set("kept")
 answers["above"] = small().on_own_stack(above)
 answers["context"] = small().on_own_stack(setting.get)
+from harness.backends import tensorflow_settings
+tensorflow_settings.STACK["stack"] = "deeper"  # as without greenlet
+answers["above without"] = small().on_own_stack(above)
+answers["settings without"] = dict(small().settings)
+tensorflow_settings.STACK.clear()
 answers["ours"] = [small(direction).launch.func.__module__.split(".")[0] for direction in PURE]
 answers["waits"] = cpu.wait is not ALREADY_DONE
 answers["copies"] = {mode: copies(mode) for mode in Mode}
@@ -386,6 +391,8 @@ def test_an_op_of_tensorflow_can_be_called_with_no_frame_above_it():
     found = answers("tensorflow")
     assert found["above"] == []
     assert found["context"] == "kept"
+    assert "<module>" in found["above without"]
+    assert found["settings without"]["stack"] == "deeper"
 
 
 def test_nothing_of_ours_stands_around_a_compiled_pass_of_jax():
