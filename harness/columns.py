@@ -149,7 +149,7 @@ _FIGURES = {
     "energy_per_call_j": Column("float64", "J", "Energy of one call from a counter; missing: not measured."),
     "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
     "yardstick_ratio": Column("float64", "", "Time of one call over that of the last fixed piece of work before it: the median of the trials' medians; missing: not measured."),
-    "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads; missing: not measured."),
+    "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads, comparable where the interpreters of the cells have one numpy; missing: not measured."),
     "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs, for hot cells only."),
     "device_ns": Column("float64", "ns", "Time of one call on the device's own clock; missing: the framework offers none."),
     "contended_share": Column("float64", "", "Share of the samples that are contended; missing: not measured."),
