@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import harness
-
 # Before anything of this package is imported, which an older Python could not even read. Without -P, which it does not know.
 _BEGIN = """import sys
 if sys.version_info < (3, 11):
@@ -42,7 +40,7 @@ def _shown() -> str:
     """A temporary folder that holds a link to this package and nothing else; it is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="convbench-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    Path(folder, "harness").symlink_to(Path(harness.__file__).absolute().parent, target_is_directory=True)
+    Path(folder, "harness").symlink_to(Path(__file__).absolute().parents[1], target_is_directory=True)
     return folder
 
 

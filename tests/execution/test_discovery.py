@@ -96,7 +96,7 @@ def test_with_a_gpu_only_those_are_asked_for_devices_that_could_be_looked_at(
 ) -> None:
     monkeypatch.setattr(discovery, "nvidia_driver", lambda: True)
     asked: list[str] = []
-    monkeypatch.setattr(discovery, "probe", lambda names: asked.extend(names) or dict.fromkeys(asked, "no such device"))
+    monkeypatch.setattr(discovery, "probe", lambda names, given: asked.extend(names) or dict.fromkeys(asked, "no such device"))
     plant("crashes")
     assert discovery.discover(["numpy", "crashes"]) == dict.fromkeys(["numpy", "crashes"], (Device("cpu"),))
     assert asked == ["numpy"]
