@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harness.axes import Device, Direction, Layout
-from harness.record import Check, Environment, Flag, Memory, Record, Run, Samples, Series, SeriesKind, Status, Visit, joined
+from harness.flags import Flag
+from harness.record import Check, Environment, Memory, Record, Run, Samples, Series, SeriesKind, Status, Visit, joined
 from harness.spec import Cell, ConvSpec
 
 START = datetime(2026, 3, 1, 2, 30, 0, 123456, tzinfo=UTC)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from harness import codec
 from harness.axes import Device, Direction, Optimizer
+from harness.flags import Flag
 from harness.isolate.wire import Prepare, Setup
 from harness.plan import Budget, Plan, Step
-from harness.record import Check, Environment, Flag, Memory, Record, Run, Samples, Series, Status, Visit
+from harness.record import Check, Environment, Memory, Record, Run, Samples, Series, Status, Visit
 from harness.spec import Cell, CopySpec, GemmSpec
 from tests.builders import cell, environment, record, run
 from tests.convolutions import small_specs

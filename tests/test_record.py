@@ -19,7 +19,8 @@ from harness.columns import (
     TUNED_COLUMNS,
     Column,
 )
-from harness.record import Flag, SeriesKind, Status, Stretch, joined
+from harness.flags import Flag
+from harness.record import SeriesKind, Status, Stretch, joined
 from tests import builders
 
 FRAMES = {

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from harness.columns import of_convolutions
-from harness.record import Flag, Status
+from harness.flags import Flag
+from harness.record import Status
 
 # What a ceiling holds for. Copies have no precision, since they move bytes; it is "" for them.
 HOLDS_FOR = ["run_id", "device", "threads", "precision"]

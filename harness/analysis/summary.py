@@ -20,7 +20,8 @@ from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.analysis.visits import visits
 from harness.axes import Direction, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, TIME_COLUMNS, OverTrials
-from harness.record import Flag, SeriesKind, Status
+from harness.flags import Flag
+from harness.record import SeriesKind, Status
 from harness.spec import Cell, parse_workload
 
 # The most serious first: a cell has the status of its worst trial.

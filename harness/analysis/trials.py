@@ -17,7 +17,8 @@ import pandas as pd
 
 from harness import stats
 from harness.analysis.visits import integers, stretches
-from harness.record import Flag, SeriesKind
+from harness.flags import Flag
+from harness.record import SeriesKind
 
 # What raises each flag; the figures and where they come from stand in docs/method.md.
 FEW_SAMPLES = 10

@@ -14,9 +14,10 @@ from harness.analysis.rows import dicts_of
 from harness.analysis.times import connected
 from harness.analysis.trials import FEW_SAMPLES, FEW_VISITS
 from harness.columns import of_convolutions
+from harness.flags import Flag
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import VISITS_SINCE, Flag, Run, Status
+from harness.record import VISITS_SINCE, Run, Status
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
 MOST_NAMED = 3  # of the pairs of equals that were called different

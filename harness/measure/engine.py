@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.axes import Cache
 from harness.backends.base import Backend, Operands, Prepared
+from harness.flags import Flag
 from harness.measure import clock as clocks
 from harness.measure import footprint, later, machine, memory, oracle, power
 from harness.measure.gpu import Gpu
@@ -25,7 +26,7 @@ from harness.measure.witness import Witness
 from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import FIRST_VISITS, Budget, Step
-from harness.record import Check, Flag, Memory, Power, Record, Samples, Status, Visit, joined, summed
+from harness.record import Check, Memory, Power, Record, Samples, Status, Visit, joined, summed
 from harness.spec import Cell
 
 Deliver = Callable[[Record], None]

@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.axes import Cache, Direction
 from harness.backends.base import ALREADY_DONE, Prepared
+from harness.flags import Flag
 from harness.measure import clock as clocks
 from harness.measure import witness
 from harness.measure.caches import Eviction, GpuEviction
@@ -28,7 +29,7 @@ from harness.measure.throttling import Guard
 from harness.measure.witness import Witness
 from harness.measure.yardstick import PacedYardstick
 from harness.plan import Budget
-from harness.record import CONTENDED_VISIT, Flag, Series, SeriesKind, contended
+from harness.record import CONTENDED_VISIT, Series, SeriesKind, contended
 from harness.spec import Cell
 
 # Whoever visits finds the caches and the cores as another process left them: the first call afterwards took 16 to 29 % longer,

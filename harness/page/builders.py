@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from harness import units
+from harness.flags import Flag
 from harness.outcome import Outcome
 from harness.page import elsewhere, embedded, opening, provenance, settings, tables, worth
 from harness.page.canvas import Drawn
@@ -11,7 +12,7 @@ from harness.page.charts.layout import each
 from harness.page.sections import Content, Given
 from harness.page.standings import standings
 from harness.page.view import Case, View
-from harness.record import VISITS_SINCE, Flag
+from harness.record import VISITS_SINCE
 from harness.rows import rows_of
 
 EMPTY_RUN = "This run holds no case."

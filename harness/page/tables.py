@@ -10,11 +10,12 @@ from markupsafe import Markup
 
 from harness import units
 from harness.axes import Direction
+from harness.flags import Flag
 from harness.page import spark
 from harness.page.palette import HEAT_STEPS, fill_of
 from harness.page.svg import clean
 from harness.page.view import AXES, Case, View, direction_words, flag_words, flags_of, who
-from harness.record import Flag, Status
+from harness.record import Status
 from harness.rows import rows_of
 
 MOST_HEAT_ROWS = 60

@@ -12,9 +12,10 @@ import pandas as pd
 
 from harness.axes import Direction, Mode
 from harness.columns import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, of_convolutions
+from harness.flags import Flag
 from harness.page import palette, sweeps
 from harness.page.svg import clean
-from harness.record import Flag, Status
+from harness.record import Status
 from harness.rows import rows_of
 
 # The axes beside workload, direction, backend, mode and device, in the order in which they are named where they vary.

@@ -205,7 +205,8 @@ class Framework:
     def _timed(self, test: CellTest, benchmark: Any, row: Row) -> Row:
         """The row of a cell that was timed. Raises _Refused, or whatever the framework throws."""
         from harness.axes import Cache
-        from harness.record import Flag, Status
+        from harness.flags import Flag
+        from harness.record import Status
 
         cell = test.cell
         if cell.cache is Cache.COLD:

@@ -22,8 +22,9 @@ from harness.analysis.summary import summarize
 from harness.analysis.visits import visits
 from harness.ask.wording import not_one_of, show
 from harness.errors import HistoryError
+from harness.flags import Flag
 from harness.outcome import State
-from harness.record import EVERY_CASE, NIGHTLY, Acknowledgement, Flag, Run, Status
+from harness.record import EVERY_CASE, NIGHTLY, Acknowledgement, Run, Status
 from harness.rows import rows
 from harness.store import acknowledgements, nights, table
 from harness.store.table import Stored

@@ -11,7 +11,8 @@ import pandas as pd
 
 from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
-from harness.record import CONTENDED_SHARE, CONTENDED_VISIT, Environment, Flag, Record, Series, SeriesKind, Status, contended
+from harness.flags import Flag
+from harness.record import CONTENDED_SHARE, CONTENDED_VISIT, Environment, Record, Series, SeriesKind, Status, contended
 from harness.spec import Cell, parse_workload
 
 _NOTHING = {"string": "", "Int64": None, "float64": None}  # by dtype, what stands where nothing was measured

@@ -14,7 +14,8 @@ from typing import Any, Self
 from harness import codec
 from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import UserError
-from harness.record import OTHERS_METHOD, Check, Environment, Flag, Record, Run, Samples, Series, SeriesKind, Status
+from harness.flags import Flag
+from harness.record import OTHERS_METHOD, Check, Environment, Record, Run, Samples, Series, SeriesKind, Status
 from harness.spec import Cell, parse_workload
 from harness.store import journal
 

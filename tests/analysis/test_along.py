@@ -9,7 +9,8 @@ from harness.analysis.summary import summarize
 from harness.analysis.visits import visits
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.columns import ALONG_COLUMNS
-from harness.record import Flag, Record, Status
+from harness.flags import Flag
+from harness.record import Record, Status
 from harness.spec import Cell, ConvSpec
 from harness.store import frames
 from tests.analysis.visiting import Visit, samples

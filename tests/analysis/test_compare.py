@@ -12,8 +12,9 @@ from harness.analysis.summary import summarize
 from harness.analysis.trials import Estimator, trials
 from harness.axes import Direction
 from harness.columns import COLUMNS, COMPARISON_COLUMNS
+from harness.flags import Flag
 from harness.outcome import Outcome
-from harness.record import OTHERS_METHOD, Flag, Status
+from harness.record import OTHERS_METHOD, Status
 from harness.store import frames
 from tests.builders import cell, environment, failed, record, run, samples, series
 

@@ -7,7 +7,8 @@ from harness.analysis.history import ABSENT, STATUSES, grids, night
 from harness.analysis.summary import summarize
 from harness.axes import Direction, Layout
 from harness.columns import COLUMNS, NIGHT_COLUMNS
-from harness.record import Flag, Status
+from harness.flags import Flag
+from harness.record import Status
 from harness.spec import CopySpec
 from harness.store import frames
 from tests.builders import cell, environment, failed, record, samples, series

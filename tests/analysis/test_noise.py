@@ -10,8 +10,9 @@ from harness.analysis import noise as noises
 from harness.analysis.compare import judge, noise_column
 from harness.analysis.noise import SIGMA_PER_MAD, measure, smallest_effect
 from harness.analysis.trials import Estimator
+from harness.flags import Flag
 from harness.outcome import Outcome
-from harness.record import Flag, Status
+from harness.record import Status
 from tests.analysis.test_compare import side
 from tests.builders import cell, failed, record, samples, series
 

@@ -11,7 +11,8 @@ from harness.analysis.ranking import LEVEL, SAME
 from harness.analysis.summary import summarize
 from harness.analysis.visits import visits
 from harness.axes import Layout
-from harness.record import Flag, Record
+from harness.flags import Flag
+from harness.record import Record
 from harness.store import frames
 from tests.analysis.visiting import of_cells, samples
 from tests.builders import cell, record

@@ -8,7 +8,8 @@ from harness.analysis.ranking import rank
 from harness.analysis.summary import summarize
 from harness.analysis.visits import visits
 from harness.axes import Direction, Mode
-from harness.record import Flag, Record, Status
+from harness.flags import Flag
+from harness.record import Record, Status
 from harness.spec import GemmSpec
 from harness.store import frames
 from tests.analysis.visiting import of_cells

@@ -7,7 +7,8 @@ from harness.analysis import roofline
 from harness.analysis.summary import summarize
 from harness.axes import Device, Direction, Mode, Precision
 from harness.columns import SUMMARY_COLUMNS
-from harness.record import Flag, Status
+from harness.flags import Flag
+from harness.record import Status
 from harness.spec import CopySpec, GemmSpec
 from harness.store import frames
 from tests.builders import cell, failed, record

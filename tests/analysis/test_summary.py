@@ -9,7 +9,8 @@ from harness import stats
 from harness.analysis.summary import SERIOUSNESS, summarize
 from harness.axes import Device, Direction, Optimizer
 from harness.columns import COLUMNS, SUMMARY_COLUMNS
-from harness.record import Check, Flag, Memory, Power, SeriesKind, Status
+from harness.flags import Flag
+from harness.record import Check, Memory, Power, SeriesKind, Status
 from harness.store import frames
 from tests.analysis import visiting
 from tests.analysis.machine import wander

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis.trials import Estimator, bimodal, medians, trial, trials
-from harness.record import Flag, SeriesKind
+from harness.flags import Flag
+from harness.record import SeriesKind
 from harness.store import frames
 from tests.builders import cell, record, samples, series
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from harness.analysis.compare import compare
 from harness.analysis.ranking import rank
 from harness.cli import tables
-from harness.record import Flag, Status
+from harness.flags import Flag
+from harness.record import Status
 from tests.analysis.test_compare import BOTH, CALM, LOADED, QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
 from tests.builders import cell, failed, record

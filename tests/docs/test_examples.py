@@ -54,7 +54,8 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_glossary_knows_every_direction_status_and_flag() -> None:
     from harness.axes import Direction
-    from harness.record import Flag, Status
+    from harness.flags import Flag
+    from harness.record import Status
 
     text = (DOCS / "glossary.md").read_text()
     assert [word for word in (*Status, *Flag) if f"`{word}`" not in text] == []

@@ -16,12 +16,13 @@ import pytest
 from harness.axes import Device
 from harness.backends import registry
 from harness.errors import UserError
+from harness.flags import Flag
 from harness.isolate import launcher, log, process, wire
 from harness.isolate.launcher import Launcher
 from harness.isolate.wire import Hello
 from harness.measure import machine
 from harness.plan import Budget, Plan, Step
-from harness.record import Environment, Flag, Progress, Record, Status, Visit
+from harness.record import Environment, Progress, Record, Status, Visit
 from harness.spec import Cell
 from tests import builders, machines
 from tests.isolate.conftest import ROOT, TINY

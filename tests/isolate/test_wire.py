@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness import codec
 from harness.axes import Device, Direction, Optimizer
+from harness.flags import Flag
 from harness.isolate import wire
 from harness.isolate.wire import (
     Adapter,
@@ -38,7 +39,7 @@ from harness.isolate.wire import (
     Working,
 )
 from harness.plan import Budget, Step
-from harness.record import Check, Flag, Status
+from harness.record import Check, Status
 from tests import builders
 
 SETUP = Setup("a.b:C", "torch@old", Device("gpu", 1), (0, 2), Budget(trials=5, block_s=0.5), 7, "run", probe=True)

@@ -11,6 +11,7 @@ import pytest
 from harness.axes import Cache, Device, Direction
 from harness.backends.base import Operands, Results
 from harness.columns import SPENT
+from harness.flags import Flag
 from harness.measure import machine, operands
 from harness.measure.engine import Engine
 from harness.measure.footprint import Room
@@ -18,7 +19,7 @@ from harness.measure.gpu import State
 from harness.measure.sampling import Sampler, Taken
 from harness.measure.witness import Witness
 from harness.plan import Budget, Step
-from harness.record import Flag, Record, Status
+from harness.record import Record, Status
 from harness.spec import Cell
 from tests.measure.scripted import (
     BUDGET,

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from harness.axes import Cache, Device, Direction
+from harness.flags import Flag
 from harness.measure import caches, sampling, witness
 from harness.measure.engine import Engine
 from harness.measure.gpu import State
 from harness.plan import Budget
-from harness.record import Flag, Record, SeriesKind, Status
+from harness.record import Record, SeriesKind, Status
 from tests.measure.scripted import (
     BUDGET,
     CALL,

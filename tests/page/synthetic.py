@@ -9,8 +9,9 @@ import pandas as pd
 from harness import flops
 from harness.axes import Device, Direction, Mode, Optimizer
 from harness.columns import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
+from harness.flags import Flag
 from harness.outcome import Check, Difference, Group, Judgement, Level, Outcome, Result
-from harness.record import Environment, Flag, Run
+from harness.record import Environment, Run
 from harness.spec import Cell, ConvSpec
 
 START = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)

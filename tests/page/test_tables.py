@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from harness import units
+from harness.flags import Flag
 from harness.page import tables
 from harness.page.view import prepare
-from harness.record import Flag
 from tests.page import synthetic
 
 

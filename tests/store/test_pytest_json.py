@@ -13,7 +13,8 @@ import pytest
 from harness import codec
 from harness.axes import Device, Direction, Layout, Optimizer
 from harness.errors import UserError
-from harness.record import OTHERS_METHOD, Flag, Status
+from harness.flags import Flag
+from harness.record import OTHERS_METHOD, Status
 from harness.spec import ConvSpec, CopySpec
 from harness.store import journal, pytest_json, table
 from harness.store.pytest_json import Block, Row

@@ -12,7 +12,8 @@ from harness import codec
 from harness.axes import Device, Direction, Layout, Optimizer
 from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.errors import RunNotFoundError, UserError
-from harness.record import Flag, Memory, Power, SeriesKind, Status
+from harness.flags import Flag
+from harness.record import Memory, Power, SeriesKind, Status
 from harness.spec import ConvSpec, CopySpec
 from harness.store import journal, table
 from tests.builders import START, cell, environment, failed, record, run, samples, series, visit, visited
