@@ -65,7 +65,7 @@ def state(one: Overview) -> Found:
             "figures are those of a clock that is held down, flagged throttled where that is seen",
             "let it cool; check cooling, power supply and power limit",
         )  # fmt: skip
-    elif "SwPowerCap" in (reasons or ()):
+    elif one.state.power_capped:
         yield Finding(
             f"{name} throttling", WARNING, f"right now: {one.state}", "the power limit decides the clock",
             "sudo nvidia-smi -pl WATTS, up to the board's limit, or lock a lower clock",

@@ -188,6 +188,8 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
     kind = registry.resolve(target)
     if not issubclass(kind, Backend):
         raise TypeError(f"{target} does not inherit from {Backend.__module__}.Backend")
+    if probe or device.kind == "gpu":
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts, where CUDA counts by speed; see `gpu`
     if not probe:
         os.environ.update(kind.environ(device, threads, cache))
     backend: Backend = kind(device, threads)

@@ -25,6 +25,7 @@ _REASONS = {
 # HwSlowdown, both thermal slowdowns and the power brake. A power cap belongs to the GPU as it is sold, and is only noted.
 INVALIDATING = 0xE8
 _THROTTLING = frozenset(name for bit, name in _REASONS.items() if bit & INVALIDATING)
+ORDER, BY_ADDRESS = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # set in every worker that may see a GPU, unless the user has set it
 LEAST_CLOCK = 0.75  # of the default clock, as in https://github.com/NVIDIA/nvbench, --throttle-threshold
 
 
@@ -52,10 +53,19 @@ class State:
 
     @property
     def slow(self) -> bool:
-        """Whether the clock of the multiprocessors is under 75 % of the default."""
-        if self.clock_mhz is None or self.default_clock_mhz is None:
+        """Whether the clock of the multiprocessors is under 75 % of the default, for another reason than the power limit.
+
+        Some boards run dense matrix products at their power limit for good, far below that clock: it is the speed that they
+        have, and what boosts after a rest is not.
+        """
+        if self.clock_mhz is None or self.default_clock_mhz is None or self.power_capped:
             return False
         return self.clock_mhz < LEAST_CLOCK * self.default_clock_mhz
+
+    @property
+    def power_capped(self) -> bool:
+        """Whether the power limit holds the clock, which is noted and sets nothing aside."""
+        return "SwPowerCap" in (self.reasons or ())
 
     @property
     def idle(self) -> bool:
@@ -126,8 +136,24 @@ class Gpu:
                     raise _NotFoundError(f"CUDA_VISIBLE_DEVICES names {token!r}, which fits {len(fitting)} GPUs that NVML sees")
                 self._handle = self._memory = fitting[0]
             mode = self._ask(self._handle, "nvmlDeviceGetMigMode", pick=lambda modes: modes[0])
-            self.mig = mode.value == 1  # then the framework has the first slice, which has no name here
+            self.mig = mode.value == 1
+            if self.mig:
+                self._memory = self._first_slice(index)
         self.uuid = _string(nvml.nvmlDeviceGetUUID(self._handle))
+
+    def _first_slice(self, index: int) -> Any:
+        """The slice that CUDA shows of a GPU that is cut into slices, none of which was named: the first, and no other.
+
+        Source: https://docs.nvidia.com/datacenter/tesla/mig-user-guide, CUDA Device Enumeration.
+        """
+        if index:
+            raise _NotFoundError(f"the GPU is cut into slices (MIG), of which CUDA shows one: there is no gpu:{index}")
+        for place in range(int(self._nvml.nvmlDeviceGetMaxMigDeviceCount(self._handle))):
+            try:
+                return self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, place)
+            except Exception:  # a place without a slice
+                continue
+        raise _NotFoundError("MIG is on, and no slice was made: nothing can be measured on this GPU")
 
     def close(self) -> None:
         """Let go of NVML. Afterwards every answer is None."""
@@ -256,14 +282,12 @@ def _token(index: int, visible: str | None) -> str:
 
 
 def _by_index(nvml: Any, handles: list[Any], index: int, environ: Mapping[str, str]) -> Any:
-    """The GPU that CUDA counts as `index`. NVML counts by PCI address; CUDA, unless told otherwise, by speed of the kinds."""
+    """The GPU that CUDA counts as `index`. NVML counts by PCI address, and so does CUDA in a worker, unless told otherwise."""
     if index >= len(handles):
         raise _NotFoundError(f"NVML sees {len(handles)} GPUs, so there is no gpu:{index}")
     kinds = {_string(nvml.nvmlDeviceGetName(handle)) for handle in handles}
-    if len(kinds) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-        raise _NotFoundError(
-            f"which of {', '.join(sorted(kinds))} gpu:{index} is cannot be known: set CUDA_DEVICE_ORDER=PCI_BUS_ID"
-        )
+    if len(kinds) > 1 and environ.get(ORDER, BY_ADDRESS) != BY_ADDRESS:
+        raise _NotFoundError(f"which of {', '.join(sorted(kinds))} gpu:{index} is cannot be known: set {ORDER}={BY_ADDRESS}")
     return handles[index]
 
 

@@ -126,8 +126,9 @@ def test_an_index_that_names_no_gpu_is_a_reason(install: Install, visible: str |
 
 def test_among_gpus_of_several_kinds_a_number_is_no_name_unless_cuda_counts_like_nvml(install: Install) -> None:
     install(card(0, "Small"), card(1, "Large"))
-    assert opened(0).reason == "which of Large, Small gpu:0 is cannot be known: set CUDA_DEVICE_ORDER=PCI_BUS_ID"
-    assert opened(0, CUDA_DEVICE_ORDER="PCI_BUS_ID").uuid == "GPU-0a0b-cdef"
+    by_speed = opened(0, CUDA_DEVICE_ORDER="FASTEST_FIRST")
+    assert by_speed.reason == "which of Large, Small gpu:0 is cannot be known: set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+    assert opened(0).uuid == opened(0, CUDA_DEVICE_ORDER="PCI_BUS_ID").uuid == "GPU-0a0b-cdef"
     assert opened(0, CUDA_VISIBLE_DEVICES="GPU-1").uuid == "GPU-1a1b-cdef"
 
 
@@ -139,9 +140,32 @@ def test_a_slice_has_the_clock_of_its_gpu_memory_of_its_own_and_no_energy(instal
     assert found.energy_mj() == (None, "a MIG slice has no energy counter of its own")
 
 
-def test_a_number_on_a_gpu_in_slices_is_a_slice(install: Install) -> None:
-    install(card(0, nvmlDeviceGetMigMode=[1, 1]))
-    assert opened(0).mig
+class Slices(Nvml):
+    """Every GPU is cut into slices, the first of which has the second place."""
+
+    made: tuple[int, ...] = (1, 2)
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: dict[str, Any]) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: dict[str, Any], index: int) -> dict[str, Any]:
+        if index not in self.made:
+            raise NVMLError("Not Found")
+        return {"nvmlDeviceGetMemoryInfo": SimpleNamespace(used=0, free=17 + index)}
+
+
+def test_a_number_on_a_gpu_in_slices_is_the_first_slice_with_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = Slices(card(0, nvmlDeviceGetMigMode=[1, 1]))
+    monkeypatch.setitem(sys.modules, "pynvml", slices)
+    found = opened(0)
+    assert (found.mig, found.reason, found.free_bytes().value) == (True, "", 18)
+    slices.made = ()
+    assert opened(0).reason == "MIG is on, and no slice was made: nothing can be measured on this GPU"
+
+
+def test_cuda_shows_no_second_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Slices(*(card(number, nvmlDeviceGetMigMode=[1, 1]) for number in (0, 1))))
+    assert opened(1).reason == "the GPU is cut into slices (MIG), of which CUDA shows one: there is no gpu:1"
 
 
 # One look -----------------------------------------------------------------------------------------------------------------
@@ -220,6 +244,8 @@ def test_closed_it_tells_nothing_and_lets_go_once(install: Install) -> None:
         (State(1900, 1980, ("SwPowerCap", "SyncBoost", "ApplicationsClocksSetting", "DisplayClockSetting"), 60), True),
         (State(1485, 1980, (), 60), True),  # 75 % to the megahertz
         (State(1484, 1980, (), 60), False),
+        (State(1300, 1980, ("SwPowerCap",)), True),  # a board that runs at its power limit for good
+        (State(1300, 1980, ("SwPowerCap", "SwThermalSlowdown")), False),
         (State(1980, 1980, ("HwSlowdown",)), False),
         (State(1980, 1980, ("SwThermalSlowdown",)), False),
         (State(1980, 1980, ("HwThermalSlowdown",)), False),

@@ -63,3 +63,11 @@ def test_what_nvml_does_not_tell_discards_nothing() -> None:
     rule = Throttling(2.0)
     assert rule.pause_s(State(), State(), 0.1) is None
     assert not rule.flagged
+
+
+def test_what_runs_at_the_power_limit_for_good_stays_and_does_not_rest() -> None:
+    """After each rest the first batch would boost and be kept, and the sustained speed be set aside."""
+    rule = Throttling(2.0)
+    boosted, capped = State(1980, 1980, (), 60), State(1300, 1980, ("SwPowerCap",), 60)
+    assert [rule.pause_s(*states, 0.1) for states in ((boosted, capped), (capped, capped))] == [None, None]
+    assert not rule.flagged
