@@ -15,7 +15,7 @@ from harness.axes import Cache
 from harness.backends.base import Backend, Operands, Prepared
 from harness.flags import Flag
 from harness.measure import clock as clocks
-from harness.measure import footprint, later, machine, memory, oracle, power
+from harness.measure import cuda_errors, footprint, later, machine, memory, oracle, power
 from harness.measure.gpu import Gpu
 from harness.measure.later import First
 from harness.measure.ledger import Ledger
@@ -34,10 +34,6 @@ Deliver = Callable[[Record], None]
 
 def _nobody(record: Record) -> None:
     """Nobody waits for it."""
-
-
-# What errors contain when memory ran out: in PyTorch on a GPU and on the CPU, XLA, TensorFlow, and the C++ library.
-_STARVED = ("OutOfMemory", "out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "OOM when", "bad_alloc")
 
 
 class _Held:
@@ -338,8 +334,9 @@ def failure(error: Exception) -> tuple[Status, str]:
     """(the status, the reason on one line) of a cell that ended with this error."""
     first_line = next(iter(str(error).strip().splitlines()), "")
     text = plain(f"{type(error).__name__}: {first_line}")[:500]
-    starved = isinstance(error, MemoryError) or any(mark in f"{type(error).__name__} {error}" for mark in _STARVED)
-    return (Status.OOM if starved else Status.ERROR), text
+    if note := cuda_errors.note(error):  # whether the process can go on is told by the text of the row
+        text = f"{text} ({plain(note)[:300]})"
+    return (Status.OOM if cuda_errors.starved(error) else Status.ERROR), text
 
 
 def checked(cell: Cell, prepared: Prepared, operands: Operands, handle: Any, rng: np.random.Generator) -> tuple[Check, First]:
