@@ -236,10 +236,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Record:
-    """One cell in one trial. What a step that did not happen would have filled is None.
-
-    `repeated_for` are the flags for which an earlier record of the same cell in the same trial was set aside for this one.
-    """
+    """One cell in one trial. What a step that did not happen would have filled is None."""
 
     run_id: str
     trial: int
@@ -259,7 +256,7 @@ class Record:
     power: Power | None = None
     environment_id: str = ""
     spent_ns: dict[str, int] | None = None  # wall time of each step of the engine, by name
-    repeated_for: tuple[Flag, ...] = ()
+    repeated_for: tuple[Flag, ...] = ()  # for which an earlier record of the same cell and trial was set aside for this one
 
 
 @dataclass(frozen=True)
@@ -277,10 +274,10 @@ class Progress:
 class Environment:
     """The machine, the interpreter and the versions that a worker measured with. `id` is a hash of all the rest.
 
-    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, operating system;
-    `machine`, the name that the machine was given, is part of it; empty: none. `cpu_quota` is the CPUs' worth of time that the
-    control group allows; None: no limit that can be seen. `nodes` has the CPUs of each memory node, `0-3,8`, by its number.
-    `unseen` says what of other processes' work could not be seen, and why; empty: nothing, or not asked.
+    `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, system; `machine`, the
+    name that the machine was given, is part of it. `cpu_quota` is the CPUs' worth of time that the control group allows; None:
+    no limit seen. `nodes` has the CPUs of each memory node, by number. `unseen` says what of others' work could not be seen, and
+    why; empty: nothing, or not asked. `board` is the GPU that was measured on, as NVML and the framework tell; empty: none.
     """
 
     id: str
@@ -301,6 +298,7 @@ class Environment:
     machine: str = ""
     nodes: dict[str, str] = field(default_factory=dict)
     unseen: str = ""
+    board: dict[str, str] = field(default_factory=dict)
 
     @property
     def hardware(self) -> str:

@@ -29,7 +29,7 @@ def _of_environment(one: Environment) -> dict[str, str]:
         "affinity": ",".join(map(str, one.affinity)), "CPU quota": "" if one.cpu_quota is None else f"{one.cpu_quota:.3g}",
         "memory nodes": "; ".join(f"{node}: CPU {cpus}" for node, cpus in one.nodes.items()),
         "memory": units.size(one.memory_bytes), "GPU": one.gpu, "driver": one.driver, "Python": one.python,
-        **one.packages, **one.environ,
+        **{f"GPU: {name}": value for name, value in one.board.items()}, **one.packages, **one.environ,
     }  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def versions(environment: Environment) -> dict[str, str]:
         "Python": environment.python.removeprefix("CPython "),
         "operating system": environment.os,
         "driver": environment.driver,
+        **{f"GPU: {name}": value for name, value in environment.board.items()},
         **dict(sorted(environment.environ.items())),
     }
 

@@ -202,6 +202,14 @@ class Backend(ABC):
         """
         return cell.precision
 
+    def board(self) -> Mapping[str, str]:
+        """What the framework tells of the GPU that this process measures on; empty on the CPU.
+
+        `name` and `uuid`, which NVML's are held against where they are told, and the versions of CUDA's libraries that it was
+        built for or has loaded: `CUDA`, `cuDNN`, `NCCL`.
+        """
+        return {}
+
     def threads_used(self) -> int | None:
         """How many threads the framework says it uses; None where it does not say."""
         return None

@@ -71,6 +71,10 @@ class JaxBackend(Backend):
             found += [Device("gpu", index) for index in range(len(self._jax.devices("cuda")))]
         return tuple(found)
 
+    def board(self) -> Mapping[str, str]:
+        """The name alone; the versions of the libraries are those of their distributions."""
+        return {} if self._device.platform == "cpu" else {"name": str(self._device.device_kind)}
+
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:

@@ -6,6 +6,7 @@ from importlib import metadata, util
 
 from harness.plain import plain
 
+_CUDA_LIBRARIES = ("nvidia-", "jax-cuda")
 UNKNOWN = "unknown"  # the version of a package that is there and does not tell it
 
 
@@ -27,6 +28,15 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     """
     found = {name: _of_module(name) or _of_distribution(name) or _of_provider(name) for name in names}
     return {name: plain(version) for name, version in found.items() if version}
+
+
+def cuda_libraries() -> tuple[str, ...]:
+    """The distributions here that bring CUDA, cuDNN, cuBLAS, NCCL and what else of NVIDIA's a framework loads, in order."""
+    try:
+        names = {str(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()}
+    except Exception:  # it reads what every installed package says, damaged ones too
+        return ()
+    return tuple(sorted(name for name in names if name.startswith(_CUDA_LIBRARIES) and name != "nvidia-ml-py"))
 
 
 def _module(name: str) -> str:

@@ -60,6 +60,10 @@ class TensorFlowBackend(Backend):
         """The CPU and the GPUs that TensorFlow loaded a driver for."""
         return (Device("cpu"), *(Device("gpu", index) for index in range(len(settings.gpus(self._tf)))))
 
+    def board(self) -> Mapping[str, str]:
+        """The name, and the CUDA and cuDNN that this build was made for."""
+        return settings.board(self._tf, self._gpu) if self._gpu else {}
+
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
         return int(self._tf.config.threading.get_intra_op_parallelism_threads())

@@ -57,3 +57,10 @@ def capability(tf: Any, gpu: Any) -> nvidia.Capability | None:
     """The compute capability of a GPU; None where TensorFlow does not tell."""
     found: nvidia.Capability | None = tf.config.experimental.get_device_details(gpu).get("compute_capability")
     return found
+
+
+def board(tf: Any, gpu: Any) -> dict[str, str]:
+    """What TensorFlow tells of a GPU and of the libraries that it was built for, as in `Backend.board`."""
+    details, build = tf.config.experimental.get_device_details(gpu), tf.sysconfig.get_build_info()
+    told = {"name": details.get("device_name"), "CUDA": build.get("cuda_version"), "cuDNN": build.get("cudnn_version")}
+    return {name: str(value) for name, value in told.items() if value}

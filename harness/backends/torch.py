@@ -51,6 +51,10 @@ class TorchBackend(Backend):
         count = torch.cuda.device_count() if torch.version.cuda and torch.cuda.is_available() else 0
         return (Device("cpu"), *(Device("gpu", index) for index in range(count)))
 
+    def board(self) -> Mapping[str, str]:
+        """Name and UUID, CUDA, cuDNN and NCCL."""
+        return settings.board(self._torch, self._device) if self._device.type == "cuda" else {}
+
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
         return int(self._torch.get_num_threads())

@@ -64,6 +64,16 @@ def must_be_for_nvidia(torch: Any) -> None:
     raise RuntimeError("this PyTorch is a build for the CPU: it has no CUDA")
 
 
+def board(torch: Any, device: Any) -> dict[str, str]:
+    """What PyTorch tells of a GPU and of its libraries, as in `Backend.board`."""
+    properties, cudnn = torch.cuda.get_device_properties(device), torch.backends.cudnn.version()
+    uuid = str(getattr(properties, "uuid", ""))
+    told = {"name": str(properties.name), "uuid": uuid, "CUDA": str(torch.version.cuda or ""), "cuDNN": str(cudnn or "")}
+    if torch.distributed.is_available() and torch.distributed.is_nccl_available():
+        told["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))
+    return {name: value for name, value in told.items() if value}
+
+
 def no_compiler(cell: Cell) -> str | None:
     """Why torch.compile cannot compile here, for want of the compiler that inductor or Triton calls; None where it can."""
     if cell.mode is not Mode.COMPILED:

@@ -91,12 +91,13 @@ def _serve(channel: Channel) -> None:
 
     modules = set_aside(0)
     without = uncached(type(backend), setup) if setup.cache else {}
-    here = environment.describe(setup.backend, backend.distributions, setup.machine, without)
+    board = gpu.Gpu(setup.device.index) if setup.device.kind == "gpu" else None
+    facts = environment.board(board, backend.board()) if board else {}
+    here = environment.describe(setup.backend, backend.distributions, setup.machine, without, facts)
     channel.send(Hello(here, devices))
-    if setup.device.kind == "cpu":
+    if board is None:
         beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl(), "room": footprint.Look()}
     else:
-        board = gpu.Gpu(setup.device.index)
         beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, cached=bool(without), **beside)
     while not isinstance(message := channel.receive(), Stop):

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from harness import codec
-from harness.backends.packages import versions
+from harness.backends.packages import cuda_libraries, versions
 from harness.errors import MachineError
 from harness.measure import machine
+from harness.measure.gpu import Gpu
 from harness.measure.processors import processor
 from harness.plain import plain
 from harness.record import Environment
@@ -74,13 +75,24 @@ def machine_name(given: str | None = None) -> str:
     return found
 
 
+def board(mine: Gpu, told: Mapping[str, str]) -> dict[str, str]:
+    """The GPU that this process measures on: what NVML tells of it, and beside it what the framework tells, as `by framework`.
+
+    `told` is from `Backend.board`. Where it names another board than NVML does, NVML is not asked from then on.
+    """
+    mine.compare(told)
+    return {**mine.facts(), **{f"{name} by framework": plain(value) for name, value in told.items()}}
+
+
 def describe(
-    backend: str, distributions: Iterable[str], name: str = "", instead: Mapping[str, str | None] = MappingProxyType({})
+    backend: str, distributions: Iterable[str], name: str = "", instead: Mapping[str, str | None] = MappingProxyType({}),
+    board: Mapping[str, str] = MappingProxyType({}),
 ) -> Environment:  # fmt: skip
     """The environment of this process. `distributions` are the packages whose versions identify the framework.
 
     `name` is that of the machine. It is one of the facts by which machines are told apart. `instead` are variables that are
-    told with another value, or not at all for None: those that say where compilers keep what they compiled.
+    told with another value, or not at all for None: those that say where compilers keep what they compiled. With a `board` the
+    versions of CUDA's libraries are told, too.
     """
     told = {**os.environ, **instead}
     cpu, cores = processor()
@@ -101,7 +113,7 @@ def describe(
         gpu=gpu,
         driver=driver,
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        packages=versions([*distributions, "numpy"]),
+        packages=versions([*distributions, "numpy", *(cuda_libraries() if board else ())]),
         environ={
             name: value
             for name, value in sorted(told.items())
@@ -111,5 +123,6 @@ def describe(
         machine=name,
         nodes=machine.node_lists(),
         unseen=machine.unseen(),
+        board=dict(board),
     )
     return dataclasses.replace(facts, id=_hash(codec.encode(facts)))

@@ -141,6 +141,42 @@ class Gpu:
                 self._memory = self._first_slice(index)
         self.uuid = _string(nvml.nvmlDeviceGetUUID(self._handle))
 
+    def compare(self, told: Mapping[str, str]) -> None:
+        """Close this, with a reason, where the framework measures on another board, by its name or UUID as in `Backend.board`.
+
+        A framework may call a slice by a UUID and a longer name of its own.
+        """
+        if self.reason:
+            return
+        mine, name = self.uuid.removeprefix("GPU-").lower(), _string(self._nvml.nvmlDeviceGetName(self._handle))
+        its, its_name = told.get("uuid", "").removeprefix("GPU-").lower(), told.get("name", "")
+        other = bool(its) and not self.mig and its != mine
+        if other or (its_name and not its_name.startswith(name)):
+            self.reason = (
+                f"NVML tells of {name} {self.uuid}, and the framework measures on {its_name} {told.get('uuid', '')}".strip()
+            )
+            self.close()
+
+    def facts(self) -> dict[str, str]:
+        """What of the board decides its speed and seldom changes, by name; what is not told is left out, and why it all is."""
+        if self.reason:
+            return {"NVML": self.reason}
+        nvml, handle, sm = self._nvml, self._handle, (getattr(self._nvml, "NVML_CLOCK_SM", 1),)
+        numbers = {
+            "power limit mW": self._ask(handle, "nvmlDeviceGetPowerManagementLimit"),
+            "ECC": self._ask(handle, "nvmlDeviceGetEccMode", pick=lambda modes: modes[0]),
+            "persistence mode": self._ask(handle, "nvmlDeviceGetPersistenceMode"),
+            "application clock MHz": self._ask(handle, "nvmlDeviceGetApplicationsClock", arguments=sm),
+            "default clock MHz": self.default_clock(),
+        }
+        found = {name: str(told.value) for name, told in numbers.items() if told.value is not None}
+        try:
+            cuda = int(nvml.nvmlSystemGetCudaDriverVersion())
+            found["CUDA of the driver"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
+        except Exception:  # a driver that does not tell
+            pass
+        return {"name": _string(nvml.nvmlDeviceGetName(handle)), "uuid": self.uuid, "MIG": str(int(self.mig)), **found}
+
     def _first_slice(self, index: int) -> Any:
         """The slice that CUDA shows of a GPU that is cut into slices, none of which was named: the first, and no other.
 

@@ -282,9 +282,10 @@ class Framework:
             backend = worker.load(registry.find(self.name), self.device, available[: self.threads or len(available)])
         except Exception as error:
             raise _Refused(Status.ERROR, f"{self.name} could not be set up: {worker.refusal(error)}") from None
-        from harness.measure import environment
+        from harness.measure import environment, gpu
 
-        return backend, environment.describe(self.name, backend.distributions, environment.machine_name())
+        facts = environment.board(gpu.Gpu(self.device.index), backend.board()) if self.device.kind == "gpu" else {}
+        return backend, environment.describe(self.name, backend.distributions, environment.machine_name(), board=facts)
 
     def _imported(self) -> str | None:
         """A framework that is there already; numpy counts where it is what is timed, since much imports it."""

@@ -181,6 +181,31 @@ def test_a_plug_in_for_cuda_is_no_other_vendors(monkeypatch: pytest.MonkeyPatch)
     assert nvidia.other_plug_in() == ""
 
 
+# What a framework tells of the board -------------------------------------------------------------------------------------
+
+
+def test_each_framework_tells_name_and_libraries_of_its_gpu():
+    properties = SimpleNamespace(name="Some GPU", uuid="0a0b-cdef")
+    nccl = SimpleNamespace(version=lambda: (2, 29, 7))
+    torch = object.__new__(TorchBackend)
+    torch._device = SimpleNamespace(type="cuda")
+    torch._torch = SimpleNamespace(
+        cuda=SimpleNamespace(get_device_properties=lambda device: properties, nccl=nccl),
+        backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 92000)), version=SimpleNamespace(cuda="13.0"),
+        distributed=SimpleNamespace(is_available=lambda: True, is_nccl_available=lambda: True),
+    )  # fmt: skip
+    told = {"name": "Some GPU", "uuid": "0a0b-cdef", "CUDA": "13.0", "cuDNN": "92000", "NCCL": "2.29.7"}
+    assert torch.board() == told
+    jax = object.__new__(JaxBackend)
+    jax._device = SimpleNamespace(platform="gpu", device_kind="Some GPU")
+    assert jax.board() == {"name": "Some GPU"}
+    tensorflow = tensorflow_on(H200)
+    tensorflow._tf.config.experimental.get_device_details = lambda gpu: {"device_name": "Some GPU"}
+    built = {"cuda_version": "12.5.1", "cudnn_version": "9"}
+    tensorflow._tf.sysconfig = SimpleNamespace(get_build_info=lambda: built)
+    assert tensorflow.board() == {"name": "Some GPU", "CUDA": "12.5.1", "cuDNN": "9"}
+
+
 # Names of PyTorch that others read --------------------------------------------------------------------------------------
 
 LEGACY = """

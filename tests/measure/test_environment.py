@@ -1,11 +1,16 @@
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness import codec
+from harness.backends import packages
 from harness.errors import MachineError
 from harness.measure import environment
+from harness.measure.gpu import Gpu
 from harness.record import Environment
+from tests.measure.test_gpu import Nvml, card
 
 
 @pytest.fixture(autouse=True)
@@ -143,3 +148,62 @@ def test_an_environment_of_an_older_version_loads() -> None:
         del data[name]
     found = codec.decode(Environment, data)
     assert (found.machine, found.nodes, found.unseen) == ("", {}, "")
+
+
+# The GPU that was measured on ---------------------------------------------------------------------------------------------
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(
+        packages.metadata, "distributions", lambda: [SimpleNamespace(metadata={"Name": name}) for name in names]
+    )
+    monkeypatch.setattr(environment, "versions", lambda names: dict.fromkeys(names, "1"))
+
+
+def test_cudas_libraries_are_told_of_a_gpu_and_make_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "nvidia-cudnn-cu13", "nvidia_cublas", "jax-cuda13-pjrt", "nvidia-ml-py", "torch")
+    on_cpu, on_gpu = (environment.describe("some", ["torch"], board=board) for board in ({}, {"name": "Some GPU"}))
+    assert list(on_cpu.packages) == ["torch", "numpy"]
+    assert list(on_gpu.packages) == ["torch", "numpy", "jax-cuda13-pjrt", "nvidia-cublas", "nvidia-cudnn-cu13"]
+    assert on_cpu.id != on_gpu.id
+    assert on_cpu.machine_id == on_gpu.machine_id
+    assert environment.describe("some", ["torch"], board={"name": "Some GPU", "power limit mW": "300000"}).id != on_gpu.id
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"name": "Some GPU", "uuid": "0a0b-cdef"}, ""), ({"name": "Some GPU"}, ""), ({}, ""),
+        ({"name": "Some GPU", "uuid": "1a1b-cdef"}, "NVML tells of Some GPU GPU-0a0b-cdef, and the framework measures on Some"),
+        ({"name": "Other GPU"}, "NVML tells of Some GPU GPU-0a0b-cdef, and the framework measures on Other GPU"),
+    ],
+)  # fmt: skip
+def test_the_board_is_told_by_both_and_nvml_is_not_asked_about_another(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], reason: str
+) -> None:
+    """Its clock, its heat and its energy would be another board's."""
+    answers = {
+        "nvmlDeviceGetPowerManagementLimit": 300_000, "nvmlDeviceGetEccMode": [1, 1], "nvmlDeviceGetPersistenceMode": 1,
+        "nvmlDeviceGetApplicationsClock": 1200,
+    }  # fmt: skip
+    library = Nvml(card(0, **answers))
+    monkeypatch.setattr(library, "nvmlSystemGetCudaDriverVersion", lambda: 13010, raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    mine = Gpu(0, {})
+    found = environment.board(mine, told)
+    assert {f"{name} by framework": value for name, value in told.items()}.items() <= found.items()
+    if reason:
+        assert found["NVML"].startswith(reason)
+        assert (mine.energy_mj().value, mine.read().clock_mhz, library.open) == (None, None, 0)
+        return
+    assert {name: found[name] for name in found if not name.endswith("by framework")} == {
+        "name": "Some GPU", "uuid": "GPU-0a0b-cdef", "MIG": "0", "power limit mW": "300000", "ECC": "1",
+        "persistence mode": "1",
+        "application clock MHz": "1200", "default clock MHz": "1980", "CUDA of the driver": "13.1",
+    }  # fmt: skip
+
+
+def test_a_slice_may_have_a_uuid_and_a_longer_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(card(1), mig={"MIG-77": 0}))
+    mine = Gpu(0, {"CUDA_VISIBLE_DEVICES": "MIG-77"})
+    assert environment.board(mine, {"name": "Some GPU MIG 1g.5gb", "uuid": "77"})["MIG"] == "1"
