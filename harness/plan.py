@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from harness.axes import Device
 from harness.spec import Cell
 
 FIRST_VISITS = 10  # of a trial of which nothing is known yet
@@ -29,17 +30,22 @@ class Budget:
     throttled_s: float = 2.0  # that a cell may wait in a trial for a throttled GPU
     energy_window_s: float = 1.0  # back-to-back calls between two readings of an energy counter
     timeout_s: float = 180.0  # preparing a cell, compilation included, or one visit to it; then its worker is killed
+    preparing_gpu_s: float = 600.0  # preparing a cell on a GPU, where it is more: a driver may compile the kernels of a library
 
     def __post_init__(self) -> None:
         for name in ("trials", "prepared", "most_trials", "warmup_calls"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        for name in ("visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s"):
+        for name in ("visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s", "preparing_gpu_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
         for name in ("visits", "until", "time_s", "warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+    def preparing_s(self, device: Device) -> float:
+        """How long preparing a cell may take, its first call and its check included, before its worker is killed."""
+        return self.timeout_s if device.kind == "cpu" else max(self.timeout_s, self.preparing_gpu_s)
 
     @property
     def races(self) -> bool:

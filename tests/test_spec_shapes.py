@@ -103,7 +103,7 @@ def test_a_budget_counts_from_one(name):
         Budget(**{name: 0})
 
 
-@pytest.mark.parametrize("name", ["visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s"])
+@pytest.mark.parametrize("name", ["visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s", "preparing_gpu_s"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_a_budget_of_no_time_is_none(name, value):
     with pytest.raises(ValueError, match=f"^{name} is {value}; it must be positive$"):

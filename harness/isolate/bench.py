@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from harness.axes import Device
+from harness.axes import Device, Precision
 from harness.backends import registry
 from harness.isolate import interpreter
 from harness.isolate.process import LostError, Refusal, Worker
@@ -25,6 +25,7 @@ from harness.isolate.wire import Hello, Look, Setup
 from harness.plain import plain
 from harness.plan import FIRST_VISITS, Plan, Step
 from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
+from harness.spec import Cell
 
 _IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unless one lived through a turn in between
 
@@ -96,6 +97,16 @@ def spent(record: Record, **more_ns: int) -> Record:
     return replace(record, spent_ns={**(record.spent_ns or {}), **more_ns})
 
 
+def _from_the_start(cell: Cell) -> str:
+    """The settings of the process for which a cell never shares a worker, not even one after the other; empty for none.
+
+    On a GPU those are the cells in TF32. TensorFlow keeps the plan that cuDNN was found fastest with by shape and type, and not
+    by whether TF32 was allowed (`core/util/autotune_maps/conv_parameters.h`): whichever precision came first would decide how
+    both are computed.
+    """
+    return cell.precision.value if cell.precision is Precision.TF32 and cell.device.kind != "cpu" else ""
+
+
 @dataclass
 class _Going:
     """A step that is being measured."""
@@ -103,7 +114,7 @@ class _Going:
     step: Step
     visits: list[Visit]
     process: int = -1  # the worker that has it prepared
-    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared
+    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared; as in `_from_the_start`
     first: Record | None = None  # what was read of it while nothing else was prepared
     spent_ns: dict[str, int] = field(default_factory=dict)  # but for the visits, which have their own
 
@@ -127,6 +138,10 @@ class _Going:
             why = f"each visit was void: {self.visits[-1].reason}" if self.visits else "it was not visited"
             return replace(record, status=Status.ERROR, reason=why, samples=None)
         return replace(record, samples=samples)
+
+
+def _begun(step: Step, visits: Sequence[Visit]) -> _Going:
+    return _Going(step, list(visits), settings=_from_the_start(step.cell))
 
 
 @dataclass
@@ -153,7 +168,7 @@ class Bench:
 
     def open(self, steps: Sequence[Step]) -> None:
         """Start a worker for each backend and number of threads; they import side by side, since nothing is measured yet."""
-        for key in dict.fromkeys((step.cell.backend, step.cell.threads, "") for step in steps):
+        for key in dict.fromkeys((step.cell.backend, step.cell.threads, _from_the_start(step.cell)) for step in steps):
             self._start(key)
 
     def greetings(self) -> Iterator[Environment]:
@@ -209,7 +224,7 @@ class Bench:
         `visits` are those that are there already, by order. What a cell needs alone is read in the first trial, before anything
         is prepared.
         """
-        self.going = {step.order: _Going(step, list(visits.get(step.order, ()))) for step in window}
+        self.going = {step.order: _begun(step, visits.get(step.order, ())) for step in window}
         for step in window:
             if step.trial == 0:
                 yield from self._ask(step, self._alone)
@@ -284,7 +299,7 @@ class Bench:
     # What is asked of a worker ----------------------------------------------------------------------------------------------
 
     def _alone(self, going: _Going, life: _Life) -> Record | None:
-        found = life.worker.alone(going.step, self.plan.budget.timeout_s)
+        found = life.worker.alone(going.step, self.plan.budget.preparing_s(self.device))
         if found.status is not Status.OK:
             return found
         if life.worker.leaving:  # the call was let go of, and that ended the worker
@@ -297,7 +312,7 @@ class Bench:
         """Have the step prepared where its worker has not, as a fresh one has nothing."""
         if going.process == life.process:
             return None
-        found = life.worker.prepare(going.step, self.plan.budget.timeout_s)
+        found = life.worker.prepare(going.step, self.plan.budget.preparing_s(self.device))
         if isinstance(found, Record):
             return found
         going.spent_ns = summed(going.spent_ns, found.spent_ns)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.axes import Device
+from harness.axes import Device, Precision
 from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.process import LostError, Refusal, Worker
@@ -443,3 +443,34 @@ def test_what_lacks_nothing_but_its_record_is_made_ready_and_finished(stage, wor
     assert more == []
     assert {row.status for row in rows.values()} == {Status.OK}
     assert Counter(what for _, what, _ in world.asked) == {"alone": 4, "prepare": 4, "finish": 4}
+
+
+# On a GPU -----------------------------------------------------------------------------------------------------------------
+
+
+def on_gpu(budget: Budget = BUDGET) -> Plan:
+    precisions = [Precision.FP32, Precision.TF32, Precision.BF16, Precision.TF32]
+    names = ["one", "one", "one", "two"]
+    cells = [
+        builders.cell(workload=name, backend="tensorflow", precision=precision, device=Device("gpu", 0))
+        for name, precision in zip(names, precisions, strict=True)
+    ]
+    return Plan("tests", tuple(Step(0, order, cell) for order, cell in enumerate(cells)), 7, budget)
+
+
+def test_on_a_gpu_no_worker_ever_holds_cells_with_and_without_tf32(world: World, stage: Callable[..., Staged]) -> None:
+    """Not even while a cell is alone in it: TensorFlow keeps the plan that cuDNN was fastest with, whatever the precision."""
+    rows = [answer for answer in stage().execute(on_gpu()) if isinstance(answer, Record)]
+    assert [row.status for row in rows] == [Status.OK] * 4
+    held: dict[int, set[bool]] = defaultdict(set)
+    for process, _, order in world.asked:
+        held[process].add(order in (1, 3))
+    assert sorted(map(sorted, held.values())) == [[False], [True]]
+
+
+def test_preparing_on_a_gpu_has_a_limit_of_its_own(world: World, stage: Callable[..., Staged]) -> None:
+    list(stage().execute(on_gpu()))
+    assert world.timeouts == {("alone", 600.0), ("prepare", 600.0), ("visit", 180.0), ("finish", 180.0)}
+    world.timeouts.clear()
+    list(stage().execute(on_gpu(replace(BUDGET, timeout_s=900.0))))
+    assert {timeout for _, timeout in world.timeouts} == {900.0}
