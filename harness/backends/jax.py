@@ -120,7 +120,7 @@ class JaxPrepared(Prepared):
     def __init__(self, jax: Any, np: Any, device: Any, cell: Cell, compiled: _Compilations) -> None:
         self._jax, self._np, self._device, self._cell, self._compiled = jax, np, device, cell, compiled
         on_cpu = cell.device.kind == "cpu"
-        self.device_clock = "" if on_cpu else "XLA's profiler: kernels and copies, without the gaps between"
+        self.device_clock = "" if on_cpu else traces.CLOCK
         self._dtype = getattr(jax.numpy, DTYPES[cell.precision])
         exact = cell.precision in (Precision.FP32, Precision.FP64)
         # DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it.
@@ -130,7 +130,7 @@ class JaxPrepared(Prepared):
 
     def _placed(self, array: Array) -> Any:
         """An array on the device, in the cell's precision."""
-        return self._jax.device_put(self._jax.numpy.asarray(array, dtype=self._dtype), self._device)
+        return self._jax.device_put(self._np.asarray(array).astype(self._dtype), self._device)  # by no other GPU
 
     def _float64(self, array: Any) -> Array:
         """A host copy of an array of the device."""
@@ -159,6 +159,7 @@ class JaxPrepared(Prepared):
         profiler = self._jax.profiler
         options = profiler.ProfileOptions()
         options.host_tracer_level = options.python_tracer_level = 0
+        options.raise_error_on_start_failure = True  # otherwise a refused profiler is an empty trace
         with tempfile.TemporaryDirectory() as folder:
             with profiler.trace(folder, profiler_options=options):
                 handle = None

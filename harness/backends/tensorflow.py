@@ -152,7 +152,7 @@ class TensorFlowPrepared(Prepared):
     def __init__(self, tf: Any, device: str, cell: Cell) -> None:
         self._tf, self._device, self._cell = tf, device, cell
         self._dtype = getattr(tf, DTYPES[cell.precision])
-        self.device_clock = "XLA's profiler: kernels and copies, without the gaps between" if "GPU" in device else ""
+        self.device_clock = traces.CLOCK if "GPU" in device else ""
         self.wait = waiting(tf, device)
         self._traced: Any = None  # the tf.function of a compiled call
         self._fixed: Mapping[str, str] = {}  # the settings of this cell alone

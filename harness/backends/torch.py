@@ -96,6 +96,9 @@ _QUEUED = 32
 _FIRST_WAIT_CYCLES, _LONGEST_WAIT_CYCLES = 1 << 20, 1 << 31  # about half a millisecond, and a second
 
 
+_CLOCK = "CUDA events around queued calls, with the gaps between kernels"
+
+
 class TorchPrepared(Prepared):
     """What a convolution and a ceiling have in common: waiting, the device's clock and memory, eviction, compilations, FLOP."""
 
@@ -106,7 +109,7 @@ class TorchPrepared(Prepared):
     def __init__(self, torch: Any, device: Any, cell: Cell) -> None:
         self._torch, self._device, self._cell = torch, device, cell
         self._dtype = getattr(torch, DTYPES[cell.precision])
-        self.device_clock = "CUDA events" if device.type == "cuda" else ""
+        self.device_clock = _CLOCK if device.type == "cuda" else ""
         self.wait = waiting(torch, device)
         self._wait_cycles = _FIRST_WAIT_CYCLES
         self._open.add(self)
@@ -164,7 +167,7 @@ class TorchPrepared(Prepared):
                 return float(begin.elapsed_time(end))
             if sleep is None or self._wait_cycles >= _LONGEST_WAIT_CYCLES:
                 # A call that waits for the device itself can never be queued; trying again would cost a second each time.
-                self.device_clock, self._wait_cycles = "CUDA events; the host's gaps between launches may be in it", 0
+                self.device_clock, self._wait_cycles = f"{_CLOCK}; the host's gaps between launches may be in it", 0
                 return float(begin.elapsed_time(end))
             self._wait_cycles = min(4 * self._wait_cycles, _LONGEST_WAIT_CYCLES)
 

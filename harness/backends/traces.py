@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 _WORK = frozenset({"kernel_details", "memcpy_details", "memset_details", "cuda_graph_exec_id"})
 
 
+# What XLA's profiler counts. While it traces, XLA runs the kernels one by one and no command buffers
+# (`xla_enable_command_buffers_during_profiling` is false by default).
+CLOCK = "XLA's profiler: kernels and copies, without the gaps between; XLA runs no command buffers meanwhile"
+
+
 class Event(NamedTuple):
     """One event of a plane: the name of its line, when it was on the device's clock, the names of what is told of it."""
 

@@ -257,6 +257,8 @@ class Engine:
         held.tell(**{name: f"not measured ({why})" for name, why in held.sampler.troubles.items()})
         if held.sampler.crowded:
             held.flags.append(Flag.CONTENDED)
+        if held.guard:
+            held.tell(**held.guard.noted())
         if held.guard and held.guard.flagged:
             held.flags.append(Flag.THROTTLED)
             held.tell(throttled=held.guard.seen)

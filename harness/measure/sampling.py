@@ -43,6 +43,7 @@ _SHORTEST_GPU_NS = 1_000  # no call of a GPU is shorter
 _CONTENDED_BLOCKS = 0.2  # the row is flagged where a larger share of its blocks is contended
 _STEADY_CLOCK = 0.01  # a GPU's clock is steady once two readings in a row agree within this
 _THROUGHPUT_BLOCKS = 2  # of a visit
+_DEVICE_CALLS = 1000  # of a reading at the most: a profiler writes some events for each, and Python reads every one
 _DEVICE_WALL_S, _DEVICE_UNREAD = 10.0, 3  # a device's clock is read no more after so long, or so many readings in vain
 
 
@@ -378,6 +379,8 @@ class Sampler:
                 self.troubles[take.__name__] = f"{type(error).__name__}: {error}"
             else:
                 found += [series] if series else []
+                if series and self.guard:
+                    self.guard.note(take.__name__)
         return found
 
     def throughput(self) -> Series:
@@ -399,7 +402,7 @@ class Sampler:
         return Series(SeriesKind.THROUGHPUT, self.queue, blocks, (), (), "visits")
 
     def device(self) -> Series | None:
-        """The device series: one block of as many calls as `throughput` queued, timed by the device's own clock.
+        """The device series: one block of as many calls as `throughput` queued, 1000 at most, timed by the device's own clock.
 
         None where there is no such clock, or it could not be read. Reading it may take far longer than the calls themselves,
         since a profiler writes a trace for each block: so the wall time that goes to it has a cap.
@@ -407,12 +410,14 @@ class Sampler:
         over = self._unread >= _DEVICE_UNREAD or self._device_ns > _DEVICE_WALL_S * 1e9
         if not self.prepared.device_clock or over:
             return None
-        calls, begun = self.queue or 1, self.clock()
+        calls, begun = min(self.queue or 1, _DEVICE_CALLS), self.clock()
         took_ns = self.prepared.device_time(calls)
         self.first.made += calls
         self._device_ns += self.clock() - begun
         if took_ns is None:
             self._unread += 1
+            if self._unread >= _DEVICE_UNREAD:
+                self.troubles["device"] = f"the profiler saw no work of the device, {_DEVICE_UNREAD} times"
             return None
         # The clock is asked for its name after the block: only then is it known whether the host queued the calls in time.
         method = self.prepared.device_clock

@@ -55,6 +55,22 @@ class Guard:
         self._gpu, self._ledger, self._sleep = gpu, ledger, sleep
         self._rule = Throttling(budget.throttled_s)
         self._before = State()
+        self._clocks: dict[str, list[int]] = {}  # of what was kept, by the name of the series
+        self._capped = False
+
+    def note(self, series: str, *states: State) -> None:
+        """Keep the clock that a series was taken at; without `states` that of now."""
+        if not states:
+            with self._ledger.spending("witness"):
+                states = (self._gpu.read(),)
+        self._capped = self._capped or any(state.power_capped for state in states)
+        clocks = [state.clock_mhz for state in states if state.clock_mhz is not None]
+        self._clocks.setdefault(series, []).extend(clocks)
+
+    def noted(self) -> dict[str, str]:
+        """The least and the highest clock of each series, and whether the power limit held it; empty: not told."""
+        clocks = {f"{series} clock MHz": f"{min(at)} to {max(at)}" for series, at in self._clocks.items() if at}
+        return clocks | ({"power cap": "held the clock"} if self._capped else {})
 
     @property
     def flagged(self) -> bool:
@@ -80,9 +96,10 @@ class Guard:
         """Whether a batch that took `batch_ns` stays. Where it does not, this returns after the GPU has rested."""
         with self._ledger.spending("witness"):
             after = self._gpu.read()
-        pause_s = self._rule.pause_s(self._before, after, batch_ns / 1e9)
-        self._before = after
+        before, self._before = self._before, after
+        pause_s = self._rule.pause_s(before, after, batch_ns / 1e9)
         if pause_s is None:
+            self.note("latency", before, after)
             return True
         with self._ledger.spending("waiting"):
             self._sleep(pause_s)

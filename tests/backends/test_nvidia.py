@@ -7,11 +7,12 @@ from importlib import metadata
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 
 from harness.axes import Device, Mode, Precision
 from harness.backends import nvidia
-from harness.backends.jax import JaxBackend
+from harness.backends.jax import JaxBackend, JaxConvolution
 from harness.backends.tensorflow import TensorFlowBackend
 from harness.backends.torch import TorchBackend
 from tests.builders import cell
@@ -226,3 +227,11 @@ def test_torchs_older_names_of_the_precision_can_be_read_and_say_the_same():
     found = subprocess.run([sys.executable, "-c", LEGACY], capture_output=True, text=True, check=True).stdout.splitlines()
     ieee, tf32 = "highest False False ieee", "high True True tf32"
     assert found == [ieee, tf32, ieee, ieee]
+
+
+def test_jax_brings_an_operand_to_its_gpu_straight_from_the_host():
+    """An array made by jax.numpy would lie on the first GPU before, and take its memory."""
+    one = object.__new__(JaxConvolution)
+    one._np, one._dtype, one._device = numpy, numpy.float16, "gpu 1"
+    one._jax = SimpleNamespace(device_put=lambda array, device: (type(array), array.dtype, device))
+    assert one._placed(numpy.ones(3, numpy.float32)) == (numpy.ndarray, numpy.float16, "gpu 1")

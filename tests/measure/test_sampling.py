@@ -229,7 +229,7 @@ def test_the_devices_clock_is_read_where_there_is_one_and_named(clock: Clock) ->
     backend.kind = OnDevice
     _, throughput, device = measure(backend, **GPU).samples.series
     assert (device.kind, device.method) == (SeriesKind.DEVICE, "scripted events")
-    assert device.iterations == throughput.iterations
+    assert device.iterations == 1000 < throughput.iterations  # a profiler writes some events for each call
     assert device.block_ns == (70_000 * device.iterations,) * 3
 
 
@@ -672,22 +672,35 @@ def test_a_cool_gpu_is_looked_at_until_its_clock_is_steady_and_around_what_count
     record, rests = on_board(backend, repeat(COOL), visits=1, throughput_block_s=1e-3)
     assert rests == []
     assert record.flags == ()
-    # Two looks that agree, each after 12 ms of calls, the one before what counts, and that after it.
-    assert looks(backend) == [6, 0, 6 + 25]
+    # Two looks that agree, each after 12 ms of calls, the one before what counts, that after it, and one after the throughput.
+    assert looks(backend) == [6, 0, 6 + 25, 4]
+    assert record.settings is not None
+    assert record.settings["latency clock MHz"] == record.settings["throughput clock MHz"] == "1900 to 1900"
+    assert "power cap" not in record.settings
+
+
+def test_the_clocks_of_what_was_kept_and_a_power_cap_are_told(clock: Clock) -> None:
+    capped = replace(COOL, clock_mhz=1300, reasons=("SwPowerCap",))
+    record, rests = on_board(Backend(clock, repeat(2 * MS)), chain([COOL] * 3, repeat(capped)), visits=1)
+    assert rests == []
+    assert record.settings is not None
+    assert record.settings["latency clock MHz"] == "1300 to 1900"
+    assert record.settings["throughput clock MHz"] == "1300 to 1300"
+    assert record.settings["power cap"] == "held the clock"
 
 
 def test_calls_go_on_until_the_clock_of_a_gpu_is_steady(clock: Clock) -> None:
     rising = [replace(COOL, clock_mhz=clock_mhz) for clock_mhz in (600, 1200, 1890)]
     backend = Backend(clock, repeat(2 * MS))
     on_board(backend, chain(rising, repeat(COOL)), visits=1, throughput_block_s=1e-3)
-    assert looks(backend) == [6, 6, 6, 0, 6 + 25]
+    assert looks(backend) == [6, 6, 6, 0, 6 + 25, 4]
 
 
 def test_a_clock_that_never_gets_steady_is_waited_for_as_long_as_a_warm_up_takes(clock: Clock) -> None:
     restless = cycle([replace(COOL, clock_mhz=1500), COOL])
     backend = Backend(clock, repeat(2 * MS))
     on_board(backend, restless, visits=1, throughput_block_s=1e-3)
-    assert looks(backend) == [6] * 41 + [0, 31]  # 0.5 s
+    assert looks(backend) == [6] * 41 + [0, 31, 4]  # 0.5 s
 
 
 def test_a_visit_to_a_throttled_gpu_is_made_again_after_a_rest(clock: Clock) -> None:
