@@ -276,7 +276,7 @@ class Environment:
 
     `machine_id` is a hash of what stays when software is upgraded: CPU model, cores, memory class, GPUs, system; `machine`, the
     name that the machine was given, is part of it. `cpu_quota` is the CPUs' worth of time that the control group allows; None:
-    no limit seen. `nodes` has the CPUs of each memory node, by number. `unseen` says what of others' work could not be seen, and
+    no limit seen. `nodes` has the CPUs of each memory node, by number. `unseen` says what of others' work was not seen, and
     why; empty: nothing, or not asked. `board` is the GPU that was measured on, as NVML and the framework tell; empty: none.
     """
 
