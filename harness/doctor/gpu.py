@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import units
+from harness.ask.axes import REFERENCE
 from harness.axes import Device
 from harness.doctor.finding import BLOCKING, FINE, NOTE, WARNING, Finding, Found, count
 from harness.measure import machine
@@ -26,12 +27,13 @@ def gpus(root: Path) -> Found:
         else:
             yield Finding("GPU", NOTE, f"none ({gpus})", "nothing can be measured on a GPU", "none needed without one")
         return
-    from harness.backends import registry
+    from harness.backends import packages, registry
     from harness.execution import discovery
 
     for one in gpus:
         yield from state(one)
     yield from seen(gpus, discovery.discover(registry.names()))
+    yield from two_cudnns(packages.cuda_libraries())
 
 
 def seen(gpus: Sequence[Overview], devices: Mapping[str, Sequence[Device]]) -> Found:
@@ -40,11 +42,29 @@ def seen(gpus: Sequence[Overview], devices: Mapping[str, Sequence[Device]]) -> F
     seeing = [name for name, kinds in devices.items() if any(device.kind == "gpu" for device in kinds)]
     if seeing:
         yield Finding("GPU and frameworks", FINE, f"{names}, seen by {', '.join(seeing)}")
+        blind = [name for name in devices if name not in seeing and name != REFERENCE]
+        if gpus and blind:
+            yield Finding(
+                "frameworks without the GPU", WARNING, f"{', '.join(blind)} see{'s' * (len(blind) == 1)} none of {names}",
+                "measured on the CPU alone: builds for the CPU or another vendor, or of a newer CUDA than the driver's",
+                "install their builds for CUDA, or a newer driver; `convbench list backends` shows what each sees",
+            )  # fmt: skip
     elif gpus:
         yield Finding(
             "GPU and frameworks", BLOCKING, f"{names}, seen by none of {', '.join(devices) or 'no framework'}",
             "nothing can be measured on the GPU: the frameworks are builds for the CPU, or of another CUDA than the driver's",
             "pip install 'convbench[cuda]'",
+        )  # fmt: skip
+
+
+def two_cudnns(libraries: Sequence[str]) -> Found:
+    """Whether cuDNN for two versions of CUDA stands in this environment, by the distributions that are installed."""
+    both = [name for name in libraries if name.startswith("nvidia-cudnn-cu")]
+    if len(both) > 1:
+        yield Finding(
+            "cuDNN", BLOCKING, f"{' and '.join(both)} in one environment",
+            "both write into one folder, and the one that was installed last breaks what was built for the other",
+            "an environment of its own for TensorFlow, beside that of PyTorch and JAX",
         )  # fmt: skip
 
 

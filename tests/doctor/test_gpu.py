@@ -87,7 +87,7 @@ def test_a_gpu_that_no_framework_sees_blocks_and_names_the_extra() -> None:
     one = only(gpu.seen([GOOD], {"jax": (CPU,), "torch": (CPU,)}))
     assert (one.severity, one.found) == ("blocking", "NVIDIA H100 (driver 570.1), seen by none of jax, torch")
     assert one.remedy == "pip install 'convbench[cuda]'"
-    one = only(gpu.seen([GOOD], {"jax": (CPU,), "torch": (CPU, GPU)}))
+    one = only(gpu.seen([GOOD], {"numpy": (CPU,), "torch": (CPU, GPU)}))
     assert (one.severity, one.found) == ("fine", "NVIDIA H100 (driver 570.1), seen by torch")
 
 
@@ -122,3 +122,16 @@ def test_no_gpu_is_one_note_and_one_without_a_driver_a_warning(tree: Tree, monke
     one = only(gpu.gpus(tree.root))
     assert one.severity == "warning"
     assert one.found.startswith("1 NVIDIA GPU on the PCI bus")
+
+
+def test_frameworks_that_do_not_see_the_gpu_beside_one_that_does_are_named() -> None:
+    fine, blind = gpu.seen([GOOD], {"numpy": (CPU,), "jax": (CPU,), "tensorflow": (CPU,), "torch": (CPU, GPU)})
+    whole(blind)
+    assert (str(fine.severity), str(blind.severity)) == ("fine", "warning")
+    assert blind.found == "jax, tensorflow see none of NVIDIA H100 (driver 570.1)"
+
+
+def test_two_cudnns_in_one_environment_block() -> None:
+    assert list(gpu.two_cudnns(["nvidia-cublas", "nvidia-cudnn-cu13"])) == []
+    one = only(gpu.two_cudnns(["nvidia-cudnn-cu12", "nvidia-cudnn-cu13"]))
+    assert (str(one.severity), one.found) == ("blocking", "nvidia-cudnn-cu12 and nvidia-cudnn-cu13 in one environment")
