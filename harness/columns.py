@@ -40,6 +40,7 @@ SPENT = {
     "first_call": "of preparing the call and calling it once: compilation and autotuning.",
     "check": "of checking the result.",
     "warmup": "of warming up.",
+    "stay": "of long stays, on the first night of another method.",
     "sampling": "of the timed calls, and of overwriting the caches before cold ones.",
     "witness": "of reading who waited for a core and who else ran.",
     "yardstick": "of timing the fixed piece of work, and of the call after it that warms the caches again.",
@@ -119,7 +120,7 @@ _SAMPLE = {
     "turn": Column("Int64", "", "Number of the turn in the run, from 0: what was visited in one turn stood near in time."),
     "place": Column("Int64", "", "Place of the visit in its turn, from 0."),
     "visit": Column("Int64", "", "Place of the visit among those of the cell in this trial, from 0."),
-    "series": Column("string", "", "latency: calls waited for one by one; throughput: queued and waited for together; device: the device's clock."),
+    "series": Column("string", "", "latency: calls waited for one by one; throughput: queued and waited for together; device: the device's clock; stay: like latency, but in one stretch before the visits, as earlier methods did, which no figure of the run is made of."),
     "index": Column("int64", "", "Place of the sample in its series, from 0."),
     "block_ns": Column("int64", "ns", "Wall time of the block of `iterations` calls."),
     "run_delay_ns": Column("Int64", "ns", "Time the worker's threads were runnable but not running; missing: not measured."),
@@ -266,6 +267,14 @@ _NIGHTLY = {
     "standard_environment_id": Column(
         "string", "", "The environment that the twin was measured with, as in environment_id; empty: no twin."
     ),
+    "vs_stay": Column(
+        "float64",
+        "",
+        "Time of one call by visits over that by long stays, as method 11 sampled: the geometric mean over the processes of their ratios; missing: there were no such stays.",
+    ),
+    "vs_stay_error": Column(
+        "float64", "", "Half the width of its 95 % t-interval over processes, as a log; missing: under 2 processes."
+    ),
     "reference_ns": Column(
         "float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."
     ),
@@ -274,7 +283,7 @@ _NIGHTLY = {
 _CASES = {
     "state": Column("string", "", "What the gate says of the case tonight; docs/gate.md explains each."),
     "night_ns": Column("float64", "ns", "The case's median as it was measured tonight; missing: it has none, or a flag bars it."),
-    "baseline_ns": Column("float64", "ns", "Median of the measured medians of the nights that it is held against; missing: it has no such nights."),
+    "baseline_ns": Column("float64", "ns", "Median of the measured medians of the nights that it is held against, those of an earlier method times vs_stay; missing: it has no such nights."),
     "change": Column("float64", "", "Tonight over the baseline by the estimator named, less 1: 0.08 is 8 % slower; by the median night_ns over baseline_ns, by corrected_median the same with the machine's speed on each night, as the yardstick has it, taken out, by vs_standard the ratio to the standard over what it was."),
     "z": Column("float64", "", "The change in scales of the baseline."),
     "threshold": Column("float64", "", "The change that this case must exceed to be suspect, all conditions together."),
@@ -336,7 +345,7 @@ BESIDE_COLUMNS: tuple[str, ...] = (
 NIGHT_COLUMNS: tuple[str, ...] = (
     "run_id", "cell", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "reason",
     "barred_by", "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
-    "vs_standard", "vs_standard_low", "vs_standard_high", "standard_environment_id",
+    "vs_standard", "vs_standard_low", "vs_standard_high", "standard_environment_id", "vs_stay", "vs_stay_error",
 )  # fmt: skip
 CASE_COLUMNS: tuple[str, ...] = (
     "cell", "machine_id", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "state",

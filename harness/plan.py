@@ -7,6 +7,7 @@ from harness.axes import Device
 from harness.spec import Cell
 
 FIRST_VISITS = 10  # of a trial of which nothing is known yet
+STAY_S = 1.0  # of a long stay; method version 11 took half of it at least, and more where that told too little
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Budget:
     trials: int = 4
     visits: int = 0  # of each cell in each trial; 0: as many as tell most for their time, by what was measured so far
     visit_s: float = 0.05  # what counts of a visit
+    stay_s: float = 0.0  # before the visits of each trial in one stretch, as up to method version 11; 0: not at all
     prepared: int = 20  # cells that a worker holds at once
     until: float = 0.0  # further trials until every comparison is decided, or known to this share; 0: no more than `trials`
     time_s: float = 0.0  # so many seconds of trials, one after the other; 0: as many as `trials` says, or `until` asks for
@@ -39,7 +41,7 @@ class Budget:
         for name in ("visit_s", "warmup_max_s", "block_s", "throughput_block_s", "timeout_s", "preparing_gpu_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("visits", "until", "time_s", "warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"):
+        for name in ("visits", "stay_s", "until", "time_s", "warmup_cpu_s", "warmup_gpu_s", "throttled_s", "energy_window_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
 
@@ -98,6 +100,11 @@ class Plan:
     def cells(self) -> tuple[Cell, ...]:
         """Each cell once, in the order of the first trial."""
         return tuple(dict.fromkeys(step.cell for step in self.steps))
+
+    @property
+    def stays_s(self) -> float:
+        """The seconds of its long stays together."""
+        return self.budget.stay_s * len(self.steps)
 
     @property
     def competing(self) -> tuple[str, ...]:

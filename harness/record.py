@@ -14,7 +14,8 @@ from harness.spec import Cell
 
 # Raised by one whenever the way a number is made changes so that old and new figures must not be compared.
 METHOD_VERSION = 12
-# The first versions that time the yardstick as it is timed now (by older ones it is another series), and that make visits.
+# The first versions that time the yardstick as it is timed now (by older ones it is another series), and that make visits. The
+# one before those is what a long stay (SeriesKind.STAY) samples like: only its figures can be carried over to later versions.
 YARDSTICK_SINCE, VISITS_SINCE = 7, 12
 
 # The method version of a run that another program measured, by rules of its own: such figures are there to be read beside ours.
@@ -70,6 +71,7 @@ class SeriesKind(StrEnum):
     LATENCY = "latency"
     THROUGHPUT = "throughput"
     DEVICE = "device"
+    STAY = "stay"  # calls waited for one by one in one stretch, before the visits: no figure of the run is made of them
 
 
 @dataclass(frozen=True)
@@ -154,15 +156,16 @@ class Visit:
 
 
 def joined(samples: Samples, visits: Sequence[Visit]) -> Samples:
-    """The samples of a record with all that its visits hold, in the order in which they were made."""
+    """The samples of a record with all that its visits hold, in the order in which they were made, and its long stay."""
     series: dict[tuple[SeriesKind, int], Series] = {}  # another process may take another number of calls into a block
     for visit in visits:
         for part in visit.series:
             where, key = Stretch(visit.process, visit.turn, visit.place, len(part.block_ns)), (part.kind, part.iterations)
             series[key] = _longer(series[key], part, where) if key in series else replace(part, visits=(where,))
     steals = [visit.steal_ns for visit in visits if visit.steal_ns is not None]
+    every = [*series.values(), *(beside for beside in samples.series if beside.kind is SeriesKind.STAY)]
     return replace(
-        samples, series=tuple(sorted(series.values(), key=lambda each: list(SeriesKind).index(each.kind))),
+        samples, series=tuple(sorted(every, key=lambda each: list(SeriesKind).index(each.kind))),
         wall_ns=sum(visit.wall_ns for visit in visits), cpu_ns=sum(visit.cpu_ns for visit in visits),
         steal_ns=sum(steals) if steals else None,
     )  # fmt: skip
@@ -170,11 +173,8 @@ def joined(samples: Samples, visits: Sequence[Visit]) -> Samples:
 
 def summed(*spent_ns: Mapping[str, int] | None) -> dict[str, int]:
     """Where the time of several parts went together, by name."""
-    total: dict[str, int] = {}
-    for part in spent_ns:
-        for name, ns in (part or {}).items():
-            total[name] = total.get(name, 0) + ns
-    return total
+    names = dict.fromkeys(name for part in spent_ns for name in part or {})
+    return {name: sum((part or {}).get(name, 0) for part in spent_ns) for name in names}
 
 
 def _longer(known: Series, part: Series, where: Stretch) -> Series:

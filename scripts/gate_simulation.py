@@ -75,7 +75,7 @@ def assumed(cases: int, deviation: float, pairs: int = 5, processes: int = 3) ->
         return Grid(
             "simulated", runs(nights), axes, raw, np.full(raw.shape, np.nan), np.full(raw.shape, np.nan), one, one.astype(bool),
             one, one, one, one, one, twin,
-            np.arange(total) >= cases, reference,
+            np.arange(total) >= cases, reference, np.full(raw.shape, np.nan), np.full(raw.shape, np.nan),
         )  # fmt: skip
 
     return machine
@@ -125,7 +125,8 @@ def drawn(real: Grid) -> Machine:
             real, runs=runs(nights), raw=real.raw[:, columns], ratio=real.ratio[:, columns],
             vs_standard=real.vs_standard[:, columns], standard=np.repeat(real.standard[:, -1:], nights, axis=1), status=one,
             barred=real.barred[:, columns], segment=one, shape=one, row=one, yardstick=yardstick,
-            references=real.references[:, columns],
+            references=real.references[:, columns], vs_stay=real.vs_stay[:, columns],
+            vs_stay_error=real.vs_stay_error[:, columns],
         )  # fmt: skip
 
     return machine

@@ -80,6 +80,7 @@ def history(
                     "yardstick_ratio": ratio, "reference_ns": reference, "environment_id": f"{machine}/{backend}", **axes,
                     "vs_standard": beside, "vs_standard_low": beside, "vs_standard_high": beside,
                     "standard_environment_id": "" if np.isnan(beside) else f"{machine}/pinned",
+                    "vs_stay": np.nan, "vs_stay_error": np.nan,
                     **row(case, night),
                 }
             )  # fmt: skip

@@ -245,7 +245,8 @@ class _Machine:
         first = max(0, len(grid.runs) - nights)
         at = np.arange(first, len(grid.runs))
         by, standard = found.estimator[rows, None], grid.standard[rows]
-        values = np.choose(by, [grid.raw[rows][:, at], grid.ratio[rows][:, at], grid.vs_standard[rows][:, at]])
+        raw, ratio, factor, beside = (of[rows][:, at] for of in (grid.raw, grid.ratio, grid.factor, grid.vs_standard))
+        values = np.choose(by, [raw * factor, ratio * factor, beside])
         other = (at[None] < found.level[rows, None]) | np.isin(at, list(found.events))[None]
         other |= (by == STANDARD) & (standard[:, at] != standard[:, -1:])
         return np.where(other, np.nan, values)
@@ -322,32 +323,6 @@ class _Machine:
             for (run_id, words), (many, nights) in changed.items()
         ]
         return told
-
-    def method(self) -> list[str]:
-        """Where the method has changed, what nights before are compared with nights since, until these are a baseline."""
-        grid, own = self.grid, ~self.grid.is_twin
-        before = np.flatnonzero(grid.methods != grid.methods[-1])
-        if not len(before):
-            return []
-        there = ~np.isnan(grid.raw)
-        since = int(there[own, before[-1] + 1 :].sum(axis=1).max(initial=0))
-        if since > self.enough or not there[own, : before[-1] + 1].any():
-            return []
-        beside = ~np.isnan(grid.vs_standard)
-        same = beside & (grid.standard == grid.standard[:, -1:])
-        compared = int((own & same[:, -1] & same[:, before].any(axis=1)).sum())
-        told = f"method {grid.methods[before[-1]]} → {grid.methods[-1]}"
-        if compared:
-            return [
-                f"{told}: compared by the ratios of {units.many(compared, 'case')} to the standard {grid.runs[-1].standard}"
-            ]
-        why = (
-            "the standard is another one since"
-            if beside[own][:, before].any()
-            else "no night before was measured beside a standard"
-        )
-        told += f": nothing could be compared, since {why}; the history begins anew, with "
-        return [f"{told}{since} of the {self.enough} nights before cases are judged"]
 
     def _standard_change(self, case: np.integer[Any], before: int, after: int) -> str:
         ids = self.history.cells["standard_environment_id"]
@@ -433,7 +408,7 @@ def _of_machine(machine: _Machine) -> list[tuple[Level, str]]:
                 told = ", ".join(f"{count} {status}" for status, count in statuses.items())
                 found.append((Level.PARTIAL, f"{units.many(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
     found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]
-    found += [(Level.QUIET, said) for said in (*machine.method(), *machine.standard())]
+    found += [(Level.QUIET, said) for said in (*reasons.of_method(grid, machine.enough), *machine.standard())]
     ok = grid.status[:, -1] == STATUSES.index(Status.OK)
     barred = int((ok & grid.barred[:, -1]).sum())
     if 2 * barred > int(ok.sum()):

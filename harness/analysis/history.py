@@ -13,27 +13,32 @@ import pandas as pd
 
 from harness.analysis import roofline
 from harness.analysis.environments import versions
-from harness.analysis.standard import is_standard, vs_standard
+from harness.analysis.standard import is_standard, vs_standard, vs_stay
 from harness.columns import NIGHT_COLUMNS
-from harness.record import AA, YARDSTICK_SINCE, Environment, Run, Status
+from harness.record import AA, VISITS_SINCE, YARDSTICK_SINCE, Environment, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
 FIGURES = 3
 
 STATUSES = tuple(Status)
 ABSENT = -1  # where a matrix of codes has no row
+SURE = 1.96  # standard errors of a normal distribution make half of its 95 % interval
 
 AXES = ("cell", "workload", "direction", "backend", "mode", "device", "threads")
 
 
-def night(summary: pd.DataFrame, visited: pd.DataFrame | None = None, label: str = "") -> pd.DataFrame:
+def night(
+    summary: pd.DataFrame, visited: pd.DataFrame | None = None, label: str = "", samples: pd.DataFrame | None = None
+) -> pd.DataFrame:  # fmt: skip
     """What is kept of one run for its history, from its summary: one row per cell with NIGHT_COLUMNS.
 
-    `visited` is the frame of `visits.visits`, and `label` that of the standard which the cells were visited beside, if any.
+    `visited` is the frame of `visits.visits`, and `label` that of the standard which the cells were visited beside, if any;
+    `samples` are those of the run, in which there may be long stays.
     Ceilings that were measured beside convolutions are left out: they are there for the shares.
     """
     frame = roofline.asked_for(summary)
-    frame = frame.assign(reference_ns=frame["corrected_ns"] / frame["yardstick_ratio"], **vs_standard(frame, visited, label))
+    beside = vs_standard(frame, visited, label) | vs_stay(frame, samples)
+    frame = frame.assign(reference_ns=frame["corrected_ns"] / frame["yardstick_ratio"], **beside)
     return frame[list(NIGHT_COLUMNS)].reset_index(drop=True)
 
 
@@ -78,6 +83,10 @@ class Grid:
     versions. `methods` has the method version of each night: times by different ones must not be compared. `row` is the place
     in the frame that all this is from.
 
+    `factor` carries `raw` and `ratio` over to the method of `method`, and `carry` is the standard error of its log: on the
+    nights before a case was first measured by visits, where that night measured it by long stays as well. Elsewhere the factor
+    is 1, the error 0, and `method` that of the night.
+
     The twins by the standard are no cases. `twin` holds for each case the place of its equal, measured under another name in
     the same run, ABSENT where there is none; `is_twin` marks those others. `references` has the time of each yardstick, by its
     number in `yardstick`, on each night, in ns; NaN where it was not timed.
@@ -99,12 +108,28 @@ class Grid:
     twin: np.ndarray
     is_twin: np.ndarray
     references: np.ndarray
+    vs_stay: np.ndarray
+    vs_stay_error: np.ndarray
     started_s: np.ndarray = field(init=False)
     methods: np.ndarray = field(init=False)
+    factor: np.ndarray = field(init=False)
+    carry: np.ndarray = field(init=False)
+    method: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
+        methods = np.array([run.method_version for run in self.runs])
         object.__setattr__(self, "started_s", np.array([run.place[0].timestamp() for run in self.runs]))
-        object.__setattr__(self, "methods", np.array([run.method_version for run in self.runs]))
+        object.__setattr__(self, "methods", methods)
+        # Its first night by visits, and no later one: what is said of that night must not depend on a later one.
+        first = ((methods >= VISITS_SINCE) & ~np.isnan(self.raw)).argmax(axis=1)
+        at = np.arange(len(self.raw)), first
+        known = (methods[first] >= VISITS_SINCE) & ~np.isnan(self.raw[at] * self.vs_stay[at] * self.vs_stay_error[at])
+        carried = known[:, None] & (methods == VISITS_SINCE - 1) & (np.arange(len(methods)) < first[:, None])
+        least = np.finfo(float).tiny  # an error of 0 would say that nothing was carried
+        error = np.maximum(self.vs_stay_error[at] / SURE, least)
+        object.__setattr__(self, "factor", np.where(carried, self.vs_stay[at][:, None], 1.0))
+        object.__setattr__(self, "carry", np.where(carried, error[:, None], 0.0))
+        object.__setattr__(self, "method", np.where(carried, methods[first][:, None], methods))
 
 
 def grids(history: History, *, every: bool = False) -> list[Grid]:
@@ -175,8 +200,9 @@ def _grid(history: History, machine_id: str, rows: np.ndarray, night_of: np.ndar
     usable = (status == STATUSES.index(Status.OK)) & ~barred
     raw = np.where(usable, mine["median_ns"].to_numpy(dtype=float), np.nan)
     raw[~(raw > 0)] = np.nan  # a time of 0 has no ratio to anything
-    ratio, vs_standard = (
-        np.where(np.isnan(raw), np.nan, mine[name].to_numpy(dtype=float)) for name in ("yardstick_ratio", "vs_standard")
+    ratio, vs_standard, *vs_stay = (
+        np.where(np.isnan(raw), np.nan, mine[name].to_numpy(dtype=float))
+        for name in ("yardstick_ratio", "vs_standard", "vs_stay", "vs_stay_error")
     )
     yardstick = np.unique(facts.yardstick[rows], return_inverse=True)[1]
     twin, is_twin = _twins(axes)
@@ -186,6 +212,7 @@ def _grid(history: History, machine_id: str, rows: np.ndarray, night_of: np.ndar
         spread(facts.shape[rows], ABSENT), spread(yardstick, ABSENT), spread(facts.standard[rows], ABSENT),
         spread(rows, ABSENT), twin, is_twin,
         _references(yardstick, column, mine["reference_ns"].to_numpy(dtype=float), len(nights)),
+        *(spread(values, np.nan) for values in vs_stay),
     )  # fmt: skip
 
 

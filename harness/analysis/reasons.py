@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from harness import units
 from harness.analysis import changes
+from harness.analysis.history import SURE, Grid
 from harness.analysis.replay import CORRECTED, ESTIMATORS, STANDARD
 from harness.analysis.rows import Row, dicts_of
 from harness.axes import Direction
 from harness.outcome import Level, State
+from harness.record import VISITS_SINCE
 
 
 def name(row: Row) -> str:
@@ -38,6 +41,38 @@ def reasons(cases: pd.DataFrame, machines: Sequence[tuple[Level, str]]) -> list[
     if len(short):
         found.append((Level.QUIET, f"{units.many(len(short), 'case')} with too few nights to be judged"))
     return found
+
+
+def of_method(grid: Grid, enough: int) -> list[str]:
+    """Where the method has changed, by what its nights are held against those before, until they are `enough` by themselves."""
+    own, there = ~grid.is_twin, ~np.isnan(grid.raw)
+    before = np.flatnonzero(grid.methods != grid.methods[-1])
+    since = int(there[own][:, before[-1] + 1 :].sum(axis=1).max(initial=0)) if len(before) else 0
+    if not len(before) or since > enough or not there[own, : before[-1] + 1].any():
+        return []
+    told = f"method {grid.methods[before[-1]]} → {grid.methods[-1]}"
+    beside = ~np.isnan(grid.vs_standard)
+    same = beside & (grid.standard == grid.standard[:, -1:])
+    if held := int((own & same[:, -1] & same[:, before].any(axis=1)).sum()):
+        return [f"{told}: compared by the ratios of {units.many(held, 'case')} to the standard {grid.runs[-1].standard}"]
+    anew = f"the history begins anew, with {since} of the {enough} nights before cases are judged"
+    carried = there & (grid.carry > 0) & (grid.method == grid.methods[-1])
+    both = own & carried.any(axis=1)
+    if both.any():
+        factor, half = np.median([grid.factor[carried & own[:, None]], SURE * grid.carry[carried & own[:, None]]], axis=1)
+        told += f": compared by {units.many(int(both.sum()), 'cell')} measured both ways (new over old: {units.ratio(factor)}"
+        told += f" ± {100 * half:.1f} % for the median of them)"
+        left = int((own & ~both & there[:, -1] & there[:, before].any(axis=1)).sum())
+        return [f"{told}; of {units.many(left, 'other case')} {anew}" if left else told]
+    if beside[own][:, before].any():
+        why = "the standard is another one since"
+    elif grid.runs[-1].standard:
+        why = "no night before was measured beside a standard"
+    elif grid.methods[before[-1]] != VISITS_SINCE - 1:
+        why = f"nothing measures as method {grid.methods[before[-1]]} did any more"
+    else:
+        why = "no cell was measured both ways on the first night"
+    return [f"{told}: nothing could be compared, since {why}; {anew}"]
 
 
 def _changed(state: State, row: Row) -> str:

@@ -88,15 +88,15 @@ class _Window:
     def __init__(self, cases: int, size: int) -> None:
         self.values = np.full((len(ESTIMATORS), cases, size), np.nan)
         self.segment, self.yardstick, self.standard, self.method = (np.full((cases, size), ABSENT) for _ in range(4))
+        self.carry = np.zeros((cases, size))
         self.next = np.zeros(cases, dtype=np.int64)
 
     def push(self, rows: np.ndarray, values: np.ndarray, grid: Grid, nights: np.ndarray) -> None:
         """Add a night of each of these cases, in place of the oldest; values are [estimators, rows]."""
         at = self.next[rows]
         self.values[:, rows, at] = values
-        for name in ("segment", "yardstick", "standard"):
+        for name in ("segment", "yardstick", "standard", "method", "carry"):
             getattr(self, name)[rows, at] = getattr(grid, name)[rows, nights]
-        self.method[rows, at] = grid.methods[nights]
         self.next[rows] = (at + 1) % self.segment.shape[1]
 
     def clear(self, rows: np.ndarray) -> None:
@@ -128,7 +128,7 @@ class _Machine:
     def __init__(self, grid: Grid, acknowledged: Mapping[int, np.ndarray], rules: Rules) -> None:
         self.grid, self.rules, self.acks = grid, rules, acknowledged
         cases, nights = grid.raw.shape
-        self.values = np.stack([grid.raw, grid.ratio, grid.vs_standard])
+        self.values = np.stack([grid.raw * grid.factor, grid.ratio * grid.factor, grid.vs_standard])
         self.window = _Window(cases, rules.window)
         self.sign, self.pending = np.zeros(cases, dtype=np.int8), np.zeros(cases, dtype=np.int8)
         self.since, self.pending_since = np.full(cases, ABSENT), np.full(cases, ABSENT)
@@ -144,8 +144,9 @@ class _Machine:
         self.backends = np.unique(grid.axes["backend"].to_numpy(dtype=str), return_inverse=True)[1]
         self.pairs = np.flatnonzero(grid.twin != ABSENT)
         self.twins = grid.twin[self.pairs]
-        # Equals against each other: their log-ratios, [estimators, pairs, nights].
-        self.equals = np.log(self.values[:, self.twins] / self.values[:, self.pairs])
+        # Equals against each other: their log-ratios, [estimators, pairs, nights]. Both are by the method of their night.
+        measured = np.stack([grid.raw, grid.ratio, grid.vs_standard])
+        self.equals = np.log(measured[:, self.twins] / measured[:, self.pairs])
         self.equals_same = np.where((grid.yardstick[self.twins] == grid.yardstick[self.pairs])[None], self.equals, np.nan)
 
     def run(self) -> Replay:
@@ -175,12 +176,12 @@ class _Machine:
         alone.
         """
         said, shape = self.acks.get(night), self.grid.shape[:, night]
-        there, method = shape != ABSENT, self.grid.methods[night]
+        there, method = shape != ABSENT, self.grid.method[:, night]
         before = there & (self.shape != ABSENT)
         same = self.window.standard == self.grid.standard[:, night, None]
         held = (~np.isnan(self.window.values[STANDARD]) & same).any(axis=1) & ~np.isnan(self.grid.vs_standard[:, night])
         other = before & ((shape != self.shape) | (self.method != method) & ~held)
-        self.shape[there], self.method[there] = shape[there], method
+        self.shape[there], self.method[there] = shape[there], method[there]
         rows = np.flatnonzero(other if said is None else other | said)
         if said is not None:
             self.acknowledged |= said
@@ -220,11 +221,17 @@ class _Machine:
         own_count = own.sum(axis=1)
         # The segment's own nights where they are enough, else those before it too, and those since were held against them.
         use = np.where((own_count >= rules.enough)[:, None], own, window.segment != ABSENT)
-        timed, same_standard = use & (window.method == grid.methods[night]), window.standard == grid.standard[:, night, None]
+        same_standard = window.standard == grid.standard[:, night, None]
+        timed = use & (window.method == grid.method[:, night, None])
+        # Of those carried over from another method, the nights since are enough where there are so many.
+        since = timed & (window.carry == grid.carry[:, night, None])
+        timed = np.where((since.sum(axis=1) >= rules.enough)[:, None], since, timed)
+        carry = np.where(timed, np.abs(window.carry - grid.carry[:, night, None]), 0.0).max(axis=1)
         known = np.stack([timed, timed & (window.yardstick == yardstick[:, None]), use & same_standard])
         kept = np.where(known, window.values, np.nan)
         medians, nights = _median(kept)
         scales = np.fmax(SIGMA_PER_MAD * _median(np.abs(kept - medians[:, :, None]))[0], rules.scale_floor * medians)
+        scales[:STANDARD] = np.hypot(scales[:STANDARD], carry * medians[:STANDARD])
         possible = (nights >= rules.enough) & ~np.isnan(self.values[:, :, night])
         # A yardstick must be known for every night that the raw time is, or the two would be held against other nights. What it
         # is worth is seen from night to night, in most cases: equals that are visited in the same turns share their hour.

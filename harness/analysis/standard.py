@@ -1,7 +1,8 @@
-"""The cells of a night beside their twins by the standard: the ratio of each pair, which other nights can be held against.
+"""The ratios by which nights are held against each other that cannot be paired: of cells to their twins by the standard, and of
+what one night says by two methods.
 
-The machine's hour and its speed are in both, so they fall out of the ratio; two nights cannot be paired, but these ratios can
-be compared from night to night.
+Of a pair by the standard the machine's hour and its speed are in both, so they fall out of the ratio. Of two methods the
+processes are the same.
 """
 
 from typing import Any
@@ -11,11 +12,13 @@ import pandas as pd
 
 from harness.analysis.inference import moderated
 from harness.analysis.pairs import log_ratios, pools
+from harness.analysis.trials import trials
 from harness.analysis.visits import turns
 from harness.axes import LABEL
-from harness.record import Status
+from harness.record import SeriesKind, Status
 
 VS_STANDARD = ("vs_standard", "vs_standard_low", "vs_standard_high", "standard_environment_id")
+VS_STAY = ("vs_stay", "vs_stay_error")
 
 
 def vs_standard(summary: pd.DataFrame, visited: pd.DataFrame | None, label: str) -> dict[str, Any]:
@@ -45,6 +48,27 @@ def vs_standard(summary: pd.DataFrame, visited: pd.DataFrame | None, label: str)
             found[name][both[known]] = np.exp(estimates.mean + side)[known]
         environments[both[known]] = summary["environment_id"].to_numpy(dtype=object)[of[both[known]]]
     return found | {VS_STANDARD[3]: pd.array(environments, dtype="string")}
+
+
+def vs_stay(summary: pd.DataFrame, samples: pd.DataFrame | None) -> dict[str, Any]:
+    """The columns VS_STAY for a summary of one run, from its samples: what its visits say over what its long stays do.
+
+    Each trial of a cell that is ok has one ratio, of one process: of its median over visits to that over the stay. The ratio of
+    the cell is their geometric mean; the variance, in which the machine's minutes are, is shared by the cells of a backend. The
+    yardstick is not asked: a stay has few readings of it, and one that was disturbed would stand beside most of its samples.
+    """
+    nothing = {name: np.full(len(summary), np.nan) for name in VS_STAY}
+    if samples is None or not (samples["series"] == str(SeriesKind.STAY)).any():
+        return nothing
+    visited, stays = trials(samples), trials(samples, SeriesKind.STAY)
+    cells = {cell: row for row, cell in enumerate(summary["cell"]) if summary["status"].iloc[row] == Status.OK}
+    both = [key for key in stays if key in visited and key[2] in cells]
+    logs = np.full((len(summary), 1 + max((trial for _, trial, _ in both), default=-1)), np.nan)
+    for key in both:
+        new, old = visited[key].median_ns, stays[key].median_ns
+        logs[cells[key[2]], key[1]] = np.log(new / old) if new > 0 and old > 0 else np.nan
+    found = moderated(logs, np.unique(summary["backend"].to_numpy(dtype=str), return_inverse=True)[1])
+    return {VS_STAY[0]: np.exp(found.mean), VS_STAY[1]: np.where(found.df > 0, found.half(), np.nan)}
 
 
 def is_standard(backends: pd.Series, label: str) -> np.ndarray:

@@ -78,14 +78,14 @@ class Trial:
     visits: int = 0
 
 
-def trials(samples: pd.DataFrame) -> dict[Key, Trial]:
-    """The latency samples of a samples frame by run, trial and cell; an empty series has no entry."""
+def trials(samples: pd.DataFrame, kind: SeriesKind = SeriesKind.LATENCY) -> dict[Key, Trial]:
+    """The latency samples of a samples frame, or those of that kind, by run, trial and cell; an empty series has no entry."""
     arrays = [samples[name].to_numpy(dtype=np.int64) for name in ("iterations", "index", "block_ns")]
     witnessed = samples["run_delay_ns"].notna() & samples["others_ns"].notna()
     arrays += [samples["contended"].to_numpy(dtype=bool), witnessed.to_numpy(dtype=bool)]
     arrays.append(samples["yardstick_ns"].to_numpy(dtype=float, na_value=np.nan))
     arrays.append(integers(samples, "turn"))
-    found = _rows(samples, SeriesKind.LATENCY)
+    found = _rows(samples, kind)
     return {key: trial(*(array[rows] for array in arrays)) for key, rows in found.items()}
 
 

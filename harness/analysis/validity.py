@@ -17,7 +17,7 @@ from harness.columns import of_convolutions
 from harness.flags import Flag
 from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import VISITS_SINCE, Run, Status
+from harness.record import VISITS_SINCE, Run, SeriesKind, Status
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
 MOST_NAMED = 3  # of the pairs of equals that were called different
@@ -61,7 +61,8 @@ def checks(
         lost = [Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone) for name, limit in (_TIMER, (_ENOUGH, _enough(visited)))]
         return (*found, *lost, _energy(ok))
     of_visits = [_visits(samples[samples["cell"].isin(ok["cell"])])] if visited else []
-    return (*found, *of_visits, _timer(samples), _sample_count(ok, visited), _energy(ok))
+    latency = samples[samples["series"] == str(SeriesKind.LATENCY)]
+    return (*found, *of_visits, _timer(latency), _sample_count(ok, visited), _energy(ok))
 
 
 def blocking(found: Sequence[Check]) -> tuple[str, ...]:

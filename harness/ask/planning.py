@@ -218,7 +218,7 @@ def estimate(plan: Plan, cores: int) -> float:
 
 
 def _step_s(cell: Cell, budget: Budget, cores: int, first: bool) -> float:
-    """Seconds of one step: preparing it, twice in the first trial, warming it up, and its visits."""
+    """Seconds of one step: preparing it, twice in the first trial, warming it up, its long stay, and its visits."""
     on_cpu = cell.device.kind == "cpu"
     rate = CPU_FLOP_PER_S * min(cell.threads or cores, cores) if on_cpu else GPU_FLOP_PER_S
     moving_s = flops.least_bytes(cell) / (CPU_BYTES_PER_S if on_cpu else GPU_BYTES_PER_S)
@@ -226,5 +226,5 @@ def _step_s(cell: Cell, budget: Budget, cores: int, first: bool) -> float:
     warmup_s = max(budget.warmup_cpu_s if on_cpu else budget.warmup_gpu_s, budget.warmup_calls * call_s)
     prepare_s = STEP_OVERHEAD_S + (0.0 if cell.mode is Mode.EAGER else COMPILE_S) + CHECK_CALLS * call_s
     visit_s = VISIT_OVERHEAD_S + max(budget.visit_s, call_s) + (0.0 if on_cpu else 2 * budget.throughput_block_s)
-    alone_s = prepare_s if first else 0.0
+    alone_s = budget.stay_s + (prepare_s if first else 0.0)
     return alone_s + prepare_s + min(warmup_s, budget.warmup_max_s) + (budget.visits or FIRST_VISITS) * visit_s

@@ -26,10 +26,12 @@ from harness.cli.options import (
 from harness.cli.run import command, interruptible, watched
 from harness.cli.run_options import RunOptions
 from harness.errors import SelectionError, UserError
+from harness.plan import STAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.ask.selection import Selection
     from harness.ask.suite import Suite
     from harness.execution.host import Lock
     from harness.nights.nightly import Night
@@ -94,7 +96,7 @@ def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None"
 
     if options.dry_run:
         one = _suite(options)
-        print_plan(*execute.prepare(one, options.selection(), options.seed, aa=options.aa, ceilings=options.ceilings))
+        print_plan(*execute.prepare(one, _selection(options, one), options.seed, aa=options.aa, ceilings=options.ceilings))
         return
     named = next(iter(options.suites), options.resume or "")
     try:
@@ -127,6 +129,20 @@ def _suite(options: RunOptions) -> "Suite":
     for name in options.suites:
         return load(name)
     raise SelectionError(f"nightly: name a suite: {known_suites()}")
+
+
+def _selection(options: RunOptions, suite: "Suite") -> "Selection":
+    """What is asked for; where nights are held against no standard and those before are by another method, long stays, too."""
+    from dataclasses import replace
+
+    from harness.measure import environment
+    from harness.review import nights
+
+    selection = options.selection()
+    here = environment.describe("", (), environment.machine_name(options.machine)).machine_id
+    if suite.standard or suite.budget.stay_s or not nights.both_ways(options.out, suite.name, here):
+        return selection
+    return replace(selection, budget={"stay_s": STAY_S, **selection.budget})
 
 
 def _night(options: RunOptions) -> "Night":
@@ -166,7 +182,8 @@ def _measuring(options: RunOptions, lock: "Lock") -> "Callable[[str], Run]":
     from harness.execution import execute
     from harness.record import NIGHTLY
 
-    suite, selection = _suite(options), options.selection()
+    suite = _suite(options)
+    selection = _selection(options, suite)
     execute.check(suite, selection, aa=options.aa, ceilings=options.ceilings, machine=options.machine)
     begin = partial(
         execute.execute, suite, selection, out=options.out, tags=(NIGHTLY, *options.tags), seed=options.seed, command=command(),

@@ -106,4 +106,12 @@ def print_plan(plan: "Plan", seconds: float) -> None:
     for cell in plan.cells:
         typer.echo(cell)
     trials = len({step.trial for step in plan.steps})
-    typer.echo(f"{plan.suite}: {len(plan.cells)} cells x {trials} trials, about {units.wall(seconds)}", err=True)
+    told = f"{plan.suite}: {len(plan.cells)} cells x {trials} trials, about {units.wall(seconds)}{both_ways(plan)}"
+    typer.echo(told, err=True)
+
+
+def both_ways(plan: "Plan") -> str:
+    """What of its time a plan takes to measure by an earlier method as well; empty where it does not."""
+    from harness import units
+
+    return f", {units.wall(plan.stays_s)} of it to measure each cell as earlier nights did, too" if plan.stays_s else ""

@@ -17,6 +17,7 @@ from rich.text import Text
 from harness import units
 from harness.analysis.ranking import Sureness
 from harness.axes import Device
+from harness.cli.options import both_ways
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
 from harness.execution.execute import Watcher
@@ -65,7 +66,8 @@ class Screen(Watcher):
         self.trials = plan.budget.trials
         cells, trials = len(plan.cells), len({step.trial for step in plan.steps})
         many = f"{cells} cells x {trials} trials" if trials > 1 else f"{cells} cells"
-        self.console.print(f"{plan.suite}: {many}, about {units.wall(seconds)}", highlight=False)
+        told = f"{plan.suite}: {many}, about {units.wall(seconds)}{both_ways(plan)}"
+        self.console.print(told, highlight=False, soft_wrap=True)
         if self.console.is_terminal:
             self.live = Live(console=self.console, auto_refresh=False, transient=True)
             self.live.start()

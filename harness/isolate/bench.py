@@ -134,7 +134,7 @@ class _Going:
             samples = replace(samples, first_call_ns=self.first.samples.first_call_ns)
             memory, power, flop = self.first.memory, self.first.power, self.first.flop_framework
             record = replace(record, memory=memory, power=power, flop_framework=flop)
-        if not samples.series:
+        if not any(series.visits for series in samples.series):
             why = f"each visit was void: {self.visits[-1].reason}" if self.visits else "it was not visited"
             return replace(record, status=Status.ERROR, reason=why, samples=None)
         return replace(record, samples=samples)
@@ -312,7 +312,7 @@ class Bench:
         """Have the step prepared where its worker has not, as a fresh one has nothing."""
         if going.process == life.process:
             return None
-        found = life.worker.prepare(going.step, self.plan.budget.preparing_s(self.device))
+        found = life.worker.prepare(going.step, self.plan.budget.preparing_s(self.device) + self.plan.budget.stay_s)
         if isinstance(found, Record):
             return found
         going.spent_ns = summed(going.spent_ns, found.spent_ns)

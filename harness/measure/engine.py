@@ -1,5 +1,6 @@
 """From a Cell to its Record: check the result, warm up, visit it, check the last result; and the pass for memory and energy."""
 
+import copy
 import gc
 import os
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from harness.measure.witness import Witness
 from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import FIRST_VISITS, Budget, Step
-from harness.record import Check, Memory, Power, Record, Samples, Status, Visit, joined, summed
+from harness.record import Check, Memory, Power, Record, Samples, Series, SeriesKind, Status, Visit, joined, summed
 from harness.spec import Cell
 
 Deliver = Callable[[Record], None]
@@ -46,6 +48,7 @@ class _Held:
         self.check: Check | None = None
         self.first_call_ns, self.warmup_ns = 0, 0
         self.guard: Guard | None = None
+        self.stays: tuple[Series, ...] = ()
         self.prepared: Prepared
         self.first: First
         self.sampler: Sampler
@@ -111,7 +114,10 @@ class Engine:
         return self._end(held, deliver)
 
     def prepare(self, step: Step, deliver: Deliver = _nobody) -> Record | None:
-        """Prepare a cell, check it and warm it up. Returns its record where that failed; else it is ready to be visited."""
+        """Prepare a cell, check it, warm it up, and make its long stay where the budget asks for one.
+
+        Returns its record where that failed; else it is ready to be visited.
+        """
         held = self._begun(step)
         if not held.ended:
             self._guarded(held, lambda: self._warm(held))
@@ -228,9 +234,13 @@ class Engine:
             held.check, held.first = checked(cell, prepared, operands, handle, rng)
         held.closing.callback(held.first.let_go)
         held.record = replace(held.record, check=held.check)
-        held.guard = Guard(self.gpu, self.budget, held.ledger, self.sleep) if self.gpu else None
+        held.guard = self._guard(held.ledger)
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, held.ledger, self.yardstick, held.guard)
         held.sampler = Sampler(tools, cell, prepared, held.flags, held.first)
+
+    def _guard(self, ledger: Ledger) -> Guard | None:
+        """What sets samples aside while the GPU is throttled; None on a CPU."""
+        return Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
 
     def _too_large(self, cell: Cell) -> str | None:
         """Why the cell cannot fit into memory, with the figures; None where it may. This is asked before anything is drawn."""
@@ -245,6 +255,10 @@ class Engine:
                 self._looking = Witness(self.clock)
         with held.ledger.spending("warmup"):
             held.warmup_ns = held.sampler.warm_up()
+        if self.budget.stay_s:
+            with held.ledger.spending("stay"):
+                gc.disable()
+                held.stays = _stay(held.sampler, self._looking, self._guard(Ledger(self.clock)))
 
     def _checked_last(self, held: _Held) -> None:
         """Compare the last result with the first one, and say what the visits have shown of the cell as a whole."""
@@ -287,13 +301,32 @@ class Engine:
         record = held.record
         if not held.ended:
             first_call_ns = None if self.cached else held.first_call_ns
-            record = replace(record, samples=Samples((), first_call_ns, held.warmup_ns, 0, 0, None))
+            record = replace(record, samples=Samples(held.stays, first_call_ns, held.warmup_ns, 0, 0, None))
         flags = tuple(flag for flag in Flag if flag in held.flags)
         record = replace(record, flags=flags, threads_used=self.backend.threads_used(), spent_ns=dict(held.ledger.ns))
         deliver(record)
         trouble = _let_go(held)
         settings = {**(record.settings or {}), "close": trouble} if trouble else record.settings
         return replace(record, settings=settings, spent_ns=held.ledger.taken())
+
+
+def _stay(visiting: Sampler, looking: Witness, guard: Guard | None) -> tuple[Series, ...]:
+    """The latency of one visit right after the other, as long as the budget says: how method 11 sampled a trial.
+
+    Nothing where anything was compiled meanwhile. No trace is left in the flags, counts and times that visits go by.
+    """
+    sampler, parts = copy.copy(visiting), list[Series]()
+    sampler.flags, sampler.guard, sampler.ledger = [], guard, Ledger(visiting.clock)
+    compilations, until = sampler.prepared.compilations(), sampler.clock() + sampler.budget.stay_s * 1e9
+    while not parts or sampler.clock() < until:
+        if looking.stale:
+            looking.refresh()
+        parts.append(sampler.latency(looking, Taken()))
+    if sampler.prepared.compilations() != compilations:
+        return ()
+    columns = zip(*((each.block_ns, each.run_delay_ns, each.others_ns, each.yardstick_ns) for each in parts), strict=True)
+    block_ns, run_delay_ns, others_ns, yardstick_ns = (tuple(chain(*found)) if all(found) else () for found in columns)
+    return (Series(SeriesKind.STAY, sampler.iterations, block_ns, run_delay_ns, others_ns, "visits", yardstick_ns),)
 
 
 def _let_go(held: _Held) -> str:

@@ -259,7 +259,7 @@ class Sampler:
                 looking.refresh()
         steal = witness.steal_ns()
         with self.ledger.spending("sampling"):
-            series = [self._latency(looking, taken)]
+            series = [self.latency(looking, taken)]
             if not self.on_cpu and self.cell.cache is Cache.HOT:
                 series += self._of_the_device()
         steal_after = witness.steal_ns()
@@ -270,7 +270,7 @@ class Sampler:
         taken.series = tuple(series)
         return taken
 
-    def _latency(self, looking: Witness, taken: Taken) -> Series:
+    def latency(self, looking: Witness, taken: Taken) -> Series:
         """The latency series of a visit. On a GPU it is taken anew as long as the guard sets it aside."""
         if self.yardstick.due:
             with self.ledger.spending("yardstick"):
@@ -283,9 +283,8 @@ class Sampler:
             if self.guard is None or self.guard.keeps(sum(block.ns for block in blocks)):
                 break
             taken.wall_ns = taken.cpu_ns = 0
-        self._space(
-            min(self.block_ns, float(np.median([block.ns for block in blocks])))
-        )  # a block before may have been disturbed
+        # A block before may have been disturbed.
+        self._space(min(self.block_ns, float(np.median([block.ns for block in blocks]))))
         self.blocks_made += len(blocks)
         self.blocks_contended += sum(bool(contended(*block[:3], CONTENDED_VISIT)) for block in blocks)
         times, delays, others, yardsticks = zip(*blocks, strict=True)

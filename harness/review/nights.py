@@ -24,7 +24,7 @@ from harness.ask.wording import not_one_of, show
 from harness.errors import HistoryError
 from harness.flags import Flag
 from harness.outcome import State
-from harness.record import EVERY_CASE, NIGHTLY, Acknowledgement, Run, Status
+from harness.record import EVERY_CASE, NIGHTLY, VISITS_SINCE, Acknowledgement, Run, Status
 from harness.rows import rows
 from harness.store import acknowledgements, nights, table
 from harness.store.table import Stored
@@ -46,7 +46,23 @@ def figures(run: Run, records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFr
     lacking = set(records.loc[records["status"] == str(Status.NOT_RUN), "cell"])
     short = (summary["status"] == str(Status.OK)) & summary["cell"].isin(lacking)
     summary = summary.assign(barred_by=summary["barred_by"].mask(short, str(Flag.FEW_SAMPLES)))
-    return analysis.night(summary, visits(samples) if run.standard else None, run.standard)
+    return analysis.night(summary, visits(samples) if run.standard else None, run.standard, samples)
+
+
+def both_ways(store: str | Path, suite: str, machine_id: str) -> bool:
+    """Whether the next night of a suite on a machine is to be measured by long stays as well: its method would be another one.
+
+    So it is where the last night with figures is by the method that stays sample like. A night that was cut off and is not
+    resumed does not count as one by its method.
+    """
+    known = history(store, suite)
+    here = known.cells[(known.cells["machine_id"] == machine_id) & (known.cells["status"] == str(Status.OK))]
+    measured = set(here["run_id"].unique())
+    methods = [
+        run.method_version for run in known.runs
+        if run.id in measured and (run.finished_at or run.method_version < VISITS_SINCE)
+    ]  # fmt: skip
+    return bool(methods) and methods[-1] == VISITS_SINCE - 1
 
 
 # One night ----------------------------------------------------------------------------------------------------------------

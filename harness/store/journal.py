@@ -25,7 +25,7 @@ from harness import codec, drafts
 from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plain import plain
 from harness.plan import Budget, Plan
-from harness.record import Environment, Record, Run, Visit, joined
+from harness.record import Environment, Record, Run, SeriesKind, Visit, joined
 
 RUN = "run.json"
 JOURNAL = "journal.jsonl"
@@ -291,7 +291,8 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
         warn(f"{path}: {lines_damaged(damaged)}, and left out: {next(iter(damaged.values()))}")
     whole = [_with_samples(record, visits.get(record.order, [])) for record in found]
     if damaged:  # whose visits are all among those lines has no figure left
-        whole = [record for record in whole if record.samples is None or record.samples.series]
+        stays = {SeriesKind.STAY}
+        whole = [record for record in whole if record.samples is None or {each.kind for each in record.samples.series} - stays]
     return Content(whole, list(environments.values()), tuple(damaged), visits)
 
 

@@ -161,7 +161,7 @@ def test_a_change_of_the_method_without_a_standard_begins_anew_and_says_so():
     found = history(flat(6, 33), of_run=by_methods)
     for night in (STEP, STEP + 9):
         assert at(found, night).reasons[0] == (
-            "method 11 → 12: nothing could be compared, since no night before was measured beside a standard; "
+            "method 11 → 12: nothing could be compared, since no cell was measured both ways on the first night; "
             f"the history begins anew, with {night - STEP + 1} of the 10 nights before cases are judged"
         )
         assert at(found, night).cases["change"].isna().all()

@@ -34,7 +34,7 @@ def summary(count: int = 20, **columns) -> pd.DataFrame:
 
 
 def samples() -> pd.DataFrame:
-    return pd.DataFrame({"block_ns": [1_000_000, 1_000_003, 1_000_100]})
+    return pd.DataFrame({"series": "latency", "block_ns": [1_000_000, 1_000_003, 1_000_100]})
 
 
 def found(frame: pd.DataFrame, of=RUN, **more) -> dict[str, Check]:
@@ -175,7 +175,7 @@ def of_visits(frame: pd.DataFrame, missing: int = 0, **more) -> dict[str, Check]
     rows = [
         {
             "trial": trial, "cell": f"cell{10 * window + place}", "turn": 10 * trial + 5 * window + turn,
-            "block_ns": 1_000_000 + turn,
+            "block_ns": 1_000_000 + turn, "series": "latency",
         }
         for trial in range(2) for window in range(2) for turn in range(5) for place in range(10)
         if not (window == 0 and place == 0 and turn < missing)

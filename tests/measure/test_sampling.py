@@ -304,6 +304,49 @@ def test_cold_calls_on_a_gpu_are_not_queued(clock: Clock) -> None:
     assert len(cold) >= len(latency.block_ns)
 
 
+# A long stay ----------------------------------------------------------------------------------------------------------------
+
+STAYING = replace(BUDGET, stay_s=0.5)
+
+
+def test_a_stay_is_one_stretch_of_calls_before_the_visits(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    record = measure(backend, STAYING)
+    assert record.samples is not None
+    latency, stay = record.samples.series
+    assert (latency.kind, stay.kind, stay.visits, stay.iterations) == (SeriesKind.LATENCY, SeriesKind.STAY, (), 1)
+    assert [visit.turn for visit in latency.visits] == [0, 1, 2]
+    # A visit has one call that does not count and three that do: seven of these take half a second.
+    assert (set(stay.block_ns), len(stay.block_ns)) == ({CALL}, 21)
+    assert len(stay.run_delay_ns) == len(stay.others_ns) == 21
+    assert record.spent_ns is not None
+    assert record.spent_ns["stay"] == 7 * 4 * CALL
+    apart = measure(Backend(Clock(), repeat(CALL)))
+    assert apart.samples is not None
+    assert apart.samples.series == (latency,)
+    assert apart.samples.wall_ns == record.samples.wall_ns
+    assert "stay" not in (apart.spent_ns or {})
+
+
+def test_what_disturbs_a_stay_is_not_told_of_the_visits(clock: Clock, machine: Machine) -> None:
+    # Of the seven parts of the stay all are contended, of the three visits none.
+    machine.waited, machine.others = (chain(repeat(0.05, 7), repeat(0.0)) for _ in range(2))
+    record = measure(Backend(clock, repeat(CALL)), STAYING)
+    assert record.flags == ()
+    assert record.samples is not None
+    assert set(record.samples.series[1].run_delay_ns) == {CALL // 20}
+    assert set(record.samples.series[0].run_delay_ns) == {0}
+
+
+def test_a_stay_during_which_something_was_compiled_is_none(clock: Clock) -> None:
+    backend = Backend(clock, repeat(CALL))
+    compiling(backend, {6 + 4 + 2})
+    record = measure(backend, STAYING)
+    assert record.samples is not None
+    assert [series.kind for series in record.samples.series] == [SeriesKind.LATENCY]
+    assert record.flags == ()
+
+
 # Recompilation --------------------------------------------------------------------------------------------------------------
 
 

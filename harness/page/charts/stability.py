@@ -8,6 +8,7 @@ from harness import units
 from harness.page.canvas import Canvas, Drawn, draw, fitted, label_width, ratio_axis
 from harness.page.palette import sentinel
 from harness.page.view import View
+from harness.record import SeriesKind
 
 WORST = 12
 MOST_SAMPLES = 200  # drawn per case
@@ -19,7 +20,7 @@ def unsteady(view: View, samples: pd.DataFrame, most: int = WORST) -> pd.DataFra
     Columns `cell`, `ratio` and `spread`.
     """
     ok = view.ok.set_index("cell")["median_ns"]
-    samples = samples[samples["cell"].isin(ok.index)]
+    samples = samples[samples["cell"].isin(ok.index) & (samples["series"] == str(SeriesKind.LATENCY))]
     per_call = samples["block_ns"].astype("float64") / samples["iterations"].astype("float64")
     ratios = pd.DataFrame({"cell": samples["cell"], "ratio": per_call / samples["cell"].map(ok).astype("float64")})
     if ratios.empty:
