@@ -332,7 +332,7 @@ class _Measurement:
             self.watcher.grown(replace(more, steps=new))
 
     def _measure_steps(self, plan: Plan, book: journal.Journal, interrupts: Interrupts) -> None:
-        for answer in self.executor.execute(plan, (), self.visits):
+        for answer in self.executor.execute(plan, self.visits):
             self.began_s = self.began_s or time.monotonic()
             with interrupts.put_off():  # a record that is kept must not be called missing
                 book.append(answer)

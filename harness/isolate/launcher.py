@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -33,12 +33,11 @@ class Launcher(Session):
     """Executes plans on this host."""
 
     def execute(
-        self, plan: Plan, before: Sequence[Record] = (), visits: Mapping[int, Sequence[Visit]] = MappingProxyType({})
+        self, plan: Plan, visits: Mapping[int, Sequence[Visit]] = MappingProxyType({})
     ) -> Iterator[Record | Environment | Visit]:  # fmt: skip
         """Every visit when it was made, and of each step a record, which holds the samples of its visits.
 
-        Each environment comes before what was made in it. `before` are records that are there already: their steps are not
-        measured anew. `visits` are those that are there, by the order of their step: they count for a step without a record.
+        Each environment comes before what was made in it. `visits` are those that there are, by the order of their step.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         if self.logs.is_symlink():
@@ -46,10 +45,9 @@ class Launcher(Session):
         there = [visit for of_step in visits.values() for visit in of_step]
         self.processes = max([self.processes, *(visit.process + 1 for visit in there)])
         self.turns = max([self.turns, *(visit.turn + 1 for visit in there)])
-        done = {record.order for record in before}
         known: set[str] = set()
         parent_ns = 0  # what the caller took for what came before
-        with offspring.guarded(), contextlib.closing(self._rounds(plan, done, visits)) as answers:
+        with offspring.guarded(), contextlib.closing(self._rounds(plan, visits)) as answers:
             for answer in answers:
                 if isinstance(answer, Record):
                     answer, parent_ns = spent(answer, parent=parent_ns), 0
@@ -61,12 +59,9 @@ class Launcher(Session):
                 yield answer
                 parent_ns += time.perf_counter_ns() - begun
 
-    def _rounds(
-        self, plan: Plan, done: Set[int], visits: Mapping[int, Sequence[Visit]]
-    ) -> Generator[Record | Environment | Visit]:
+    def _rounds(self, plan: Plan, visits: Mapping[int, Sequence[Visit]]) -> Generator[Record | Environment | Visit]:
         """Round after round: steps whose workers are alive together."""
-        left = (step for step in plan.steps if step.order not in done)
-        for _, steps in itertools.groupby(left, key=lambda step: (step.trial, *plan.round(step.cell))):
+        for _, steps in itertools.groupby(plan.steps, key=lambda step: (step.trial, *plan.round(step.cell))):
             together = list(steps)
             available = physical_cores_first()
             able = [step for step in together if step.cell.threads <= len(available)]

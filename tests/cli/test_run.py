@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(host.VARIABLE, str(tmp_path / "lock"))
     monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: ())
 
-    def cells(of: launcher.Launcher, plan: Plan, before: Sequence[Record], visits: object) -> Iterator[Record | Environment]:
-        there = {record.order for record in before}
+    def cells(of: launcher.Launcher, plan: Plan, visits: object) -> Iterator[Record | Environment]:
         yield builders.environment()
-        for step in (step for step in plan if step.order not in there):
+        for step in plan:
             yield builders.record(trial=step.trial, order=step.order, of=step.cell, run_id=of.run_id)
 
     monkeypatch.setattr(launcher.Launcher, "execute", cells)

@@ -3,7 +3,7 @@
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(host.VARIABLE, str(tmp_path / "lock"))
     monkeypatch.setattr(doctor, "urgent", lambda out, threads=None: ())
 
-    def cells(of: launcher.Launcher, plan: Plan, before: Sequence[Record], visits: object) -> Iterator[Record | Environment]:
+    def cells(of: launcher.Launcher, plan: Plan, visits: object) -> Iterator[Record | Environment]:
         yield builders.environment()
         for step in plan:
             where = {"trial": step.trial, "order": step.order, "of": step.cell, "run_id": of.run_id}

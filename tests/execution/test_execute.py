@@ -590,11 +590,10 @@ def scripted(tiny: Path, alone: Path, hearing: None, tmp_path: Path, monkeypatch
         at: Callable[[int], object] = lambda order: None, visiting: Callable[[int], object] = lambda turn: None, **more: Any
     ) -> Run:
         def cells(
-            of: launcher.Launcher, plan: Plan, before: Sequence[Record], visits: Mapping[int, Sequence[Visit]]
+            of: launcher.Launcher, plan: Plan, visits: Mapping[int, Sequence[Visit]]
         ) -> Iterator[Record | Environment | Visit]:
-            left = [step for step in plan if step.order not in {record.order for record in before}]
-            yield from [builders.environment()][: len(left)]
-            for step in left:
+            yield from [builders.environment()][: len(plan)]
+            for step in plan:
                 made = list(visits.get(step.order, ()))
                 for number in range(len(made), 2):
                     visiting(2 * step.order + number)
