@@ -48,6 +48,10 @@ def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
     else:
         cudnn = torch.backends.cudnn
         read["cudnn.benchmark"], read["cudnn.deterministic"] = str(cudnn.benchmark), str(cudnn.deterministic)
+    if cell.mode is Mode.COMPILED:  # inductor may then compute channels last with the copies within the call
+        from torch._inductor import config
+
+        read["inductor.layout_optimization"] = str(config.layout_optimization)
     return {**read, "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled())}
 
 

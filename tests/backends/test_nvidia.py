@@ -235,3 +235,12 @@ def test_jax_brings_an_operand_to_its_gpu_straight_from_the_host():
     one._np, one._dtype, one._device = numpy, numpy.float16, "gpu 1"
     one._jax = SimpleNamespace(device_put=lambda array, device: (type(array), array.dtype, device))
     assert one._placed(numpy.ones(3, numpy.float32)) == (numpy.ndarray, numpy.float16, "gpu 1")
+
+
+def test_jax_may_take_nearly_all_of_a_gpus_memory_unless_the_user_says_how_much(monkeypatch: pytest.MonkeyPatch):
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    assert JaxBackend.environ(GPU, 1)["XLA_CLIENT_MEM_FRACTION"] == "0.95"
+    assert "XLA_CLIENT_MEM_FRACTION" not in JaxBackend.environ(Device("cpu"), 1)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # JAX refuses both at once
+    assert "XLA_CLIENT_MEM_FRACTION" not in JaxBackend.environ(GPU, 1)
