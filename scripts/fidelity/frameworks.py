@@ -95,15 +95,11 @@ def beside(plan: Any, answers: Iterator[Any], read: Callable[[int], float]) -> I
 
 
 def visit_ns(visit: Any) -> float:
-    """The median time of a call by the samples of one visit, without the contended ones unless all are; NaN for a void one."""
-    from harness.record import contended
-
+    """The median time of a call by the samples of one visit; NaN for a void one."""
     if not visit.series:
         return math.nan
     series = visit.series[0]
-    waits = zip(series.block_ns, series.run_delay_ns, series.others_ns, strict=True) if series.others_ns else ()
-    clean = [block_ns for block_ns, *waited in waits if not contended(block_ns, *waited)]
-    return statistics.median(clean or series.block_ns) / series.iterations
+    return statistics.median(series.block_ns) / series.iterations
 
 
 def _told(answer: Any) -> str:
