@@ -35,6 +35,9 @@ INSTEAD: dict[str, list[str]] = {
     "convbench run mine.toml --threads 1 -a mode=eager": [
         "convbench run mine.toml --threads 1 -a mode=eager --backend numpy --quick --no-ceilings --set n=1 -k fprop",
     ],
+    'convbench run --conv "n32 c64 k64 56x56 f3x3 p1"': [
+        'convbench run --conv "n1 c2 k3 8x8 f3x3 p1" --backend numpy --quick --no-ceilings',
+    ],
     "convbench run --resume latest": ["convbench run --resume latest"],
     "convbench run first --until 3%": [f"convbench run smoke {QUICK} --until 50% --time 20s"],
     "convbench run --more latest --time 5m": ["convbench run --more latest --time 5s"],

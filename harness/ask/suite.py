@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from harness import flops
 from harness.ask import axes as axis_values
-from harness.ask import document, files, interpreters, shapes
+from harness.ask import document, files, interpreters, shape_line, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
 from harness.axes import PINNED
-from harness.errors import SuiteError
+from harness.errors import SelectionError, SuiteError
 from harness.plan import COMPARED, Budget
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec
 
@@ -169,6 +169,31 @@ def load(name_or_path: str | Path) -> Suite:
     )
 
 
+def of_lines(lines: Sequence[str]) -> Suite:
+    """A suite of the convolutions that these lines describe, each named after its shape. Raises SelectionError.
+
+    `shape_line` says what a line may be. All axes stand open, and nothing is excluded.
+    """
+    named: dict[str, ConvSpec] = {}
+    for line in lines:
+        try:
+            spec = _conv(shape_line.keys(line))
+        except ValueError as error:
+            raise SelectionError(f"--conv: {show(line)}: {error}") from None
+        named[str(spec).replace(" ", "_")] = spec
+    return Suite(
+        name="conv",
+        description=", ".join(map(str, named.values())),
+        path=Path("conv"),  # in the working directory: whose commit it is
+        sha256=hashlib.sha256("\n".join(named).encode()).hexdigest(),
+        workloads=tuple(Workload(name, spec) for name, spec in named.items()),
+        axes=Axes(),
+        stated=frozenset(),
+        budget=Budget(),
+        excludes=(),
+    )
+
+
 @contextmanager
 def _at(*place: object) -> Iterator[None]:
     """Give what is wrong its place: ValueError becomes SuiteError."""
@@ -213,7 +238,7 @@ def _conv(keys: Mapping[str, Any]) -> ConvSpec:
     numbers = {name: keys[name] for name in ("n", "c", "k", "groups")}
     padding = _pairs(keys["padding"], dims)
     if padding == "valid":
-        return ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims)
+        return _bounded(ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims))
     if padding == "same":
         # The rule needs a spec to be asked, and any spec with this much padding has an output.
         roomy = tuple((d * (r - 1),) * 2 for r, d in zip(sizes["kernel"], sizes["dilation"], strict=False))

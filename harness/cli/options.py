@@ -1,6 +1,7 @@
 """What several commands share: options, exit codes, and the two consoles. Nothing heavy is imported before it is needed."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,13 @@ def load(name: str) -> "Suite":
     from harness.ask import suite as suites
 
     return suites.load(name)
+
+
+def of_lines(lines: Sequence[str]) -> "Suite":
+    """The suite of convolutions that stand on one line each. Raises SelectionError."""
+    from harness.ask import suite as suites
+
+    return suites.of_lines(lines)
 
 
 def known_suites() -> str:

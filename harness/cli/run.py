@@ -19,6 +19,7 @@ from harness.cli.options import (
     TableFormat,
     known_suites,
     load,
+    of_lines,
     print_plan,
     say_how_far,
     stderr,
@@ -71,13 +72,14 @@ def run(
     ceilings: option.Ceilings = True,
     machine: option.Machine = None,
     python: option.Python = None,
+    conv: option.Convs = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     options = RunOptions(
         suites=suite or (), out=out, reports=reports, report=report, tags=tag or (), backend=backend, device=device,
         direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials, seed=seed,
         threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings, machine=machine,
-        until=until, time=time, pythons=python or (),
+        until=until, time=time, pythons=python or (), convs=conv or (),
     )  # fmt: skip
     limit_s = options.wait_s
     if resume and more:
@@ -113,10 +115,12 @@ def _asked(options: RunOptions, limit_s: float) -> bool:
     """Measure the suites, or list their cells; whether any failed."""
     from harness.execution import execute
 
-    if not options.suites:
+    if not options.suites and not options.convs:
         raise SelectionError(f"name a suite: {known_suites()}")
     options.check_tags()
     suites, selection = [load(name) for name in options.suites], options.selection()
+    if options.convs:
+        suites.append(of_lines(options.convs))
     if options.dry_run:
         for suite in suites:
             print_plan(*execute.prepare(suite, selection, options.seed, aa=options.aa, ceilings=options.ceilings))

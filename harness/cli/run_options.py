@@ -28,6 +28,10 @@ Quick = Annotated[bool, typer.Option("--quick", help="One trial: intervals then 
 Trials = Annotated[int | None, typer.Option("--trials", help="Trials, each in fresh processes.")]
 Until = Annotated[str | None, typer.Option("--until", help="Trials until every comparison is decided or known to this: 3%.")]
 Time = Annotated[str | None, typer.Option("--time", help="Trials of what is not decided yet, for so long: 90s, 10m, 2h.")]
+Convs = Annotated[
+    list[str] | None,
+    typer.Option("--conv", help="A convolution without a file, as in 'n32 c64 k64 56x56 f3x3 p1'; may be repeated."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the order and of the operands.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads of every cell; 0 is all cores.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that one cell may take in one trial.")]
@@ -77,6 +81,7 @@ class RunOptions:
     until: str | None = None
     time: str | None = None
     pythons: Sequence[str] = ()
+    convs: Sequence[str] = ()
     format: TableFormat = TableFormat.TABLE
 
     @property
@@ -110,7 +115,7 @@ class RunOptions:
         changing = (
             self.suites, self.tags, self.seed, self.dry_run, self.aa, self.backend, self.device, self.direction, self.axes,
             self.keyword, self.changes, self.quick, self.trials, self.threads, self.timeout, self.machine, not self.ceilings,
-            self.pythons,
+            self.pythons, self.convs,
         )  # fmt: skip
         if any(changing):
             raise SelectionError(f"{told} --out, --reports, --report and --wait may stand beside it")

@@ -59,6 +59,7 @@ def run(*arguments: str) -> Any:
         (["one", "-k", "nothing_like_it"], "fits none"),
         (["one", "-a", "direction=fporp"], "fprop"),
         (["one", "--wait", "soon"], "--wait: found 'soon'"),
+        (["--conv", "n1 c1 k1"], "--conv: "),
         (["--resume", "latest"], "holds no runs"),
     ],
 )
@@ -68,6 +69,24 @@ def test_a_mistake_is_told_at_once_while_another_run_measures(place: Path, argum
     assert isinstance(said.exception, UserError)
     assert not isinstance(said.exception, BusyError)
     assert word in str(said.exception)
+
+
+def test_a_shape_is_measured_without_a_file(place: Path) -> None:
+    lines = ("--conv", "n1 c2 k3 8x8 f3 p1", "--conv", "mb1ic2ih8oc3kh1")
+    said = run(*lines, "--backend", "numpy", "--direction", "wgrad", "--trials", "1")
+    assert said.exit_code == 0, said.output
+    folder = table.find("results", "latest")
+    assert folder.name.split("-")[1] == "conv"
+    found = {record.cell.workload: str(record.cell.spec) for record in journal.read(folder)[0]}
+    assert found == {name.replace(" ", "_"): name for name in ("n1 c2 k3 8x8 f3x3 p1x1", "n1 c2 k3 8x8 f1x1")}
+
+
+def test_a_shape_joins_the_suites_that_are_named_and_no_run_that_is_resumed(place: Path) -> None:
+    said = run("one", "--conv", "n1 c2 k3 8x8 f3 p1", "--backend", "numpy", "--dry-run")
+    assert [line.split("/")[0] for line in said.stdout.splitlines()][-1] == "n1_c2_k3_8x8_f3x3_p1x1"
+    assert "plain/fprop/numpy" in said.stdout
+    refused = run("--resume", "latest", "--conv", "n1 c2 k3 8x8 f3 p1")
+    assert "--resume goes on with a run as it was planned" in str(refused.exception)
 
 
 def test_a_second_run_is_refused_and_told_by_whom(place: Path) -> None:
