@@ -217,6 +217,15 @@ _ALONG = {
     "difference": Column("string", "", "slower, faster, equivalent (within 2 %), or undecided, as under 4 pairs or a flag that bars a verdict."),
 }  # fmt: skip
 
+_EXPLAINED = {
+    "kernel": Column("string", "", "The kernel that computes: of the convolution or matrix product with the largest exclusive share of the call the implementation, or else the name; empty: none is known. `convbench show` adds it to the summary of a run that has profiles."),
+    "rule": Column("string", "", "Name of the rule that speaks; docs/profiling.md has its threshold and its example."),
+    "sentence": Column("string", "", "What the rule says of the call."),
+    "rule_share": Column("float64", "", "Share of the call that the sentence is about; missing: it is about a factor alone, or the share is not known."),
+    "rule_factor": Column("float64", "", "Factor that the sentence is about: time over that of a faster call, FLOP over those of the convolution, calls in a pass, steps by which an input is spread, or cores used over threads; missing: it is about a share alone."),
+    "remedy": Column("string", "", "A setting with which the like was seen to go, in an example; empty: none is known."),
+}  # fmt: skip
+
 _TUNED = {
     "setting": Column("string", "", "The best setting: its values on the axes that were tuned, in the order in which they were named; empty: none has a figure."),
     "default_cell": Column("string", "", "The cell of the default setting; empty: the run lacks it."),
@@ -303,7 +312,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 COLUMNS: dict[str, Column] = {
-    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_SUMS, **_ALONG, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_SUMS, **_ALONG, **_EXPLAINED, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
 }  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
@@ -332,6 +341,7 @@ TUNED_COLUMNS: tuple[str, ...] = (
     "run_id", "suite", *_AXES, "median_ns", "setting", "default_cell", "default_ns", "gain", "gain_low", "gain_high", "gain_pairs",
     "choice", "equal_to", "open", "dropped", "failed", "best", "tie", "vs_best", "vs_best_low", "vs_best_high",
 )  # fmt: skip
+EXPLANATION_COLUMNS: tuple[str, ...] = ("run_id", *_AXES, *_EXPLAINED)
 PUBLISHED_COLUMNS: tuple[str, ...] = (
     "table", "hardware", "math", "kind", "direction", "shape", "published_ns", "printed_flop_per_s", "algorithm", "source",
     "remark",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Each may import those before it.
 GROUND = (
     "errors", "plain", "rows", "drafts", "units", "stats", "codec", "axes", "counting", "workload", "spec", "plan", "flops",
-    "flags", "record", "columns", "outcome", "digest",
+    "flags", "record", "profile", "columns", "outcome", "digest",
 )  # fmt: skip
 WINGS = {
     "ground": set(),  # by the order above
