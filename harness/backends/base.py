@@ -9,11 +9,13 @@ adapter keeps for itself begins with an underscore.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness.axes import Device, Mode, Precision
+from harness.profile import Event
 from harness.spec import Cell
 
 if TYPE_CHECKING:  # numpy must not be loaded before a worker has set the environment variables that it reads
@@ -110,6 +112,8 @@ class Prepared(ABC):
     device_clock: str = ""  # the clock that `device_time` reads, "CUDA events"; empty where this cell has none
     # Overwrites that many bytes of a GPU's memory and returns when that is done; cells with cold caches on a GPU need it.
     evict: Callable[[int], None] | None = None
+    # What a profile reads of this cell, with versions, "oneDNN 3.12.0 verbose"; empty where nothing watches this backend.
+    sources: tuple[str, ...] = ()
 
     @abstractmethod
     def load(self, operands: Operands) -> None:
@@ -150,6 +154,18 @@ class Prepared(ABC):
         """
         return 0
 
+    def watched(self) -> AbstractContextManager[Callable[[], Iterable[Event]]]:
+        """Have what runs in this block watched. What it gives returns, once the block has ended, the events in between.
+
+        It is entered in the child process of a profile alone, once for each cell, whose descriptor 1 is a file: what a library
+        printed there through C's stdio can be read back. Times are those of `time.time_ns`.
+        """
+        return nullcontext(lambda: ())
+
+    def compiled_flops(self) -> float | None:
+        """The FLOP of one call of the program as it runs, after optimisation; None where no compiler tells."""
+        return None
+
     def on_own_stack(self, run: Callable[..., T], *arguments: Any) -> T:
         """What `run(*arguments)` returns. Where a call looks at the Python frames above it, `run` gets a stack without any."""
         return run(*arguments)
@@ -176,6 +192,11 @@ class Backend(ABC):
         it again. It holds programs of one machine and one set of packages. Without it every process compiles anew, and so it
         does where the adapter cannot show that the same program runs either way, or on a GPU.
         """
+        return {}
+
+    @staticmethod
+    def profile_environ(device: Device, threads: int) -> dict[str, str]:
+        """More variables that are set in the child process of a profile, and in no process that is timed."""
         return {}
 
     @abstractmethod

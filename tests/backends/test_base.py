@@ -89,6 +89,9 @@ def test_what_is_optional_has_a_default():
     assert (call.composite, call.device_clock, call.evict, call.reset()) == (False, "", None, None)
     assert (call.device_memory(), call.device_time(1), call.flops(), call.compilations()) == (None, None, None, 0)
     assert call.on_own_stack(max, 2, 3) == 3
+    with call.watched() as read:
+        pass
+    assert (backend.profile_environ(None, 1), call.sources, list(read()), call.compiled_flops()) == ({}, (), [], None)
 
 
 @pytest.mark.parametrize("missing", ["load", "fetch", "close"])
