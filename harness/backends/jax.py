@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, nvidia, traces
+from harness.backends import base, hlo, jax_profile, nvidia, traces
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
+from harness.profile import Event
 from harness.spec import Cell
 
 if TYPE_CHECKING:
@@ -132,6 +131,8 @@ class JaxPrepared(Prepared):
         self._precision = jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
         self.wait = waiting(jax, single=len(cell.direction.outputs) == 1)
         self._lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
+        self._program: Any = None  # the compiled one, once it was asked for
+        self.sources = (f"XLA's profiler, JAX {jax.__version__}",)
 
     def _placed(self, array: Array) -> Any:
         """An array on the device, in the cell's precision."""
@@ -161,27 +162,21 @@ class JaxPrepared(Prepared):
         """What XLA's profiler saw of the calls on the device. Takes a trace, so ask once for many calls; None on the CPU."""
         if self._cell.device.kind == "cpu":  # its plane has the threads of the host, which wait for one another
             return None
-        profiler = self._jax.profiler
-        options = profiler.ProfileOptions()
-        options.host_tracer_level = options.python_tracer_level = 0
-        options.raise_error_on_start_failure = True  # otherwise a refused profiler is an empty trace
-        with tempfile.TemporaryDirectory() as folder:
-            with profiler.trace(folder, profiler_options=options):
-                handle = None
-                for _ in range(calls):
-                    handle = self.launch()
-                self.wait(handle)
-            return traces.busy_ns(self._events(Path(folder)), calls)
-
-    def _events(self, folder: Path) -> Iterator[traces.Event]:
-        """The events of this device in the traces that were written to a folder."""
+        with jax_profile.traced(self._jax, 0) as planes:
+            handle = None
+            for _ in range(calls):
+                handle = self.launch()
+            self.wait(handle)
         wanted = traces.plane_name(self._device.local_hardware_id)
-        for path in folder.rglob("*.xplane.pb"):
-            for plane in self._jax.profiler.ProfileData.from_file(str(path)).planes:
-                for line in plane.lines if plane.name == wanted else ():
-                    for event in line.events:
-                        stats = frozenset(name for name, _ in event.stats)
-                        yield traces.Event(line.name, event.start_ns, event.duration_ns, stats)
+        return traces.busy_ns((mark for plane in planes if plane.name == wanted for mark in plane.marks), calls)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Callable[[], Sequence[Event]]]:
+        """XLA's profiler: level 2 of the host has the operations of programs, whose text tells what they are."""
+        compiled = self._optimised()
+        text = compiled.as_text() if compiled else ""
+        with jax_profile.traced(self._jax, 2) as planes:
+            yield lambda: traces.events(planes, hlo.Program(text, self._cell))
 
     def compilations(self) -> int:
         """Programs that XLA has compiled in this process, those of single operations included."""
@@ -193,15 +188,24 @@ class JaxPrepared(Prepared):
 
     def flops(self) -> float | None:
         """XLA's cost analysis of the traced program, before it is optimised; it leaves out taps in the padding."""
-        count = self._lowered().cost_analysis() if self._lowered else None
-        return float(count["flops"]) if count and "flops" in count else None
+        return jax_profile.flops(self._lowered() if self._lowered else None)
+
+    def _optimised(self) -> Any:
+        """The program after optimisation, as it runs: JAX may compile it once more for this. None for single operations."""
+        if self._program is None and self._lowered:
+            self._program = self._lowered().compile()
+        return self._program
+
+    def compiled_flops(self) -> float | None:
+        """The same of the program after optimisation, as it runs."""
+        return jax_profile.flops(self._optimised())
 
     def close(self) -> None:
         """Drop the call. Its compiled program goes with the function that jax.jit made, on which all of JAX's caches hang.
 
         The function's own `clear_cache` would also make JAX forget how it traced every other one.
         """
-        self._lowered = None
+        self._lowered = self._program = None
         del self.launch
 
 

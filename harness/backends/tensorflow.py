@@ -8,19 +8,19 @@ told a convolution is `tensorflow_geometry`'s. What the convolutions are held ag
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, nvidia, traces
+from harness.backends import base, hlo, nvidia, onednn, tensorflow_profile, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
+from harness.profile import Event
 from harness.spec import Cell
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class TensorFlowBackend(Backend):
         """
         placed = {"CUDA_VISIBLE_DEVICES": "-1"} if device.kind == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         return {"TF_CPP_MIN_LOG_LEVEL": "2", **placed}
+
+    @staticmethod
+    def profile_environ(device: Device, threads: int) -> dict[str, str]:
+        """oneDNN tells of each primitive when it began; nothing can turn that on or off later."""
+        return {"ONEDNN_VERBOSE": "profile_exec", "ONEDNN_VERBOSE_TIMESTAMP": "1"} if device.kind == "cpu" else {}
 
     def __init__(self, device: Device, threads: int) -> None:
         import numpy
@@ -154,7 +159,9 @@ class TensorFlowPrepared(Prepared):
         self._dtype = getattr(tf, DTYPES[cell.precision])
         self.device_clock = traces.CLOCK if "GPU" in device else ""
         self.wait = waiting(tf, device)
+        self.sources = (tensorflow_profile.SOURCE,)
         self._traced: Any = None  # the tf.function of a compiled call
+        self._arguments: tuple[Any, ...] = ()  # of that call
         self._fixed: Mapping[str, str] = {}  # the settings of this cell alone
 
     def read_settings(self) -> Mapping[str, str]:
@@ -180,25 +187,32 @@ class TensorFlowPrepared(Prepared):
     def device_time(self, calls: int) -> float | None:
         """What XLA's profiler saw of the calls on the device. Takes a trace, so ask once for many calls; None on the CPU.
 
-        TensorFlow writes the trace without TensorBoard's plug-in, and carries the description of its format in its package,
-        though under no public name; a version that does not has no device time.
+        A TensorFlow without the description of traces has no device time.
         """
         if "GPU" not in self._device:
             return None
-        try:
-            from tensorflow.tsl.profiler.protobuf import xplane_pb2
-        except ImportError:
-            self.device_clock = ""
-            return None
-        profiler = self._tf.profiler.experimental
-        options = profiler.ProfilerOptions(host_tracer_level=0, python_tracer_level=0, device_tracer_level=1)
         self.wait(None)
-        with tempfile.TemporaryDirectory() as folder:
-            with profiler.Profile(folder, options):
+        try:
+            with tensorflow_profile.traced(self._tf, 0, 1) as planes:
                 for _ in range(calls):
                     self.launch()
                 self.wait(None)
-            return traces.busy_ns(traces.of_device(Path(folder), xplane_pb2.XSpace), calls)
+        except ImportError:
+            self.device_clock = ""
+            return None
+        return traces.busy_ns(traces.of_gpus(planes), calls)
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], Sequence[Event]]]:
+        """TensorFlow's profiler, and on the CPU what oneDNN prints; in mode xla the text of the program too."""
+        on_cpu = "GPU" not in self._device
+        compiled = self._traced if self._cell.mode is Mode.XLA else None
+        program = hlo.Program(tensorflow_profile.optimised(self._tf, compiled, self._arguments), self._cell)
+        lines: AbstractContextManager[onednn.Printed] = onednn.printed() if on_cpu else nullcontext(onednn.Printed())
+        with tensorflow_profile.traced(self._tf, 2, int(not on_cpu)) as planes, lines as printed:
+            yield lambda: tensorflow_profile.events(planes, printed.events(self._cell), program)
+        own = f"TensorFlow's profiler {self._tf.__version__}"
+        self.sources = (own, printed.source) if on_cpu else (own,)
 
     def compilations(self) -> int:
         """How often the call was traced, which XLA's compilation follows; nothing is compiled in eager mode."""
@@ -227,7 +241,7 @@ class TensorFlowPrepared(Prepared):
 
     def close(self) -> None:
         """Drop the call, and what a tf.function was traced for."""
-        self._traced = None
+        self._traced, self._arguments = None, ()
         del self.launch
 
 
@@ -332,12 +346,14 @@ class TensorFlowConvolution(TensorFlowPrepared):
         """
         direction = self._cell.direction
         if direction is Direction.TRAIN:
-            step = self._bind(self._x, None)
+            self._arguments = (self._x, None)
+            step = self._bind(*self._arguments)
             # The variable is captured, as a model's are. It is handed on itself: a kept copy of its value would make the
             # next step copy the filter before it writes to it.
             return lambda: (*step(), self._w)
         pairs = {Direction.DGRAD: (self._dy, self._w), Direction.WGRAD: (self._x, self._dy)}
-        bound: Callable[[], Any] = self._bind(*pairs.get(direction, (self._x, self._w)))
+        self._arguments = pairs.get(direction, (self._x, self._w))
+        bound: Callable[[], Any] = self._bind(*self._arguments)
         return bound
 
     def _both(self) -> tuple[str, Callable[[Any, Any], Any]]:
@@ -410,6 +426,7 @@ class TensorFlowCeiling(TensorFlowPrepared):
             text, call = "tf.raw_ops.DeepCopy", lambda x: tf.raw_ops.DeepCopy(x=x)
         if compiled:
             call = self._traced = tf.function(call, jit_compile=xla)
+            self._arguments = (self._x,) if copies else (self._x, self._w)
             text = f"tf.function({text}{', jit_compile=True' if xla else ''})"
         return text, (lambda: call(self._x)) if copies else (lambda: call(self._x, self._w))
 

@@ -7,15 +7,17 @@ convolutions are held against are `torch.mm` and `Tensor.copy_`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, nvidia, torch_programs
+from harness.backends import base, nvidia, torch_profile, torch_programs
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
+from harness.profile import Event
 from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class TorchBackend(Backend):
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
         caches = torch_programs.caches(cache if device.kind == "cpu" else "")
         return {**caches, "OMP_NUM_THREADS": str(threads), **hidden}
+
+    @staticmethod
+    def profile_environ(device: Device, threads: int) -> dict[str, str]:
+        """oneDNN tells when a primitive began; whether it tells anything is switched at run time."""
+        return {"ONEDNN_VERBOSE_TIMESTAMP": "1"} if device.kind == "cpu" else {}
 
     def __init__(self, device: Device, threads: int) -> None:
         import torch
@@ -112,6 +119,7 @@ class TorchPrepared(Prepared):
         self.device_clock = _CLOCK if device.type == "cuda" else ""
         self.wait = waiting(torch, device)
         self._wait_cycles = _FIRST_WAIT_CYCLES
+        self.sources = (torch_profile.SOURCE,)
         self._open.add(self)
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,6 +197,16 @@ class TorchPrepared(Prepared):
         with FlopCounterMode(display=False) as counter:
             self.launch()
         return float(counter.get_total_flops())
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], Sequence[Event]]]:
+        """torch.profiler, and on the CPU what oneDNN prints; on a GPU CUPTI's kernels."""
+
+        def tell(sources: tuple[str, ...]) -> None:
+            self.sources = sources
+
+        with torch_profile.watched(self._torch, self._cell, tell) as read:
+            yield read
 
     def close(self) -> None:
         """Drop the call and its program; on a GPU the last of all gives the cached blocks back, so that others start alike."""

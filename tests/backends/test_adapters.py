@@ -156,9 +156,8 @@ def overwrite(call, handle):
 answers["copies"] = {mode: copies(mode) for mode in (Mode.EAGER,)}
 """,
     "jax": """
-import jax, tempfile
-from pathlib import Path
-from harness.backends import traces
+import jax
+from harness.backends import jax_profile, traces
 
 answers["eager"] = compilations(cpu, lambda: None)
 compiled = small(mode=Mode.COMPILED)
@@ -167,17 +166,13 @@ answers["called"] = [type(small(direction, mode=Mode.COMPILED).launch.func).__na
 answers["waits"] = type(cpu.wait).__name__
 answers["evicted"] = evicted(cpu, jax.numpy, "zeros")
 
-with tempfile.TemporaryDirectory() as folder:
-    (Path(folder) / "a.xplane.pb").write_bytes(jax.profiler.ProfileData.text_proto_to_serialized_xspace(TRACE))
-    events = list(cpu._events(Path(folder)))
-answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in events]
-options = jax.profiler.ProfileOptions()
-options.host_tracer_level = 2
-with tempfile.TemporaryDirectory() as folder:
-    with jax.profiler.trace(folder, profiler_options=options):
-        cpu.wait(cpu.launch())
-    traces.plane_name = lambda index: "/host:CPU"
-    answers["own trace"] = len(list(cpu._events(Path(folder))))
+data = jax.profiler.ProfileData
+space = data.from_serialized_xspace(data.text_proto_to_serialized_xspace(TRACE))
+marks = [mark for plane in traces.of_data(space) if plane.name == traces.plane_name(0) for mark in plane.marks]
+answers["trace"] = [[mark.line, mark.start_ns, mark.duration_ns, sorted(mark.stats)] for mark in marks]
+with jax_profile.traced(jax, 2) as planes:
+    cpu.wait(cpu.launch())
+answers["own trace"] = sum(len(plane.marks) for plane in planes if plane.name == "/host:CPU")
 calls = [prepared("n2 c4 k4 6x6 f3x3 p1x1", direction, mode=Mode.COMPILED) for direction in PURE]
 answers["convolutions"] = [call._lowered().as_text().count("stablehlo.convolution") for call in calls]
 answers["results"] = {one: len(jax.tree.leaves(train(one, Mode.COMPILED).launch())) for one in Optimizer}
@@ -230,13 +225,12 @@ for mode, key in ((Mode.COMPILED, "compilations"), (Mode.XLA, "xla")):
     compiled = small(mode=mode)
     answers[key] = compilations(compiled, lambda: compiled.load(wider))
 
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from google.protobuf import text_format
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
-from harness.backends import traces
+from harness.backends import tensorflow_profile, traces
 
 @contextmanager
 def profile(folder, options):
@@ -250,16 +244,11 @@ cpu._device, cpu._tf = "/GPU:0", SimpleNamespace(profiler=SimpleNamespace(experi
 cpu.wait, launch = lambda handle: steps.append("wait"), cpu.launch
 cpu.launch = lambda: steps.append("launch")
 answers["device time"] = [cpu.device_time(2), steps]
-with tempfile.TemporaryDirectory() as folder:
-    with profile(folder, None):
-        pass
-    events = list(traces.of_device(Path(folder), xplane_pb2.XSpace))
-answers["trace"] = [[event.line, event.start_ns, event.duration_ns, sorted(event.stats)] for event in events]
-with tempfile.TemporaryDirectory() as folder:
-    with real.Profile(folder, real.ProfilerOptions(host_tracer_level=2)):
-        launch()
-    traces.plane_name = lambda index: "/host:CPU0"
-    answers["own trace"] = len(list(traces.of_device(Path(folder), xplane_pb2.XSpace)))
+marks = list(traces.of_gpus(traces.of_space(text_format.Parse(TRACE, xplane_pb2.XSpace()))))
+answers["trace"] = [[mark.line, mark.start_ns, mark.duration_ns, sorted(mark.stats)] for mark in marks]
+with tensorflow_profile.traced(backend._tf, 2, 0) as planes:
+    launch()
+answers["own trace"] = sum(len(plane.marks) for plane in planes if plane.name.startswith("/host:CPU"))
 
 from harness.backends.tensorflow import MisplacedError
 answers["misplaced"] = {}
@@ -763,10 +752,10 @@ def test_torch_is_not_asked_about_compilations_before_it_has_any(monkeypatch: py
 def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
     """With a fake of jax.profiler: the trace begins before the first launch and ends after the wait for the last."""
     stats = [("kernel_details", "x")]
-    event = SimpleNamespace(start_ns=5.0, duration_ns=40.0, stats=stats)
-    later = SimpleNamespace(start_ns=100.0, duration_ns=40.0, stats=stats)
+    event = SimpleNamespace(name="k", start_ns=5.0, duration_ns=40.0, stats=stats)
+    later = SimpleNamespace(name="k", start_ns=100.0, duration_ns=40.0, stats=stats)
     line = SimpleNamespace(name="Stream #7(Kernel)", events=[event, later])
-    planes = [SimpleNamespace(name=name, lines=[line]) for name in ("/device:GPU:0", "/device:GPU:1", "/host:CPU")]
+    planes = [SimpleNamespace(name=name, stats=(), lines=[line]) for name in ("/device:GPU:0", "/device:GPU:1", "/host:CPU")]
 
     @contextmanager
     def trace(folder: str, profiler_options: Any) -> Iterator[None]:
