@@ -362,6 +362,32 @@ def test_what_cannot_be_measured_is_skipped_with_the_reason(session: Run) -> Non
     assert len(written()["convbench"]["unmeasured"]) == 7
 
 
+def test_a_backend_with_an_interpreter_of_its_own_is_skipped_with_the_reason(session: Run) -> None:
+    """The processes are forks of the session: its cells would be another version's than the suite names."""
+    moods("conv", backends='"plain", "other"')
+    pythons = '\n[python]\n"other" = "nowhere/bin/python"\n"plain@old" = "nowhere/bin/python"\n'
+    Path("suites/tiny.toml").write_text(Path("suites/tiny.toml").read_text() + pythons)
+    result = session("--convbench", "tiny", "-rs", OUT)
+    result.assert_outcomes(passed=1, skipped=2)
+    told = [f"*skipped: {name} has an interpreter of its own, and under pytest*" for name in ("other", "plain@old")]
+    result.stdout.fnmatch_lines_random(told)
+    assert [row["status"] for row in written()["convbench"]["unmeasured"]] == ["skipped"] * 2
+
+
+def test_one_whose_package_is_in_an_environment_beside_the_session_s_is_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / ".venv-numpy" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert worker._elsewhere("numpy", {}) is None  # it is in the session's as well
+    monkeypatch.setattr(registry, "installed", lambda name: False)
+    assert str(worker._elsewhere("numpy", {})).startswith(
+        "numpy has an interpreter of its own, and under pytest cells run in the"
+    )
+
+
 def test_a_backend_that_cannot_be_set_up_fails_with_one_line(session: Run) -> None:
     registered("broken")
     moods("conv", backends='"broken"')

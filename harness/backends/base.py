@@ -171,6 +171,17 @@ class Prepared(ABC):
         return run(*arguments)
 
 
+@dataclass(frozen=True)
+class Build:
+    """What an installed framework was built to compute on, beside the CPU.
+
+    `cuda` is the version of CUDA, `other` another vendor's devices, as in "AMD's GPUs (ROCm 7.0)"; empty: neither.
+    """
+
+    cuda: str = ""
+    other: str = ""
+
+
 class Backend(ABC):
     """A framework under test, on one kind of device with one number of threads, in a process of its own.
 
@@ -230,6 +241,10 @@ class Backend(ABC):
         built for or has loaded: `CUDA`, `cuDNN`, `NCCL`.
         """
         return {}
+
+    def build(self) -> Build | None:
+        """What this framework was built for; None where it does not tell. `convbench doctor` says by it why no GPU is seen."""
+        return None
 
     def threads_used(self) -> int | None:
         """How many threads the framework says it uses; None where it does not say."""

@@ -79,6 +79,10 @@ class JaxBackend(Backend):
         """The name alone; the versions of the libraries are those of their distributions."""
         return {} if self._device.platform == "cpu" else {"name": str(self._device.device_kind)}
 
+    def build(self) -> base.Build:
+        """What the plug-ins beside it are for; without one it computes on the CPU."""
+        return nvidia.plug_in()
+
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:
@@ -418,7 +422,7 @@ def _gpus(jax: Any) -> list[Any]:
     try:
         return list(jax.devices("cuda"))
     except RuntimeError as error:
-        if other := nvidia.other_plug_in():
+        if other := nvidia.plug_in().other:
             raise nvidia.not_measured("JAX", other) from error
         raise
 

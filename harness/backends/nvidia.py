@@ -1,9 +1,11 @@
 """What the adapters share about NVIDIA's GPUs, the only ones that are measured: their formats, and why another is refused."""
 
+import re
 from collections.abc import Callable
 from importlib import metadata
 
 from harness.axes import Precision
+from harness.backends.base import Build
 from harness.spec import Cell
 
 # The tensor cores multiply TF32 and bf16 from this compute capability on. Before it a switch for TF32 can be set and read back,
@@ -14,8 +16,9 @@ _NEWER_FORMATS = (Precision.TF32, Precision.BF16)
 # The distributions that bring JAX another vendor's devices begin with these.
 _OTHER_PLUG_INS = {
     "jax-rocm": "AMD's GPUs (ROCm)", "intel-extension-for-openxla": "Intel's GPUs", "jax-oneapi": "Intel's GPUs",
-    "jax-metal": "Apple's GPUs (Metal)",
+    "jax-metal": "Apple's GPUs (Metal)", "libtpu": "Google's TPUs",
 }  # fmt: skip
+_CUDA_PLUG_IN = re.compile(r"jax-cuda(\d+)-plugin")
 
 Capability = tuple[int, int]
 
@@ -39,7 +42,10 @@ def not_measured(framework: str, build: str) -> RuntimeError:
     return RuntimeError(f"not measured: this {framework} is built for {build}, and convbench measures GPUs of NVIDIA alone")
 
 
-def other_plug_in() -> str:
-    """Whose devices a plug-in of JAX that is installed here is for; empty where there is none but for CUDA."""
+def plug_in() -> Build:
+    """What the plug-ins of JAX that are installed here are for; where one is for CUDA, no other counts."""
     names = [str(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()]
-    return next((whose for start, whose in _OTHER_PLUG_INS.items() if any(name.startswith(start) for name in names)), "")
+    if cudas := [int(found[1]) for name in names if (found := _CUDA_PLUG_IN.fullmatch(name))]:
+        return Build(cuda=str(max(cudas)))
+    others = (whose for start, whose in _OTHER_PLUG_INS.items() if any(name.startswith(start) for name in names))
+    return Build(other=next(others, ""))

@@ -7,6 +7,7 @@ from importlib import metadata, util
 from harness.plain import plain
 
 _CUDA_LIBRARIES = ("nvidia-", "jax-cuda")
+NVML = "nvidia-ml-py"  # the distribution; its module is pynvml
 UNKNOWN = "unknown"  # the version of a package that is there and does not tell it
 
 
@@ -36,7 +37,12 @@ def cuda_libraries() -> tuple[str, ...]:
         names = {str(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()}
     except Exception:  # it reads what every installed package says, damaged ones too
         return ()
-    return tuple(sorted(name for name in names if name.startswith(_CUDA_LIBRARIES) and name != "nvidia-ml-py"))
+    return tuple(sorted(name for name in names if name.startswith(_CUDA_LIBRARIES) and name != NVML))
+
+
+def of_gpus() -> tuple[str, ...]:
+    """The distributions here that concern a GPU: those of CUDA's libraries, and NVML's where it can be imported."""
+    return (*cuda_libraries(), *([NVML] if present("pynvml") else []))
 
 
 def _module(name: str) -> str:

@@ -69,6 +69,10 @@ class TensorFlowBackend(Backend):
         """The name, and the CUDA and cuDNN that this build was made for."""
         return settings.board(self._tf, self._gpu) if self._gpu else {}
 
+    def build(self) -> base.Build:
+        """CUDA's version, or whose devices a plug-in brings."""
+        return settings.build(self._tf)
+
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
         return int(self._tf.config.threading.get_intra_op_parallelism_threads())

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from harness.backends import nvidia
+from harness.backends.base import Build
 from harness.spec import Cell
 
 # What a user is told where an eager call has the worker's own frames above it: see `on_own_stack` of the adapter.
@@ -34,16 +35,32 @@ def gpus(tf: Any) -> list[Any]:
     return list(tf.config.list_physical_devices("GPU")) if tf.test.is_built_with_cuda() else []
 
 
+def _others(tf: Any) -> str:
+    """Whose devices this TensorFlow computes on, where they are not NVIDIA's; empty for none."""
+    if tf.test.is_built_with_rocm():
+        return "AMD's GPUs (ROCm)"
+    if tf.test.is_built_with_cuda():
+        return ""
+    found = [device for kind in ("GPU", "XPU", "TPU") for device in tf.config.list_physical_devices(kind)]
+    return f"{found[0].name} of a plug-in, which is no GPU of CUDA" if found else ""
+
+
+def build(tf: Any) -> Build:
+    """What this TensorFlow was built for, as in `Backend.build`."""
+    if others := _others(tf):
+        return Build(other=others)
+    if not tf.test.is_built_with_cuda():
+        return Build()
+    return Build(cuda=str(tf.sysconfig.get_build_info().get("cuda_version") or "of a version that it does not tell"))
+
+
 def only(tf: Any, index: int) -> Any:
     """The GPU of an index, made the only one. Eager ops run on the first that TensorFlow sees, wherever their operands are.
 
     Raises RuntimeError where there is none, or where the build is for another vendor's.
     """
-    if tf.test.is_built_with_rocm():
-        raise nvidia.not_measured("TensorFlow", "AMD's GPUs (ROCm)")
-    others = [device for kind in ("GPU", "XPU") for device in tf.config.list_physical_devices(kind)]
-    if others and not tf.test.is_built_with_cuda():
-        raise nvidia.not_measured("TensorFlow", f"{others[0].name} of a plug-in, which is no GPU of CUDA")
+    if others := _others(tf):
+        raise nvidia.not_measured("TensorFlow", others)
     found = gpus(tf)
     if index >= len(found):  # TensorFlow itself would quietly compute on the CPU
         raise RuntimeError(f"TensorFlow sees {len(found)} GPUs here, so there is no gpu:{index}")

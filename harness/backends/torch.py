@@ -62,6 +62,10 @@ class TorchBackend(Backend):
         """Name and UUID, CUDA, cuDNN and NCCL."""
         return settings.board(self._torch, self._device) if self._device.type == "cuda" else {}
 
+    def build(self) -> base.Build:
+        """CUDA's version, or the vendor of what else it computes on."""
+        return settings.build(self._torch)
+
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
         return int(self._torch.get_num_threads())

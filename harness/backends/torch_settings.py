@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.axes import Mode, Precision
 from harness.backends import nvidia
+from harness.backends.base import Build
 from harness.spec import Cell
 
 
@@ -55,17 +56,23 @@ def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
     return {**read, "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled())}
 
 
+def build(torch: Any) -> Build:
+    """What this PyTorch was built for, as in `Backend.build`. ROCm's GPUs have the same name in it as CUDA's."""
+    if torch.version.hip:
+        return Build(other=f"AMD's GPUs (ROCm {torch.version.hip})")
+    if torch.version.cuda:
+        return Build(cuda=str(torch.version.cuda))
+    others = {"Intel's GPUs (XPU)": torch.xpu, "Apple's GPUs (MPS)": torch.backends.mps}
+    return Build(other=next((name for name, other in others.items() if other.is_available()), ""))
+
+
 def must_be_for_nvidia(torch: Any) -> None:
     """Raise RuntimeError where this build computes on another vendor's GPUs, which would be measured under cuDNN's name."""
-    if torch.version.hip:
-        raise nvidia.not_measured("PyTorch", f"AMD's GPUs (ROCm {torch.version.hip})")
-    if torch.version.cuda:
-        return
-    others = {"Intel's GPUs (XPU)": torch.xpu, "Apple's GPUs (MPS)": torch.backends.mps}
-    for name, other in others.items():
-        if other.is_available():
-            raise nvidia.not_measured("PyTorch", name)
-    raise RuntimeError("this PyTorch is a build for the CPU: it has no CUDA")
+    found = build(torch)
+    if found.other:
+        raise nvidia.not_measured("PyTorch", found.other)
+    if not found.cuda:
+        raise RuntimeError("this PyTorch is a build for the CPU: it has no CUDA")
 
 
 def board(torch: Any, device: Any) -> dict[str, str]:

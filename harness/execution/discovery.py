@@ -79,6 +79,14 @@ def discover(backends: Iterable[str], given: Mapping[str, str] = MappingProxyTyp
     return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answer_of.items()}
 
 
+def answers(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, Hello | str]:
+    """What each installed backend says of its versions, its build and its devices, or why it says nothing."""
+    told = adapters(backends, given)
+    silent = {name: answer for name, answer in told.items() if isinstance(answer, str)}
+    able = [name for name, answer in told.items() if isinstance(answer, Adapter) and answer.installed]
+    return silent | probe(able, given)
+
+
 def modes(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[Mode, ...]]:
     """The modes of each backend that says so."""
     told = adapters(backends, given)

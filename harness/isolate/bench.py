@@ -22,6 +22,7 @@ from harness.isolate import interpreter
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.windows import Window
 from harness.isolate.wire import Hello, Look, Setup
+from harness.measure.environment import told_by_nvml
 from harness.plain import plain
 from harness.plan import FIRST_VISITS, Plan, Step
 from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
@@ -35,8 +36,10 @@ Key = tuple[str, int, str]  # a worker serves one backend with one number of thr
 def start(first: Setup | Look, logs: Path, name: str, python: str | None = None) -> Worker | Refusal:
     """A worker whose output goes to the log of that name, or why none could be started.
 
-    `python` is the path of a foreign interpreter; None: this one.
+    `python` is the path of a foreign interpreter, which may have no NVML and is told what this one's tells; None: this one.
     """
+    if python and isinstance(first, Setup):
+        first = replace(first, **told_by_nvml(first.device))
     try:
         return Worker(first, _log(logs, name), python)
     except OSError as error:  # no interpreter, no process or file left, no log

@@ -8,11 +8,12 @@ import math
 import select
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from harness import codec
 from harness.axes import Device, Mode
+from harness.backends.base import Build
 from harness.plain import plain
 from harness.plan import Budget, Step
 from harness.record import Environment, Record, Visit
@@ -39,6 +40,10 @@ class Setup:
     machine: str = ""  # its name, where it was given one
     foreign: bool = False  # whether its interpreter is another one than the parent's
     cache: str = ""  # the folder in which compilers find and leave what they compiled; empty: they compile anew
+    # What NVML tells the parent, for an interpreter without it: the names of all GPUs, the driver, facts of this device.
+    gpu: str = ""
+    driver: str = ""
+    board: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,16 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Hello:
-    """The worker is ready."""
+    """The worker is ready.
+
+    A probe also tells what the framework was built for, where that is known, and which distributions its interpreter has that
+    concern a GPU: those of CUDA's libraries, and `nvidia-ml-py`.
+    """
 
     environment: Environment
     devices: tuple[Device, ...]
+    build: Build | None = None
+    libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def _serve(channel: Channel) -> None:
         if setup.foreign and interpreter.outside(backend.distributions[0].replace("-", "_")):
             raise ImportError(f"{backend.distributions[0]} was loaded from outside its interpreter's environment")
         devices = backend.devices()
+        build = backend.build() if setup.probe else None
     except Exception as error:
         channel.send(Refused(refusal(error)))
         return
@@ -92,9 +93,11 @@ def _serve(channel: Channel) -> None:
     modules = set_aside(0)
     without = uncached(type(backend), setup) if setup.cache else {}
     board = gpu.Gpu(setup.device.index) if setup.device.kind == "gpu" else None
-    facts = environment.board(board, backend.board()) if board else {}
-    here = environment.describe(setup.backend, backend.distributions, setup.machine, without, facts)
-    channel.send(Hello(here, devices))
+    facts = environment.board(board, backend.board(), setup.board) if board else {}
+    here = environment.describe(
+        setup.backend, backend.distributions, setup.machine, without, facts, (setup.gpu, setup.driver)
+    )  # fmt: skip
+    channel.send(Hello(here, devices, build, packages.of_gpus() if setup.probe else ()))
     if board is None:
         beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl(), "room": footprint.Look()}
     else:

@@ -13,12 +13,14 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from harness import codec
+from harness.axes import Device
 from harness.backends.packages import cuda_libraries, versions
 from harness.errors import MachineError
 from harness.measure import machine
-from harness.measure.gpu import Gpu
+from harness.measure.gpu import Gpu, another
 from harness.measure.processors import processor
 from harness.plain import plain
 from harness.record import Environment
@@ -75,28 +77,50 @@ def machine_name(given: str | None = None) -> str:
     return found
 
 
-def board(mine: Gpu, told: Mapping[str, str]) -> dict[str, str]:
+def told_by_nvml(device: Device) -> dict[str, Any]:
+    """What NVML tells this process of all GPUs, of the driver and of that device, by the names of these fields in `wire.Setup`.
+
+    It is for a worker whose interpreter has no NVML. Where this process has none either, nothing is told.
+    """
+    gpu, driver = _gpus()
+    found: dict[str, Any] = {"gpu": gpu, "driver": driver, "board": {}}
+    if device.kind != "cpu":
+        mine = Gpu(device.index)
+        if not mine.reason:
+            found["board"] = mine.facts()
+            mine.close()
+    return found
+
+
+def board(mine: Gpu, told: Mapping[str, str], nvml: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The GPU that this process measures on: what NVML tells of it, and beside it what the framework tells, as `by framework`.
 
-    `told` is from `Backend.board`. Where it names another board than NVML does, NVML is not asked from then on.
+    `told` is from `Backend.board`. Where it names another board than NVML does, NVML is not asked from then on. `nvml` is what
+    it tells another process, which counts where this one cannot ask; `NVML` then says why it cannot.
     """
+    blind = bool(mine.reason)
     mine.compare(told)
-    return {**mine.facts(), **{f"{name} by framework": plain(value) for name, value in told.items()}}
+    facts = mine.facts()
+    if blind and nvml and not another(nvml.get("name", ""), nvml.get("uuid", ""), told, mig=nvml.get("MIG") == "1"):
+        facts = {**nvml, **facts}
+    return {**facts, **{f"{name} by framework": plain(value) for name, value in told.items()}}
 
 
 def describe(
     backend: str, distributions: Iterable[str], name: str = "", instead: Mapping[str, str | None] = MappingProxyType({}),
-    board: Mapping[str, str] = MappingProxyType({}),
+    board: Mapping[str, str] = MappingProxyType({}), nvml: tuple[str, str] = ("", ""),
 ) -> Environment:  # fmt: skip
     """The environment of this process. `distributions` are the packages whose versions identify the framework.
 
     `name` is that of the machine. It is one of the facts by which machines are told apart. `instead` are variables that are
     told with another value, or not at all for None: those that say where compilers keep what they compiled. With a `board` the
-    versions of CUDA's libraries are told, too.
+    versions of CUDA's libraries are told, too. `nvml` are the names of the GPUs and the driver's version as another process
+    tells them, for one that has no NVML.
     """
     told = {**os.environ, **instead}
     cpu, cores = processor()
-    gpu, driver = _gpus()
+    here = _gpus()
+    gpu, driver = here if here[0] else nvml
     memory = _memory_bytes()
     affinity = tuple(sorted(os.sched_getaffinity(0)))
     facts = Environment(

@@ -142,19 +142,13 @@ class Gpu:
         self.uuid = _string(nvml.nvmlDeviceGetUUID(self._handle))
 
     def compare(self, told: Mapping[str, str]) -> None:
-        """Close this, with a reason, where the framework measures on another board, by its name or UUID as in `Backend.board`.
-
-        A framework may call a slice by a UUID and a longer name of its own.
-        """
+        """Close this, with a reason, where the framework measures on another board, by what `Backend.board` tells of it."""
         if self.reason:
             return
-        mine, name = self.uuid.removeprefix("GPU-").lower(), _string(self._nvml.nvmlDeviceGetName(self._handle))
-        its, its_name = told.get("uuid", "").removeprefix("GPU-").lower(), told.get("name", "")
-        other = bool(its) and not self.mig and its != mine
-        if other or (its_name and not its_name.startswith(name)):
-            self.reason = (
-                f"NVML tells of {name} {self.uuid}, and the framework measures on {its_name} {told.get('uuid', '')}".strip()
-            )
+        name = _string(self._nvml.nvmlDeviceGetName(self._handle))
+        if another(name, self.uuid, told, mig=self.mig):
+            its = f"{told.get('name', '')} {told.get('uuid', '')}".strip()
+            self.reason = f"NVML tells of {name} {self.uuid}, and the framework measures on {its}"
             self.close()
 
     def facts(self) -> dict[str, str]:
@@ -170,11 +164,8 @@ class Gpu:
             "default clock MHz": self.default_clock(),
         }
         found = {name: str(told.value) for name, told in numbers.items() if told.value is not None}
-        try:
-            cuda = int(nvml.nvmlSystemGetCudaDriverVersion())
-            found["CUDA of the driver"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
-        except Exception:  # a driver that does not tell
-            pass
+        if cuda := cuda_of_driver(nvml):
+            found["CUDA of the driver"] = cuda
         return {"name": _string(nvml.nvmlDeviceGetName(handle)), "uuid": self.uuid, "MIG": str(int(self.mig)), **found}
 
     def _first_slice(self, index: int) -> Any:
@@ -293,6 +284,27 @@ def names(mask: int) -> tuple[str, ...]:
     """NVML's names of the bits of a mask; a bit without a name is given as `0x200`."""
     bits = [1 << place for place in range(mask.bit_length()) if mask >> place & 1]
     return tuple(_REASONS.get(bit, hex(bit)) for bit in bits)
+
+
+def cuda_of_driver(nvml: Any) -> str:
+    """The newest CUDA that the driver runs, as `12.9`; empty where it does not tell."""
+    try:
+        cuda = int(nvml.nvmlSystemGetCudaDriverVersion())
+    except Exception:  # each version of the library raises its own
+        return ""
+    return f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+
+def another(name: str, uuid: str, told: Mapping[str, str], *, mig: bool) -> bool:
+    """Whether a framework, by what `Backend.board` tells, measures on another board than the one of this name and UUID.
+
+    It may call a slice (`mig`) by a UUID and a longer name of its own.
+    """
+    its = told.get("uuid", "").removeprefix("GPU-").lower()
+    if its and not mig and its != uuid.removeprefix("GPU-").lower():
+        return True
+    its_name = told.get("name", "")
+    return bool(its_name) and not its_name.startswith(name)
 
 
 class _NotFoundError(Exception):

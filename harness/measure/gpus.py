@@ -7,17 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.measure.gpu import Gpu, Locked, State
+from harness.measure.gpu import Gpu, Locked, State, cuda_of_driver
 
 _AS_NVML_COUNTS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # every GPU by its place on the bus, whichever CUDA may show
 
 
 @dataclass(frozen=True)
 class Overview:
-    """One GPU. None: the driver does not tell.
+    """One GPU. None, or an empty `cuda`: the driver does not tell.
 
-    `used_bytes` is the memory that processes hold, without what the driver keeps for itself where it tells the two apart.
-    `processes` is the number of those that this container may know of.
+    `cuda` is the newest version of CUDA that the driver runs, as `12.9`. `used_bytes` is the memory that processes hold,
+    without what the driver keeps for itself where it tells the two apart. `processes` is the number of those that this
+    container may know of.
     """
 
     index: int
@@ -31,6 +32,7 @@ class Overview:
     persistence: bool | None
     mig: bool
     ecc: bool | None
+    cuda: str = ""
 
 
 def read() -> tuple[Overview, ...] | str:
@@ -67,6 +69,7 @@ def _overview(nvml: Any, index: int) -> Overview:
             persistence=_told(lambda: bool(nvml.nvmlDeviceGetPersistenceMode(device))),
             mig=one.mig,
             ecc=_told(lambda: bool(nvml.nvmlDeviceGetEccMode(device)[0])),
+            cuda=cuda_of_driver(nvml),
         )
     finally:
         one.close()

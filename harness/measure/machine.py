@@ -16,7 +16,9 @@ from harness.measure.witness import steal_ns
 ROOT = Path("/")
 _CPUS = "sys/devices/system/cpu"
 _NODES = "sys/devices/system/node"
-_NVIDIA = "0x10de"  # the vendor's number on the PCI bus, https://pci-ids.ucw.cz/read/PC/10de
+# Numbers of vendors on the PCI bus (https://pci-ids.ucw.cz), and the classes of display and compute devices.
+_NVIDIA, _OTHERS = "0x10de", {"0x1002": "AMD's GPUs", "0x8086": "Intel's GPUs"}
+_DISPLAYS, _ACCELERATORS = "0x03", "0x12"
 _FIRST_PIDS = "pid:[4026531836]"  # the kernel's PROC_PID_INIT_INO: the namespace that shows every process
 _UNLIMITED_BYTES = 2**60  # version 1 of the control groups says "no limit" by a number near 2**63
 
@@ -253,8 +255,27 @@ def clock_source(root: Path = ROOT) -> str:
 
 def nvidia_on_bus(root: Path = ROOT) -> int:
     """How many display or compute devices of NVIDIA sit on the PCI bus, with a driver or without."""
+    return _on_bus(root)[_NVIDIA]
+
+
+def other_accelerators(root: Path = ROOT) -> dict[str, int]:
+    """How many devices of other vendors there are that a framework may compute on, by whose they are."""
+    found = _on_bus(root)
+    there = {whose: found[vendor] for vendor, whose in _OTHERS.items() if found[vendor]}
+    tpus = len(list((root / "dev").glob("accel[0-9]*")))
+    return there | ({"Google's TPUs": tpus} if tpus else {})
+
+
+def _on_bus(root: Path) -> Counter[str]:
+    """How many display and compute devices sit on the PCI bus, by the number of their vendor."""
     devices = (root / "sys/bus/pci/devices").glob("*")
-    return sum(text(each / "vendor") == _NVIDIA and text(each / "class").startswith("0x03") for each in devices)
+    return Counter(text(each / "vendor") for each in devices if text(each / "class").startswith((_DISPLAYS, _ACCELERATORS)))
+
+
+def wsl(root: Path = ROOT) -> str:
+    """The release of the kernel where it is that of the Windows Subsystem for Linux; empty on any other."""
+    release = text(root / "proc/sys/kernel/osrelease")
+    return release if "microsoft" in release.lower() else ""
 
 
 # Counters that rise -------------------------------------------------------------------------------------------------------

@@ -68,9 +68,13 @@ class Guard:
         self._clocks.setdefault(series, []).extend(clocks)
 
     def noted(self) -> dict[str, str]:
-        """The least and the highest clock of each series, and whether the power limit held it; empty: not told."""
-        clocks = {f"{series} clock MHz": f"{min(at)} to {max(at)}" for series, at in self._clocks.items() if at}
-        return clocks | ({"power cap": "held the clock"} if self._capped else {})
+        """The range of each series' clock, whether the power limit held it, and why nothing is told of the GPU."""
+        told = {f"{series} clock MHz": f"{min(at)} to {max(at)}" for series, at in self._clocks.items() if at}
+        if self._capped:
+            told["power cap"] = "held the clock"
+        if self._gpu.reason:
+            told["throttling"] = f"not seen: {self._gpu.reason}"
+        return told
 
     @property
     def flagged(self) -> bool:

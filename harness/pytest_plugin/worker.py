@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
 
     from harness.backends.base import Backend, Prepared
@@ -212,6 +212,8 @@ class Framework:
         if cell.cache is Cache.COLD:
             told = "pytest-benchmark cannot overwrite the caches between calls and keep its own code in them"
             raise _Refused(Status.UNSUPPORTED, told)
+        if reason := _elsewhere(cell.backend, test.suite.interpreters):
+            raise _Refused(Status.SKIPPED, reason)
         backend, environment = self._loaded()
         from harness.isolate import worker
         from harness.measure import engine
@@ -298,6 +300,16 @@ class Framework:
         told = discovery.adapters(names).values()
         packages = sorted(answer.package for answer in told if isinstance(answer, Adapter))
         return next((package for package in packages if package in sys.modules), None)
+
+
+def _elsewhere(backend: str, given: Mapping[str, str]) -> str | None:
+    """Why a backend is not measured here: it has an interpreter of its own, given or found. None for one that has none."""
+    from harness.execution import discovery
+    from harness.plan import interpreter
+
+    if interpreter(discovery.interpreters([backend], given), backend) is None:
+        return None
+    return f"{backend} has an interpreter of its own, and under pytest cells run in the session's: convbench run measures it"
 
 
 FRAMEWORK = pytest.StashKey[Framework]()  # in the process of a framework only

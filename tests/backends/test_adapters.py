@@ -759,7 +759,9 @@ def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
 
     @contextmanager
     def trace(folder: str, profiler_options: Any) -> Iterator[None]:
-        calls.append(f"trace host {profiler_options.host_tracer_level} python {profiler_options.python_tracer_level}")
+        options = profiler_options
+        told = f"trace host {options.host_tracer_level} python {options.python_tracer_level}"
+        calls.append(f"{told} raises {options.raise_error_on_start_failure}")
         yield
         (Path(folder) / "host.xplane.pb").touch()
         calls.append("end")
@@ -773,7 +775,29 @@ def test_jax_s_device_time_is_that_of_its_own_device(calls: Calls):
         JaxConvolution, calls, _jax=jax, _device=SimpleNamespace(local_hardware_id=1), wait=jax.block_until_ready
     )
     assert one.device_time(2) == 80
-    assert calls == ["trace host 0 python 0", "launch", "launch", "block_until_ready None", "end"]
+    assert calls == ["trace host 0 python 0 raises True", "launch", "launch", "block_until_ready None", "end"]
+
+
+def test_each_clock_of_a_gpu_says_what_it_counts():
+    """With fakes. Two quantities: between two events of CUDA stand the gaps between kernels, in a trace of XLA they do not."""
+    asked, made = cell(device=GPU), []
+    jax = SimpleNamespace(
+        numpy=SimpleNamespace(float32="f4"), lax=SimpleNamespace(Precision=SimpleNamespace(HIGHEST=1, DEFAULT=2)),
+        block_until_ready=None, __version__="1",
+    )  # fmt: skip
+    for kind, arguments in (
+        (TorchConvolution, (SimpleNamespace(float32="f4", __version__="1"), Cuda(), asked)),
+        (JaxConvolution, (jax, None, None, asked, None)),
+        (TensorFlowConvolution, (SimpleNamespace(float32="f4", __version__="1"), "/GPU:0", asked)),
+    ):
+        one = object.__new__(kind)
+        kind.__mro__[1].__init__(one, *arguments)  # what it has in common with a ceiling
+        made.append(one)
+    torch, of_jax, of_tensorflow = (one.device_clock for one in made)
+    assert "with the gaps between kernels" in torch
+    assert of_jax == of_tensorflow
+    assert "without the gaps between" in of_jax
+    assert "no command buffers" in of_jax  # which a call has where it is not traced
 
 
 @pytest.mark.parametrize(

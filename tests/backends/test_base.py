@@ -82,6 +82,7 @@ def test_what_is_optional_has_a_default():
 
     backend, call = Least(), Call()
     assert (backend.environ(None, 1), backend.threads_used(), backend.pads_beforehand(cell())) == ({}, None, False)
+    assert (backend.board(), backend.build()) == ({}, None)
     assert backend.environ(None, 1, "/a/folder") == {}
     assert [backend.process_wide(cell(precision=precision)) for precision in Precision] == list(Precision)
     call.settings = {"a switch": "on"}

@@ -12,6 +12,7 @@ import pytest
 
 from harness.axes import Device, Mode, Precision
 from harness.backends import nvidia
+from harness.backends.base import Build
 from harness.backends.jax import JaxBackend, JaxConvolution
 from harness.backends.tensorflow import TensorFlowBackend
 from harness.backends.torch import TorchBackend
@@ -141,6 +142,7 @@ def fake_tensorflow(rocm: bool = False, cuda: bool = False, **devices: int) -> M
         ({"rocm": True, "GPU": 2}, "not measured: this TensorFlow is built for AMD's GPUs (ROCm)"),
         ({"GPU": 1}, "not measured: this TensorFlow is built for /physical_device:GPU:0 of a plug-in"),
         ({"XPU": 1}, "not measured: this TensorFlow is built for /physical_device:XPU:0 of a plug-in"),
+        ({"TPU": 8}, "not measured: this TensorFlow is built for /physical_device:TPU:0 of a plug-in"),
         ({}, "TensorFlow sees 0 GPUs here, so there is no gpu:1"),
     ],
 )
@@ -158,6 +160,7 @@ def test_tensorflow_of_another_vendor_is_refused(monkeypatch: pytest.MonkeyPatch
         ("jax_rocm7_plugin", "not measured: this JAX is built for AMD's GPUs (ROCm)"),
         ("jax-metal", "not measured: this JAX is built for Apple's GPUs (Metal)"),
         ("intel_extension_for_openxla", "not measured: this JAX is built for Intel's GPUs"),
+        ("libtpu", "not measured: this JAX is built for Google's TPUs"),
         ("numpy", "Unknown backend cuda"),
     ],
 )
@@ -177,9 +180,50 @@ def test_jax_with_another_vendors_plug_in_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_a_plug_in_for_cuda_is_no_other_vendors(monkeypatch: pytest.MonkeyPatch):
-    names = ({"Name": "jax-cuda13-plugin"}, {"Name": None})
+    names = ({"Name": "jax-cuda12-plugin"}, {"Name": "jax_cuda13_plugin"}, {"Name": "jax-rocm7-plugin"}, {"Name": None})
     monkeypatch.setattr(metadata, "distributions", lambda: [SimpleNamespace(metadata=name) for name in names])
-    assert nvidia.other_plug_in() == ""
+    assert nvidia.plug_in() == Build(cuda="13")
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        ({"cuda": "13.0"}, Build(cuda="13.0")), ({"hip": "7.0", "cuda": None}, Build(other="AMD's GPUs (ROCm 7.0)")),
+        ({"xpu": True}, Build(other="Intel's GPUs (XPU)")), ({"mps": True}, Build(other="Apple's GPUs (MPS)")), ({}, Build()),
+    ],
+)  # fmt: skip
+def test_torch_tells_what_it_was_built_for(monkeypatch: pytest.MonkeyPatch, build: dict[str, Any], told: Build):
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(**build))
+    assert TorchBackend(Device("cpu"), 1).build() == told
+
+
+@pytest.mark.parametrize(
+    ("build", "info", "told"),
+    [
+        ({"cuda": True}, {"cuda_version": "12.5.1"}, Build(cuda="12.5.1")),
+        ({"cuda": True}, {}, Build(cuda="of a version that it does not tell")),
+        ({"rocm": True, "GPU": 2}, {}, Build(other="AMD's GPUs (ROCm)")),
+        ({"XPU": 1}, {}, Build(other="/physical_device:XPU:0 of a plug-in, which is no GPU of CUDA")),
+        ({}, {}, Build()),
+    ],
+)
+def test_tensorflow_tells_what_it_was_built_for(
+    monkeypatch: pytest.MonkeyPatch, build: dict[str, Any], info: dict[str, str], told: Build
+):
+    tf = fake_tensorflow(**build)
+    tf.sysconfig = SimpleNamespace(get_build_info=lambda: info)
+    monkeypatch.setitem(sys.modules, "tensorflow", tf)
+    assert TensorFlowBackend(Device("cpu"), 1).build() == told
+
+
+def test_jax_tells_what_its_plug_ins_are_for(monkeypatch: pytest.MonkeyPatch):
+    for installed, told in {
+        "libtpu": Build(other="Google's TPUs"),
+        "jaxlib": Build(),
+        "jax-cuda12-plugin": Build("12"),
+    }.items():
+        monkeypatch.setattr(metadata, "distributions", lambda name=installed: [SimpleNamespace(metadata={"Name": name})])
+        assert object.__new__(JaxBackend).build() == told
 
 
 # What a framework tells of the board -------------------------------------------------------------------------------------

@@ -201,3 +201,36 @@ def test_an_interpreter_without_the_package_says_how_to_mend_that(tmp_path: Path
     assert isinstance(told["numpy"], Adapter)
     assert told["numpy"].installed
     assert told["numpy@old"] == Adapter("numpy", {}, "pip install numpy for its interpreter", told["numpy"].modes)
+
+
+# What a PyTorch for another vendor's devices tells of itself, each with what the row says.
+BUILDS = {
+    "hip='7.0.2', cuda=None": "AMD's GPUs (ROCm 7.0.2)",
+    "hip=None, cuda=None": "Intel's GPUs (XPU)",
+}
+TORCH = """
+from types import SimpleNamespace
+
+__version__ = "2.13.0"
+version = SimpleNamespace({build})
+xpu = SimpleNamespace(is_available=lambda: True)
+backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False))
+"""
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_on_a_gpu_a_build_for_another_vendor_is_a_row_that_says_not_measured(
+    build: str, suite: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    python = foreign.environment(tmp_path / "there")
+    next((tmp_path / "there").glob("lib/*/site-packages")).joinpath("torch.py").write_text(TORCH.format(build=build))
+    path = suite()
+    path.write_text(path.read_text().replace('["numpy"]', '["torch"]'))
+    done = CliRunner().invoke(app, ["run", str(path), "--device", "gpu", "--python", f"torch={python}", "--no-ceilings"])
+    assert done.exit_code == 5, done.output
+    (row,) = measured(only_run(tmp_path / "results")).values()
+    told = f"not measured: this PyTorch is built for {BUILDS[build]}, and convbench measures GPUs of NVIDIA alone"
+    assert row.status is Status.ERROR
+    assert row.reason.endswith(told)
+    assert told in " ".join(done.output.split())

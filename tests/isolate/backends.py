@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 from harness.axes import Device
-from harness.backends.base import Operands, Results
+from harness.backends.base import Build, Operands, Results
 from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.isolate import wire
 from harness.spec import Cell
@@ -197,6 +197,9 @@ class Framed(Plain):
 
     def devices(self) -> tuple[Device, ...]:
         return (Device("cpu"), Device("gpu", 1)) if not self.seen["own"] else (Device("cpu"),)
+
+    def build(self) -> Build:
+        return Build(cuda="13.0")
 
     def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
         prepared = super().prepare(cell, operands)

@@ -1,19 +1,23 @@
 """Workers under foreign interpreters."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.axes import Device
-from harness.isolate import interpreter, process
+from harness.isolate import interpreter, launcher, process
+from harness.isolate.bench import start
 from harness.isolate.launcher import Launcher, probe
-from harness.isolate.wire import Hello
+from harness.isolate.wire import Hello, Setup
+from harness.measure import environment
 from harness.plan import Plan, Step
 from harness.record import Environment, Record, Status
 from tests import builders, foreign
 from tests.isolate.conftest import TINY
+from tests.measure.test_gpu import Nvml, card
 
 NUMPY = "harness.backends.numpy:NumpyBackend"
 STANDIN = "standin:Backend"
@@ -137,3 +141,46 @@ def test_no_path_of_an_interpreter_is_told(text: str, hidden: str) -> None:
 
 def test_the_root_folder_is_no_environment_to_hide() -> None:
     assert interpreter.hidden("/lib/x.so", "/bin/python") == "/lib/x.so"
+
+
+# A GPU --------------------------------------------------------------------------------------------------------------------
+
+BOARDED = """
+from standin import Backend as Standin
+
+
+class Backend(Standin):
+    def board(self):
+        return {{"name": "Some GPU", "uuid": "{uuid}"}}
+"""
+
+
+@pytest.mark.fault("a backend's interpreter has no nvidia-ml-py", "its rows say so, its GPU and driver are told all the same")
+@pytest.mark.parametrize("uuid", ["0a0b-cdef", "9999-cdef"])
+def test_without_nvml_of_its_own_it_is_told_which_gpu_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uuid: str
+) -> None:
+    """Otherwise it would be another machine's. Facts of a board that its framework does not measure on are left out."""
+    library = Nvml(card(0, nvmlDeviceGetPowerManagementLimit=300_000))
+    monkeypatch.setattr(library, "nvmlSystemGetDriverVersion", lambda: b"570.1", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    python = foreign.environment(tmp_path / "there", standin="1")
+    next((tmp_path / "there").glob("lib/*/site-packages")).joinpath("boarded.py").write_text(BOARDED.format(uuid=uuid))
+    cores = tuple(launcher.physical_cores_first()[:1])
+    setup = Setup("boarded:Backend", "standin", Device("gpu", 0), cores, TINY, 1, "run")
+    worker = start(setup, tmp_path, "standin", str(python))
+    assert isinstance(worker, process.Worker)
+    try:
+        hello = worker.hello()
+    finally:
+        worker.stop()
+    assert isinstance(hello, Hello), hello
+    told = hello.environment
+    assert (told.gpu, told.driver) == ("1 x Some GPU", "570.1")
+    assert told.machine_id == environment.describe("", ()).machine_id
+    assert told.board["NVML"].startswith("NVML is not available: ModuleNotFoundError: No module named 'pynvml'")
+    assert told.board["uuid by framework"] == uuid
+    limits = {name: told.board.get(name) for name in ("name", "uuid", "power limit mW")}
+    same = {"name": "Some GPU", "uuid": "GPU-0a0b-cdef", "power limit mW": "300000"}
+    assert limits == (same if uuid == "0a0b-cdef" else dict.fromkeys(same))
+    assert library.open == 0

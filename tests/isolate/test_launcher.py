@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from harness.axes import Device
-from harness.backends import registry
+from harness.backends import packages, registry
+from harness.backends.base import Build
 from harness.errors import UserError
 from harness.flags import Flag
 from harness.isolate import launcher, log, process, wire
@@ -713,6 +714,8 @@ def test_a_probe_says_what_each_backend_sees_and_why_others_cannot_be_loaded(tmp
     assert plain.devices == (Device("cpu"),)
     assert isinstance(framed, Hello)
     assert framed.devices == (Device("cpu"), Device("gpu", 1))  # nothing was hidden from it
+    assert (plain.build, framed.build) == (None, Build(cuda="13.0"))
+    assert packages.NVML in framed.libraries
     assert found["refusing"] == "RuntimeError: built for another CPU"
     assert found["broken"] == "ImportError: libbroken.so.1: cannot open shared object file"
 

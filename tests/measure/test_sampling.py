@@ -242,6 +242,7 @@ def test_a_clock_on_the_device_that_cannot_be_read_costs_nothing_else(clock: Clo
     backend.kind = Silent
     record = measure(backend, **GPU)
     assert [series.kind for series in record.samples.series] == [SeriesKind.LATENCY, SeriesKind.THROUGHPUT]
+    assert record.settings["device"] == "not measured (the profiler saw no work of the device, 3 times)"
 
 
 def test_what_fails_beside_the_latency_costs_its_own_series_only(clock: Clock) -> None:
@@ -685,7 +686,7 @@ class Board:
     """A GPU that is in a scripted state each time that it is looked at."""
 
     def __init__(self, backend: Backend, states: Iterator[State]) -> None:
-        self.backend, self.states = backend, states
+        self.backend, self.states, self.reason = backend, states, ""
 
     def read(self) -> State:
         self.backend.note("look")
@@ -730,6 +731,19 @@ def test_the_clocks_of_what_was_kept_and_a_power_cap_are_told(clock: Clock) -> N
     assert record.settings["latency clock MHz"] == "1300 to 1900"
     assert record.settings["throughput clock MHz"] == "1300 to 1300"
     assert record.settings["power cap"] == "held the clock"
+
+
+def test_a_gpu_that_cannot_be_asked_is_measured_and_its_rows_say_what_was_not_seen(clock: Clock) -> None:
+    backend = Backend(clock, repeat(2 * MS))
+    board: Any = Board(backend, repeat(State()))
+    board.reason = "NVML is not available: no such module"
+    record = Engine(backend, replace(BUDGET, visits=1), 11, "run", "env", backend.clock, gpu=board).measure(step(**GPU))
+    assert record.status is Status.OK
+    assert record.settings is not None
+    assert record.settings["throttling"] == "not seen: NVML is not available: no such module"
+    assert "latency clock MHz" not in record.settings
+    seen, _ = on_board(Backend(Clock(), repeat(2 * MS)), repeat(COOL), visits=1)
+    assert "throttling" not in (seen.settings or {})
 
 
 def test_calls_go_on_until_the_clock_of_a_gpu_is_steady(clock: Clock) -> None:
