@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from harness.execution.execute import run
     from harness.review.comparing import along, compare
     from harness.review.pages import report
-    from harness.review.reading import summary, tuned
-    from harness.store.table import load, samples
+    from harness.review.reading import profiles, summary, tuned
+    from harness.store.table import kernels, load, samples
 
-__all__ = ["along", "compare", "load", "report", "run", "samples", "summary", "tuned"]
+__all__ = ["along", "compare", "kernels", "load", "profiles", "report", "run", "samples", "summary", "tuned"]
 
 _HOMES = {
     "run": "harness.execution.execute", "load": "harness.store.table", "samples": "harness.store.table",
     "summary": "harness.review.reading", "compare": "harness.review.comparing", "along": "harness.review.comparing",
-    "report": "harness.review.pages", "tuned": "harness.review.reading",
+    "report": "harness.review.pages", "tuned": "harness.review.reading", "kernels": "harness.store.table",
+    "profiles": "harness.review.reading",
 }  # fmt: skip
 
 

@@ -148,7 +148,7 @@ _FIGURES = {
     "intensity_flop_per_byte": Column("float64", "FLOP/byte", "flop_nominal over bytes_min."),
     "workspace_bytes": Column("float64", "bytes", "Peak less base less results: a lower bound on the host, where allocators reuse pages."),
     "energy_per_call_j": Column("float64", "J", "Energy of one call from a counter; missing: not measured."),
-    "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used."),
+    "effective_cores": Column("float64", "", "cpu_ns over wall_ns: how many cores the calls really used. Of a profile: of the calls that nothing watched."),
     "yardstick_ratio": Column("float64", "", "Time of one call over that of the last fixed piece of work before it: the median of the trials' medians; missing: not measured."),
     "corrected_ns": Column("float64", "ns", "yardstick_ratio times the lower quartile of the run's yardsticks at that number of threads, comparable where the interpreters of the cells have one numpy; missing: not measured."),
     "throughput_ns": Column("float64", "ns", "Time of one call where many are queued and waited for together; missing: measured on GPUs, for hot cells only."),
@@ -245,11 +245,11 @@ _PUBLISHED = {
     "table": Column("string", "", "The table of published timings that the row is from."),
     "hardware": Column("string", "", "What it was measured on, as the table names it."),
     "math": Column("string", "", "The arithmetic, as the table names it: fp32, int8, fp16 mixed ..."),
-    "kind": Column("string", "", "What the figure was published for: train, inference ...; joined by commas where there are several."),
+    "kind": Column("string", "", "Of a kernel what it does: convolution, gemm, reorder, transpose, copy, convert, elementwise, reduction, optimizer, framework, bookkeeping, outside or other. Of published timings what the figure was published for: train, inference ...; joined by commas where there are several."),
     "published_ns": Column("float64", "ns", "Time of one call as published: published, not measured here. Of a shape that stands there several times, the median."),
     "printed_flop_per_s": Column("float64", "FLOP/s", "The rate printed beside it; missing: none is, or one that the time contradicts, as remark says."),
     "algorithm": Column("string", "", "The algorithm that is said to have run; empty where none is named."),
-    "source": Column("string", "", "Where it is published: repository, file, sheet and row, joined by colons; several by semicolons."),
+    "source": Column("string", "", "Of a kernel what told of it: oneDNN, torch.profiler, XLA, TensorFlow; empty for outside. Of published timings where they are published: repository, file, sheet and row, joined by colons; several by semicolons."),
     "remark": Column("string", "", "What is wrong with the published row; empty where nothing is."),
 }  # fmt: skip
 
@@ -306,6 +306,45 @@ _CASES = {
 }  # fmt: skip
 
 
+_KERNEL = {
+    "rank": Column("int64", "", "Place among the kernels of the cell by kernel_ns, from 1."),
+    "name": Column("string", "", "The framework's or the library's own name of what ran; outside: the time of the call in no event at all."),
+    "implementation": Column("string", "", "The kernel behind it, where its source tells: brg_conv_fwd:avx512_core."),
+    "detail": Column("string", "", "The problem as its source prints it."),
+    "src_format": Column("string", "", "Memory format that it reads, where its source tells: acdb."),
+    "dst_format": Column("string", "", "Memory format that it writes."),
+    "role": Column("string", "", "Which tensor it moves or converts, where its source tells: activation (x, y, dx or dy) or filter (w or dw)."),
+    "level": Column("int64", "", "How specific its events are: 1 a span of the framework, 2 an operator, 3 an operation of a compiled program, 4 a primitive of a library or a kernel of a device; 0 for outside."),
+    "calls_per_launch": Column("float64", "", "How many of them there are in one call."),
+    "kernel_ns": Column("float64", "ns", "Its exclusive time per call: each instant of a call counts for the most specific event that is active, of equals for the one that began last. All kernels of a cell add up to watched_ns."),
+    "share": Column("float64", "", "kernel_ns over watched_ns."),
+    "kernel_threads": Column("int64", "", "Threads, or streams of a device, on which it ran in one call."),
+}  # fmt: skip
+
+_PROFILED = {
+    "plain_ns": Column("float64", "ns", "Time of a call that nothing watched, in the process that made the profile: the mean of the fastest fifth of the undisturbed calls, at least 3; missing: not measured."),
+    "watched_ns": Column("float64", "ns", "The same of calls that were watched, which the kernels describe; missing: problem says why."),
+    "calls": Column("int64", "", "Calls that were watched."),
+    "clean_calls": Column("int64", "", "How many of them were undisturbed, by the rule of a visit."),
+    "flop_compiled": Column("float64", "FLOP", "FLOP of the program after optimisation, where a compiler tells."),
+    "sources": Column("string", "", "What the profile read, with versions, joined by semicolons."),
+    "trace": Column("string", "", "A Chrome trace of three calls, as a file in the folder of the run; empty: there is none."),
+    "problem": Column("string", "", "Why there is no profile, or not all of it; empty: nothing is wrong."),
+    "made_at": Column("datetime64[us, UTC]", "UTC", "When the profile was begun."),
+}  # fmt: skip
+
+_OF_PROFILE = {
+    "timed_ns": Column("float64", "ns", "median_ns of the cell in the run, which nothing watched; missing: the run did not time it."),
+    "overhead": Column("float64", "", "watched_ns over plain_ns: what watching costs."),
+    "outside_ns": Column("float64", "ns", "Time of the call in no event at all: Python, and waiting for another thread."),
+    "kernel_share": Column("float64", "", "Share of what computes: convolution, gemm, elementwise, reduction, optimizer. With move_share, framework_share and the share of outside_ns it adds up to 1."),
+    "move_share": Column("float64", "", "Share of what moves data: reorder, transpose, copy, convert."),
+    "framework_share": Column("float64", "", "Share of all other events: framework, bookkeeping, other."),
+    "flop_ratio": Column("float64", "", "flop_compiled over flop_exact of all passes."),
+    "incomplete": Column("string", "", "What keeps the profile from telling all, in a sentence: watching cost too much, the run timed another time, or most of a long call is in no kernel; empty: nothing does."),
+}  # fmt: skip
+
+
 def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
     """Which rows of a frame are of convolutions: the rest is of what serves as a ceiling."""
     return frame["direction"] != str(Direction.NONE)
@@ -313,6 +352,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 COLUMNS: dict[str, Column] = {
     **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_SUMS, **_ALONG, **_EXPLAINED, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_KERNEL, **_PROFILED, **_OF_PROFILE,
 }  # fmt: skip
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
@@ -360,4 +400,19 @@ NIGHT_COLUMNS: tuple[str, ...] = (
 CASE_COLUMNS: tuple[str, ...] = (
     "cell", "machine_id", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "state",
     "estimator", *(name for name in _CASES if name != "state"),
+)  # fmt: skip
+# One row per cell and kernel: what ran inside a call.
+KERNEL_COLUMNS: tuple[str, ...] = (
+    "run_id", *_AXES, "rank", "name", "kind", "implementation", "detail", "src_format", "dst_format", "role", "level", "source",
+    "calls_per_launch", "kernel_ns", "share", "kernel_threads",
+)  # fmt: skip
+# One row per cell that was profiled; what is stored of it, and all that is known with the kernels and the run's figures.
+PROFILED_COLUMNS: tuple[str, ...] = (
+    "run_id", *_AXES, "plain_ns", "watched_ns", "calls", "clean_calls", "flop_compiled", "effective_cores", "sources", "trace",
+    "problem", "made_at", "environment_id",
+)  # fmt: skip
+PROFILE_COLUMNS: tuple[str, ...] = (
+    "run_id", *_AXES, "plain_ns", "watched_ns", "timed_ns", "overhead", "calls", "clean_calls", "outside_ns",
+    "kernel_share", "move_share", "framework_share", "flop_compiled", "flop_ratio", "effective_cores",
+    "sources", "trace", "problem", "incomplete", "made_at", "environment_id",
 )  # fmt: skip

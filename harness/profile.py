@@ -4,6 +4,8 @@ A profile is made by a pass of its own in a process of its own, so that nothing 
 come from the adapters, shares and explanations are derived on reading.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -121,3 +123,11 @@ class Profile:
     trace: str = ""
     problem: str = ""
     spent_ns: int = 0
+
+
+TRACE_NAME = re.compile(r"traces/[0-9a-f]{16}\.json\.gz")
+
+
+def trace_name(cell: Cell) -> str:
+    """The name of the trace of a cell among the files of a run."""
+    return f"traces/{hashlib.sha256(str(cell).encode()).hexdigest()[:16]}.json.gz"

@@ -18,7 +18,9 @@ from harness.columns import (
     COLUMNS,
     COMPARISON_COLUMNS,
     EXPLANATION_COLUMNS,
+    KERNEL_COLUMNS,
     NIGHT_COLUMNS,
+    PROFILE_COLUMNS,
     PUBLISHED_COLUMNS,
     RANK_COLUMNS,
     RECORD_COLUMNS,
@@ -54,6 +56,8 @@ FRAMES = (
     ("Beside published", "One row per cell, hardware and arithmetic: `convbench compare RUN published:NAME`.", BESIDE_COLUMNS),
     ("Nights", "One row per cell of a nightly run: what its history keeps of it, `night.parquet`.", NIGHT_COLUMNS),
     ("Cases", "One row per cell and machine: what the gate says of the newest night.", CASE_COLUMNS),
+    ("Kernels", "One row per run, cell and kernel: what ran inside a call. `harness.kernels()`.", KERNEL_COLUMNS),
+    ("Profiles", "One row per cell of a run that was profiled: how that was seen. `harness.profiles()`.", PROFILE_COLUMNS),
 )  # fmt: skip
 
 

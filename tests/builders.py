@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.axes import Device, Direction, Layout
 from harness.flags import Flag
+from harness.profile import Kernel, Kind, Level, Profile, Role
 from harness.record import Check, Environment, Memory, Record, Run, Samples, Series, SeriesKind, Status, Visit, joined
 from harness.spec import Cell, ConvSpec
 
@@ -87,6 +88,37 @@ def failed(status: Status, reason: str, *, flags: tuple[Flag, ...] = (), **where
     """A record of a cell that came to nothing."""
     empty = {"op": "", "settings": None, "threads_used": None, "check": None, "samples": None, "memory": None}
     return replace(record(**where), status=status, reason=reason, flags=flags, **empty)
+
+
+def kernel(kernel_ns: float = 800.0, **overrides: Any) -> Kernel:
+    """A convolution of oneDNN, once in a call."""
+    plain = {
+        "name": "convolution", "kind": Kind.CONVOLUTION, "implementation": "brg_conv_fwd:avx512_core", "detail": "mb1_ic1oc2",
+        "src_format": "acdb", "dst_format": "acdb", "role": Role.UNKNOWN, "level": int(Level.PRIMITIVE), "source": "oneDNN",
+        "calls_per_launch": 1.0, "threads": 1,
+    }  # fmt: skip
+    return Kernel(kernel_ns=kernel_ns, **{**plain, **overrides})
+
+
+def profile(*kernels: Kernel, of: Cell | None = None, **overrides: Any) -> Profile:
+    """A profile of a call, by default of 1000 ns, in which these kernels ran; what is left of it is outside."""
+    rest_ns = (overrides.get("watched_ns") or 1000.0) - sum(each.kernel_ns for each in kernels)
+    outside = kernel(
+        rest_ns, name="outside", kind=Kind.OUTSIDE, implementation="", detail="", src_format="", dst_format="", level=0,
+        source="", threads=0,
+    )  # fmt: skip
+    plain = {
+        "run_id": "20260301-023000-aaaa", "made_at": START, "environment_id": "env-1", "kernels": (*kernels, outside),
+        "plain_ns": 990.0, "watched_ns": 1000.0, "calls": 200, "clean_calls": 190, "effective_cores": 0.75,
+        "sources": ("oneDNN 3.12.0 verbose", "torch.profiler 2.13.0"), "spent_ns": 5_000_000,
+    }  # fmt: skip
+    return Profile(cell=of or cell(), **{**plain, **overrides})
+
+
+def unprofiled(problem: str, **overrides: Any) -> Profile:
+    """A profile that came to nothing."""
+    nothing = {"kernels": (), "plain_ns": None, "watched_ns": None, "calls": 0, "clean_calls": 0, "effective_cores": None}
+    return profile(problem=problem, sources=(), **{**nothing, **overrides})
 
 
 def environment(**overrides: Any) -> Environment:

@@ -16,7 +16,7 @@ from harness.plan import FIRST_VISITS, Plan
 from harness.record import Environment, Record
 from harness.spec import Cell
 from harness.store import frames
-from harness.store.table import latest
+from harness.store.latest import latest
 
 # What a process costs per cell, and what a visit does, by the names of `columns.SPENT`.
 _PROCESS = ("start", "operands", "first_call", "check", "warmup")

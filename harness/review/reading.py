@@ -1,5 +1,6 @@
 """A stored run, read once: its tables, and what is worked out of them, are kept for whoever asks next."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import pandas as pd
 from harness.analysis import elsewhere, noise, ranking, roofline, tuning, validity
 from harness.analysis import extent as extents
 from harness.analysis import networks as summing
+from harness.analysis import profiles as profiling
 from harness.analysis import spent as time_spent
 from harness.analysis.along import SETTINGS, along
 from harness.analysis.compare import Side
@@ -25,7 +27,7 @@ from harness.analysis.times import Figures, figures
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
 from harness.axes import Direction
-from harness.columns import TUNED_COLUMNS, of_convolutions
+from harness.columns import PROFILE_COLUMNS, TUNED_COLUMNS, of_convolutions
 from harness.errors import HistoryError, RunNotFoundError, SelectionError
 from harness.execution import host
 from harness.outcome import Check, Extent
@@ -162,6 +164,21 @@ class Reading:
     def ceilings(self) -> pd.DataFrame:
         """What the machine can do at best, by the ceilings that joined the run: see `analysis.roofline.ceilings`."""
         return roofline.ceilings(self.ranking)
+
+    @cached_property
+    def kernels(self) -> pd.DataFrame:
+        """What ran inside the calls of its cells, with KERNEL_COLUMNS; empty where none was profiled."""
+        return self._asked_for(table.kernels_of(self.of))
+
+    @cached_property
+    def profiles(self) -> pd.DataFrame:
+        """A row per cell that was profiled, with PROFILE_COLUMNS."""
+        stored = self._asked_for(table.profiles_of(self.of))
+        return profiling.profiles(stored, self.kernels, self.summary) if len(stored) else framed([], PROFILE_COLUMNS)
+
+    def _asked_for(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the cells that are ranked."""
+        return frame if self.cells is None else frame[frame["cell"].isin(self.cells)]
 
     @cached_property
     def networks(self) -> pd.DataFrame:
@@ -328,6 +345,18 @@ def tuned(records: pd.DataFrame) -> pd.DataFrame:
         raise SelectionError(f"run {reading.run.id} is no tuning: convbench tune makes one")
     found = reading.tuned
     found.attrs["networks"] = reading.tuned_networks.to_dict("records")
+    return found
+
+
+def profiles(out: str | Path = "results") -> pd.DataFrame:
+    """How the kernels of every run of a store, or of one run folder, were seen: a row per run and cell, with PROFILE_COLUMNS.
+
+    What is damaged is left out, or raises UserError, as `load` does.
+    """
+    parts = table.each_run(out, lambda of: Reading(of.folder, run=of.run).profiles)
+    filled = [part for part in parts if len(part)]
+    found = pd.concat(filled, ignore_index=True) if filled else framed([], PROFILE_COLUMNS)
+    found.attrs["store"] = os.fspath(out)
     return found
 
 

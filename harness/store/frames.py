@@ -1,17 +1,19 @@
-"""Records to the two frames that stand on disk: one row per record, one row per sample.
+"""Records and profiles to the frames that stand on disk: a row per record, per sample, per profile and per kernel.
 
 Here belongs what a column is made from. Where the records come from, and where the frames go, is `table`'s business.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
-from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
+from harness.columns import COLUMNS, KERNEL_COLUMNS, PROFILED_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.flags import Flag
+from harness.profile import TRACE_NAME, Kind, Profile, Role
 from harness.record import CONTENDED_SHARE, CONTENDED_VISIT, Environment, Record, Series, SeriesKind, Status, contended
 from harness.spec import Cell, parse_workload
 
@@ -48,6 +50,9 @@ def check(frame: pd.DataFrame, run_id: str) -> None:
         for name in ("flags", "repeated_for"):
             if others := {word for words in frame[name].unique() for word in filter(None, words.split(","))} - {*Flag}:
                 raise ValueError(f"{name}: found {min(others)!r:.60}")
+    if "trace" in frame and (others := {name for name in frame["trace"].unique() if name and not TRACE_NAME.fullmatch(name)}):
+        raise ValueError(f"trace: found {min(others)!r:.60}")  # it becomes a path
+    if "shape" in frame:
         for shape, direction, optimizer, device in (
             frame[["shape", "direction", "optimizer", "device"]].drop_duplicates().values
         ):
@@ -59,7 +64,7 @@ def check(frame: pd.DataFrame, run_id: str) -> None:
 
 _WORDS: dict[str, Iterable[str]] = {
     "status": Status, "direction": Direction, "precision": Precision, "cache": Cache, "mode": Mode, "series": SeriesKind,
-    "optimizer": ("", *Optimizer),
+    "optimizer": ("", *Optimizer), "kind": Kind, "role": Role,
 }  # fmt: skip
 
 
@@ -71,12 +76,18 @@ def empty(columns: Sequence[str]) -> pd.DataFrame:
 def records_frame(records: Iterable[Record], environments: Iterable[Environment], suite: str) -> pd.DataFrame:
     """One row per record with RECORD_COLUMNS; the suite's name and the machine's id come from what stands beside them."""
     machines = {environment.id: environment.machine_id for environment in environments}
-    rows = [_row(record, suite, machines.get(record.environment_id, "")) for record in records]
+    return _framed([_row(record, suite, machines.get(record.environment_id, "")) for record in records], RECORD_COLUMNS)
+
+
+def _framed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A frame of these columns, a row each."""
     if not rows:
-        return empty(RECORD_COLUMNS)
-    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in RECORD_COLUMNS})
-    frame["started_at"] = pd.to_datetime(frame["started_at"], utc=True)
-    return conform(frame, RECORD_COLUMNS)
+        return empty(columns)
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in columns})
+    for name in columns:
+        if COLUMNS[name].dtype.startswith("datetime64"):
+            frame[name] = pd.to_datetime(frame[name], utc=True)
+    return conform(frame, columns)
 
 
 def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
@@ -84,10 +95,15 @@ def _row(record: Record, suite: str, machine_id: str) -> dict[str, Any]:
     return {name: beside[name] if name in beside else _stored(record, path, dtype) for name, path, dtype in _PATHS}
 
 
-_PATHS = [(name, (COLUMNS[name].of or name).split("."), COLUMNS[name].dtype) for name in RECORD_COLUMNS]
+def _paths(columns: Sequence[str]) -> list[tuple[str, list[str], str]]:
+    """Of each column its name, the attributes that lead to it, and its dtype."""
+    return [(name, (COLUMNS[name].of or name).split("."), COLUMNS[name].dtype) for name in columns]
 
 
-def _stored(record: Record, path: Sequence[str], dtype: str) -> Any:
+_PATHS = _paths(RECORD_COLUMNS)
+
+
+def _stored(record: Record | Profile, path: Sequence[str], dtype: str) -> Any:
     """What a record has at the end of a path of attributes and keys, as a frame stores it."""
     value: Any = record
     for name in path:
@@ -101,6 +117,31 @@ def _stored(record: Record, path: Sequence[str], dtype: str) -> Any:
     if isinstance(value, dict):
         return ", ".join(f"{key}={each}" for key, each in sorted(value.items()))
     return "" if value is None else str(value)
+
+
+def profiles_frame(profiles: Iterable[Profile]) -> pd.DataFrame:
+    """One row per profile with PROFILED_COLUMNS."""
+    return _framed([_profiled(profile) for profile in profiles], PROFILED_COLUMNS)
+
+
+def _profiled(profile: Profile) -> dict[str, Any]:
+    return {**{name: _stored(profile, path, dtype) for name, path, dtype in _PROFILED}, "sources": "; ".join(profile.sources)}
+
+
+def kernels_frame(profiles: Iterable[Profile]) -> pd.DataFrame:
+    """One row per kernel with KERNEL_COLUMNS: by profile, the one that took most time first."""
+    return _framed([row for profile in profiles for row in _kernels(profile)], KERNEL_COLUMNS)
+
+
+def _kernels(profile: Profile) -> Iterator[dict[str, Any]]:
+    axes = {name: _stored(profile, path, dtype) for name, path, dtype in _PROFILED}
+    for rank, kernel in enumerate(sorted(profile.kernels, key=lambda each: -each.kernel_ns), start=1):
+        told = {**vars(kernel), "kind": str(kernel.kind), "role": str(kernel.role), "kernel_threads": kernel.threads}
+        share = kernel.kernel_ns / profile.watched_ns if profile.watched_ns else math.nan
+        yield {**told, **axes, "rank": rank, "share": share}
+
+
+_PROFILED = _paths(PROFILED_COLUMNS)
 
 
 def samples_frame(records: Iterable[Record]) -> pd.DataFrame:

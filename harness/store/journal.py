@@ -1,4 +1,4 @@
-"""What is written while a run goes on: `run.json`, `plan.json`, and the journal, a JSON line per visit, record or environment.
+"""What is written while a run goes on: `run.json`, `plan.json`, and the journal of visits, records, profiles, environments.
 
 Here belongs writing and reading these files. Frames belong to `table`, which also finds the runs of a store.
 """
@@ -25,6 +25,7 @@ from harness import codec, drafts
 from harness.errors import BusyError, RunNotFoundError, StoreError, UserError
 from harness.plain import plain
 from harness.plan import Budget, Plan
+from harness.profile import Profile
 from harness.record import Environment, Record, Run, SeriesKind, Visit, joined
 
 RUN = "run.json"
@@ -38,7 +39,8 @@ _HALF_FOR_S = 3600.0
 _ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 # A line is an object of one field, whose name says what it holds, and of the checksum of what stands before it.
-_KINDS: dict[str, type[Record | Environment | Visit]] = {"record": Record, "environment": Environment, "visit": Visit}
+Entry = Record | Environment | Visit | Profile
+_KINDS: dict[str, type[Entry]] = {"record": Record, "environment": Environment, "visit": Visit, "profile": Profile}
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 _VISIT_HEAD = re.compile(rb'\{"visit":\{"order":(\d+),"process":\d+,"turn":(\d+),')
 _PIECE = 2**20  # bytes of a journal that are read at once
@@ -176,7 +178,7 @@ class Journal:
             except ValueError:
                 self._file.truncate(self._file.tell() - len(tail))
 
-    def append(self, event: Record | Environment | Visit) -> None:
+    def append(self, event: Entry) -> None:
         """Write one line and hand it to the kernel, whole or not at all. Samples that visits hold are not written again.
 
         Raises StoreError where that cannot be, and where the file is no longer where readers will look for it.
@@ -246,7 +248,7 @@ def _bare(record: Record) -> Record:
 
 @dataclass(frozen=True)
 class Content:
-    """The records and the environments of a journal in the order in which they came, and the numbers of its damaged lines.
+    """What a journal holds, in the order in which it came, and the numbers of its damaged lines.
 
     A record of which there are visits has their samples. `visits` are those of all steps, by the order of the step.
     """
@@ -255,6 +257,7 @@ class Content:
     environments: list[Environment]
     damaged: tuple[int, ...] = ()
     visits: dict[int, list[Visit]] = dataclasses.field(default_factory=dict)
+    profiles: list[Profile] = dataclasses.field(default_factory=list)
 
 
 def read(folder: str | Path) -> tuple[list[Record], list[Environment]]:
@@ -273,6 +276,7 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
     found: list[Record] = []
     environments: dict[str, Environment] = {}
     visits: dict[int, list[Visit]] = {}
+    profiles: list[Profile] = []
     damaged: dict[int, Exception] = {}
     for number, line in _lines(path):
         try:
@@ -283,6 +287,8 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
             elif tag == "visit" and records:
                 visit = codec.decode(Visit, data)
                 visits.setdefault(visit.order, []).append(visit)
+            elif tag == "profile" and records:
+                profiles.append(codec.decode(Profile, data))
             elif records:
                 found.append(codec.decode(Record, data))
         except (ValueError, TypeError) as error:
@@ -293,7 +299,7 @@ def scan(folder: str | Path, *, records: bool = True) -> Content:
     if damaged:  # whose visits are all among those lines has no figure left
         stays = {SeriesKind.STAY}
         whole = [record for record in whole if record.samples is None or {each.kind for each in record.samples.series} - stays]
-    return Content(whole, list(environments.values()), tuple(damaged), visits)
+    return Content(whole, list(environments.values()), tuple(damaged), visits, profiles)
 
 
 class Tail:

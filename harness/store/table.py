@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, timedelta
 from functools import partial
@@ -21,11 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import codec, drafts, units
-from harness.columns import COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
+from harness.columns import COLUMNS, KERNEL_COLUMNS, PROFILED_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.errors import RunNotFoundError, UserError
 from harness.plain import plain
+from harness.profile import Profile
 from harness.record import Environment, Record, Run, Status
 from harness.store import frames, journal, parquet
+from harness.store.latest import latest, latest_profiles
 
 T = TypeVar("T")
 
@@ -38,23 +40,28 @@ class Stored(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """One of the two tables of a run: its file, its columns, and how it is made from records, environments and the suite."""
+    """One of the tables of a run: its file, its columns, and how it is made from what the journal holds."""
 
     file: str
     columns: tuple[str, ...]
-    make: Callable[[Sequence[Record], Sequence[Environment], str], pd.DataFrame]
+    make: Callable[["_Content"], pd.DataFrame]
 
 
 SAMPLES = "samples.parquet"
-_RECORDS = _Table("records.parquet", RECORD_COLUMNS, frames.records_frame)
-_SAMPLES = _Table(SAMPLES, SAMPLE_COLUMNS, lambda records, *_: frames.samples_frame(records))
+_RECORDS = _Table(
+    "records.parquet", RECORD_COLUMNS, lambda of: frames.records_frame(of.records, of.environments, of.run.suite)
+)  # fmt: skip
+_SAMPLES = _Table(SAMPLES, SAMPLE_COLUMNS, lambda of: frames.samples_frame(of.records))
+_KERNELS = _Table("kernels.parquet", KERNEL_COLUMNS, lambda of: frames.kernels_frame(of.profiles))
+_PROFILES = _Table("profiles.parquet", PROFILED_COLUMNS, lambda of: frames.profiles_frame(of.profiles))
+_OF_PROFILES = (_KERNELS, _PROFILES)  # which most runs do not have
 
 # The size of the journal that a Parquet file was made from; a journal only grows, so another size means a stale copy.
 _SEALED_FROM = b"convbench.journal_bytes"
 
 
 def seal(folder: str | Path) -> None:
-    """Write records.parquet and samples.parquet from the journal of a run; may be repeated.
+    """Write records.parquet and samples.parquet, and what there is of profiles, from the journal of a run; may be repeated.
 
     What a damaged line of the journal held is kept where the tables that are there hold it. Raises RunNotFoundError where there
     is no journal, UserError where it cannot be read.
@@ -64,7 +71,10 @@ def seal(folder: str | Path) -> None:
     if size is None:
         raise RunNotFoundError(f"{folder} has no {journal.JOURNAL} to seal")
     content = _Content(Stored(folder, journal.read_run(folder)))
-    for kind, frame in [(kind, content.frame(kind)) for kind in (_RECORDS, _SAMPLES)]:
+    # That of the records comes last, since it says whether all of them are there.
+    for kind, frame in [(kind, content.frame(kind)) for kind in (*_OF_PROFILES, _SAMPLES, _RECORDS)]:
+        if kind in _OF_PROFILES and frame.empty and not (folder / kind.file).exists():
+            continue
         table = pa.Table.from_pandas(frame, preserve_index=False)
         parquet.write(folder / kind.file, table, {_SEALED_FROM: str(size).encode()})
     drafts.sweep(folder)
@@ -77,12 +87,17 @@ def load(path: str | Path = "results") -> pd.DataFrame:
     that is damaged is left out with a warning that names it; a run folder that is damaged raises UserError. A store that is not
     there has no rows.
     """
-    return _joined(_each(path, partial(_of_run, kind=_RECORDS)), path, _RECORDS)
+    return _joined(each_run(path, partial(_of_run, kind=_RECORDS)), path, _RECORDS)
 
 
 def samples(path: str | Path = "results") -> pd.DataFrame:
     """The samples of every run of a store, or of one run folder: one row per block; all else as `load` does."""
-    return _joined(_each(path, partial(_of_run, kind=_SAMPLES)), path, _SAMPLES)
+    return _joined(each_run(path, partial(_of_run, kind=_SAMPLES)), path, _SAMPLES)
+
+
+def kernels(path: str | Path = "results") -> pd.DataFrame:
+    """What ran inside the calls of every run of a store, or of one run folder: a row per cell and kernel, as `load` does."""
+    return _joined(each_run(path, kernels_of), path, _KERNELS)
 
 
 def records_of(of: Stored) -> pd.DataFrame:
@@ -93,6 +108,16 @@ def records_of(of: Stored) -> pd.DataFrame:
 def samples_of(of: Stored) -> pd.DataFrame:
     """The samples of a run whose run.json was read, as `samples` has them. Raises UserError where it is damaged."""
     return _joined([_of_run(of, _SAMPLES)], of.folder, _SAMPLES)
+
+
+def kernels_of(of: Stored) -> pd.DataFrame:
+    """What ran inside the calls of a run whose run.json was read, with KERNEL_COLUMNS. Raises UserError where it is damaged."""
+    return _joined([_of_run(of, _KERNELS)], of.folder, _KERNELS)
+
+
+def profiles_of(of: Stored) -> pd.DataFrame:
+    """How that was seen, with PROFILED_COLUMNS: all that is stored of the profiles of a run. Raises UserError as above."""
+    return _joined([_of_run(of, _PROFILES)], of.folder, _PROFILES)
 
 
 def runs(path: str | Path = "results") -> list[Run]:
@@ -210,7 +235,7 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in found.iterdir() if entry.is_dir() and entry.name[0] != ".") if found.is_dir() else []
 
 
-def _each(path: str | Path, reader: Callable[[Stored], T]) -> list[T]:
+def each_run(path: str | Path, reader: Callable[[Stored], T]) -> list[T]:
     """What `reader` returns for every run of a store, or for the run folder at `path`."""
     path = Path(path)
     if _is_run(path):
@@ -235,8 +260,10 @@ def _joined(parts: Sequence[pd.DataFrame], path: str | Path, kind: _Table) -> pd
 def _of_run(of: Stored, kind: _Table) -> pd.DataFrame:
     """The table of one run, from Parquet where that is a true copy of the journal. Raises UserError where neither is whole."""
     path = of.folder / kind.file
+    if kind in _OF_PROFILES and not path.exists() and sealed(of.folder):
+        return frames.empty(kind.columns)
     try:
-        sealed = _sealed(of, kind)
+        found = _sealed(of, kind)
     except parquet.DamagedError as error:
         if _journal_size(of.folder) is None:
             raise UserError(f"{path} is damaged, and there is no journal: {error}") from None
@@ -247,7 +274,7 @@ def _of_run(of: Stored, kind: _Table) -> pd.DataFrame:
             if not of.folder.is_symlink():
                 seal(of.folder)
         return frame
-    return _Content(of).frame(kind) if sealed is None else sealed
+    return _Content(of).frame(kind) if found is None else found
 
 
 def _sealed(of: Stored, kind: _Table) -> pd.DataFrame | None:
@@ -286,41 +313,20 @@ def unfinished(visits: int) -> str:
     return f"not finished: {units.many(visits, 'visit')} so far" if visits else "the run has not come to this cell"
 
 
-def latest(records: Iterable[Record]) -> list[Record]:
-    """Of each cell and trial the record that counts, the last; it says how long those took that do not.
-
-    There are several where a flag barred the first, and where a run that was resumed measured what was missing. A second
-    measurement that came to nothing does not count, since it would cost the figure that is there; a wrong result does.
-    """
-    found: dict[tuple[int, str], Record] = {}
-    for record in records:
-        key = record.trial, str(record.cell)
-        counts, other = record, found.get(key)
-        if other and (
-            (record.repeated_for and record.status not in (Status.OK, Status.INCORRECT))
-            or (record.status is Status.NOT_RUN and other.status is not Status.NOT_RUN)
-        ):
-            counts, other = other, record
-        if other and other.spent_ns:
-            counts = replace(counts, spent_ns=_with(counts.spent_ns or {}, other.spent_ns))
-        found[key] = counts
-    return list(found.values())
-
-
-def _with(spent_ns: Mapping[str, int], aside_ns: Mapping[str, int]) -> dict[str, int]:
-    """Where the time went, that of a record which does not count with it; its workers started for all of the round."""
-    start = aside_ns.get("start", 0)
-    more = {"start": start + spent_ns.get("start", 0), "set_aside": sum(aside_ns.values()) - start}
-    return {**spent_ns, **more}
-
-
 class _Content:
     """What the journal of a run holds, by order of measuring, to make its tables from. Raises UserError for another run's."""
+
+    run: Run
+    records: list[Record]
+    environments: list[Environment]
+    profiles: list[Profile]
 
     def __init__(self, of: Stored) -> None:
         self.folder, self.run = of
         found = journal.scan(self.folder)
-        if others := {record.run_id for record in found.records} - {self.run.id}:
+        self.profiles = latest_profiles(found.profiles)
+        named = {record.run_id for record in found.records} | {profile.run_id for profile in found.profiles}
+        if others := named - {self.run.id}:
             path = self.folder / journal.JOURNAL
             raise UserError(f"{path} is of run {min(others)!r:.60}, and {journal.RUN} of {self.run.id}")
         self.environments, self.damaged = list(found.environments), found.damaged
@@ -332,7 +338,7 @@ class _Content:
     def frame(self, kind: _Table) -> pd.DataFrame:
         """That table, with its columns and dtypes. Raises UserError where the records contradict themselves."""
         try:
-            made = kind.make(self.records, self.environments, self.run.suite)
+            made = kind.make(self)
             frames.check(made, self.run.id)
         except (ValueError, ArithmeticError) as error:
             raise UserError(f"{self.folder / journal.JOURNAL} is damaged: {error}") from None
@@ -376,6 +382,7 @@ class _Content:
         if not stale:
             return old
         read = {(record.trial, str(record.cell)) for record in self.read}
+        read |= {(_NO_TRIAL, str(profile.cell)) for profile in self.profiles}
         old = _without(old, read)
         kept = set(_keys(old))
         place = {(record.trial, str(record.cell)): record.order for record in self.records}
@@ -384,9 +391,12 @@ class _Content:
         return whole.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
 
 
+_NO_TRIAL = -1  # of what a run has once, as a profile
+
+
 def _keys(frame: pd.DataFrame) -> list[tuple[int, str]]:
-    """Trial and cell of each row."""
-    return list(zip(frame["trial"], frame["cell"], strict=True))
+    """Trial and cell of each row, as far as there are trials."""
+    return list(zip(frame["trial"] if "trial" in frame else [_NO_TRIAL] * len(frame), frame["cell"], strict=True))
 
 
 def _without(frame: pd.DataFrame, keys: Set[tuple[int, str]]) -> pd.DataFrame:

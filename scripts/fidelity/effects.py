@@ -76,7 +76,7 @@ def _measured(plan: Any, number: int, factors: dict[str, float]) -> Any:
     from harness.isolate.launcher import Launcher
     from harness.record import METHOD_VERSION, Environment, Record, Run
     from harness.store.frames import records_frame, samples_frame
-    from harness.store.table import latest
+    from harness.store.latest import latest
 
     run_id = f"{'slowed' if factors else 'plain'}-{number}"
     os.environ["TEST_SLOWDOWN_FACTORS"] = json.dumps(factors)
