@@ -76,12 +76,16 @@ class Session:
     turns: int = 0  # how many turns there were; the number of the next one
 
     def worker(
-        self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool
+        self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool, profile: bool = False
     ) -> Worker | Refusal:  # fmt: skip
-        """A new worker that uses these cores, or why there is none. In the `first` trial compilers compile anew."""
+        """A new worker that uses these cores, or why there is none. In the `first` trial compilers compile anew.
+
+        With `profile` it is one that tells what runs inside calls, and is asked for nothing else.
+        """
         cache = "" if first or self.cache is None or device.kind != "cpu" else str(self.cache.absolute())
         setup = Setup(
-            self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine, cache=cache
+            self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine,
+            cache=cache, profile=profile,
         )  # fmt: skip
         return start(setup, self.logs, backend, plan.interpreter(backend))
 
@@ -100,7 +104,7 @@ def spent(record: Record, **more_ns: int) -> Record:
     return replace(record, spent_ns={**(record.spent_ns or {}), **more_ns})
 
 
-def _from_the_start(cell: Cell) -> str:
+def from_the_start(cell: Cell) -> str:
     """The settings of the process for which a cell never shares a worker, not even one after the other; empty for none.
 
     On a GPU those are the cells in TF32. TensorFlow keeps the plan that cuDNN was found fastest with by shape and type, and not
@@ -117,7 +121,7 @@ class _Going:
     step: Step
     visits: list[Visit]
     process: int = -1  # the worker that has it prepared
-    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared; as in `_from_the_start`
+    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared; as in `from_the_start`
     first: Record | None = None  # what was read of it while nothing else was prepared
     spent_ns: dict[str, int] = field(default_factory=dict)  # but for the visits, which have their own
 
@@ -144,7 +148,7 @@ class _Going:
 
 
 def _begun(step: Step, visits: Sequence[Visit]) -> _Going:
-    return _Going(step, list(visits), settings=_from_the_start(step.cell))
+    return _Going(step, list(visits), settings=from_the_start(step.cell))
 
 
 @dataclass
@@ -171,7 +175,7 @@ class Bench:
 
     def open(self, steps: Sequence[Step]) -> None:
         """Start a worker for each backend and number of threads; they import side by side, since nothing is measured yet."""
-        for key in dict.fromkeys((step.cell.backend, step.cell.threads, _from_the_start(step.cell)) for step in steps):
+        for key in dict.fromkeys((step.cell.backend, step.cell.threads, from_the_start(step.cell)) for step in steps):
             self._start(key)
 
     def greetings(self) -> Iterator[Environment]:

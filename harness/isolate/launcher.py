@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.axes import Device
 from harness.errors import UserError
-from harness.isolate import offspring
+from harness.isolate import offspring, watching
 from harness.isolate.bench import Bench, Session, spent, start
 from harness.isolate.process import Refusal, Worker
 from harness.isolate.windows import windows
@@ -19,7 +19,9 @@ from harness.isolate.wire import Adapter, Hello, Look, Setup
 from harness.measure import machine
 from harness.measure.gpu import Gpu
 from harness.plan import Budget, Plan, Step, interpreter
+from harness.profile import Profile
 from harness.record import Environment, Progress, Record, Status, Visit
+from harness.spec import Cell
 
 if TYPE_CHECKING:
     from harness.measure.footprint import Need, Room
@@ -39,9 +41,7 @@ class Launcher(Session):
 
         Each environment comes before what was made in it. `visits` are those that there are, by the order of their step.
         """
-        self.logs.mkdir(parents=True, exist_ok=True)
-        if self.logs.is_symlink():
-            raise UserError(f"{self.logs} is a link, and is not written through")
+        self._make_logs()
         there = [visit for of_step in visits.values() for visit in of_step]
         self.processes = max([self.processes, *(visit.process + 1 for visit in there)])
         self.turns = max([self.turns, *(visit.turn + 1 for visit in there)])
@@ -58,6 +58,21 @@ class Launcher(Session):
                 begun = time.perf_counter_ns()
                 yield answer
                 parent_ns += time.perf_counter_ns() - begun
+
+    def profile(self, plan: Plan, cells: Sequence[Cell], folder: Path | None = None) -> Iterator[Profile | Environment]:
+        """What runs inside the calls of these cells, each as soon as it is known, by child processes that time nothing.
+
+        The plan says by what budget and interpreters. Traces go to that folder; None: there are none.
+        """
+        self._make_logs()
+        made = watching.profiles(self, plan, cells, folder, physical_cores_first())
+        with offspring.guarded(), contextlib.closing(made) as answers:
+            yield from answers
+
+    def _make_logs(self) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        if self.logs.is_symlink():
+            raise UserError(f"{self.logs} is a link, and is not written through")
 
     def _rounds(self, plan: Plan, visits: Mapping[int, Sequence[Visit]]) -> Generator[Record | Environment | Visit]:
         """Round after round: steps whose workers are alive together."""

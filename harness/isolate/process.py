@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,7 @@ from harness.isolate.log import Log
 from harness.isolate.wire import (
     Adapter,
     Alone,
+    Answered,
     Asked,
     Call,
     Channel,
@@ -32,14 +34,17 @@ from harness.isolate.wire import (
     Prepare,
     Ready,
     Refused,
+    Seen,
     Setup,
     SilentError,
     Stop,
     Visited,
+    Watch,
     Working,
 )
 from harness.plain import plain
 from harness.plan import Step
+from harness.profile import Profile
 from harness.record import Record, Status, Visit
 
 START_TIMEOUT_S = 180.0  # importing a framework from a cold disk
@@ -47,12 +52,13 @@ _GRACE_S = 2.0
 _KILL_S = 30.0  # a process that waits in a driver ends when that returns, and may never
 
 Answer = TypeVar("Answer", Ready, Visit, Record)
+Found = TypeVar("Found")
 
 # Where a cell was, in words, by the name of what the engine had begun.
 WHERE = {
     "operands": "while its operands were made", "first_call": "in the first call", "check": "in the check",
     "witness": "before the warm-up", "warmup": "in the warm-up", "sampling": "in sampling", "memory": "in the memory pass",
-    "energy": "in the energy window",
+    "energy": "in the energy window", "plain": "in the calls that nothing watches", "watched": "in the watched calls",
 }  # fmt: skip
 _CLOSING = "while its call was let go of"
 
@@ -87,7 +93,7 @@ class _Course:
         """The part of that name begins."""
         now = time.perf_counter_ns()
         self._ns[self.at] += now - self._since
-        self.at, self._since = name if name in SPENT else "wire", now
+        self.at, self._since = name if name in SPENT or name in WHERE else "wire", now
 
     def spent_ns(self) -> dict[str, int]:
         """What each part took until now."""
@@ -183,6 +189,13 @@ class Worker:
         """The record of a prepared step, without the samples of its visits."""
         return self._ask(Finish(step.order, self._number()), Record, step, timeout_s)
 
+    def watch(self, step: Step, trace: str, timeout_s: float) -> Profile:
+        """What runs inside the calls of a step, by a worker that was set up for that; `trace` is the path of its trace."""
+        course, deadline = _Course("wire"), time.monotonic() + timeout_s
+        seen = self._heard(Watch(step, self._number(), trace), course, deadline, timeout_s, lambda answer: _seen(answer, step))
+        self.leaving = seen.leaving
+        return replace(seen.profile, problem=self._hidden(seen.profile.problem))
+
     def _number(self) -> int:
         self._asked += 1
         return self._asked
@@ -191,17 +204,8 @@ class Worker:
         self, message: Asked, kind: type[Answer], step: Step, timeout_s: float, at: str = "wire"
     ) -> Answer | Record:  # fmt: skip
         """What the worker answers, of that kind or a record, with what the parent waited for in its `spent_ns`."""
-        course, deadline, kills = _Course(at), time.monotonic() + timeout_s, _out_of_memory_kills()
-        found: Answer | Record
-        self.log.mark()
-        try:
-            self.channel.send(message, deadline)
-            found = _of_step(self._listen(course, deadline), kind, step)
-        except (SilentError, ClosedError, GarbledError) as error:
-            status, reason = self._lost(error, timeout_s, WHERE.get(course.at, ""))
-            if "SIGKILL" in reason and _out_of_memory_kills() > kills:
-                status = Status.OOM
-            raise LostError(status, reason, course.spent_ns()) from None
+        course, deadline = _Course(at), time.monotonic() + timeout_s
+        found: Answer | Record = self._heard(message, course, deadline, timeout_s, lambda answer: _of_step(answer, kind, step))
         if isinstance(found, Record):
             found = self._closed(found, course, max(deadline, time.monotonic() + _GRACE_S), timeout_s)
         if self._python and isinstance(found, Record):
@@ -210,6 +214,21 @@ class Worker:
         told = found.spent_ns or {}
         rest_ns = time.perf_counter_ns() - course.begun - sum(told.values()) + told.get("wire", 0)
         return replace(found, spent_ns={**told, "wire": rest_ns})
+
+    def _heard(
+        self, message: Asked, course: _Course, deadline: float, timeout_s: float, read: Callable[[Answered], Found]
+    ) -> Found:  # fmt: skip
+        """What `read` makes of the worker's answer. Raises LostError where there is none, or `read` raises GarbledError."""
+        kills = _out_of_memory_kills()
+        self.log.mark()
+        try:
+            self.channel.send(message, deadline)
+            return read(self._listen(course, deadline))
+        except (SilentError, ClosedError, GarbledError) as error:
+            status, reason = self._lost(error, timeout_s, WHERE.get(course.at, ""))
+            if "SIGKILL" in reason and _out_of_memory_kills() > kills:
+                status = Status.OOM
+            raise LostError(status, reason, course.spent_ns()) from None
 
     def _closed(self, record: Record, course: _Course, deadline: float, timeout_s: float) -> Record:
         """The record with what letting go of its call adds to it."""
@@ -228,12 +247,12 @@ class Worker:
         self.leaving = closed.leaving
         return replace(record, settings=closed.settings, spent_ns=closed.spent_ns)
 
-    def _listen(self, course: _Course, deadline: float) -> Ready | Visited | Done | Closed:
+    def _listen(self, course: _Course, deadline: float) -> Answered:
         """The answer to what was asked last. What answers an earlier question came late or twice, and is dropped."""
         while True:
             message = self.channel.receive(deadline)
             self.log.cut()
-            if not isinstance(message, Working | Ready | Visited | Done | Closed):
+            if not isinstance(message, Working | Ready | Visited | Done | Closed | Seen):
                 raise GarbledError(f"unexpected answer {type(message).__name__}")
             if message.number == self._asked and not isinstance(message, Working):
                 if isinstance(message, Done) and course.done:
@@ -311,7 +330,7 @@ class Worker:
         self.killed = True
 
 
-def _of_step(answer: Ready | Visited | Done | Closed, kind: type[Answer], step: Step) -> Answer | Record:
+def _of_step(answer: Answered, kind: type[Answer], step: Step) -> Answer | Record:
     """What an answer says of a step, of that kind or a record. Raises GarbledError where it says anything else."""
     found: object = answer
     if isinstance(answer, Done | Visited):
@@ -323,6 +342,15 @@ def _of_step(answer: Ready | Visited | Done | Closed, kind: type[Answer], step: 
     if isinstance(found, Record | kind):
         return found
     raise GarbledError(f"unexpected answer {type(answer).__name__}")
+
+
+def _seen(answer: Answered, step: Step) -> Seen:
+    """An answer that tells what ran inside the calls of a step. Raises GarbledError where it tells anything else."""
+    if not isinstance(answer, Seen):
+        raise GarbledError(f"unexpected answer {type(answer).__name__}")
+    if answer.profile.cell != step.cell:
+        raise GarbledError(plain(f"it is of another cell, {answer.profile.cell}"))
+    return answer
 
 
 def _exit(code: int | None) -> str:

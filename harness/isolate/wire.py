@@ -16,6 +16,7 @@ from harness.axes import Device, Mode
 from harness.backends.base import Build
 from harness.plain import plain
 from harness.plan import Budget, Step
+from harness.profile import Profile
 from harness.record import Environment, Record, Visit
 
 # The longest line that is read. A record of a million samples, four figures each, takes half of it.
@@ -44,6 +45,7 @@ class Setup:
     gpu: str = ""
     driver: str = ""
     board: dict[str, str] = field(default_factory=dict)
+    profile: bool = False  # whether what runs inside calls is looked at; nothing is timed in such a process
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,27 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Say what runs inside the calls of this step, in a process that was set up for that. `Seen` follows.
+
+    `trace` is the path at which a trace of a few calls is written; empty: none is.
+    """
+
+    step: Step
+    number: int
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What runs inside the calls of a step. `leaving`: the device is broken for this worker, and no use to the next step."""
+
+    number: int
+    profile: Profile
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
 class Working:
     """What of the engine begins, a name of `columns.SPENT`. The worker waits for `GoOn`.
 
@@ -192,8 +215,9 @@ class Stop:
     """Nothing more to do."""
 
 
-Asked = Alone | Prepare | Call | Finish
-Message = Setup | Look | Adapter | Hello | Refused | Asked | Ready | Visited | Working | GoOn | Done | Closed | Stop
+Asked = Alone | Prepare | Call | Finish | Watch
+Answered = Ready | Visited | Done | Closed | Seen
+Message = Setup | Look | Adapter | Hello | Refused | Asked | Answered | Working | GoOn | Stop
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 

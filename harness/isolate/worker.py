@@ -6,12 +6,13 @@ measures in a process of its own (`pytest_plugin`) makes it ready by the same fu
 """
 
 import ctypes
+import fcntl
 import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.axes import Device
@@ -34,9 +35,11 @@ from harness.isolate.wire import (
     Prepare,
     Ready,
     Refused,
+    Seen,
     Setup,
     Stop,
     Visited,
+    Watch,
     Working,
 )
 from harness.plain import plain
@@ -68,7 +71,7 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def _serve(channel: Channel) -> None:
-    setup = channel.receive()
+    setup, before = channel.receive(), dict(os.environ)
     try:
         if isinstance(setup, Look):
             channel.send(look(setup.backend, setup.target, foreign=setup.foreign))
@@ -78,7 +81,11 @@ def _serve(channel: Channel) -> None:
         if reason := registry.missing(setup.backend.partition("@")[0], setup.target, foreign=setup.foreign):
             channel.send(Refused(reason, absent=True))
             return
-        backend = load(setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache)
+        if setup.profile:
+            set_output_apart()
+        backend = load(
+            setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache, profile=setup.profile
+        )  # fmt: skip
         if setup.foreign and interpreter.outside(backend.distributions[0].replace("-", "_")):
             raise ImportError(f"{backend.distributions[0]} was loaded from outside its interpreter's environment")
         devices = backend.devices()
@@ -94,8 +101,9 @@ def _serve(channel: Channel) -> None:
     without = uncached(type(backend), setup) if setup.cache else {}
     board = gpu.Gpu(setup.device.index) if setup.device.kind == "gpu" else None
     facts = environment.board(board, backend.board(), setup.board) if board else {}
+    untold = {**without, **unwatched(type(backend), setup, before)}
     here = environment.describe(
-        setup.backend, backend.distributions, setup.machine, without, facts, (setup.gpu, setup.driver)
+        setup.backend, backend.distributions, setup.machine, untold, facts, (setup.gpu, setup.driver)
     )  # fmt: skip
     channel.send(Hello(here, devices, build, packages.of_gpus() if setup.probe else ()))
     if board is None:
@@ -104,7 +112,7 @@ def _serve(channel: Channel) -> None:
         beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, cached=bool(without), **beside)
     while not isinstance(message := channel.receive(), Stop):
-        if not isinstance(message, Alone | Prepare | Call | Finish):
+        if not isinstance(message, Alone | Prepare | Call | Finish | Watch):
             raise TypeError(f"expected something to do, or Stop, got {message}")
         record = _answer(channel, engine, message)
         if not engine.holds:
@@ -158,6 +166,11 @@ def _answer(channel: Channel, engine: "Engine", message: Asked) -> Record | None
                 return found
             visit = Visit(message.order, 0, 0, 0, **vars(found), spent_ns=engine.spent_ns(message.order))
             channel.send(Visited(message.number, visit))
+        case Watch():
+            from harness.measure import cuda_errors, profiling
+
+            seen = profiling.profile(engine, message.step, message.trace)
+            channel.send(Seen(message.number, seen, leaving=cuda_errors.fatal(seen.problem)))
     return None
 
 
@@ -179,12 +192,34 @@ def uncached(kind: type[Backend], setup: Setup) -> dict[str, str | None]:
     return {name: plain.get(name) for name in {**plain, **kept} if plain.get(name) != kept.get(name)}
 
 
-def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = False, cache: str = "") -> Backend:
+def unwatched(kind: type[Backend], setup: Setup, before: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that a profile sets, as they are in a process that is timed: an environment is told without them.
+
+    `before` are all variables as this process found them.
+    """
+    if not setup.profile:
+        return {}
+    threads = len(setup.cores)
+    plain = {**before, **kind.environ(setup.device, threads)}
+    return {name: plain.get(name) for name in kind.profile_environ(setup.device, threads)}
+
+
+def set_output_apart() -> None:
+    """Have descriptor 1 be a file of this process alone, from which an adapter can read what a library printed there."""
+    file = os.memfd_create("stdout")
+    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)  # so that cutting it does not leave a hole
+    os.dup2(file, 1)
+    os.close(file)
+
+
+def load(
+    target: str, device: Device, cores: Sequence[int], *, probe: bool = False, cache: str = "", profile: bool = False
+) -> Backend:  # fmt: skip
     """The backend behind `module:Class`, made in this process once all is settled that its framework reads when it is imported.
 
-    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache` is as in `Setup`.
-    Raises whatever importing a framework
-    may throw: it may be absent, broken, or built for another CPU; `refusal` puts that into words.
+    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache` and `profile` are those of
+    `Setup`. Raises whatever importing a framework may throw: it may be absent, broken, or built for another CPU; `refusal` puts
+    that into words.
     """
     os.sched_setaffinity(0, cores)
     threads = len(cores)
@@ -196,6 +231,8 @@ def load(target: str, device: Device, cores: Sequence[int], *, probe: bool = Fal
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts, where CUDA counts by speed; see `gpu`
     if not probe:
         os.environ.update(kind.environ(device, threads, cache))
+    if profile:
+        os.environ.update(kind.profile_environ(device, threads))
     backend: Backend = kind(device, threads)
     from harness.measure import memory
 

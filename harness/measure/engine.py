@@ -130,6 +130,11 @@ class Engine:
         """Where the time of a prepared cell went since it was asked for last."""
         return self._held[order].ledger.taken()
 
+    def calling(self, order: int) -> tuple[Sampler, Witness]:
+        """What calls a prepared cell, and what looks at the machine meanwhile: for whoever makes other calls than visits do."""
+        assert self._looking is not None
+        return self._held[order].sampler, self._looking
+
     def visit(self, order: int, deliver: Deliver = _nobody) -> Taken | Record:
         """What a visit to a prepared cell brought; its record where that failed."""
         held, taken = self._held[order], Taken()

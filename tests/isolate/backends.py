@@ -1,12 +1,16 @@
 """Backends that worker processes load: the reference, with moods that depend on the workload's name."""
 
+import contextlib
 import gc
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, ClassVar
 
@@ -14,6 +18,7 @@ from harness.axes import Device
 from harness.backends.base import Build, Operands, Results
 from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.isolate import wire
+from harness.profile import Event, Kind, Level
 from harness.spec import Cell
 
 
@@ -284,3 +289,56 @@ class Absent(Plain):
 
     def __init__(self, *anything: Any) -> None:
         raise AssertionError("must not be made")
+
+
+class Watched(Plain):
+    """Tells of its calls as a profiler would, and does in the watched ones what the workload is called."""
+
+    name: ClassVar[str] = "watched"
+
+    @staticmethod
+    def profile_environ(device: Device, threads: int) -> dict[str, str]:
+        return {"ONEDNN_SCRIPTED": f"{threads} threads on {device}"}
+
+    def __init__(self, device: Device, threads: int) -> None:
+        super().__init__(device, threads)
+        from harness.measure import profiling
+
+        profiling.contended = lambda *anything: False  # type: ignore[assignment]  # whoever else runs beside these tests
+
+    def prepare(self, cell: Cell, operands: Operands) -> NumpyConvolution:
+        prepared = super().prepare(cell, operands)
+        prepared.settings = {
+            "pid": str(os.getpid()), "variable": os.environ.get("ONEDNN_SCRIPTED", "not set"),
+            "output": os.readlink("/proc/self/fd/1"),
+        }  # fmt: skip
+        prepared.sources = ("scripted 1.0",)
+        prepared.watched = partial(self._watched, prepared, cell.workload)
+        return prepared
+
+    @contextlib.contextmanager
+    def _watched(self, prepared: NumpyConvolution, workload: str) -> Iterator[Callable[[], Iterable[Event]]]:
+        launch, told = prepared.launch, list[Event]()
+        os.write(1, b"printed past Python\n")
+
+        def launched() -> Results:
+            match workload:
+                case "crash":
+                    os.write(2, b"about to fall over\n")
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                case "hang":
+                    signal.pause()
+                case "breaks":
+                    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            begun = time.time_ns()
+            found = launch()
+            told.append(Event(begun, time.time_ns(), "main", Level.OPERATOR, "conv", Kind.CONVOLUTION, "scripted"))
+            return found
+
+        prepared.launch = launched
+        try:
+            yield lambda: [replace(event, detail=detail) for event in told]
+        finally:
+            prepared.launch = launch
+        with open("/proc/self/fd/1") as output:
+            detail = f"{os.getpid()}; {os.environ['ONEDNN_SCRIPTED']}; {output.read()}"

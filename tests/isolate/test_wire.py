@@ -32,10 +32,12 @@ from harness.isolate.wire import (
     Prepare,
     Ready,
     Refused,
+    Seen,
     Setup,
     SilentError,
     Stop,
     Visited,
+    Watch,
     Working,
 )
 from harness.plan import Budget, Step
@@ -60,6 +62,8 @@ MESSAGES = [
     Done(7, builders.record([5, 6, 7])),
     Done(8, builders.failed(Status.CRASHED, "killed", flags=(Flag.NOT_CONVERGED,))),
     Closed(8, {"close": "why"}, {"operands": 5}, leaving=True),
+    Watch(Step(0, 1, builders.cell()), 10, "runs/a/traces/b.json.gz"),
+    Seen(10, builders.profile(builders.kernel()), leaving=True),
     Stop(),
 ]
 
