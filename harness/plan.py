@@ -80,6 +80,7 @@ class Plan:
     `compare` are the axes along which cells are compared: those that differ in these alone are visited one after the other.
     `tuned` are the axes of which the best setting is looked for, each with the text of its value in the default setting; empty:
     backends and modes compete. `interpreters` are the paths of the Python interpreters of backends that have one of their own.
+    `profile` is an expression of -k: convolutions whose id fits it are profiled after the last trial; empty: all, None: none.
     """
 
     suite: str
@@ -89,6 +90,7 @@ class Plan:
     compare: tuple[str, ...] = COMPARED
     tuned: dict[str, str] = field(default_factory=dict)
     interpreters: dict[str, str] = field(default_factory=dict)
+    profile: str | None = None
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

@@ -140,7 +140,7 @@ def main() -> int:
 
 def _watcher() -> Any:
     """Tells on standard error what failed, and now and then how far it is."""
-    from harness.execution.execute import Watcher
+    from harness.execution.watcher import Watcher
 
     class Telling(Watcher):
         done = total = 0

@@ -20,8 +20,9 @@ from harness.axes import Device
 from harness.cli.options import both_ways
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
-from harness.execution.execute import Watcher
+from harness.execution.watcher import Watcher
 from harness.plan import FIRST_VISITS, Plan
+from harness.profile import Profile
 from harness.record import Environment, Progress, Record, Status, Visit
 from harness.spec import Cell
 
@@ -35,6 +36,7 @@ class Screen(Watcher):
         self.counts: Counter[Status] = Counter()
         self.total, self.done, self.began, self.estimate_s = 0, 0, time.monotonic(), 0.0
         self.visits, self.each, self.trials, self.turn = 0, 1, 1, ""
+        self.profiles = self.to_profile = 0
         self.cells: dict[int, Cell] = {}  # by the order of the step
         self.live: Live | None = None
 
@@ -113,6 +115,18 @@ class Screen(Watcher):
             told = record.reason or ", ".join(record.flags)
             line = f"[{self.done}/{self.total}] {record.cell} {words(record.status)}{': ' if told else ''}{told}"
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def profiling(self, cells: int) -> None:
+        """Nothing is timed any more."""
+        self.profiles, self.to_profile = 0, cells
+        self.console.print(f"what runs inside the calls of {units.many(cells, 'cell')}:", highlight=False)
+
+    def profiled(self, profile: Profile) -> None:
+        """One more profile."""
+        self.profiles += 1
+        problem = f": {profile.problem}" if profile.problem else ""
+        line = f"[{self.profiles}/{self.to_profile}] {profile.cell} profiled{problem}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @property
     def share(self) -> float:

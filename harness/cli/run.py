@@ -34,15 +34,17 @@ if TYPE_CHECKING:
     from harness.ask.selection import Selection
     from harness.ask.suite import Suite
     from harness.doctor import Finding
-    from harness.execution.execute import Watcher
     from harness.execution.host import Lock
+    from harness.execution.watcher import Watcher
     from harness.record import Run
     from harness.review.reading import Reading
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: convbench run first --backend torch,jax --direction wgrad --quick")
+@app.command(
+    cls=option.BareProfile, epilog="Example: convbench run first --backend torch,jax --direction wgrad --quick"
+)  # fmt: skip
 def run(
     suite: Annotated[list[str] | None, typer.Argument(help="Names from suites/, or paths.")] = None,
     out: Out = Path("results"),
@@ -73,13 +75,14 @@ def run(
     machine: option.Machine = None,
     python: option.Python = None,
     conv: option.Convs = None,
+    profile: option.Profile = None,
 ) -> None:
     """Measure suites, keep the results, and write a report for each."""
     options = RunOptions(
         suites=suite or (), out=out, reports=reports, report=report, tags=tag or (), backend=backend, device=device,
         direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials, seed=seed,
         threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings, machine=machine,
-        until=until, time=time, pythons=python or (), convs=conv or (),
+        until=until, time=time, pythons=python or (), convs=conv or (), profile=profile,
     )  # fmt: skip
     limit_s = options.wait_s
     if resume and more:
@@ -99,7 +102,7 @@ def _resumed(folder: Path, limit_s: float, options: RunOptions) -> bool:
     from harness import doctor
     from harness.execution import execute, host
 
-    with host.alone(limit_s, _waiting) as lock:
+    with host.alone(limit_s, waiting) as lock:
 
         def goes_on(watcher: "Watcher") -> "Run":
             aim = options.aim()
@@ -113,11 +116,13 @@ def _resumed(folder: Path, limit_s: float, options: RunOptions) -> bool:
 
 def _asked(options: RunOptions, limit_s: float) -> bool:
     """Measure the suites, or list their cells; whether any failed."""
-    from harness.execution import execute
+    from harness.execution import execute, profiles
 
     if not options.suites and not options.convs:
         raise SelectionError(f"name a suite: {known_suites()}")
     options.check_tags()
+    if options.profile is not None:
+        profiles.fitting(options.profile)
     suites, selection = [load(name) for name in options.suites], options.selection()
     if options.convs:
         suites.append(of_lines(options.convs))
@@ -137,7 +142,7 @@ def measured(suites: "Sequence[Suite]", selection: "Selection", limit_s: float, 
     from harness.execution import host
 
     failed = False
-    with host.alone(limit_s, _waiting) as lock:
+    with host.alone(limit_s, waiting) as lock:
         findings: Sequence[Finding] | None = doctor.urgent(options.out, threads=options.threads)
         for suite in suites:
             measure = partial(_measure, suite, selection, options, lock)
@@ -152,11 +157,12 @@ def _measure(suite: "Suite", selection: "Selection", options: RunOptions, lock: 
 
     return execute.execute(
         suite, selection, out=options.out, tags=options.tags, seed=options.seed, watcher=watcher, command=command(),
-        aa=options.aa, ceilings=options.ceilings, machine=options.machine, lock=lock,
+        aa=options.aa, ceilings=options.ceilings, machine=options.machine, lock=lock, profile=options.profile,
     )  # fmt: skip
 
 
-def _waiting(why: str) -> None:
+def waiting(why: str) -> None:
+    """Say on standard error what is waited for."""
     stderr().print(f"waiting: {why}", markup=False, soft_wrap=True)
 
 
@@ -208,6 +214,8 @@ def _finish(folder: Path, options: RunOptions) -> bool:
     if not measured:
         messages.print("nothing was measured, for the reasons above", markup=False)
     messages.print(f"results: {folder}", markup=False, soft_wrap=True)
+    if options.profile is not None:
+        messages.print(f"what ran inside the calls: convbench show {run.id} --kernels", soft_wrap=True)
     made = pages.publish(reading, options.reports) if options.report else None
     if made:
         messages.print(f"report:  {made.path}", markup=False, soft_wrap=True)

@@ -4,9 +4,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from harness.cli.options import TableFormat, folder_of, seconds, share
 from harness.errors import SelectionError
@@ -50,11 +51,29 @@ Python = Annotated[
     list[str] | None,
     typer.Option("--python", help="A backend's own interpreter: NAME=PATH, or NAME@LABEL=PATH beside this one's; repeatable."),
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="[=TEXT]",
+        help="After the last trial, say what runs inside the calls of every convolution, or of those that fit as in -k.",
+    ),
+]  # fmt: skip
+
+
+class BareProfile(TyperCommand):
+    """A command whose option --profile may stand without a value, which is an empty one then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As of any command."""
+        return super().parse_args(ctx, ["--profile=" if word == "--profile" else word for word in args])
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What was asked for, as it was typed. `axes` and `changes` are the texts of -a and --set, `wait` that of --wait."""
+    """What was asked for, as it was typed. `axes` and `changes` are the texts of -a and --set, `wait` that of --wait.
+
+    `profile` is an expression of -k for what is profiled after the last trial; empty: every convolution, None: none.
+    """
 
     suites: Sequence[str]
     out: Path
@@ -82,6 +101,7 @@ class RunOptions:
     time: str | None = None
     pythons: Sequence[str] = ()
     convs: Sequence[str] = ()
+    profile: str | None = None
     format: TableFormat = TableFormat.TABLE
 
     @property
@@ -115,7 +135,7 @@ class RunOptions:
         changing = (
             self.suites, self.tags, self.seed, self.dry_run, self.aa, self.backend, self.device, self.direction, self.axes,
             self.keyword, self.changes, self.quick, self.trials, self.threads, self.timeout, self.machine, not self.ceilings,
-            self.pythons, self.convs,
+            self.pythons, self.convs, self.profile is not None,
         )  # fmt: skip
         if any(changing):
             raise SelectionError(f"{told} --out, --reports, --report and --wait may stand beside it")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.kernels import print_kernels
 from harness.cli.options import UNFINISHED, Out, TableFormat, folder_of, say_how_far, stderr, stdout
 from harness.cli.tuned import print_tuned
 from harness.errors import SelectionError
@@ -46,6 +47,9 @@ def show(
     ] = False,
     spent: Annotated[bool, typer.Option("--spent", help="Where the time of the run went, instead.")] = False,
     tuned: Annotated[bool, typer.Option("--tuned", help="The best settings that convbench tune found, instead.")] = False,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="What ran inside the calls of the cells that were profiled, instead.")
+    ] = False,
     networks: Annotated[
         bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
     ] = False,
@@ -55,13 +59,11 @@ def show(
     from harness.review.reading import Reading
 
     instead = {
-        "--spent": spent, "--networks": networks, "--tuned": tuned, "--side-by-side": side_by_side, "--follow": follow,
+        "--spent": spent, "--networks": networks, "--tuned": tuned, "--kernels": kernels, "--side-by-side": side_by_side,
+        "--follow": follow,
     }  # fmt: skip
-    for option in (name for name, asked in instead.items() if asked):
-        fits = (sort or keyword) is None or option == "--side-by-side"
-        fits &= format is TableFormat.TABLE or option in ("--tuned", "--networks")
-        if by or base or not fits or sum(instead.values()) > 1:
-            raise SelectionError(f"{option}: found beside another option for what is shown; allowed: alone")
+    asked = [name for name, wanted in instead.items() if wanted]
+    _refuse_together(asked, by or base, sort, keyword, format)
     if base is not None and by is None:
         raise SelectionError("--base: found without --by; allowed: with the axis that it is a value of, as in --by mode")
     if follow:
@@ -74,22 +76,46 @@ def show(
     for line in tables.machines(reading.run.machines, "times of one say nothing of another"):
         stderr().print(line, markup=False, soft_wrap=True)
     unfinished = say_how_far(reading, out, on_stdout=format is TableFormat.TABLE)
-    if spent:
-        stdout().print(tables.spent_table(reading.spent))
-    elif networks:
-        if reading.networks.empty:
-            raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
-        _print_networks(reading.networks, format)
-    elif tuned:
-        if not reading.run.tuned:
-            raise SelectionError(f"--tuned: run {reading.run.id} is no tuning: convbench tune makes one")
-        print_tuned(reading, format)
-    elif by:
+    if by:
         _print_along(_along(reading, by, base), by, _sorted_by(sort), kept, format)
+    elif asked and not side_by_side:
+        _print_instead(asked[0], reading, kept, format)
     else:
         _print_summary(_sorted_by(sort)(_of(reading.ranking, kept)), side_by_side, format)
     if unfinished:
         raise typer.Exit(UNFINISHED)
+
+
+CHOOSING = ("--side-by-side", "--kernels")  # what -k may stand beside
+AS_DATA = ("--tuned", "--networks", "--kernels")  # what has other formats than a table
+
+
+def _refuse_together(asked: list[str], by: str | None, sort: str | None, keyword: str | None, format: TableFormat) -> None:
+    """Raises SelectionError where one of these options, which show something else, stands beside another such option."""
+    for option in asked:
+        fits = (sort is None or option == "--side-by-side") and (keyword is None or option in CHOOSING)
+        fits &= format is TableFormat.TABLE or option in AS_DATA
+        if by or not fits or len(asked) > 1:
+            raise SelectionError(f"{option}: found beside another option for what is shown; allowed: alone")
+
+
+def _print_instead(asked: str, reading: "Reading", kept: Callable[[str], bool] | None, format: TableFormat) -> None:
+    """Print what was asked for instead of the summary. Raises SelectionError where the run has none of it."""
+    from harness.cli import tables
+
+    match asked:
+        case "--spent":
+            stdout().print(tables.spent_table(reading.spent))
+        case "--networks":
+            if reading.networks.empty:
+                raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
+            _print_networks(reading.networks, format)
+        case "--tuned":
+            if not reading.run.tuned:
+                raise SelectionError(f"--tuned: run {reading.run.id} is no tuning: convbench tune makes one")
+            print_tuned(reading, format)
+        case "--kernels":
+            print_kernels(reading, lambda frame: _of(frame, kept), format)
 
 
 def _chosen(keyword: str | None) -> Callable[[str], bool] | None:

@@ -31,6 +31,8 @@ class Frame(StrEnum):
     SUMMARY = "summary"
     RECORDS = "records"
     SAMPLES = "samples"
+    KERNELS = "kernels"
+    PROFILES = "profiles"
 
 
 @app.command(epilog="Example: convbench export latest --format parquet --to first.parquet")
@@ -42,7 +44,10 @@ def export(
         ExportFormat | None, typer.Option(help="csv, json or parquet; by default what the name of --to says.")
     ] = None,
     what: Annotated[
-        Frame, typer.Option(help="summary: a row per cell; records: per trial and cell; samples: per block.")
+        Frame,
+        typer.Option(
+            help="summary: a row per cell; records: per trial; samples: per block; kernels, profiles: what ran inside."
+        ),
     ] = Frame.SUMMARY,
 ) -> None:
     """Write runs to a file that other programs read."""
@@ -62,7 +67,8 @@ def export(
 def _frame(reading: "Reading", what: Frame) -> "pd.DataFrame":
     if what is Frame.SUMMARY:
         return reading.ranking
-    return reading.records if what is Frame.RECORDS else reading.samples
+    found: pd.DataFrame = getattr(reading, what.value)
+    return found
 
 
 @app.command("import", epilog="Example: convbench import out.json")

@@ -8,9 +8,8 @@ import shlex
 import shutil
 import subprocess
 import time
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,20 +17,19 @@ from types import MappingProxyType
 from typing import Any
 
 from harness import drafts, units
-from harness.analysis.ranking import Sureness
 from harness.ask import axes, interpreters, planning
 from harness.ask import suite as suites
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite
 from harness.ask.wording import hint, show
-from harness.axes import Device
 from harness.errors import MachineError, SelectionError, StoreError, UserError
-from harness.execution import discovery, growth, host
+from harness.execution import discovery, growth, host, profiles
 from harness.execution.interrupts import Interrupts
+from harness.execution.watcher import Watcher, tolerant
 from harness.isolate import launcher
 from harness.measure import environment
 from harness.plan import Budget, Plan
-from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Progress, Record, Run, Status, Visit
+from harness.record import AA, METHOD_VERSION, NIGHTLY, Environment, Record, Run, Status, Visit
 from harness.store import journal, table
 
 PLAN = journal.PLAN
@@ -44,37 +42,9 @@ class Interrupted(KeyboardInterrupt):
     """A run was interrupted; what was measured is kept. Says how to resume it."""
 
 
-class Watcher:
-    """Told of a run as it goes on. This one says nothing; the command line's draws."""
-
-    def planned(self, plan: Plan, seconds: float) -> None:
-        """The plan, and the estimate of how long it takes."""
-
-    def grown(self, plan: Plan) -> None:
-        """What one more trial measures, of what the ones before have not decided."""
-
-    def sure(self, trials: int, sureness: Sureness) -> None:
-        """How sure the run is, after so many trials."""
-
-    def progress(self, progress: Progress) -> None:
-        """How far the run is, after a turn."""
-
-    def visited(self, visit: Visit) -> None:
-        """One more visit, already kept; nothing is measured until this returns."""
-
-    def recorded(self, record: Record) -> None:
-        """One more record, already kept."""
-
-    def environment(self, environment: Environment) -> None:
-        """A worker of a new environment is ready."""
-
-    def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
-        """The devices that each backend of the run sees, before it is planned."""
-
-
 def run(
     suite: str | Path, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0, aa: bool = False,
-    ceilings: bool = True, machine: str | None = None,
+    ceilings: bool = True, machine: str | None = None, profile: bool | str = False,
     **overrides: Any,
 ) -> Run:  # fmt: skip
     """Measure a suite and return the sealed Run; its rows are `harness.load(out)`'s.
@@ -87,11 +57,15 @@ def run(
     what the machine can do at best is measured beside. `machine` is a name for this one, by default that of the environment
     variable CONVBENCH_MACHINE, if any: it becomes part of what tells machines apart. `python` maps backends to the paths of
     Python interpreters of their own, `{"torch@old": "old/bin/python"}`.
+    With `profile` every convolution is profiled after the last trial, or those whose id fits it, as an expression of -k.
     Raises UserError, SuiteError above all, before anything is measured.
     """
     loaded, chosen = suites.load(suite), select(overrides)
     check(loaded, chosen, aa=aa, ceilings=ceilings, machine=machine)
-    return execute(loaded, chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings, machine=machine)
+    expression = "" if profile is True else profile or None
+    return execute(
+        loaded, chosen, out=out, tags=tags, seed=seed, aa=aa, ceilings=ceilings, machine=machine, profile=expression
+    )  # fmt: skip
 
 
 def select(overrides: Mapping[str, Any]) -> Selection:
@@ -150,32 +124,42 @@ def _asked(suite: Suite, selection: Selection, aa: bool, ceilings: bool) -> tupl
 def execute(
     suite: Suite, selection: Selection, *, out: str | Path = "results", tags: Iterable[str] = (), seed: int = 0,
     watcher: Watcher | None = None, command: str = "", aa: bool = False, ceilings: bool = True, refusal: str = "",
-    machine: str | None = None, lock: host.Lock | None = None,
+    machine: str | None = None, lock: host.Lock | None = None, profile: str | None = None,
 ) -> Run:  # fmt: skip
     """`run`, for those who have the suite in hand and want to watch.
 
     `lock` is the host's where the caller holds it, for longer than this run; else it is taken here. With a `refusal` nothing is
-    measured: every cell gets a row with status not_run that gives it as its reason. What was measured is kept where this raises
+    measured: every cell gets a row with status not_run that gives it as its reason. With `profile`, an expression of -k or an
+    empty text for all, convolutions are profiled after the last trial. What was measured is kept where this raises
     Interrupted, or StoreError because the run's folder is gone or full.
     """
+    if profile is not None:
+        profiles.fitting(profile)  # a mistake is told before anything is measured
     here = environment.describe("", (), environment.machine_name(machine))
-    watcher = _Tolerant(watcher)
+    watcher = tolerant(watcher)
     with contextlib.nullcontext(lock) if lock or refusal else host.alone() as held:
         plan, _ = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
-        started = datetime.now(UTC)
-        run = Run(
-            id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
-            description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
-            method_version=METHOD_VERSION, seed=seed, command=command, started_at=started,
-            tags=tuple(dict.fromkeys([*tags, AA] if aa else tags)), planned_on=here,
-            most_trials=plan.budget.most_trials if plan.budget.races else 0, standard="" if aa else suite.standard,
-            tuned=plan.tuned,
-        )  # fmt: skip
-        run = table.placed(out, run)
+        plan = replace(plan, profile=profile)
+        run = begun(suite, plan, out, here, [*tags, AA] if aa else tags, seed, command, "" if aa else suite.standard)
         if held:
             held.tell(run.id)
         folder = journal.create(out, run, plan)
         return _Measurement(folder, run, plan, watcher).run(refusal)
+
+
+def begun(
+    suite: Suite, plan: Plan, out: str | Path, here: Environment, tags: Iterable[str], seed: int, command: str,
+    standard: str = "",
+) -> Run:  # fmt: skip
+    """A run of a suite that begins now on the machine `here`, with its place behind all that the store holds."""
+    started = datetime.now(UTC)
+    run = Run(
+        id=f"{started:%Y%m%dT%H%M%S}-{suite.name}-{secrets.token_hex(2)}", suite=suite.name, suite_sha256=suite.sha256,
+        description=suite.description, commit=_commit(suite.path.parent), harness_version=version(),
+        method_version=METHOD_VERSION, seed=seed, command=command, started_at=started, tags=tuple(dict.fromkeys(tags)),
+        planned_on=here, most_trials=plan.budget.most_trials if plan.budget.races else 0, standard=standard, tuned=plan.tuned,
+    )  # fmt: skip
+    return table.placed(out, run)
 
 
 def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | None = None) -> Run:
@@ -203,7 +187,7 @@ def resume(folder: Path, watcher: Watcher | None = None, *, lock: host.Lock | No
         other = _other(run)
         if other and {step.order for step in plan} - {record.order for record in before}:
             return _sealed_as_it_is(folder, run, other)
-        return _Measurement(folder, run, plan, _Tolerant(watcher), before, found.visits).run(str(other or ""))
+        return _Measurement(folder, run, plan, tolerant(watcher), before, found.visits).run(str(other or ""))
 
 
 def more(
@@ -231,7 +215,7 @@ def more(
         journal.write_plan(folder, replace(plan, budget=budget))
         journal.finish(folder, run)
         found = journal.scan(folder)
-        return _Measurement(folder, run, replace(plan, budget=budget), _Tolerant(watcher), found.records, found.visits).run("")
+        return _Measurement(folder, run, replace(plan, budget=budget), tolerant(watcher), found.records, found.visits).run("")
 
 
 def _known_s(found: journal.Content) -> float:
@@ -239,7 +223,8 @@ def _known_s(found: journal.Content) -> float:
     there = {record.order for record in found.records if record.status is not Status.NOT_RUN}
     told = [record.spent_ns for record in found.records]
     told += [visit.spent_ns for order, visits in found.visits.items() if order not in there for visit in visits]
-    return sum(sum((spent or {}).values()) for spent in told) / 1e9
+    profiled_ns = sum(profile.spent_ns for profile in found.profiles)
+    return (sum(sum((spent or {}).values()) for spent in told) + profiled_ns) / 1e9
 
 
 def _other(run: Run) -> UserError | None:
@@ -292,6 +277,7 @@ class _Measurement:
             try:
                 if not refusal:
                     self._measure(book, interrupts)
+                    self._profile(book, interrupts)
             except BaseException as error:  # Ctrl-C above all: what was measured must be sealed whatever ended it
                 cause = error
             interrupts.shut()
@@ -348,6 +334,12 @@ class _Measurement:
                 case _:
                     self.watcher.environment(answer)
 
+    def _profile(self, book: journal.Journal, interrupts: Interrupts) -> None:
+        """Look into the calls of the cells that the plan wants profiled, now that nothing is timed any more."""
+        if cells := profiles.missing(self.folder, self.plan):
+            self.began_s = self.began_s or time.monotonic()
+            profiles.keep(book, self.folder, self.executor, self.plan, cells, interrupts, self.watcher)
+
     def _so_far(self) -> growth.SoFar:
         """What the journal holds of it, of whatever was measured."""
         found = journal.scan(self.folder)
@@ -394,45 +386,6 @@ class _Measurement:
         except OSError as again:
             return StoreError(f"{told}, and cannot be written again: {again}; its records are lost")
         return StoreError(f"{told}; what was measured is written there again: {self._resume()} resumes it")
-
-
-class _Tolerant(Watcher):
-    """Tells a watcher until that fails: neither a terminal that is gone nor a mistake of who watches may end a run."""
-
-    def __init__(self, watcher: Watcher | None) -> None:
-        self._told = watcher or Watcher()
-
-    def planned(self, plan: Plan, seconds: float) -> None:
-        self._tell(self._told.planned, plan, seconds)
-
-    def grown(self, plan: Plan) -> None:
-        self._tell(self._told.grown, plan)
-
-    def sure(self, trials: int, sureness: Sureness) -> None:
-        self._tell(self._told.sure, trials, sureness)
-
-    def progress(self, progress: Progress) -> None:
-        self._tell(self._told.progress, progress)
-
-    def visited(self, visit: Visit) -> None:
-        self._tell(self._told.visited, visit)
-
-    def recorded(self, record: Record) -> None:
-        self._tell(self._told.recorded, record)
-
-    def environment(self, environment: Environment) -> None:
-        self._tell(self._told.environment, environment)
-
-    def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
-        self._tell(self._told.discovered, devices)
-
-    def _tell(self, what: Callable[..., None], *news: object) -> None:
-        try:
-            what(*news)
-        except Exception as error:
-            self._told = Watcher()
-            with contextlib.suppress(Exception):  # where the warning is shown may be what failed
-                warnings.warn(f"the run goes on unwatched, since its watcher failed: {error!r}", stacklevel=2)
 
 
 def _commit(folder: Path) -> str:

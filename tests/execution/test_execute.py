@@ -25,7 +25,7 @@ from harness.ask import suite as suites
 from harness.ask.selection import Selection
 from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, StoreError, SuiteError, UserError
 from harness.execution import discovery, execute, host
-from harness.execution.execute import Watcher
+from harness.execution.watcher import Watcher
 from harness.isolate import launcher
 from harness.plan import Plan
 from harness.record import Environment, Progress, Record, Run, Status, Visit

@@ -1,0 +1,55 @@
+"""Profiles of a run's cells, kept in its journal as they come: after its last trial, or later."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.ask import expression
+from harness.axes import NO_COMPETITOR
+from harness.errors import SelectionError
+from harness.execution.interrupts import Interrupts
+from harness.execution.watcher import Watcher
+from harness.isolate.launcher import Launcher
+from harness.plan import Plan
+from harness.profile import Profile
+from harness.record import Status
+from harness.spec import Cell
+from harness.store import journal
+
+
+def fitting(text: str) -> Callable[[str], bool]:
+    """Whether the id of a cell fits a -k expression; an empty one fits all. Raises SelectionError."""
+    try:
+        return expression.keyword(text) if text else lambda cell: True
+    except ValueError as error:
+        raise SelectionError(f"--profile: {error}") from None
+
+
+def of_plan(plan: Plan) -> list[Cell]:
+    """The cells of a plan that can be profiled: its convolutions, without twins that are there to be held against."""
+    return [cell for cell in plan.cells if cell.is_convolution and not re.search(NO_COMPETITOR, cell.backend)]
+
+
+def missing(folder: Path, plan: Plan) -> list[Cell]:
+    """The cells of a run that its plan wants profiled and that lack one: of those that `of_plan` has those that were timed."""
+    if plan.profile is None:
+        return []
+    found, fits = journal.scan(folder), fitting(plan.profile)
+    timed = {str(record.cell) for record in found.records if record.status is Status.OK}
+    lacking = timed - {str(profile.cell) for profile in found.profiles if profile.kernels}
+    return [cell for cell in of_plan(plan) if str(cell) in lacking and fits(str(cell))]
+
+
+def keep(
+    book: journal.Journal, folder: Path, executor: Launcher, plan: Plan, cells: Sequence[Cell], interrupts: Interrupts,
+    watcher: Watcher,
+) -> None:  # fmt: skip
+    """Profile these cells, and keep each profile, with its environment and its trace, in the folder of the run."""
+    watcher.profiling(len(cells))
+    for answer in executor.profile(plan, cells, folder):
+        with interrupts.put_off():
+            book.append(answer)
+        if isinstance(answer, Profile):
+            watcher.profiled(answer)
+        else:
+            watcher.environment(answer)
