@@ -15,6 +15,7 @@ from harness.analysis.inference import moderated, typical_variance
 from harness.analysis.pairs import paired_visits
 from harness.analysis.ranking import LEVEL, SAME, UNRANKED, comparisons, competing, competitors, rank
 from harness.analysis.visits import median_of_rows, turns
+from harness.axes import LABEL
 
 FEWEST_VISITS, MOST_VISITS = 3, 40  # of a process to a cell
 SIGMA_PER_MAD = 1.4826  # of a normal distribution
@@ -65,7 +66,28 @@ def look(
     `undecided`; of what is not ranked "". A cell that is undecided goes on, and so does the fastest of its group as long as any
     does: nobody is ever visited without a partner. A cell alone goes on for four trials, and further where `until` is given
     until its own interval is so narrow.
+
+    Two labels of one framework, `torch` and `torch@old`, go on by the same rule until they are decided between themselves, also
+    where both are surely slower than another framework: whoever names two wants to know how they differ.
     """
+    looked = _look(summary, visited, looks, until, same, unranked)
+    if "backend" in same:  # then backends are not compared at all
+        return looked
+    named = summary.assign(adapter=summary["backend"].str.split(LABEL).str[0])
+    siblings = list(dict.fromkeys((*same, "adapter", "mode")))
+    labels = named[competing(summary, unranked)].groupby(siblings, sort=False, dropna=False)["backend"].transform("nunique")
+    several = named.loc[labels.index[labels > 1]]
+    if several.empty:
+        return looked
+    among = _look(several, visited, looks, until, siblings, unranked)["goes_on"]
+    return looked.assign(goes_on=looked["goes_on"] | among.reindex(looked.index, fill_value=False))
+
+
+def _look(
+    summary: pd.DataFrame, visited: pd.DataFrame, looks: Looks, until: float | None, same: Sequence[str],
+    unranked: frozenset[str],
+) -> pd.DataFrame:  # fmt: skip
+    """As `look`, each cell beside those alone that are alike in `same`."""
     ranked = rank(summary, visited, unranked, looks.level, same)
     known, enough = ranked["vs_best"].notna(), ranked["trials"] >= ENOUGH_PAIRS
     limit = np.inf if until is None else 2 * np.log1p(until)

@@ -66,6 +66,17 @@ def test_what_is_sure_stops_and_what_is_not_keeps_a_partner():
     }  # fmt: skip
 
 
+def test_two_labels_of_a_framework_go_on_until_they_are_told_apart():
+    wanders, near, fast = [3000, 3060, 2990, 3010], [3030, 3000, 3040, 2980], [1000, 1010, 990, 1000]
+    found = looked(run({"a": wanders, "a@old": near, "b": [2000, 2020, 1980, 2000], "c": fast}), Looks(12))
+    assert found == {
+        "a": ("slower", True), "a@old": ("slower", True), "b": ("slower", False), "c": ("fastest", False),
+    }  # fmt: skip
+    steady = [30_000, 30_003, 29_997, 30_000]
+    twice = {"a": steady, "a@old": [2 * time for time in steady], "c": [time // 3 for time in steady]}
+    assert [goes_on for _, goes_on in looked(run(twice), Looks(12)).values()] == [False, False, False]
+
+
 def test_when_all_are_sure_all_stop():
     steady = [100_000, 100_010, 99_990, 100_000]
     found = looked(run({"a": steady, "b": [2 * time for time in steady], "c": steady}), Looks(4))
