@@ -265,7 +265,7 @@ class Judgement:
 
     `cases` has one row per case with `analysis.judgement.CASES`. `invalid` are the blocking checks that failed: where there is
     any, nothing else is said of the run. `incomparable` says why nothing of it can be held against the baseline, which is no
-    fault of the run.
+    fault of the run. `notes` say what it was held against, where the method or the standard has changed.
     """
 
     level: Level
@@ -275,6 +275,7 @@ class Judgement:
     groups: tuple[Group, ...] = ()
     invalid: tuple[str, ...] = ()
     incomparable: str = ""
+    notes: tuple[str, ...] = ()
 
     def count(self, outcome: Outcome) -> int:
         """How many cases came to this outcome."""

@@ -66,7 +66,8 @@ class NightJudgement:
     `sentence` says it in one line, and names the worst case; `reasons` has one line for each thing that bears on the level,
     the most serious first. `cases` has one row per cell and machine with CASE_COLUMNS, the most serious first; cells that were
     measured a second time under another name are not among them. `events` are those of tonight, `invalid` what blocks any
-    judgement, `machines` the gate's own record.
+    judgement, `machines` the gate's own record. `notes` are those of the reasons that say what the night was held against, where
+    the method or the standard has changed.
     """
 
     run_id: str
@@ -77,6 +78,7 @@ class NightJudgement:
     events: tuple[MachineEvent, ...]
     invalid: tuple[str, ...]
     machines: tuple[OwnRecord, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
@@ -115,6 +117,7 @@ def judge(
         events=tuple(event for machine in machines for event in machine.events),
         invalid=blocking,
         machines=tuple(machine.own_record for machine in machines),
+        notes=tuple(note for machine in machines for note in _notes(machine)),
     )
 
 
@@ -408,12 +411,17 @@ def _of_machine(machine: _Machine) -> list[tuple[Level, str]]:
                 told = ", ".join(f"{count} {status}" for status, count in statuses.items())
                 found.append((Level.PARTIAL, f"{units.many(len(cells), 'cell')} {words} ({told}): {_first(cells)}"))
     found += [(Level.MACHINE_EVENT, f"machine {event.machine_id}: {event.why}") for event in machine.events]
-    found += [(Level.QUIET, said) for said in (*reasons.of_method(grid, machine.enough), *machine.standard())]
+    found += [(Level.QUIET, note) for note in _notes(machine)]
     ok = grid.status[:, -1] == STATUSES.index(Status.OK)
     barred = int((ok & grid.barred[:, -1]).sum())
     if 2 * barred > int(ok.sum()):
         found.append((Level.INCONCLUSIVE, f"a flag bars the verdict on {barred} of {int(ok.sum())} cells"))
     return found
+
+
+def _notes(machine: _Machine) -> list[str]:
+    """What the night was held against, where the method or the standard has changed."""
+    return [*reasons.of_method(machine.grid, machine.enough), *machine.standard()]
 
 
 def _first(cells: Iterable[str], shown: int = 3) -> str:

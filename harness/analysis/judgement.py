@@ -75,7 +75,7 @@ def of_night(night: NightJudgement, baseline: str, networks: pd.Series | None = 
             }
         )
     cases = _frame(rows)
-    return Judgement(night.level, night.sentence, baseline, cases, groups(cases), night.invalid)
+    return Judgement(night.level, night.sentence, baseline, cases, groups(cases), night.invalid, notes=night.notes)
 
 
 def _of_state(row: Mapping[str, Any]) -> Outcome:

@@ -7,6 +7,7 @@ import pytest
 from harness.analysis import standard
 from harness.analysis.gate import judge
 from harness.analysis.history import History
+from harness.analysis.judgement import of_night
 from harness.analysis.summary import summarize
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
@@ -147,6 +148,7 @@ def test_it_is_said_until_the_new_method_has_a_baseline():
     for night in (STEP, STEP + 9):
         (said,) = [reason for reason in gate(found, night).reasons if reason.startswith("method")]
         assert said.startswith(told)
+        assert of_night(gate(found, night), "earlier nights").notes == (said,)
         assert "± 1.0 % for the median of them); of 1 other case the history begins anew" in said
         assert gate(found, night).cases["change"].isna().sum() == 1
     judged = gate(found, STEP + 10)

@@ -50,6 +50,13 @@ def test_at_most_four_differences_are_named(made, view):
     assert "fact 4" not in head.differ
 
 
+def test_another_method_than_before_is_told_on_the_first_screen(made, view):
+    judged = dataclasses.replace(synthetic.judged(made, {}), notes=("method 11 → 12: compared by 5 cells",))
+    head = opening.beside_baseline(view, judged, synthetic.CHECKS, (), None)
+    assert head.sentences == ["Method 11 → 12: compared by 5 cells."]
+    assert opening.beside_baseline(view, synthetic.judged(made, {}), synthetic.CHECKS, (), None).sentences == []
+
+
 def test_the_figures_of_the_last_thirty_nights_oldest_first(made):
     nights = synthetic.nights(made, 40)
     found = opening.lines(nights)
