@@ -54,7 +54,7 @@ SPENT = {
 
 _AXES = {
     "workload": Column("string", "", "Name of the workload in its suite.", of="cell.workload"),
-    "shape": Column("string", "", "The workload on one line; a convolution: n, c, k, size, filter, stride, padding, dilation, groups.", of="cell.spec"),
+    "shape": Column("string", "", "The workload on one line; a convolution: n, c, k, size, filter, stride, padding, dilation, groups; o is the output padding of a transposed one.", of="cell.spec"),
     "direction": Column("string", "", "fprop, dgrad, wgrad, bprop or train; none for a matrix product or a copy.", of="cell.direction"),
     "precision": Column("string", "", "fp64, fp32, tf32, bf16 or fp16.", of="cell.precision"),
     "layout": Column("string", "", "Order of the activations' dimensions: NCHW or NHWC, or their 1-D and 3-D forms.", of="cell.layout_text"),

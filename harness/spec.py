@@ -6,8 +6,9 @@ Pure data, immutable, JSON-able by `codec`. Nothing here says how a framework do
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
+from harness import descriptor
 from harness.axes import CPU, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.counting import taps_below
 from harness.workload import Shape, Shapes, Spec
@@ -32,23 +33,7 @@ class ConvSpec(Spec):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        dims = self.ndim
-        if dims not in (1, 2, 3):
-            raise ValueError(f"spatial has {dims} dimensions; 1, 2 or 3 are allowed")
-        for name in ("kernel", "stride", "dilation", "padding"):
-            if len(getattr(self, name)) != dims:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries, spatial has {dims}")
-        for name in ("n", "c", "k", "groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        for name in ("spatial", "kernel", "stride", "dilation"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {list(getattr(self, name))}; every entry must be at least 1")
-        if min(min(pair) for pair in self.padding) < 0:
-            raise ValueError(f"padding is {[list(pair) for pair in self.padding]}; no entry may be negative")
-        for name in ("c", "k"):
-            if getattr(self, name) % self.groups:
-                raise ValueError(f"{name} is {getattr(self, name)}, which {self.groups} groups do not divide")
+        descriptor.must_describe(**vars(self))
         if min(self.out_spatial) < 1:
             raise ValueError(
                 f"kernel {list(self.kernel)} with dilation {list(self.dilation)} does not fit into spatial "
@@ -157,20 +142,7 @@ class ConvSpec(Spec):
 
     def __str__(self) -> str:
         """A descriptor on one line: `n1 c3 k64 28x28 f5x5 p2x2`, what is trivial left out, `2-1` an asymmetric pad."""
-
-        def sizes(values: tuple[int, ...]) -> str:
-            return "x".join(map(str, values))
-
-        parts = [f"n{self.n}", f"c{self.c}", f"k{self.k}", sizes(self.spatial), f"f{sizes(self.kernel)}"]
-        if set(self.stride) != {1}:
-            parts.append(f"s{sizes(self.stride)}")
-        if any(map(any, self.padding)):
-            parts.append("p" + "x".join(str(lo) if lo == hi else f"{lo}-{hi}" for lo, hi in self.padding))
-        if set(self.dilation) != {1}:
-            parts.append(f"d{sizes(self.dilation)}")
-        if self.groups > 1:
-            parts.append(f"g{self.groups}")
-        return " ".join(parts)
+        return descriptor.described(**vars(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -178,34 +150,134 @@ class ConvSpec(Spec):
 
         Raises ValueError for anything else.
         """
-        found = _DESCRIPTOR.fullmatch(text)
-        if not found:
+        found = descriptor.parsed(text)
+        if found is None or any(found.pop("output_padding")):
             raise ValueError(f"{text!r} describes no convolution; it reads like 'n1 c3 k64 28x28 f5x5 p2x2'")
+        return cls(**found)
 
-        def sizes(values: str) -> tuple[int, ...]:
-            return tuple(map(int, values.split("x")))
 
-        spatial = sizes(found["spatial"])
-        ones = "x".join("1" * len(spatial))
-        pads = [pad.partition("-") for pad in (found["padding"] or "x".join("0" * len(spatial))).split("x")]
-        return cls(
-            n=int(found["n"]),
-            c=int(found["c"]),
-            k=int(found["k"]),
-            spatial=spatial,
-            kernel=sizes(found["kernel"]),
-            stride=sizes(found["stride"] or ones),
-            dilation=sizes(found["dilation"] or ones),
-            padding=tuple((int(lo), int(hi or lo)) for lo, _, hi in pads),
-            groups=int(found["groups"] or 1),
+@dataclass(frozen=True)
+class TransposedSpec(Spec):
+    """A transposed convolution: x [N, C, *spatial], w [C, K/groups, *kernel], y [N, K, *out_spatial].
+
+    It computes the input gradient of another convolution, `mirrored`: x is the y of that one, y is its x, w is its w, and c and
+    k have changed places. So each of its passes is a pass of the mirrored one: forward is the input gradient, the input
+    gradient is forward, and the filter gradient is the filter gradient with x and dy exchanged.
+    """
+
+    mirrored: ConvSpec
+
+    transposed = True
+
+    @classmethod
+    def of(
+        cls, *, n: int, c: int, k: int, spatial: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...],
+        dilation: tuple[int, ...], padding: tuple[tuple[int, int], ...], groups: int = 1,
+        output_padding: tuple[int, ...] | None = None,
+    ) -> Self:  # fmt: skip
+        """The one with these sizes of its own; `output_padding` are positions that y has more at its end, below the stride.
+
+        y has (size - 1) * stride - lo - hi + dilation * (kernel - 1) + 1 + output_padding positions per dimension, as in
+        https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html. Raises ValueError where the numbers do not
+        describe a transposed convolution with at least one output.
+        """
+        more = (0,) * len(spatial) if output_padding is None else output_padding
+        descriptor.must_describe(n, c, k, spatial, kernel, stride, dilation, padding, groups)
+        if len(more) != len(spatial):
+            raise ValueError(f"output_padding has {len(more)} entries, spatial has {len(spatial)}")
+        if not all(0 <= extra < s for extra, s in zip(more, stride, strict=True)):
+            raise ValueError(
+                f"output_padding is {list(more)}; each entry must be at least 0 and below the stride {list(stride)}"
+            )
+        out = tuple(
+            (size - 1) * s - lo - hi + d * (r - 1) + 1 + extra
+            for size, r, s, d, (lo, hi), extra in zip(spatial, kernel, stride, dilation, padding, more, strict=True)
         )
+        if min(out) < 1:
+            raise ValueError(
+                f"padding {[list(pair) for pair in padding]} takes all that spatial {list(spatial)} with kernel "
+                f"{list(kernel)} and stride {list(stride)} gives: no output is left"
+            )
+        return cls(ConvSpec(n, k, c, out, kernel, stride, dilation, padding, groups))
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What `of` takes to make it."""
+        found = {name: getattr(self.mirrored, name) for name in ("n", "kernel", "stride", "dilation", "padding", "groups")}
+        inner = self.mirrored.out_spatial
+        more = (
+            out - ((size - 1) * s - lo - hi + d * (r - 1) + 1)
+            for out, size, r, s, d, (lo, hi) in zip(
+                self.mirrored.spatial, inner, found["kernel"], found["stride"], found["dilation"], found["padding"], strict=True
+            )
+        )
+        return {**found, "c": self.mirrored.k, "k": self.mirrored.c, "spatial": inner, "output_padding": tuple(more)}
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions: 1, 2 or 3."""
+        return self.mirrored.ndim
+
+    def shapes(self, itemsize: int) -> Shapes:
+        """Those of x, w and y."""
+        return Shapes(self.mirrored.y_shape, self.mirrored.w_shape, self.mirrored.x_shape)
+
+    def products(self, direction: Direction) -> int:
+        """Those of the mirrored pass."""
+        return self.mirrored.products(MIRRORED[direction])
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of the mirrored convolution, in which each of them stands too."""
+        return self.mirrored.multiply_adds
+
+    @property
+    def multiply_adds_inside(self) -> int:
+        """Without those whose result the padding cuts off."""
+        return self.mirrored.multiply_adds_inside
+
+    @property
+    def pads_evenly(self) -> bool:
+        """Whether as much is cut off on both sides of every dimension."""
+        return self.mirrored.pads_evenly
+
+    @property
+    def images(self) -> int:
+        """Images in a batch: n."""
+        return self.mirrored.n
+
+    def unfolded_elements(self, images: int) -> int:
+        """Those of the mirrored convolution."""
+        return self.mirrored.unfolded_elements(images)
+
+    def swept(self, axis: str) -> tuple[str, int]:
+        """The shape without its batch or its size, and that: n, or the first spatial dimension of x."""
+        if axis == "batch":
+            return str(TransposedSpec.of(**{**self.sizes, "n": 1})), self.mirrored.n
+        alike = TransposedSpec.of(**{**self.sizes, "spatial": tuple(64 * taps for taps in self.mirrored.kernel)})
+        return str(alike), self.mirrored.out_spatial[0]
+
+    def layout_text(self, layout: Layout) -> str:
+        """Its name for 1, 2 or 3 spatial dimensions: `NCW`, `NHWC`, `NDHWC`."""
+        return layout.text(self.ndim)
+
+    def __str__(self) -> str:
+        """A descriptor as that of a convolution: `transposed n1 c64 k32 14x14 f3x3 s2x2 p1x1 o1x1`, o for output_padding."""
+        return f"transposed {descriptor.described(**self.sizes)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The transposed convolution whose `str` is `text`. Raises ValueError for anything else."""
+        found = descriptor.parsed(text.removeprefix("transposed "))
+        if found is None or not text.startswith("transposed "):
+            raise ValueError(
+                f"{text!r} describes no transposed convolution; it reads like 'transposed n1 c64 k32 14x14 f4x4 s2x2'"
+            )
+        return cls.of(**found)
 
 
-_SIZES = r"\d+(?:x\d+)*"
-_DESCRIPTOR = re.compile(
-    rf"n(?P<n>\d+) c(?P<c>\d+) k(?P<k>\d+) (?P<spatial>{_SIZES}) f(?P<kernel>{_SIZES})(?: s(?P<stride>{_SIZES}))?"
-    rf"(?: p(?P<padding>\d+(?:-\d+)?(?:x\d+(?:-\d+)?)*))?(?: d(?P<dilation>{_SIZES}))?(?: g(?P<groups>\d+))?"
-)
+# The pass of the mirrored convolution that a single pass of a transposed one is.
+MIRRORED = {Direction.FPROP: Direction.DGRAD, Direction.DGRAD: Direction.FPROP, Direction.WGRAD: Direction.WGRAD}
 
 
 @dataclass(frozen=True)
@@ -265,7 +337,7 @@ class CopySpec(Spec):
         return f"copy {self.nbytes} bytes"
 
 
-WorkloadSpec = ConvSpec | GemmSpec | CopySpec
+WorkloadSpec = ConvSpec | TransposedSpec | GemmSpec | CopySpec
 
 _GEMM = re.compile(r"gemm m(\d+) n(\d+) k(\d+)")
 _COPY = re.compile(r"copy (\d+) bytes")
@@ -277,7 +349,7 @@ def parse_workload(text: str) -> WorkloadSpec:
         return GemmSpec(*map(int, found.groups()))
     if found := _COPY.fullmatch(text):
         return CopySpec(int(found[1]))
-    return ConvSpec.parse(text)
+    return TransposedSpec.parse(text) if text.startswith("transposed ") else ConvSpec.parse(text)
 
 
 @dataclass(frozen=True)
@@ -334,7 +406,12 @@ class Cell:
 
     @property
     def conv(self) -> ConvSpec:
-        """The convolution. Raises TypeError where the cell is none: whoever asks must have looked at `direction`."""
+        """The convolution, or the one that a transposed one mirrors: `spec.transposed` tells which.
+
+        Raises TypeError where the cell is none: whoever asks must have looked at `direction`.
+        """
+        if isinstance(self.spec, TransposedSpec):
+            return self.spec.mirrored
         if not isinstance(self.spec, ConvSpec):
             raise TypeError(f"{self.spec} is no convolution")
         return self.spec

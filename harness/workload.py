@@ -26,6 +26,7 @@ class Spec(ABC):
 
     is_convolution = True  # has passes, layouts and caches to choose; what has not serves as a ceiling
     computes = True  # has products to sum; what has not moves bytes, in whatever precision
+    transposed = False  # is a transposed convolution
 
     @abstractmethod
     def shapes(self, itemsize: int) -> Shapes:

@@ -4,6 +4,7 @@
     .venv/bin/python scripts/fuzz.py                               300 convolutions, three passes, both layouts, all frameworks
     .venv/bin/python scripts/fuzz.py --seed 7 --count 50 -a backend=torch -a direction=wgrad
     .venv/bin/python scripts/fuzz.py --shape "n1 c4 k4 7x7 f3x3 p0-1x1"      this one alone; may be repeated
+    .venv/bin/python scripts/fuzz.py --transposed                            the transposed convolutions that these mirror
     ... --write docs/frameworks.md                                 keep the tables, with machine and versions
 
 An ordinary run without the sampling: cells in worker processes, each result held against the reference, rows in the store
@@ -77,7 +78,7 @@ def _outcome(status: str, check_method: str) -> str:
 def _findings(found: Any) -> Iterator[str]:
     """One line per framework, outcome and reason (numbers aside): how many, the smallest, and what all of them have."""
     from harness import flops
-    from harness.spec import ConvSpec
+    from harness.spec import parse_workload
     from scripts.random_convolutions import traits
 
     if found.empty:
@@ -86,7 +87,7 @@ def _findings(found: Any) -> Iterator[str]:
     yield "| framework | mode | outcome | reason of the smallest | cells | layouts | passes | the smallest | what all have |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for (backend, mode, outcome, _), group in found.groupby(["backend", "mode", "outcome", "why"], sort=True):
-        specs = {text: ConvSpec.parse(text) for text in group["shape"]}
+        specs = {text: parse_workload(text) for text in group["shape"]}
         smallest = min(specs, key=lambda text: (flops.nominal(specs[text]), text))
         shared = [name for name in traits(specs[smallest]) if all(name in traits(spec) for spec in specs.values())]
         reason = group.loc[group["shape"] == smallest, "reason"].iloc[0].replace("|", "\\|")
@@ -103,16 +104,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the convolutions and of their operands")
     parser.add_argument("--count", type=int, default=300, help="how many convolutions")
     parser.add_argument("--shape", action="append", default=[], help="one convolution in the words of the column `shape`")
+    parser.add_argument("--transposed", action="store_true", help="transposed convolutions instead")
     parser.add_argument("-a", "--axis", action="append", default=[], help="narrow any axis, as convbench run does")
     parser.add_argument("--out", type=Path, default=Path("results"), help="the store of runs")
-    parser.add_argument("--write", type=Path, help="a Markdown file whose section `fuzz` is replaced")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose section `fuzz`, or `fuzz-transposed`, is replaced")
     options = parser.parse_args()
 
     from harness import load
     from harness.ask.selection import Selection, parse_axis
     from harness.errors import UserError
     from harness.execution import execute
-    from harness.spec import ConvSpec
+    from harness.spec import TransposedSpec, parse_workload
     from scripts import random_convolutions
 
     if options.seed < 0 or options.count < 1:
@@ -120,7 +122,10 @@ def main() -> int:
     begun = time.monotonic()
     try:
         axes = dict(map(parse_axis, options.axis))
-        specs = tuple(map(ConvSpec.parse, options.shape)) or random_convolutions.specs(options.seed, options.count)
+        drawn = () if options.shape else random_convolutions.specs(options.seed, options.count)
+        specs = tuple(map(parse_workload, options.shape)) or (
+            tuple(map(TransposedSpec, drawn)) if options.transposed else drawn
+        )
         asked = suite(specs, "shape" if options.shape else f"seed{options.seed}", axes)
         command = shlex.join(["scripts/fuzz.py", *sys.argv[1:]])
         run = execute.execute(
@@ -134,7 +139,7 @@ def main() -> int:
     print("\n".join(lines), run.id, sep="\n\n")
     if options.write:
         told = f"{machine()} Seed {options.seed}, {len(specs)} convolutions, {math.ceil((time.monotonic() - begun) / 60)} min."
-        keep(options.write, "fuzz", [*lines, "", told])
+        keep(options.write, "fuzz-transposed" if options.transposed else "fuzz", [*lines, "", told])
     return FAILED_CELLS if set(records["status"]) - {"ok", "unsupported", "skipped"} else 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harness import flops
-from harness.spec import ConvSpec
+from harness.spec import ConvSpec, TransposedSpec
 
 MOST_FLOP = 10_000_000  # of one pass: some ms in the reference, which computes every element
 MOST_ELEMENTS = 300_000  # of x, w or y
@@ -38,8 +38,13 @@ def specs(seed: int, count: int) -> tuple[ConvSpec, ...]:
     return tuple(found)
 
 
-def traits(spec: ConvSpec) -> tuple[str, ...]:
-    """What is special about a convolution, in words: a framework that fails on some of them fails on what they share."""
+def traits(spec: ConvSpec | TransposedSpec) -> tuple[str, ...]:
+    """What is special about a convolution, in words: a framework that fails on some of them fails on what they share.
+
+    Of a transposed one they are those of the convolution that it mirrors.
+    """
+    if isinstance(spec, TransposedSpec):
+        return ("transposed", *traits(spec.mirrored))
     reach = [d * (r - 1) for r, d in zip(spec.kernel, spec.dilation, strict=True)]
     left_over = [
         (size + lo + hi - reached - 1) % s

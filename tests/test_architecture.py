@@ -14,8 +14,8 @@ import harness
 ROOT = Path(__file__).parents[1]
 # Each may import those before it.
 GROUND = (
-    "errors", "plain", "rows", "drafts", "units", "stats", "codec", "axes", "counting", "workload", "spec", "plan", "flops",
-    "flags", "record", "profile", "columns", "outcome", "digest",
+    "errors", "plain", "rows", "drafts", "units", "stats", "codec", "axes", "counting", "descriptor", "workload", "spec",
+    "plan", "flops", "flags", "record", "profile", "columns", "outcome", "digest",
 )  # fmt: skip
 WINGS = {
     "ground": set(),  # by the order above

@@ -8,7 +8,7 @@ from harness import flops
 from harness.axes import Direction, Optimizer, Precision
 from harness.spec import CopySpec, GemmSpec
 from tests.builders import CONV, cell
-from tests.convolutions import products, small_specs
+from tests.convolutions import products, small_specs, small_transposed, transposed_products
 
 X, W, Y = 16, 18, 32  # elements of CONV's arrays: x [1, 1, 4, 4], w [2, 1, 3, 3], y [1, 2, 4, 4]
 
@@ -19,6 +19,14 @@ def test_flop_are_two_for_every_multiplication_of_the_definition(spec):
     every = list(products(spec))
     assert flops.nominal(spec) == 2 * len(every)
     assert flops.exact(spec) == 2 * sum(x is not None for x, _, _ in every)
+
+
+@settings(deadline=None)
+@given(small_transposed())
+def test_flop_of_a_transposed_convolution_are_those_of_its_definition_and_of_the_mirrored_one(spec):
+    every = list(transposed_products(spec))
+    assert flops.nominal(spec) == 2 * len(every) == flops.nominal(spec.mirrored)
+    assert flops.exact(spec) == 2 * sum(y is not None for _, _, y in every) == flops.exact(spec.mirrored)
 
 
 def test_flop_by_hand():

@@ -46,6 +46,15 @@ def test_the_reference_agrees_with_itself_and_the_page_keeps_it(tmp_path: Path) 
     assert "Seed 3, 4 convolutions" in text
 
 
+def test_transposed_convolutions_too(tmp_path: Path) -> None:
+    done = fuzz("--transposed", "--count", "6", "-a", "backend=numpy", "-a", "layout=NHWC", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = load(tmp_path / "results")
+    assert set(records["status"]) == {"ok"}
+    assert set(records["check_method"]) == {"exact+spot"}
+    assert all(shape.startswith("transposed n") for shape in records["shape"])
+
+
 def test_one_shape_by_its_descriptor(tmp_path: Path) -> None:
     shape = "n1 c4 k4 7x7 f3x3 p0-1x1"
     done = fuzz("--shape", shape, "-a", "backend=numpy", "-a", "direction=wgrad", "-a", "mode=compiled", cwd=tmp_path)

@@ -1,8 +1,11 @@
+import re
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness.spec import ConvSpec
+from harness.spec import ConvSpec, TransposedSpec, parse_workload
+from tests.convolutions import small_transposed
 
 
 @st.composite
@@ -48,3 +51,41 @@ def test_what_a_descriptor_leaves_out_is_trivial():
 def test_other_text_is_no_convolution(text):
     with pytest.raises(ValueError, match=r"convolution|entries|groups"):
         ConvSpec.parse(text)
+
+
+@given(small_transposed())
+def test_the_text_of_a_transposed_convolution_and_its_sizes_make_it_again(spec):
+    assert parse_workload(str(spec)) == spec == TransposedSpec.of(**spec.sizes)
+
+
+def test_a_transposed_convolution_by_hand():
+    """torch.nn.ConvTranspose2d(64, 32, 3, stride=2, padding=1, output_padding=1) on [1, 64, 14, 14] gives [1, 32, 28, 28]."""
+    spec = parse_workload("transposed n1 c64 k32 14x14 f3x3 s2x2 p1x1 o1x1")
+    assert spec.shapes(4) == ((1, 64, 14, 14), (64, 32, 3, 3), (1, 32, 28, 28))
+    assert str(spec.mirrored) == "n1 c32 k64 28x28 f3x3 s2x2 p1x1"
+    assert spec.multiply_adds == 64 * 32 * 9 * 14 * 14
+
+
+def test_the_batch_and_the_size_of_a_transposed_convolution_are_swept():
+    small, large = (parse_workload(f"transposed n{n} c4 k2 {size}x{size} f3x3 s2x2") for n, size in ((1, 8), (2, 9)))
+    assert small.swept("batch")[0] != large.swept("batch")[0]
+    assert parse_workload("transposed n2 c4 k2 8x8 f3x3 s2x2").swept("batch") == (small.swept("batch")[0], 2)
+    assert parse_workload("transposed n1 c4 k2 9x9 f3x3 s2x2").swept("size") == (small.swept("size")[0], 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "transposed n1 c4 k2 8x8 f3x3 s2x2 o2x0",
+            "output_padding is [2, 0]; each entry must be at least 0 and below the stride",
+        ),
+        ("transposed n1 c4 k2 1x1 f3x3 p2x2", "no output is left"),
+        ("transposed n1 c4 k3 8x8 f3x3 g2", "k is 3, which 2 groups do not divide"),
+        ("transposed n1 c4 k2", "describes no transposed convolution"),
+        ("n1 c4 k2 8x8 f3x3 s2x2 o1x1", "describes no convolution"),
+    ],
+)
+def test_what_is_no_transposed_convolution(text, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        parse_workload(text)

@@ -66,8 +66,8 @@ class NightJudgement:
     `sentence` says it in one line, and names the worst case; `reasons` has one line for each thing that bears on the level,
     the most serious first. `cases` has one row per cell and machine with CASE_COLUMNS, the most serious first; cells that were
     measured a second time under another name are not among them. `events` are those of tonight, `invalid` what blocks any
-    judgement, `machines` the gate's own record. `notes` are those of the reasons that say what the night was held against, where
-    the method or the standard has changed.
+    judgement, `machines` the gate's own record. `notes` are those of the reasons that say what the night was held against,
+    where the method or the standard has changed.
     """
 
     run_id: str

@@ -74,7 +74,7 @@ ExcludeTable = _table(
 
 
 class ConvTable(Table):
-    """`[[workload]]`: a convolution by hand."""
+    """`[[workload]]`: a convolution by hand; with `transposed` c, k and spatial are those of the transposed one."""
 
     name: Annotated[str, Field(description="a text")]
     kind: Literal["conv"] = "conv"
@@ -87,6 +87,8 @@ class ConvTable(Table):
     stride: PerDimension = 1
     dilation: PerDimension = 1
     groups: Whole = 1
+    transposed: Annotated[bool, Field(description="true or false")] = False
+    output_padding: PerDimension = 0
     count: Annotated[int, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = 1
 
 
@@ -129,7 +131,7 @@ SetTable = _table(
     {
         name: (kind, None)
         for name, kind in typing.get_type_hints(ConvTable, include_extras=True).items()
-        if name in ConvTable.model_fields and name not in ("name", "kind", "count")
+        if name in ConvTable.model_fields and name not in ("name", "kind", "count", "transposed", "output_padding")
     },
 )
 

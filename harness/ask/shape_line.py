@@ -1,6 +1,7 @@
 """One convolution on one line: convbench's own words, benchdnn's descriptor, or a framework's call with shapes in it.
 
     n32 c64 k64 56x56 f3x3 s2 p1 d1 g1
+    transposed n32 c64 k64 28x28 f3x3 s2 p1 o1
     mb32ic64ih56oc64oh56kh3ph1
     F.conv2d(x[32, 64, 56, 56], w[64, 64, 3, 3], stride=1, padding=1)
     lax.conv_general_dilated(x[32, 56, 56, 64], w[3, 3, 64, 64], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -42,18 +43,23 @@ def keys(line: str) -> Keys:
 
 # convbench's words ----------------------------------------------------------------------------------------------------------
 
-_WORD = re.compile(r"([nckfspdg]?)([0-9]{1,9}(?:[x-][0-9]{1,9}){0,5})", re.ASCII)
+_WORD = re.compile(r"([nckfspodg]?)([0-9]{1,9}(?:[x-][0-9]{1,9}){0,5})", re.ASCII)
 # What each letter stands for; the word without one is the size of the images.
 _MEANING = {
-    "n": "n", "c": "c", "k": "k", "": "spatial", "f": "kernel", "s": "stride", "p": "padding", "d": "dilation", "g": "groups",
+    "n": "n", "c": "c", "k": "k", "": "spatial", "f": "kernel", "s": "stride", "p": "padding", "o": "output_padding",
+    "d": "dilation", "g": "groups",
 }  # fmt: skip
-_OPTIONAL: Keys = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_OPTIONAL: Keys = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
 
 
 def _of_words(text: str) -> Keys:
-    """`n32 c64 k64 56x56 f3x3 p1`, in any order; a filter, stride, padding or dilation of one number is of all dimensions."""
-    found: Keys = {}
-    for word in text.split():
+    """`n32 c64 k64 56x56 f3x3 p1`, in any order; a filter, stride, padding or dilation of one number is of all dimensions.
+
+    With `transposed` before them they are those of a transposed convolution, `o1` being its output padding.
+    """
+    words = text.split()
+    found: Keys = {"transposed": True} if words[0] == "transposed" else {}
+    for word in words[len(found) :]:
         match = _WORD.fullmatch(word)
         if not match:
             raise ValueError(f"found {show(word)}; allowed: words as in n32 c64 k64 56x56 f3x3 s1 p1 d1 g1")

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from harness.ask.wording import hint, not_one_of, show
 from harness.axes import PINNED
 from harness.errors import SelectionError, SuiteError
 from harness.plan import COMPARED, Budget
-from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, TransposedSpec, WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")  # a suite's and a workload's
 
@@ -50,16 +50,23 @@ class Workload:
 
     def altered(self, keys: Mapping[str, Any]) -> "Workload":
         """The convolution with these keys of a `[[workload]]` replaced. Raises ValueError for an impossible one."""
-        assert isinstance(self.spec, ConvSpec)
-        before = {field.name: getattr(self.spec, field.name) for field in fields(ConvSpec)}
+        before = _keys(self.spec)
         spec = _conv(before | dict(keys))
-        after = {name: getattr(spec, name) for name in before}
+        after = _keys(spec)
         changes = [f"{name}={_sizes(after[name])} for {_sizes(old)}" for name, old in before.items() if after[name] != old]
         return replace(self, spec=spec, scaled=", ".join(filter(None, [self.scaled, *changes])))
 
 
+def _keys(spec: WorkloadSpec) -> dict[str, Any]:
+    """The keys of a `[[workload]]` that a convolution follows from."""
+    if isinstance(spec, TransposedSpec):
+        return {**spec.sizes, "transposed": True}
+    assert isinstance(spec, ConvSpec)
+    return vars(spec).copy()
+
+
 def _sizes(value: Any) -> str:
-    """A field of ConvSpec as a table writes it: 16, 28x28; padding as 1-1x1-1."""
+    """A size as a table writes it: 16, 28x28; padding as 1-1x1-1."""
     if isinstance(value, int):
         return str(value)
     return "x".join("-".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in value)
@@ -174,7 +181,7 @@ def of_lines(lines: Sequence[str]) -> Suite:
 
     `shape_line` says what a line may be. All axes stand open, and nothing is excluded.
     """
-    named: dict[str, ConvSpec] = {}
+    named: dict[str, WorkloadSpec] = {}
     for line in lines:
         try:
             spec = _conv(shape_line.keys(line))
@@ -228,7 +235,7 @@ def _standard(label: str) -> str:
     return label
 
 
-def _conv(keys: Mapping[str, Any]) -> ConvSpec:
+def _conv(keys: Mapping[str, Any]) -> ConvSpec | TransposedSpec:
     """The convolution that the keys of a `[[workload]]` describe. Raises ValueError for an impossible one."""
     dims = len(keys["spatial"])
     sizes: dict[str, Any] = {
@@ -236,7 +243,12 @@ def _conv(keys: Mapping[str, Any]) -> ConvSpec:
         for name in ("spatial", "kernel", "stride", "dilation")
     }
     numbers = {name: keys[name] for name in ("n", "c", "k", "groups")}
-    padding = _pairs(keys["padding"], dims)
+    padding, more = _pairs(keys["padding"], dims), keys.get("output_padding", 0)
+    more = (more,) * dims if isinstance(more, int) else tuple(more)
+    if keys.get("transposed"):
+        return _bounded(_transposed(numbers | sizes, padding, more))
+    if any(more):
+        raise ValueError(f"output_padding: found {show(list(more))} without transposed; allowed: with transposed = true")
     if padding == "valid":
         return _bounded(ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims))
     if padding == "same":
@@ -244,6 +256,21 @@ def _conv(keys: Mapping[str, Any]) -> ConvSpec:
         roomy = tuple((d * (r - 1),) * 2 for r, d in zip(sizes["kernel"], sizes["dilation"], strict=False))
         padding = ConvSpec(**numbers, **sizes, padding=roomy).same_padding()
     return _bounded(ConvSpec(**numbers, **sizes, padding=tuple((low, high) for low, high in padding)))
+
+
+def _transposed(sizes: Mapping[str, Any], padding: Any, more: tuple[int, ...]) -> TransposedSpec:
+    """The transposed convolution of these sizes; `same` gives an output of size * stride, as in TensorFlow and Keras."""
+    dims = len(sizes["spatial"])
+    if padding == "valid":
+        padding = ((0, 0),) * dims
+    if padding != "same":
+        return TransposedSpec.of(**sizes, padding=tuple((low, high) for low, high in padding), output_padding=more)
+    if any(more):
+        raise ValueError(f'output_padding: found {show(list(more))} beside padding "same", which says how large the output is')
+    plain = TransposedSpec.of(**sizes, padding=((0, 0),) * dims).mirrored  # to be asked by the rule
+    out = tuple(size * s for size, s in zip(sizes["spatial"], sizes["stride"], strict=True))
+    roomy = tuple((d * (r - 1),) * 2 for r, d in zip(sizes["kernel"], sizes["dilation"], strict=True))
+    return TransposedSpec(replace(plain, spatial=out, padding=replace(plain, spatial=out, padding=roomy).same_padding()))
 
 
 def _pairs(padding: Any, dims: int) -> Any:

@@ -17,7 +17,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, hlo, jax_profile, nvidia, traces
+from harness.backends import base, hlo, jax_profile, jax_transposed, nvidia, traces
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
 from harness.spec import Cell
@@ -220,12 +220,14 @@ class JaxConvolution(JaxPrepared):
         self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations
     ) -> None:  # fmt: skip
         super().__init__(jax, np, device, cell, compiled)
+        self._groups = cell.conv.groups if cell.spec.transposed else 0  # of a transposed convolution
         spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.conv.ndim]
         self._last = cell.layout is Layout.CHANNELS_LAST
         activations = cell.layout.text(cell.conv.ndim)
         self._numbers = (activations, f"{spatial}IO" if self._last else f"OI{spatial}", activations)
         self._state: Any = None
         self._bind: Callable[[], Callable[[], Any]] | None = None
+        self._name, self._convolution = self._call()
         self.load(operands)
         self.op, self._bind = self._choose()
         self.launch = self._bind()
@@ -242,6 +244,8 @@ class JaxConvolution(JaxPrepared):
         }
 
     def _array(self, array: Array, filter_: bool = False) -> Any:
+        if filter_ and self._groups:
+            array = jax_transposed.turned(array, self._groups)
         if self._last:
             array = self._np.moveaxis(array, (0, 1), (-1, -2)) if filter_ else self._np.moveaxis(array, 1, -1)
         return self._placed(array)
@@ -250,7 +254,7 @@ class JaxConvolution(JaxPrepared):
         canonical = self._float64(array)
         if self._last:
             canonical = self._np.moveaxis(canonical, (-1, -2), (0, 1)) if filter_ else self._np.moveaxis(canonical, -1, 1)
-        return canonical
+        return jax_transposed.turned(canonical, self._groups) if filter_ and self._groups else canonical
 
     def load(self, operands: Operands) -> None:
         """Arrays on the device in the cell's layout."""
@@ -278,19 +282,26 @@ class JaxConvolution(JaxPrepared):
             )
         self._state, self._steps = self._jax.block_until_ready(init(self._w)), 0
 
-    def _convolution(self, x: Any, w: Any) -> Any:
-        spec = self._cell.conv
-        return self._jax.lax.conv_general_dilated(
-            x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self._numbers,
-            feature_group_count=spec.groups, precision=self._precision,
-        )  # fmt: skip
+    def _call(self) -> tuple[str, Callable[[Any, Any], Any]]:
+        """The name of the forward call, and the call of (x, w)."""
+        spec, lax = self._cell.conv, self._jax.lax
+        if self._groups:
+            return jax_transposed.call(lax, spec, self._numbers, self._precision)
+
+        def convolution(x: Any, w: Any) -> Any:
+            return lax.conv_general_dilated(
+                x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self._numbers,
+                feature_group_count=spec.groups, precision=self._precision,
+            )  # fmt: skip
+
+        return "lax.conv_general_dilated", convolution
 
     def _choose(self) -> tuple[str, Callable[[], Callable[[], Any]]]:
         """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded.
 
         No function of Python stands around a single compiled pass, as in the other adapters.
         """
-        name, direction = "lax.conv_general_dilated", self._cell.direction
+        name, direction = self._name, self._cell.direction
         function: Callable[..., Any]
         arguments: Callable[[], tuple[Any, ...]]
         match direction:

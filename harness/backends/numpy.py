@@ -7,16 +7,19 @@ held against a literal loop over every index in the tests. What a framework does
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import ALREADY_DONE, Backend, Operands, Prepared, Results
-from harness.spec import Cell, ConvSpec
+from harness.spec import Cell, ConvSpec, TransposedSpec, WorkloadSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
+
+    Pass = Callable[[Array, Array], Array]
 
 Slices = tuple[slice, ...]
 
@@ -105,6 +108,19 @@ def wgrad(spec: ConvSpec, x: Array, dy: Array) -> Array:
     return np.moveaxis(dw, (-3, -2, -1), (0, 1, 2)).reshape(spec.groups * kg, cg, *spec.kernel)
 
 
+def passes(spec: WorkloadSpec) -> tuple[Pass, Pass, Pass]:
+    """y of (x, w), dx of (w, dy) and dw of (x, dy) of a convolution, or of a transposed one by those of its mirrored one.
+
+    Raises TypeError for any other workload.
+    """
+    if isinstance(spec, TransposedSpec):
+        of = spec.mirrored
+        return lambda x, w: dgrad(of, w, x), lambda w, dy: fprop(of, dy, w), lambda x, dy: wgrad(of, dy, x)
+    if not isinstance(spec, ConvSpec):
+        raise TypeError(f"{spec} is no convolution")
+    return partial(fprop, spec), partial(dgrad, spec), partial(wgrad, spec)
+
+
 def _products(positions: Array, matrices: Array) -> Array:
     """[G, N, *positions, A] times [G, A, B] -> [G, N, *positions, B]."""
     shape = positions.shape
@@ -154,7 +170,9 @@ class NumpyConvolution(Prepared):
     def __init__(self, np: Any, cell: Cell, operands: Operands) -> None:
         self._np, self._cell = np, cell
         self._dtype = getattr(np, base.DTYPES[cell.precision])
-        self.op = f"harness.backends.numpy: {cell.direction}, one matrix product per tap"
+        self._forward, self._input_gradient, self._filter_gradient = passes(cell.spec)
+        what = "transposed convolution, " if cell.spec.transposed else ""
+        self.op = f"harness.backends.numpy: {what}{cell.direction}, one matrix product per tap"
         self.settings: Mapping[str, str] = {"dtype": self._dtype.__name__, "filter_layout": "K,C/g,*kernel"}
         self.load(operands)
 
@@ -172,17 +190,16 @@ class NumpyConvolution(Prepared):
 
     def launch(self) -> Results:
         """The results themselves; numpy is synchronous."""
-        spec = self._cell.conv
         match self._cell.direction:
             case Direction.FPROP:
-                return Results(y=fprop(spec, self._x, self._w))
+                return Results(y=self._forward(self._x, self._w))
             case Direction.DGRAD:
-                return Results(dx=dgrad(spec, self._w, self._dy))
+                return Results(dx=self._input_gradient(self._w, self._dy))
             case Direction.WGRAD:
-                return Results(dw=wgrad(spec, self._x, self._dy))
-        y = fprop(spec, self._x, self._w)
+                return Results(dw=self._filter_gradient(self._x, self._dy))
+        y = self._forward(self._x, self._w)
         loss, dy = float(self._np.mean(self._np.square(y))), y * self._dtype(2 / y.size)
-        dx, dw = dgrad(spec, self._w, dy), wgrad(spec, self._x, dy)
+        dx, dw = self._input_gradient(self._w, dy), self._filter_gradient(self._x, dy)
         if self._cell.direction is Direction.BPROP:
             return Results(y=y, loss=loss, dx=dx, dw=dw)
         self._w = self._updated(dw)

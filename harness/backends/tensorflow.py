@@ -16,12 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, hlo, nvidia, onednn, tensorflow_profile, traces
+from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
 from harness.profile import Event
-from harness.spec import Cell
+from harness.spec import Cell, TransposedSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -92,14 +92,17 @@ class TensorFlowBackend(Backend):
         spec = cell.conv
         kinds = {
             f"{cell.layout.text(spec.ndim)} activations": cell.layout is Layout.CHANNELS_FIRST,
-            "grouped convolutions": spec.groups > 1 and not geometry.depthwise(spec),
+            "grouped convolutions": spec.groups > 1 and (cell.spec.transposed or not geometry.depthwise(spec)),
             "dilated convolutions": max(spec.dilation) > 1,
         }
+        if cell.spec.transposed and geometry.pads_beforehand(spec):
+            return "TensorFlow's transposed 3-D convolution takes paddings SAME and VALID only"
         doubtful = [kind for kind, applies in kinds.items() if applies]
         if not doubtful or (cell.device.kind != "cpu" and spec.ndim < 3):
             return None
         # Whether such a kernel exists on a CPU depends on the build, the processor, oneDNN and the padding: ask TensorFlow.
-        problem = self._try(replace(cell, spec=geometry.smallest(spec), workload="probe"))
+        least = geometry.smallest(spec)
+        problem = self._try(replace(cell, spec=TransposedSpec(least) if cell.spec.transposed else least, workload="probe"))
         if problem is None:
             return None
         what = "" if cell.direction is Direction.FPROP else "gradients of "
@@ -109,7 +112,7 @@ class TensorFlowBackend(Backend):
     def _try(self, cell: Cell) -> str | None:
         """The first line of TensorFlow's message where a call fails, None where it works; asked once per kind of call."""
         if cell not in self._tried:
-            shapes = cell.conv.x_shape, cell.conv.w_shape, cell.conv.y_shape
+            shapes = cell.operands.values()
             try:
                 prepared = self.prepare(cell, Operands(*(self._np.ones(shape, self._np.float32) for shape in shapes)))
                 prepared.fetch(prepared.launch())
@@ -121,7 +124,7 @@ class TensorFlowBackend(Backend):
 
     def pads_beforehand(self, cell: Cell) -> bool:
         """Where Conv3D is asked for anything but SAME and VALID."""
-        return cell.is_convolution and geometry.pads_beforehand(cell.conv)
+        return cell.is_convolution and not cell.spec.transposed and geometry.pads_beforehand(cell.conv)
 
     def prepare(self, cell: Cell, operands: Operands) -> TensorFlowPrepared:
         """Operands on the device, precision set and read back."""
@@ -302,36 +305,13 @@ class TensorFlowConvolution(TensorFlowPrepared):
             if variable.path.rsplit("/", 1)[-1] != "learning_rate":
                 variable.assign(self._tf.zeros_like(variable.value))
 
-    def _forward(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
-        """The documented forward call, bound to x and w; tf.nn takes explicit paddings as pairs in the place of `padding`."""
-        raw = self._geometry.arguments
-        flat = raw.get("explicit_paddings")
-        padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else self._geometry.padding
-        name = "depthwise_conv2d" if self._geometry.depthwise else "conv3d" if self._cell.conv.ndim == 3 else "conv2d"
-        op, strides = getattr(self._tf.nn, name), raw["strides"]
-        rest = {key: raw[key] for key in ("data_format", "dilations") if key in raw}
-        return f"tf.nn.{name}", lambda x, w: partial(op, x, w, strides, padding, **rest)
-
-    def _backward(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
-        """One gradient alone, by its raw op, bound to its two tensors, (dy, w) or (x, dy)."""
-        raw, tf, told, volume = self._tf.raw_ops, self._tf, self._geometry.arguments, self._cell.conv.ndim == 3
-        prefix = "DepthwiseConv2dNative" if self._geometry.depthwise else "Conv3D" if volume else "Conv2D"
-        version = "V2" if volume else ""
-        if self._cell.direction is Direction.DGRAD:
-            name, sizes = f"{prefix}BackpropInput{version}", tf.constant(self._x.shape.as_list(), tf.int32)
-            op = getattr(raw, name)
-            return f"tf.raw_ops.{name}", lambda dy, w: partial(op, input_sizes=sizes, filter=w, out_backprop=dy, **told)
-        name, sizes = f"{prefix}BackpropFilter{version}", tf.constant(self._initial_w.shape.as_list(), tf.int32)
-        op = getattr(raw, name)
-        return f"tf.raw_ops.{name}", lambda x, dy: partial(op, input=x, filter_sizes=sizes, out_backprop=dy, **told)
-
     def _choose(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
         """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded."""
         direction = self._cell.direction
         if direction in (Direction.DGRAD, Direction.WGRAD):
-            text, bind = self._backward()
+            text, bind = tensorflow_calls.gradient(self._tf, self._geometry, direction)
         elif direction is Direction.FPROP:
-            text, bind = self._forward()
+            text, bind = tensorflow_calls.forward(self._tf, self._geometry)
         else:
             text, both = self._both()
             bind = partial(partial, both)  # of (x, w) makes the call both(x, w)
@@ -361,7 +341,7 @@ class TensorFlowConvolution(TensorFlowPrepared):
         return bound
 
     def _both(self) -> tuple[str, Callable[[Any, Any], Any]]:
-        name, forward = self._forward()
+        name, forward = tensorflow_calls.forward(self._tf, self._geometry)
         tf, train = self._tf, self._cell.direction is Direction.TRAIN
 
         def call(x: Any, w: Any) -> Any:

@@ -20,10 +20,11 @@ class Geometry:
     """What the ops are told of one cell's convolution, and how its arrays are turned from canonical layout and back."""
 
     def __init__(self, cell: Cell) -> None:
-        self.spec, self.last = cell.conv, cell.layout is Layout.CHANNELS_LAST
-        self.depthwise = depthwise(self.spec)
+        # A transposed convolution is told as the one that it mirrors.
+        self.spec, self.last, self.transposed = cell.conv, cell.layout is Layout.CHANNELS_LAST, cell.spec.transposed
+        self.depthwise = depthwise(self.spec) and not self.transposed
         # Conv3D takes SAME and VALID only; for any other padding x is padded before the clock starts.
-        self.prepadded = pads_beforehand(self.spec)
+        self.prepadded = pads_beforehand(self.spec) and not self.transposed
         self.padding = "VALID" if self.prepadded else padding(self.spec)
 
     @cached_property
@@ -51,6 +52,27 @@ class Geometry:
     def pads(self) -> list[tuple[int, int]]:
         """What `tf.pad` adds to both sides of every dimension of x where it is padded beforehand."""
         return self._around(self.spec.padding, (0, 0))
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Canonical shape of the convolution's x, with the padding that it was given beforehand."""
+        n, c, *spatial = self.spec.x_shape
+        if self.prepadded:
+            spatial = [size + lo + hi for size, (lo, hi) in zip(spatial, self.spec.padding, strict=True)]
+        return (n, c, *spatial)
+
+    def shape(self, canonical: tuple[int, ...]) -> list[int]:
+        """The canonical shape of activations in the cell's layout."""
+        n, c, *spatial = canonical
+        spatial = [1, *spatial] if self.spec.ndim == 1 else spatial
+        return [n, *spatial, c] if self.last else [n, c, *spatial]
+
+    @property
+    def filter_shape(self) -> list[int]:
+        """The shape of the filter as `filter` lays it."""
+        k, per_group, *kernel = self.spec.w_shape
+        kernel = [1, *kernel] if self.spec.ndim == 1 else kernel
+        return [*kernel, self.spec.c, k // self.spec.c] if self.depthwise else [*kernel, per_group, k]
 
     def activations(self, array: Array) -> Array:
         """[N, C, *spatial] in the cell's layout."""

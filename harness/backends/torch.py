@@ -18,7 +18,7 @@ from harness.backends import base, nvidia, torch_profile, torch_programs
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
-from harness.spec import Cell, ConvSpec
+from harness.spec import Cell, ConvSpec, TransposedSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -76,6 +76,8 @@ class TorchBackend(Backend):
             return f"PyTorch has no mode {cell.mode}"
         if cell.is_convolution and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
             return "PyTorch has no channels-last memory format for 1-D convolutions"
+        if cell.spec.transposed and not cell.spec.pads_evenly:
+            return "PyTorch's transposed convolutions take the same padding on both sides of a dimension only"
         if reason := impossible(cell):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
@@ -88,7 +90,7 @@ class TorchBackend(Backend):
 
     def pads_beforehand(self, cell: Cell) -> bool:
         """Where the padding is asymmetric."""
-        return not cell.spec.pads_evenly
+        return not (cell.spec.transposed or cell.spec.pads_evenly)
 
     def process_wide(self, cell: Cell) -> str:
         """Whether products of fp32 may be computed in TF32, which is a switch of the process and not of a call."""
@@ -285,11 +287,16 @@ class TorchConvolution(TorchPrepared):
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
         spec, x, w, dy = self._cell.conv, self._x, self._w, self._dy
-        name = f"conv{spec.ndim}d"
+        transposed = self._cell.spec.transposed
+        name = f"conv{'_transpose' if transposed else ''}{spec.ndim}d"
         conv = getattr(self._torch.nn.functional, name)
         compiled = self._cell.mode is Mode.COMPILED
         note = " on x padded beforehand" if self._prepadded else ""
-        stride, pads, dilation, groups = spec.stride, self._pads, spec.dilation, spec.groups
+        stride, pads, dilation, groups, more = spec.stride, self._pads, spec.dilation, spec.groups, (0,) * spec.ndim
+        told: tuple[Any, ...] = (None, stride, pads, dilation, groups)  # beside the operands
+        if isinstance(self._cell.spec, TransposedSpec):
+            more = self._cell.spec.sizes["output_padding"]
+            told = (None, stride, pads, more, groups, dilation)
 
         def wrap(function: Callable[..., Any]) -> Any:
             return self._compiled(function) if compiled else function
@@ -301,17 +308,18 @@ class TorchConvolution(TorchPrepared):
             return partial(op, *operands, *rest)
 
         def forward_loss(x: Any, w: Any) -> tuple[Any, Any]:
-            y = conv(x, w, None, stride, pads, dilation, groups)
+            y = conv(x, w, *told)
             return y, y.square().mean()
 
         match self._cell.direction:
             case Direction.FPROP:
-                text, launch = f"F.{name}", single(conv, (x, w), None, stride, pads, dilation, groups)
+                text, launch = f"F.{name}", single(conv, (x, w), *told)
             case Direction.DGRAD | Direction.WGRAD:
                 mask = [self._cell.direction is Direction.DGRAD, self._cell.direction is Direction.WGRAD, False]
-                text, backward = f"aten.convolution_backward(output_mask={mask})", self._torch.ops.aten.convolution_backward
-                geometry, output_padding = (list(stride), list(pads), list(dilation)), [0] * spec.ndim
-                launch = single(backward, (dy, x, w), None, *geometry, False, output_padding, groups, mask)
+                how = f"transposed=True, output_mask={mask}" if transposed else f"output_mask={mask}"
+                text, backward = f"aten.convolution_backward({how})", self._torch.ops.aten.convolution_backward
+                geometry = (list(stride), list(pads), list(dilation), transposed, list(more))
+                launch = single(backward, (dy, x, w), None, *geometry, groups, mask)
             case Direction.BPROP:
                 call, grad = wrap(forward_loss), self._torch.autograd.grad
 

@@ -30,7 +30,7 @@ from harness.axes import Direction, Optimizer, Precision
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.measure.wrong import Finding, finite, held, identical
-from harness.spec import Cell, ConvSpec
+from harness.spec import MIRRORED, Cell, ConvSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,13 +58,16 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
     Raises ValueError for a direction that is no single pass.
     """
     x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
-    outputs = results.items()
+    outputs, direction = results.items(), cell.direction
     if not cell.is_convolution:
         return _exact_product(x, w, outputs.get("y"), rng, dense=flops.nominal(cell.spec) <= _DENSE_FLOP)
+    if cell.spec.transposed and direction.single:  # as a pass of the mirrored convolution
+        direction, x, dy = MIRRORED[direction], dy, x
+        outputs = {{"y": "dx", "dx": "y"}.get(name, name): value for name, value in outputs.items()}
     spec = cell.conv
     dense = flops.nominal(spec) <= _DENSE_FLOP
-    signs = _signs(rng, spec.c if cell.direction is Direction.DGRAD else spec.k)
-    match cell.direction:
+    signs = _signs(rng, spec.c if direction is Direction.DGRAD else spec.k)
+    match direction:
         case Direction.FPROP:
             got, expected = outputs["y"], reference.fprop(spec, x, w if dense else _over_filters(spec, w, signs))
             combined = got if dense else _over_channels(spec, got, signs)
@@ -77,7 +80,7 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
             got, expected = outputs["dw"], reference.wgrad(spec, x, dy if dense else _over_channels(spec, dy, signs))
             combined = got if dense else _over_filters(spec, got, signs)
         case _:
-            raise ValueError(f"{cell.direction} is no single pass")
+            raise ValueError(f"{direction} is no single pass")
     return bool(np.array_equal(combined, expected)), "exact" if dense else "exact_sums"
 
 
@@ -121,9 +124,11 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
         yield held("loss", results.loss, loss, loss or 1.0, tolerance)
     for direction, name in ((Direction.FPROP, "y"), (Direction.DGRAD, "dx"), (Direction.WGRAD, "dw")):
         if (got := getattr(results, name)) is not None:
-            part, chosen = _part(spec, direction, rng)
-            x, w, out = _take(operands.x, chosen.x), _take(operands.w, chosen.w), _take(dy, chosen.dy)
-            yield _compare(cell, direction, got, chosen.result, part, x, w, out)
+            x = operands.x
+            of, x, out = (MIRRORED[direction], dy, x) if cell.spec.transposed else (direction, x, dy)
+            part, chosen = _part(spec, of, rng)
+            taken = _take(x, chosen.x), _take(operands.w, chosen.w), _take(out, chosen.dy)
+            yield _compare(cell, name, of, got, chosen.result, part, *taken)
     if results.w is not None and results.dw is not None:
         yield updated_filter(cell, operands.w, results.dw, results.w)
 
@@ -133,7 +138,7 @@ def _product(cell: Cell, operands: Operands, y: Array, rng: np.random.Generator)
     side = max(1, math.isqrt(_SPOT_FLOP // (2 * operands.x.shape[1])))
     rows, columns = (np.sort(rng.choice(size, min(size, side), replace=False)) for size in y.shape)
     x, w = operands.x[rows].astype(np.float64), operands.w[:, columns].astype(np.float64)
-    return _against(cell, "y", y, (rows, columns), x @ w, (x, w), cell.direction)
+    return _against(cell, "y", y, (rows, columns), x @ w, (x, w), cell.spec.products(cell.direction))
 
 
 def _roundoff(cell: Cell) -> float:
@@ -143,6 +148,7 @@ def _roundoff(cell: Cell) -> float:
 
 def _compare(
     cell: Cell,
+    name: str,
     direction: Direction,
     whole: Array,
     chosen: tuple[Indices, Indices],
@@ -151,23 +157,23 @@ def _compare(
     w: Array,
     dy: Array,
 ) -> Finding:
-    """What was found of the chosen elements of an output, which `part` computes from its own operands x, w and dy."""
+    """What was found of the chosen elements of the output `name`, which that pass of `part` computes from its x, w and dy."""
     match direction:
         case Direction.FPROP:
-            name, expected, factors = "y", reference.fprop(part, x, w), (x, w)
+            expected, factors = reference.fprop(part, x, w), (x, w)
         case Direction.DGRAD:
-            name, expected, factors = "dx", reference.dgrad(part, w, dy), (w, dy)
+            expected, factors = reference.dgrad(part, w, dy), (w, dy)
         case _:
-            name, expected, factors = "dw", reference.wgrad(part, x, dy), (x, dy)
-    return _against(cell, name, whole, chosen, expected, factors, direction)
+            expected, factors = reference.wgrad(part, x, dy), (x, dy)
+    return _against(cell, name, whole, chosen, expected, factors, cell.conv.products(direction))
 
 
 def _against(
     cell: Cell, name: str, whole: Array, chosen: tuple[Indices, Indices], expected: Array, factors: tuple[Array, Array],
-    direction: Direction,
+    products: int,
 ) -> Finding:  # fmt: skip
     """What was found of the chosen elements; errors are relative to the size of a sum of so many products of such factors."""
-    length = math.sqrt(cell.spec.products(direction))
+    length = math.sqrt(products)
     # A random walk of so many products has this size; the sums are larger where the operands are correlated, as in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
     tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)

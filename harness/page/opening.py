@@ -174,7 +174,8 @@ def beside_baseline(
         tag=tag,
         lead=judged.sentence.removeprefix(f"{judged.level.value.capitalize()}: "),  # the tag before it says that word
         sentences=[
-            *([_unfinished(extent)] if extent else []), *([PRUNED] if pruned else []),
+            *([_unfinished(extent)] if extent else []),
+            *([PRUNED] if pruned else []),
             *(f"{clean(note[0].upper() + note[1:])}." for note in judged.notes),
         ],
         tiles=[replace(tile, tone="") if extent and tile.tone == "fast" else tile for tile in _compared_tiles(view, judged)],

@@ -10,6 +10,7 @@ from harness.errors import SelectionError
 FORMS = [
     # convbench's own words, in any order; one number is of all dimensions
     ("n32 c64 k64 56x56 f3x3 s1 p1", "n32 c64 k64 56x56 f3x3 p1x1"),
+    ("transposed n1 c64 k32 14x14 f3x3 s2 p1 o1", "transposed n1 c64 k32 14x14 f3x3 s2x2 p1x1 o1x1"),
     ("56x56 f3 k64 c32 n8 g4 d2 p0-1x2-1 s2x1", "n8 c32 k64 56x56 f3x3 s2x1 p0-1x2-1 d2x2 g4"),
     ("n1  c3 k8 100 f5 p2", "n1 c3 k8 100 f5 p2"),
     ("n1 c3 k8 4x5x6 f1x2x3", "n1 c3 k8 4x5x6 f1x2x3"),
@@ -71,6 +72,7 @@ def test_several_lines_are_one_suite_and_a_shape_that_stands_there_twice_is_meas
         ("n32 c64 56x56 f3x3", ["k is missing", "k32"]),
         ("n32 c64 k64 f3x3 p1", ["spatial is missing", "56x56"]),
         ("n32 c64 k64 56x56 f3x3 q1", ['found "q1"']),
+        ("n32 c64 k64 56x56 f3x3 o1", ["output_padding: found [1, 1] without transposed"]),
         ("n32 n16 c64 k64 56x56 f3x3", ['found "n16" after another n', "once"]),
         ("n32x2 c64 k64 56x56 f3x3", ['found "n32x2"', "one number for n"]),
         ("n32 c64 k64 56x56 f3-1", ['found "f3-1"', "sizes"]),

@@ -111,6 +111,29 @@ def test_forms_of_sizes_and_padding(write: Write, keys: str, padding: object, ou
     assert workload.spec.groups == 2
 
 
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ("spatial = [7, 7]\nkernel = 4\nstride = 2\npadding = 1", "transposed n1 c4 k2 7x7 f4x4 s2x2 p1x1"),
+        ('spatial = [7]\nkernel = 4\nstride = 2\npadding = "valid"\noutput_padding = 1', "transposed n1 c4 k2 7 f4 s2 o1"),
+        ('spatial = [7, 7]\nkernel = 3\nstride = 2\npadding = "same"', "transposed n1 c4 k2 7x7 f3x3 s2x2 p0-1x0-1"),
+        ('spatial = [7, 5]\nkernel = 2\nstride = [3, 2]\npadding = "same"', "transposed n1 c4 k2 7x5 f2x2 s3x2 o1x0"),
+        ("spatial = [7, 7]\nkernel = 3\npadding = 1\ngroups = 2", "transposed n1 c4 k2 7x7 f3x3 p1x1 g2"),
+    ],
+)
+def test_transposed_convolutions(write: Write, keys: str, text: str) -> None:
+    write(HEAD + f'[[workload]]\nname = "up"\nn = 1\nc = 4\nk = 2\ntransposed = true\n{keys}\n')
+    (workload,) = suite.load("mine").workloads
+    assert str(workload.spec) == text
+    if "same" in keys:
+        sizes = workload.spec.sizes
+        assert workload.spec.shapes(4).y[2:] == tuple(
+            size * s for size, s in zip(sizes["spatial"], sizes["stride"], strict=True)
+        )
+    altered = workload.altered({"n": 8})
+    assert (str(altered.spec), altered.scaled) == (text.replace("n1", "n8"), "n=8 for 1")
+
+
 def test_ceilings_are_workloads_too(write: Write) -> None:
     write(HEAD + WORKLOAD.replace("n = 2", 'kind = "conv"\nn = 2') + GEMM + COPY)
     small, product, move = suite.load("mine").workloads
@@ -203,6 +226,15 @@ WRONG = {
     ),
     "padding of both forms": (WORKLOAD.replace('"same"', "[1, [1, 1]]"), ["padding: found [1, [1, 1]]", "a number below 2^31"]),
     "duplicate name": (WORKLOAD + WORKLOAD, ['[[workload]] 2 "small"', "twice", 'first in [[workload]] 1 "small"', "once"]),
+    "output padding of a plain convolution": (
+        WORKLOAD + "output_padding = 1\n",
+        ['"small"', "output_padding: found [1, 1] without transposed", "transposed = true"],
+    ),
+    "output padding beside a rule": (
+        WORKLOAD + "transposed = true\nstride = 2\noutput_padding = 1\n",
+        ['"small"', 'output_padding: found [1, 1] beside padding "same"'],
+    ),
+    "transposed by a word": (WORKLOAD + 'transposed = "yes"\n', ['"small"', 'transposed: found "yes"', "true or false"]),
     "no output": (
         WORKLOAD.replace('"same"', '"valid"').replace("[3, 3]", "[9, 9]"),
         ['"small"', "kernel [9, 9]", "no output is left"],

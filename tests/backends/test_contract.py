@@ -18,7 +18,7 @@ from harness.backends import registry
 from harness.isolate.launcher import Launcher
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Record, Status
-from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
+from harness.spec import Cell, CopySpec, GemmSpec, WorkloadSpec, parse_workload
 
 BACKENDS = registry.names()
 FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
@@ -34,8 +34,8 @@ ASKED = (  # a direction with its optimizer
 SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
 
 
-def conv(text: str) -> ConvSpec:
-    return ConvSpec.parse(text)
+def conv(text: str) -> WorkloadSpec:
+    return parse_workload(text)
 
 
 SPECS = {
@@ -53,9 +53,14 @@ SPECS = {
     "volume": conv("n2 c3 k4 5x6x7 f3x3x3 p1x1x1"),
     "volume_strided": conv("n2 c3 k4 5x6x7 f3x3x3 s2x2x2 p1x1x1"),
     "point": conv("n1 c1 k1 1x1 f1x1"),
+    "transposed": conv("transposed n2 c3 k4 5x6 f3x3 s2x2 p1x1 o1x0"),
+    "transposed_same": conv("transposed n2 c3 k4 4x5 f3x3 s2x2 p0-1x0-1"),
+    "transposed_grouped": conv("transposed n2 c4 k6 4x4 f3x3 s2x2 p1x1 g2"),
+    "transposed_line": conv("transposed n2 c3 k4 6 f4 s2 p1"),
+    "transposed_volume": conv("transposed n2 c3 k4 2x3x3 f2x2x2 s2x2x2"),
 }
 CEILINGS = {"product": GemmSpec(m=33, n=17, k=65), "move": CopySpec(2**16 + 16)}
-VARIED = ("plain", "lopsided", "grouped", "depthwise", "line", "volume_strided")  # one of each kind
+VARIED = ("plain", "lopsided", "grouped", "depthwise", "line", "volume_strided", "transposed")  # one of each kind
 
 
 def cells(backend: str, whole: bool = True) -> Iterator[Cell]:
@@ -91,6 +96,7 @@ SLOW_TO_COMPILE = {
     ("torch", Mode.COMPILED): {
         ("plain", FIRST, Direction.FPROP), ("lopsided", LAST, Direction.DGRAD), ("depthwise", LAST, Direction.WGRAD),
         ("plain", LAST, Direction.BPROP), ("plain", FIRST, Direction.TRAIN), ("line", LAST, Direction.FPROP),
+        ("transposed", LAST, Direction.FPROP), ("transposed", FIRST, Direction.BPROP),
     },
 }  # fmt: skip
 
@@ -222,7 +228,8 @@ def impossible(backend: str, cell: Cell) -> bool:
         case "torch":
             no_compiler = not shutil.which(os.environ.get("CXX", "g++"))
             line = cell.direction is not Direction.NONE and cell.conv.ndim == 1
-            return (line and cell.layout is LAST) or (cell.mode is Mode.COMPILED and no_compiler)
+            uneven = cell.workload == "transposed_same"
+            return (line and cell.layout is LAST) or uneven or (cell.mode is Mode.COMPILED and no_compiler)
         case _:
             return cell.precision is Precision.BF16 and cell.optimizer is Optimizer.ADAM
 
@@ -240,7 +247,9 @@ def test_tensorflow_can_what_any_cpu_build_can(records: dict[Cell, Record]):
         str(cell): record.status
         for cell, record in records.items()
         if not impossible("tensorflow", cell)
-        and (cell.mode is Mode.XLA or (cell.layout is LAST and cell.workload not in ("dilated", "grouped")))
+        and (
+            cell.mode is Mode.XLA or (cell.layout is LAST and cell.workload not in ("dilated", "grouped", "transposed_grouped"))
+        )
     }
     assert len(certain) > 100
     assert set(certain.values()) == {Status.OK}
@@ -287,6 +296,27 @@ OPS = {
     ("jax", "plain", Direction.BPROP): "value_and_grad(mean(lax.conv_general_dilated^2))",
     ("jax", "plain", Direction.TRAIN): "value_and_grad(mean(lax.conv_general_dilated^2)), optimizers.sgd",
     ("numpy", "plain", Direction.WGRAD): "harness.backends.numpy: wgrad, one matrix product per tap",
+    ("torch", "transposed", Direction.FPROP): "F.conv_transpose2d",
+    (
+        "torch",
+        "transposed",
+        Direction.DGRAD,
+    ): "aten.convolution_backward(transposed=True, output_mask=[True, False, False])",
+    ("tensorflow", "transposed", Direction.FPROP): "tf.nn.conv2d_transpose",
+    ("tensorflow", "transposed_line", Direction.FPROP): "tf.nn.conv2d_transpose",
+    ("tensorflow", "transposed_volume", Direction.FPROP): "tf.nn.conv3d_transpose",
+    ("tensorflow", "transposed", Direction.DGRAD): "tf.nn.conv2d",
+    ("tensorflow", "transposed", Direction.WGRAD): "tf.raw_ops.Conv2DBackpropFilter",
+    ("tensorflow", "transposed", Direction.BPROP): "tf.nn.conv2d_transpose, mean(y^2), GradientTape.gradient",
+    ("jax", "transposed", Direction.FPROP): "lax.conv_transpose",
+    ("jax", "transposed_grouped", Direction.FPROP): "lax.conv_general_dilated(lhs_dilation)",
+    ("jax", "transposed", Direction.WGRAD): "linear_transpose(lax.conv_transpose) in w",
+    ("jax", "transposed", Direction.TRAIN): "value_and_grad(mean(lax.conv_transpose^2)), optimizers.sgd",
+    (
+        "numpy",
+        "transposed",
+        Direction.FPROP,
+    ): "harness.backends.numpy: transposed convolution, fprop, one matrix product per tap",
     ("torch", "product", Direction.NONE): "torch.mm",
     ("torch", "move", Direction.NONE): "Tensor.copy_",
     ("tensorflow", "product", Direction.NONE): "tf.linalg.matmul",

@@ -9,9 +9,9 @@ from harness.axes import Device, Direction, Mode, Optimizer, Precision
 from harness.backends import numpy as reference
 from harness.backends.base import ALREADY_DONE, Operands, Results
 from harness.backends.numpy import NumpyBackend
-from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
+from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, TransposedSpec
 from tests.builders import CONV, cell
-from tests.convolutions import products, small_specs
+from tests.convolutions import products, small_specs, small_transposed, transposed_products
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -34,6 +34,23 @@ def test_the_three_passes_are_their_definition_written_out(spec: ConvSpec, seed:
     np.testing.assert_array_equal(reference.fprop(spec, given_.x, given_.w), y)
     np.testing.assert_array_equal(reference.dgrad(spec, given_.w, given_.dy), dx)
     np.testing.assert_array_equal(reference.wgrad(spec, given_.x, given_.dy), dw)
+
+
+@settings(deadline=None, max_examples=150)
+@given(small_transposed(), SEEDS)
+def test_the_three_passes_of_a_transposed_convolution_are_their_definition_written_out(spec: TransposedSpec, seed: int):
+    rng = np.random.default_rng(seed)
+    x, w, dy = (rng.integers(-4, 5, shape).astype(np.float64) for shape in spec.shapes(8))
+    y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(w.shape)
+    for at_x, at_w, at_y in transposed_products(spec):
+        if at_y is not None:
+            y[at_y] += x[at_x] * w[at_w]
+            dx[at_x] += dy[at_y] * w[at_w]
+            dw[at_w] += dy[at_y] * x[at_x]
+    forward, input_gradient, filter_gradient = reference.passes(spec)
+    np.testing.assert_array_equal(forward(x, w), y)
+    np.testing.assert_array_equal(input_gradient(w, dy), dx)
+    np.testing.assert_array_equal(filter_gradient(x, dy), dw)
 
 
 def conv(spatial: tuple[int, ...], kernel: tuple[int, ...], **others: Any) -> ConvSpec:

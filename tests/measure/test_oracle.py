@@ -14,7 +14,7 @@ from harness.measure import oracle
 from harness.measure.operands import integer_operands, normal_operands, rounded
 from harness.measure.wrong import WrongResultError, check_of, sound
 from harness.record import Check
-from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
+from harness.spec import MIRRORED, Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec, parse_workload
 from tests import builders
 
 SPECS = {
@@ -25,16 +25,18 @@ SPECS = {
     "asymmetric": "n3 c3 k4 7x7 f3x4 s2x1 p0-1x2-1",
     "one dimension": "n2 c3 k4 12 f5 s2 p2",
     "three dimensions": "n2 c2 k3 4x5x6 f3x2x3 p1x0-1x1",
+    "transposed": "transposed n2 c4 k6 5x4 f3x2 s2x3 p1x0-1 o1x2",
+    "transposed grouped": "transposed n2 c6 k4 4x4 f3x3 s2x2 p1x1 d2x1 g2",
 }
 SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
 RESULT = {Direction.FPROP: "y", Direction.DGRAD: "dx", Direction.WGRAD: "dw"}
 
 
 def cell(
-    spec: str | ConvSpec, direction: Direction = Direction.FPROP, precision: Precision = Precision.FP32,
+    spec: str | WorkloadSpec, direction: Direction = Direction.FPROP, precision: Precision = Precision.FP32,
     optimizer: Optimizer = Optimizer.SGD,
 ) -> Cell:  # fmt: skip
-    found = ConvSpec.parse(spec) if isinstance(spec, str) else spec
+    found = parse_workload(spec) if isinstance(spec, str) else spec
     chosen = optimizer if direction is Direction.TRAIN else None
     return builders.cell(spec=found, direction=direction, precision=precision, optimizer=chosen, backend="numpy")
 
@@ -108,11 +110,24 @@ def test_right_integers_are_exact_element_by_element_and_by_sums(
 def test_of_a_large_convolution_a_part_is_recomputed(monkeypatch: pytest.MonkeyPatch, spec: str, direction: Direction) -> None:
     monkeypatch.setattr(oracle, "_SPOT_FLOP", 1)  # then it is one channel of one group
     asked = cell(spec, direction)
-    part, _ = oracle._part(asked.spec, direction, rng())
+    of = MIRRORED[direction] if asked.spec.transposed else direction
+    part, _ = oracle._part(asked.conv, of, rng())
     assert part.groups == 1
-    assert (part.c if direction is Direction.DGRAD else part.k) == 1
+    assert (part.c if of is Direction.DGRAD else part.k) == 1
     assert spotted(asked).ok
     assert not spotted(asked, lambda results: one_more_everywhere(results, RESULT[direction])).ok
+
+
+@pytest.mark.parametrize("direction", SINGLE)
+def test_a_transposed_convolution_with_a_wrong_element_or_a_mirrored_filter_fails(direction: Direction) -> None:
+    asked = cell(SPECS["transposed"], direction)
+    assert not exactly(asked, lambda results: one_more(results, RESULT[direction], 5))[0]
+    operands = normal_operands(asked, rng())
+    mirrored = replace(operands, w=operands.w[..., ::-1, ::-1].copy())
+    if direction is Direction.WGRAD:
+        assert not spotted(asked, lambda results: replace(results, dw=results.dw[..., ::-1, ::-1].copy())).ok
+    else:
+        assert not spot(asked, operands, answer(asked, mirrored), rng(2)).ok
 
 
 def one_more_everywhere(results: Results, name: str) -> Results:
