@@ -27,6 +27,8 @@ _BEGAN = "profile_start_time"  # of the environment's plane: nanoseconds of time
 _OPERATION, _MODULE, _TF_OPERATION = "hlo_op", "hlo_module", "tf_op"
 _PRODUCED, _CONSUMED = "_p", "_c"  # what the beginning and the end of an asynchronous operation have in common
 _END = "end: "
+# A thread that runs a program waits in this for the operations that other threads run; both have the number of the run.
+_COMPLETION, _RUN = "ThunkExecutor::Execute (wait for completion)", "run_id"
 # The time in which a thread waits for another is in no event: what the other does is told by its own.
 _WAITING = re.compile(r"\b(?:[Ww]ait|Await|BlockUntilReady|BlockHostUntilReady|block_until_ready)")
 
@@ -141,7 +143,11 @@ def events(planes: Sequence[Plane], program: Program) -> list[Event]:
 
 
 def _on_host(marks: Sequence[Mark], began: int, program: Program) -> Iterator[Event]:
-    """An operation ends where its `end:` is, which may be on another thread, after the call that began it has returned."""
+    """An operation ends where its `end:` is, which may be on another thread, after the call that began it has returned.
+
+    Where that thread had to wait for a core it says so too late: the program was complete when it was no longer waited for.
+    """
+    complete = {mark.stats[_RUN]: mark.end_ns for mark in marks if mark.name == _COMPLETION and _RUN in mark.stats}
     ends = {mark.stats[_CONSUMED]: mark for mark in marks if mark.name.startswith(_END) and _CONSUMED in mark.stats}
     for mark in marks:
         start, end = began + round(mark.start_ns), began + round(mark.end_ns)
@@ -154,7 +160,8 @@ def _on_host(marks: Sequence[Mark], began: int, program: Program) -> Iterator[Ev
         name = str(mark.stats[_OPERATION])
         ended = ends.get(mark.stats.get(_PRODUCED))
         if ended and ended.name == f"{_END}{name}":
-            end = max(end, began + round(ended.start_ns))
+            last = complete.get(mark.stats.get(_RUN), ended.start_ns)
+            end = max(end, began + round(min(ended.start_ns, last)))
         told = program.operation(name, str(mark.stats.get(_MODULE, "")))
         yield Event(start, end, mark.thread, Level.COMPILED, name, told.kind, SOURCE, *told[1:])
 

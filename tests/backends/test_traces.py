@@ -69,6 +69,7 @@ def test_a_plane_is_named_by_the_index_of_its_gpu():
 # Events of a profile -----------------------------------------------------------------------------------------------------
 
 BEGAN = 1_750_000_000_123_456_789
+COMPLETION = "ThunkExecutor::Execute (wait for completion)"
 ENVIRONMENT = Plane("Task Environment", {"profile_start_time": BEGAN, "profile_stop_time": BEGAN + 10**9}, ())
 TEXT = """
 HloModule jit_f, is_scheduled=true
@@ -104,6 +105,16 @@ def test_an_asynchronous_operation_ends_at_its_own_end():
     assert [(event.name, event.start_ns - BEGAN, event.end_ns - BEGAN) for event in found] == [("x", 100, 900), ("y", 120, 500)]
 
 
+def test_an_end_that_is_told_late_is_that_of_the_program():
+    """The thread that tells it may have waited for a core meanwhile; each run of the program has its own end."""
+    end = Mark("a", 900, 0, {"_c": 7}, "end: x", "a 1")
+    waits = [Mark("b", 200, last - 200, {"run_id": run}, COMPLETION, "b 2") for run, last in ((3, 400), (4, 500))]
+    (event,) = told(operation("x", 100, 50, _p=7, run_id=3), end, *waits)
+    assert event.end_ns - BEGAN == 400
+    (event,) = told(operation("x", 100, 50, _p=7, run_id=9), end, *waits)
+    assert event.end_ns - BEGAN == 900
+
+
 def test_the_end_of_another_operation_is_not_taken_for_its_own():
     (event,) = told(operation("x", 100, 50, _p=7), Mark("a", 900, 0, {"_c": 7}, "end: z", "a 1"))
     assert event.end_ns == BEGAN + 150
@@ -111,7 +122,7 @@ def test_the_end_of_another_operation_is_not_taken_for_its_own():
 
 def test_everything_else_on_the_host_is_the_framework_but_for_waiting_and_for_mere_moments():
     """What a thread waits for is told by the events of another, or it is outside of all."""
-    names = ("PjitFunction(f)", "BlockUntilReady", "ThunkExecutor::Execute (wait for completion)", "CpuExecutable::Execute")
+    names = ("PjitFunction(f)", "BlockUntilReady", COMPLETION, "CpuExecutable::Execute")
     moment = Mark("python", 5, 0, {}, "ThreadpoolListener::Record", "python 0")
     found = told(moment, *(Mark("python", 0, 9, {}, name, "python 0") for name in names))
     assert [(event.name, event.level, event.kind) for event in found] == [
