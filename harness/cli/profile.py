@@ -81,9 +81,10 @@ def profile(
         return
     with interruptible():
         profiled = _profiled(options)
+    fine = _printed(profiled)
     if trace:
         _copy_trace(profiled, trace)
-    if not _printed(profiled):
+    if not fine:
         raise typer.Exit(FAILED_CELLS)
 
 

@@ -78,6 +78,8 @@ def show(
     unfinished = say_how_far(reading, out, on_stdout=format is TableFormat.TABLE)
     if by:
         _print_along(_along(reading, by, base), by, _sorted_by(sort), kept, format)
+    elif not asked and reading.records.empty and len(reading.profiles):  # a run of profiles alone
+        _print_instead("--kernels", reading, kept, format)
     elif asked and not side_by_side:
         _print_instead(asked[0], reading, kept, format)
     else:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import count as counting
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from harness.record import CONTENDED_VISIT, Status, contended
 GROUPS = 10  # of each pass; one more comes first and does not count, since a source sets itself up with the first calls
 GROUP_NS, MOST_IN_A_GROUP = 20_000_000, 20  # how long a group lasts, and how many calls it has at most: each writes events
 PASS_NS, LEAST_CALLS = 2_000_000_000, 5  # a pass ends after so long, once so many calls were made that count
+PATIENCE_NS, REST_S = 5_000_000_000, 0.05  # so long a pass waits for calls that nobody disturbs, with a rest between two groups
 LEAST_CLEAN, FASTEST_SHARE = 3, 0.2  # of the undisturbed calls this share counts, the fastest, and at least so many
 TRACED = 3  # calls of a trace
 
@@ -59,7 +61,7 @@ def _profiled(found: Profile, engine: Engine, order: int, clock: Clock, trace: s
     sampler, looking = engine.calling(order)
     prepared = sampler.prepared
     engine.enter("plain")
-    plain = _made(sampler, looking, clock)
+    plain = _made(engine, sampler, looking, clock)
     found = replace(
         found, plain_ns=plain.fastest_ns, effective_cores=plain.cores, sources=tuple(prepared.sources),
         flop_compiled=_compiled_flops(prepared),
@@ -69,7 +71,7 @@ def _profiled(found: Profile, engine: Engine, order: int, clock: Clock, trace: s
     engine.enter("watched")
     compilations = prepared.compilations()
     with prepared.watched() as told:
-        watched = _made(sampler, looking, clock)
+        watched = _made(engine, sampler, looking, clock)
     compiled = prepared.compilations() != compilations
     events = list(told())
     found = replace(
@@ -149,22 +151,25 @@ class _Pass:
         return self.cpu_ns / self.wall_ns if self.wall_ns else None
 
 
-def _made(sampler: Sampler, looking: Witness, clock: Clock) -> _Pass:
-    """One pass: groups of calls, of which the first does not count."""
-    if looking.stale:
-        looking.refresh()
+def _made(engine: Engine, sampler: Sampler, looking: Witness, clock: Clock) -> _Pass:
+    """One pass: groups of calls, of which the first does not count. Where others disturb them it goes on, with rests."""
+    looking.refresh()  # a pass is too short to find out in it who else is active
     call_ns = sampler.block_ns / sampler.iterations
     count = min(MOST_IN_A_GROUP, max(1, math.ceil(GROUP_NS / call_ns)))
     calls, wall_ns, cpu_ns, begun = list[_Timed](), 0, 0, clock()
     gc.disable()
     try:
-        for number in range(GROUPS + 1):
-            group = _group(sampler, looking, clock, count)
-            if number:
-                calls += group.calls
-                wall_ns, cpu_ns = wall_ns + group.wall_ns, cpu_ns + group.cpu_ns
-            if len(calls) >= LEAST_CALLS and clock() - begun >= PASS_NS:
+        _group(sampler, looking, clock, count)
+        for number in counting():
+            enough = sum(not call.contended for call in calls) >= LEAST_CLEAN
+            late = clock() - begun >= (PASS_NS if enough else PATIENCE_NS)
+            if (enough and number >= GROUPS) or (late and len(calls) >= LEAST_CALLS):
                 break
+            if number >= GROUPS:
+                engine.sleep(REST_S)
+            group = _group(sampler, looking, clock, count)
+            calls += group.calls
+            wall_ns, cpu_ns = wall_ns + group.wall_ns, cpu_ns + group.cpu_ns
     finally:
         gc.enable()
     return _Pass(tuple(calls), wall_ns, cpu_ns)

@@ -246,3 +246,14 @@ def test_a_run_is_profiled_where_that_is_asked_for(
 def test_a_mistake_in_what_is_profiled_is_told_at_once(tmp_path: Path, words: tuple[str, ...]) -> None:
     said = CliRunner().invoke(app, ["run", *([] if "--resume" in words else ["first"]), *words, "--out", str(tmp_path)])
     assert isinstance(said.exception, SelectionError)
+
+
+def test_a_run_of_profiles_alone_is_shown_as_what_ran(folder: Path) -> None:
+    alone = journal.create(folder.parents[1], builders.run("20260302-023000-bbbb"))
+    with journal.Journal(alone) as book:
+        book.append(dataclasses.replace(PROFILES[0], run_id=alone.name))
+    journal.finish(alone, dataclasses.replace(builders.run(alone.name), finished_at=builders.START, environments=()))
+    table.seal(alone)
+    said = convbench(folder.parents[2], "show", "latest")
+    assert said.returncode == 0
+    assert "  torch eager  990 ns, watched 1.00 µs, 1.01× of plain" in said.stdout
