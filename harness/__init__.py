@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from harness.execution.execute import run
     from harness.review.comparing import along, compare
     from harness.review.pages import report
-    from harness.review.reading import profiles, summary, tuned
+    from harness.review.reading import explanations, profiles, summary, tuned
     from harness.store.table import kernels, load, samples
 
-__all__ = ["along", "compare", "kernels", "load", "profiles", "report", "run", "samples", "summary", "tuned"]
+__all__ = [
+    "along", "compare", "explanations", "kernels", "load", "profiles", "report", "run", "samples", "summary", "tuned",
+]  # fmt: skip
 
 _HOMES = {
     "run": "harness.execution.execute", "load": "harness.store.table", "samples": "harness.store.table",
     "summary": "harness.review.reading", "compare": "harness.review.comparing", "along": "harness.review.comparing",
     "report": "harness.review.pages", "tuned": "harness.review.reading", "kernels": "harness.store.table",
-    "profiles": "harness.review.reading",
+    "profiles": "harness.review.reading", "explanations": "harness.review.reading",
 }  # fmt: skip
 
 

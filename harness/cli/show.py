@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.explained import print_explained
 from harness.cli.kernels import print_kernels
 from harness.cli.options import UNFINISHED, Out, TableFormat, folder_of, say_how_far, stderr, stdout
 from harness.cli.tuned import print_tuned
@@ -50,6 +51,9 @@ def show(
     kernels: Annotated[
         bool, typer.Option("--kernels", help="What ran inside the calls of the cells that were profiled, instead.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="What computes in those calls, and why they take so long, instead.")
+    ] = False,
     networks: Annotated[
         bool, typer.Option("--networks", help="The time of all convolutions of each network, layer times count, instead.")
     ] = False,
@@ -60,7 +64,7 @@ def show(
 
     instead = {
         "--spent": spent, "--networks": networks, "--tuned": tuned, "--kernels": kernels, "--side-by-side": side_by_side,
-        "--follow": follow,
+        "--follow": follow, "--explain": explain,
     }  # fmt: skip
     asked = [name for name, wanted in instead.items() if wanted]
     _refuse_together(asked, by or base, sort, keyword, format)
@@ -88,8 +92,8 @@ def show(
         raise typer.Exit(UNFINISHED)
 
 
-CHOOSING = ("--side-by-side", "--kernels")  # what -k may stand beside
-AS_DATA = ("--tuned", "--networks", "--kernels")  # what has other formats than a table
+CHOOSING = ("--side-by-side", "--kernels", "--explain")  # what -k may stand beside
+AS_DATA = ("--tuned", "--networks", "--kernels", "--explain")  # what has other formats than a table
 
 
 def _refuse_together(asked: list[str], by: str | None, sort: str | None, keyword: str | None, format: TableFormat) -> None:
@@ -118,6 +122,8 @@ def _print_instead(asked: str, reading: "Reading", kept: Callable[[str], bool] |
             print_tuned(reading, format)
         case "--kernels":
             print_kernels(reading, lambda frame: _of(frame, kept), format)
+        case "--explain":
+            print_explained(reading, lambda frame: _of(frame, kept), format)
 
 
 def _chosen(keyword: str | None) -> Callable[[str], bool] | None:

@@ -144,17 +144,19 @@ def cells_table(summary: pd.DataFrame, wide: bool = True) -> Table:
         table.add_column(title, overflow="fold")
     for title in ("median", "interval", *(("rate", "of ceiling", "vs best", "cores") if wide else ("vs best",))):
         table.add_column(title, justify="right", overflow="fold")
-    if wide:
-        table.add_column("flags", overflow="fold")
+    texts = (["kernel"] if "kernel" in summary else []) + ["flags"] if wide else []  # runs that were profiled have kernels
+    for title in texts:
+        table.add_column(title, overflow="fold")
     named = _Cells() if wide else _ShortCells(summary)
     for row in rows(summary):
         status = Status(row.status)
         told = row.flags.replace(",", ", ") or row.reason
         cores = units.MISSING if pd.isna(row.effective_cores) else f"{row.effective_cores:.2f}"
-        more = (_rate(row), units.percent(row.ceiling_share), _factor(row), cores, Text(told)) if wide else (_factor(row),)
+        more = (_rate(row), units.percent(row.ceiling_share), _factor(row), cores) if wide else (_factor(row),)
+        said = {"kernel": getattr(row, "kernel", ""), "flags": told}
         table.add_row(
             named(row), Text(words(status), STATUS_STYLES.get(status, "bold red")), units.duration(row.median_ns),
-            units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), *more,
+            units.interval(row.median_ns, row.ci_low_ns, row.ci_high_ns), *more, *(Text(said[title]) for title in texts),
         )  # fmt: skip
     return table
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.analysis import elsewhere, noise, ranking, roofline, tuning, validity
+from harness.analysis import called, elsewhere, explain, noise, ranking, roofline, tuning, validity
 from harness.analysis import extent as extents
 from harness.analysis import networks as summing
 from harness.analysis import profiles as profiling
@@ -27,7 +27,7 @@ from harness.analysis.times import Figures, figures
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
 from harness.axes import Direction
-from harness.columns import PROFILE_COLUMNS, TUNED_COLUMNS, of_convolutions
+from harness.columns import EXPLANATION_COLUMNS, PROFILE_COLUMNS, TUNED_COLUMNS, of_convolutions
 from harness.errors import HistoryError, RunNotFoundError, SelectionError
 from harness.execution import host
 from harness.outcome import Check, Extent
@@ -111,12 +111,16 @@ class Reading:
 
     @cached_property
     def ranking(self) -> pd.DataFrame:
-        """The summary of the cells that are ranked, with what ranking adds, by workload, direction, backend and mode."""
+        """The summary of the cells that are ranked, with what ranking adds, by workload, direction, backend and mode.
+
+        Where the run was profiled, with `kernel`, too.
+        """
         summary = self.summary
         if self.cells is not None:  # the ceilings stay, since the cells are held against them
             summary = summary[summary["cell"].isin(self.cells) | ~of_convolutions(summary)]
         ranked = ranking.rank(summary, self.visits, level=self._level)
-        return for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
+        people = for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
+        return called.with_kernel(people, self.kernels)
 
     @property
     def _level(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -144,6 +148,12 @@ class Reading:
         figures = self.ranking.loc[self.ranking["median_ns"].notna() & of_convolutions(self.ranking)]
         found = {axis: self.along(axis) for axis in SETTINGS if figures[axis].nunique() > 1}
         return {axis: frame for axis, frame in found.items() if len(frame)}
+
+    @cached_property
+    def explanations(self) -> pd.DataFrame:
+        """Why its calls take as long as they do, where a rule knows: EXPLANATION_COLUMNS, in the order of `ranking`."""
+        cores = {each.backend: len(each.affinity) or each.cores for each in self.run.environments}
+        return for_people(explain.explanations(self.kernels, self.profiles, cores))
 
     @cached_property
     def ranked_samples(self) -> pd.DataFrame:
@@ -353,9 +363,19 @@ def profiles(out: str | Path = "results") -> pd.DataFrame:
 
     What is damaged is left out, or raises UserError, as `load` does.
     """
-    parts = table.each_run(out, lambda of: Reading(of.folder, run=of.run).profiles)
+    return _of_each(out, lambda reading: reading.profiles, PROFILE_COLUMNS)
+
+
+def explanations(out: str | Path = "results") -> pd.DataFrame:
+    """Why calls take as long as they do, in those runs: a row per run, cell and rule that speaks, with EXPLANATION_COLUMNS."""
+    return _of_each(out, lambda reading: reading.explanations, EXPLANATION_COLUMNS)
+
+
+def _of_each(out: str | Path, part: Callable[[Reading], pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    """A part of every run, one below the other."""
+    parts = table.each_run(out, lambda of: part(Reading(of.folder, run=of.run)))
     filled = [part for part in parts if len(part)]
-    found = pd.concat(filled, ignore_index=True) if filled else framed([], PROFILE_COLUMNS)
+    found = pd.concat(filled, ignore_index=True) if filled else framed([], names)
     found.attrs["store"] = os.fspath(out)
     return found
 
