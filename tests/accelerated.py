@@ -17,7 +17,7 @@ from harness.axes import Device, Mode, Precision
 from harness.backends.base import Build, Operands, Prepared, Results
 from harness.backends.numpy import NumpyBackend, NumpyCeiling, NumpyConvolution
 from harness.spec import Cell
-from tests.measure.test_gpu import Nvml, NVMLError, card
+from tests.nvml import Nvml, NVMLError, card
 
 NAME, UUID = "Some GPU", "GPU-0a0b-cdef"
 USED, FREE, WATTS = 2**31, 14 * 2**30, 200

@@ -64,9 +64,9 @@ def lacking() -> str:
     """Why no run of convbench can be made here, in one line; empty where it can."""
     if missing := [name for name in PARENT if importlib.util.find_spec(name) is None]:
         told = f"{', '.join(missing)} {'are' if len(missing) > 1 else 'is'} not installed"
-        return f"checks 6 and 10 are runs of convbench and are not made: {told} (pip install {' '.join(missing)})"
+        return f"check 10 is a run of convbench and is not made: {told} (pip install {' '.join(missing)})"
     if not registry.names():
-        return "checks 6 and 10 are runs of convbench and are not made: it is not installed (pip install --no-deps -e .)"
+        return "check 10 is a run of convbench and is not made: it is not installed (pip install --no-deps -e .)"
     return ""
 
 

@@ -17,7 +17,7 @@ from harness.plan import Plan, Step
 from harness.record import Environment, Record, Status
 from tests import builders, foreign
 from tests.isolate.conftest import TINY
-from tests.measure.test_gpu import Nvml, card
+from tests.nvml import Nvml, card
 
 NUMPY = "harness.backends.numpy:NumpyBackend"
 STANDIN = "standin:Backend"

@@ -10,7 +10,7 @@ from harness.errors import MachineError
 from harness.measure import environment
 from harness.measure.gpu import Gpu
 from harness.record import Environment
-from tests.measure.test_gpu import Nvml, card
+from tests.nvml import Nvml, card
 
 
 @pytest.fixture(autouse=True)

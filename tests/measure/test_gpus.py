@@ -8,7 +8,7 @@ import pytest
 
 from harness.measure import gpus
 from harness.measure.gpu import Locked, State
-from tests.measure.test_gpu import Nvml, NVMLError, card
+from tests.nvml import Nvml, NVMLError, card
 
 
 class Machine(Nvml):
