@@ -246,6 +246,10 @@ class Backend(ABC):
         """What this framework was built for; None where it does not tell. `convbench doctor` says by it why no GPU is seen."""
         return None
 
+    def idle_bytes(self) -> int:
+        """Bytes of the GPU's memory that the framework holds for its next calls and no array uses; 0 where it does not tell."""
+        return 0
+
     def threads_used(self) -> int | None:
         """How many threads the framework says it uses; None where it does not say."""
         return None

@@ -83,6 +83,12 @@ class JaxBackend(Backend):
         """What the plug-ins beside it are for; without one it computes on the CPU."""
         return nvidia.plug_in()
 
+    def idle_bytes(self) -> int:
+        """What the pool of XLA's allocator has beyond what arrays hold; it never shrinks, so it is at least as large as its peak."""
+        stats = self._device.memory_stats() or {}
+        pool = max(stats.get("pool_bytes", 0), stats.get("peak_bytes_in_use", 0))
+        return int(pool) - int(stats.get("bytes_in_use", 0))
+
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:

@@ -73,6 +73,11 @@ class TensorFlowBackend(Backend):
         """CUDA's version, or whose devices a plug-in brings."""
         return settings.build(self._tf)
 
+    def idle_bytes(self) -> int:
+        """What the pool of the BFC allocator has at the least beyond what tensors hold: it never shrinks, so its highest peak."""
+        told = self._tf.config.experimental.get_memory_info(self._device.strip("/"))
+        return max(TensorFlowPrepared._most_bytes, int(told["peak"])) - int(told["current"])
+
     def threads_used(self) -> int | None:
         """The size of the intra-op pool."""
         return int(self._tf.config.threading.get_intra_op_parallelism_threads())
@@ -161,6 +166,8 @@ def waiting(tf: Any, device: str) -> Callable[[Any], object]:
 class TensorFlowPrepared(Prepared):
     """What a convolution and a ceiling have in common: waiting, the device's clock and memory, eviction, compilations."""
 
+    _most_bytes: ClassVar[int] = 0  # the highest peak of the device's memory in this process before it was reset
+
     def __init__(self, tf: Any, device: str, cell: Cell) -> None:
         self._tf, self._device, self._cell = tf, device, cell
         self._dtype = getattr(tf, DTYPES[cell.precision])
@@ -185,6 +192,7 @@ class TensorFlowPrepared(Prepared):
             return None
         stats, name = self._tf.config.experimental, self._device.strip("/")
         self.wait(None)
+        TensorFlowPrepared._most_bytes = max(self._most_bytes, int(stats.get_memory_info(name)["peak"]))
         stats.reset_memory_stats(name)
         before = int(stats.get_memory_info(name)["current"])
         handle = self.launch()

@@ -70,6 +70,11 @@ class TorchBackend(Backend):
         """The size of the intra-op pool."""
         return int(self._torch.get_num_threads())
 
+    def idle_bytes(self) -> int:
+        """What CUDA's caching allocator has reserved beyond what tensors hold."""
+        cuda = self._torch.cuda
+        return int(cuda.memory_reserved(self._device)) - int(cuda.memory_allocated(self._device))
+
     def supports(self, cell: Cell) -> str | None:
         """What PyTorch has no call for, or this machine no compiler."""
         if cell.mode not in self.modes:

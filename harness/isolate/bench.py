@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -123,6 +123,7 @@ class _Going:
     process: int = -1  # the worker that has it prepared
     settings: str = ""  # what keeps it apart from what the backend's first worker has prepared; as in `from_the_start`
     first: Record | None = None  # what was read of it while nothing else was prepared
+    beside: str = ""  # whose company left too little of the GPU's memory for it, so that it is measured once more alone
     spent_ns: dict[str, int] = field(default_factory=dict)  # but for the visits, which have their own
 
     @property
@@ -134,6 +135,9 @@ class _Going:
         """Its record, with what was read before, and with the samples of its visits."""
         took = summed(self.spent_ns, record.spent_ns, *(visit.spent_ns for visit in self.visits))
         record = replace(record, spent_ns=took)
+        if self.beside:
+            told = {"memory": f"ran out beside {self.beside}; measured alone"}
+            record = replace(record, settings={**(record.settings or {}), **told})
         if record.samples is None:
             return record
         samples = joined(record.samples, self.visits)
@@ -169,6 +173,8 @@ class Bench:
         self.refusals: dict[Key, tuple[Status, str]] = {}
         self.deaths: Counter[Key] = Counter()  # of workers that nothing was asked of, since one lived through a turn
         self.going: dict[int, _Going] = {}  # the steps of the window that have not ended, by order
+        self.starved: list[_Going] = []  # those that the GPU's memory did not suffice for beside others
+        self.too_large: Set[int] = frozenset()  # the orders of steps that do not fit while nothing is prepared
         self.start_ns = 0  # time taken by starting workers since the last record
 
     # Workers ----------------------------------------------------------------------------------------------------------------
@@ -229,17 +235,30 @@ class Bench:
         """Prepare the steps of a window, visit them turn by turn, and finish them.
 
         `visits` are those that are there already, by order. What a cell needs alone is read in the first trial, before anything
-        is prepared.
+        is prepared. A step that the memory of a GPU did not suffice for beside others is measured once more in the end, by a
+        fresh worker while no other is alive.
         """
         self.going = {step.order: _begun(step, visits.get(step.order, ())) for step in window}
+        most = self.plan.budget.visits or FIRST_VISITS
+        yield from self._measured(window, most, progress)
+        while self.starved:
+            going = self.starved.pop(0)
+            self.close()
+            self.going = {going.step.order: going}
+            yield from self._measured(Window(((going.step,),)), most, progress, anew=True)
+            self.close()  # what its framework keeps of the GPU's memory would be missing for the others
+
+    def _measured(
+        self, window: Window, most: int, progress: Progress, *, anew: bool = False
+    ) -> Iterator[Record | Environment | Visit]:  # fmt: skip
+        """What `measure` does in `most` turns, fewer where there are visits already, unless `anew`; it adds to `starved`."""
         for step in window:
             if step.trial == 0:
                 yield from self._ask(step, self._alone)
         for step in window:
             yield from self._ask(step, self._prepared)
-        most = self.plan.budget.visits or FIRST_VISITS
-        least = min((len(going.visits) for going in self.going.values()), default=most)
-        for turn in range(least, most):
+        begun = 0 if anew else min((len(going.visits) for going in self.going.values()), default=most)
+        for turn in range(begun, most):
             if not self.going:
                 return
             number, self.session.turns = self.session.turns, self.session.turns + 1
@@ -279,7 +298,11 @@ class Bench:
             # wrong result may have written where it should not: nothing that it says later would be worth anything.
             if going.key in self.lives and (life.worker.leaving or found.status is Status.INCORRECT):
                 self.lives.pop(going.key).worker.kill()
-            yield self._ended(going, found)
+            if beside := self._starved(going, life, found):
+                going.beside, going.spent_ns = beside, summed(going.spent_ns, found.spent_ns)
+                self.starved.append(self.going.pop(step.order))
+            else:
+                yield self._ended(going, found)
         elif found is not None:
             yield found
         elif going.key != key:  # it goes to a worker of its own
@@ -295,6 +318,19 @@ class Bench:
             self._start(key)
             if key in self.lives:
                 yield from self._greet(key)
+
+    def _starved(self, going: _Going, life: _Life, record: Record) -> str:
+        """Beside whom the memory of a GPU did not suffice for a step; empty where it did, or would not by itself either.
+
+        A worker leaves a cell out as well where it forecasts that what is free now does not suffice.
+        """
+        ran_out = self.device.kind != "cpu" and record.status in (Status.OOM, Status.SKIPPED)
+        if going.beside or not ran_out or going.step.order in self.too_large:
+            return ""
+        if any(other is not life for other in self.lives.values()):
+            return "other workers"
+        shared = any(other.process == life.process for other in self.going.values() if other is not going)
+        return "other cells" if shared else ""
 
     def _ended(self, going: _Going, record: Record) -> Record:
         """The record of a step that has ended."""

@@ -92,7 +92,9 @@ class Launcher(Session):
                 bench.open(able)
                 yield from bench.greetings()
                 needs = {step.order: _need(step, len(available)) for step in able}
-                found = windows(plan, able, needs, _room(device))
+                room = _room(device)
+                bench.too_large = {order for order, need in needs.items() if need.lacking(room)}
+                found = windows(plan, able, needs, room)
                 for number, window in enumerate(found, start=1):
                     yield from bench.measure(window, visits, Progress(trial + 1, number, len(found), 0, 0))
             finally:

@@ -109,7 +109,7 @@ def _serve(channel: Channel) -> None:
     if board is None:
         beside: dict[str, Any] = {"yardstick": Yardstick(), "counters": power.Rapl(), "room": footprint.Look()}
     else:
-        beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board)}
+        beside = {"gpu": board, "counters": power.GpuEnergy(board), "room": footprint.Look(board, idle=backend.idle_bytes)}
     engine = Engine(backend, setup.budget, setup.seed, setup.run_id, here.id, cached=bool(without), **beside)
     while not isinstance(message := channel.receive(), Stop):
         if not isinstance(message, Alone | Prepare | Call | Finish | Watch):

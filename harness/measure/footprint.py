@@ -1,18 +1,19 @@
 """How much memory a cell needs, computed from its sizes alone, and how much there is. A cell that cannot fit is not tried.
 
-The figure is an upper bound of what the steps of the engine hold at once. It is no estimate of what a framework takes for
-itself, which is measured (see `memory`). A cell is not simply tried, since a host that runs out of memory ends a process, and
-not always the one that asked for it.
+The figure is an upper bound of what the steps of the engine hold at once, but for what the libraries of a GPU take while they
+try kernels. It is no estimate of what a framework takes for itself, which is measured (see `memory`). A cell is not simply
+tried, since a host that runs out of memory ends a process, and not always the one that asked for it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from harness import flops, units
-from harness.axes import Direction, Precision
-from harness.measure import later, machine, oracle
+from harness.axes import Cache, Direction, Precision
+from harness.measure import caches, later, machine, oracle
 from harness.measure.gpu import Gpu
 from harness.spec import Cell
 
@@ -27,24 +28,27 @@ class Room(NamedTuple):
 
 
 class Look:
-    """Tells how much room there is whenever it is called."""
+    """Tells how much room there is whenever it is called.
 
-    def __init__(self, gpu: Gpu | None = None, root: Path = machine.ROOT) -> None:
-        self.gpu, self.root = gpu, root
-        self.device_bytes: int | None = None
-        self()
+    `idle` gives the bytes that this process's framework holds on the GPU and no array uses (`Backend.idle_bytes`).
+    """
+
+    def __init__(self, gpu: Gpu | None = None, root: Path = machine.ROOT, idle: Callable[[], int] = lambda: 0) -> None:
+        self.gpu, self.root, self.idle = gpu, root, idle
 
     def __call__(self) -> Room:
-        """The room now. Of a GPU it is the most that was free at any time since this object was made.
+        """The room now. Of a GPU it is what is free, and what the framework took before and gives to its own next calls.
 
-        A framework keeps the memory that it took on a GPU for its next calls, and in a container one cannot know how much of
-        the used memory is this process's. So what others have taken meanwhile is not seen. Then a call fails by itself, which
-        on a GPU harms nobody.
+        What the frameworks of other workers hold is missing, though a worker by itself would have it.
         """
         free = self.gpu.free_bytes().value if self.gpu else None
-        if free is not None:
-            self.device_bytes = max(free, self.device_bytes or 0)
-        return Room(machine.memory_left(self.root), self.device_bytes)
+        return Room(machine.memory_left(self.root), None if free is None else free + self._idle_bytes())
+
+    def _idle_bytes(self) -> int:
+        try:
+            return max(0, self.idle())
+        except Exception:  # a counter of the framework, whose failure must not cost a cell
+            return 0
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,12 @@ class Need:
 
     operands: int  # host arrays that the operands are drawn into
     tensors: int  # what the framework holds on the cell's device
-    workspace: int  # what a call may take beside the tensors
+    workspace: int  # what a call may take beside the tensors; of a GPU no upper bound, see `_workspace`
     check: int  # what the check takes on the host
     copies: int  # what the check takes on a GPU
     on_cpu: bool
     kept: int = 0  # the first result on the host, which later ones are compared with
+    evicted: int = 0  # of a GPU: what is overwritten before each call of a cell with cold caches
 
     @property
     def host_bytes(self) -> int:
@@ -70,7 +75,7 @@ class Need:
     @property
     def device_bytes(self) -> int:
         """The bytes on a GPU."""
-        return 0 if self.on_cpu else self.tensors + max(self.workspace, self.copies)
+        return 0 if self.on_cpu else self.tensors + max(self.workspace, self.copies) + self.evicted
 
     @property
     def prepared_host_bytes(self) -> int:
@@ -93,7 +98,8 @@ class Need:
             return _told(self.host_bytes, "memory", parts, room.host_bytes)
         if room.device_bytes is not None and self.device_bytes > room.device_bytes:
             copies = f"check {units.size(self.copies)}"
-            parts = tensors + max((self.copies, copies), (self.workspace, workspace))[1]
+            parts = tensors + max((self.copies, copies), (self.workspace, f"{workspace} or more"))[1]
+            parts += f", cold caches {units.size(self.evicted)}" if self.evicted else ""
             return _told(self.device_bytes, "the GPU's memory", parts, room.device_bytes)
         return None
 
@@ -135,6 +141,7 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
         copies=doubles,
         on_cpu=on_cpu,
         kept=later.kept_bytes(cell),
+        evicted=caches.GPU_BYTES if cell.cache is Cache.COLD and not on_cpu else 0,
     )
 
 
@@ -147,7 +154,8 @@ def _workspace(cell: Cell, cores: int, blocked: int) -> int:
     A library may hold operands and results once more in an order of its own, as oneDNN's blocked layouts. On the CPU it may
     instead unfold the images (im2col), and the larger of the two counts: one image for each core, as TensorFlow's gradients do,
     or the whole batch, as PyTorch does where oneDNN may have no kernel. bprop and train also hold the arrays of the loss, each
-    as large as y.
+    as large as y. On a GPU this is no upper bound: while cuDNN and XLA try kernels they may take several times as much, for
+    workspaces and for copies of the result with guards around them.
     """
     if cell.device.kind != "cpu" or not cell.is_convolution:
         return blocked

@@ -15,7 +15,7 @@ import pytest
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
 from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
-from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution
+from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution, TensorFlowPrepared
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
 from harness.backends.torch import TorchBackend, TorchConvolution
 from harness.backends.torch import waiting as waiting_in_torch
@@ -829,7 +829,7 @@ def test_torch_lists_the_gpus_that_cuda_shows(calls: Calls):
 
 def fake_tensorflow(calls: Calls, gpus: int) -> ModuleType:
     tf = ModuleType("tensorflow")
-    memory = iter([{"current": 100, "peak": 100}, {"current": 120, "peak": 175}])
+    memory = iter([{"current": 90, "peak": 500}, {"current": 100, "peak": 100}, {"current": 120, "peak": 175}])
     stats = calls.api(reset_memory_stats=None)
     stats.get_memory_info = lambda name: (calls.append(f"get_memory_info {name}"), next(memory))[1]
     config = calls.api(
@@ -870,7 +870,8 @@ def test_tensorflow_s_peak_is_that_of_one_call(calls: Calls):
     one = prepared_on_gpu(TensorFlowConvolution, calls, _tf=tf, _device="/GPU:0", wait=waiting_in_tensorflow(tf, "/GPU:0"))
     assert one.device_memory() == (100, 175, "tf.config.experimental.get_memory_info")
     assert calls == [
-        "sync_devices", "reset_memory_stats GPU:0", "get_memory_info GPU:0", "launch", "sync_devices", "get_memory_info GPU:0",
+        "sync_devices", "get_memory_info GPU:0", "reset_memory_stats GPU:0", "get_memory_info GPU:0", "launch", "sync_devices",
+        "get_memory_info GPU:0",
     ]  # fmt: skip
 
 
@@ -910,3 +911,33 @@ def test_jax_lists_the_gpus_of_its_plug_in(platforms: dict[str, list[int]], expe
     backend = object.__new__(JaxBackend)
     backend._jax = SimpleNamespace(devices=devices)
     assert list(map(str, backend.devices())) == expected
+
+
+# What a framework keeps of a GPU's memory ---------------------------------------------------------------------------------
+
+
+def test_what_a_framework_keeps_for_its_next_calls_is_told(calls: Calls, monkeypatch: pytest.MonkeyPatch):
+    """With fakes of their counters: what the pool has less what arrays hold, by its highest peak where only that is told."""
+    torch = object.__new__(TorchBackend)
+    torch._device, torch._torch = Cuda(), SimpleNamespace(cuda=calls.api(memory_reserved=700, memory_allocated=100))
+    assert torch.idle_bytes() == 600
+    assert calls == ["memory_reserved cuda:1", "memory_allocated cuda:1"]
+    jax = object.__new__(JaxBackend)
+    for told, idle in (
+        ({"pool_bytes": 800, "bytes_in_use": 100, "peak_bytes_in_use": 300}, 700),
+        ({"bytes_in_use": 100, "peak_bytes_in_use": 300}, 200), (None, 0),
+    ):  # fmt: skip
+        jax._device = SimpleNamespace(memory_stats=lambda told=told: told)
+        assert jax.idle_bytes() == idle
+
+
+def test_tensorflow_s_pool_is_as_large_as_its_highest_peak_was(calls: Calls, monkeypatch: pytest.MonkeyPatch):
+    """With a fake of its counter, whose peak is set back before each call that is looked at."""
+    monkeypatch.setattr(TensorFlowPrepared, "_most_bytes", 0)
+    tf = fake_tensorflow(calls, 1)
+    one = prepared_on_gpu(TensorFlowConvolution, calls, _tf=tf, _device="/GPU:0", wait=waiting_in_tensorflow(tf, "/GPU:0"))
+    one.device_memory()
+    backend = object.__new__(TensorFlowBackend)
+    backend._tf, backend._device = tf, "/GPU:0"
+    tf.config.experimental.get_memory_info = lambda name: {"current": 120, "peak": 175}
+    assert backend.idle_bytes() == 500 - 120

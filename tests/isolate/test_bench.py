@@ -13,7 +13,7 @@ from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.wire import Hello, Ready
-from harness.measure.footprint import Room
+from harness.measure.footprint import Need, Room
 from harness.plan import Budget, Plan, Step
 from harness.record import Environment, Memory, Progress, Record, Status, Visit
 from tests import builders
@@ -30,6 +30,7 @@ class World:
     asked: list[tuple[int, str, int]] = field(default_factory=list)  # process, what, order
     workers: list["Scripted"] = field(default_factory=list)
     timeouts: set[tuple[str, float]] = field(default_factory=set)
+    company: list[int] = field(default_factory=list)  # how many other workers were alive when each of `asked` was asked
     settings: dict[int, str] = field(default_factory=dict)  # of the whole process that a step needs, by its order
     idle: Callable[["Scripted"], bool] = lambda worker: False  # whether a worker has died since it was asked for last
     refuses: Callable[["Scripted"], Refusal | None] = lambda worker: None
@@ -58,6 +59,7 @@ class Scripted(Worker):
         assert not self.killed
         self.world.timeouts.add((what, timeout_s))
         self.world.asked.append((self.number, what, step.order))
+        self.world.company.append(sum(not other.killed for other in self.world.workers) - 1)
         faults = self.world.faults[what, step.order]
         found = faults.pop(0) if faults else None
         if isinstance(found, LostError):
@@ -399,6 +401,95 @@ def test_cells_of_other_settings_go_to_a_worker_of_their_own_and_miss_no_turn(st
     assert [len(stretches(rows[order])) for order in (0, 1, 3)] == [4] * 3
     of = {visit.process: {each.order == 0 for each in visits if each.process == visit.process} for visit in visits}
     assert all(len(kinds) == 1 for kinds in of.values())
+
+
+# The memory of a GPU --------------------------------------------------------------------------------------------------------
+
+
+def on_gpu(asked: Plan) -> Plan:
+    """The same cells on a GPU."""
+    steps = (replace(step, cell=replace(step.cell, device=Device("gpu", 0))) for step in asked.steps)
+    return replace(asked, steps=tuple(steps))
+
+
+def told(record: Record) -> str:
+    """What a row says of the GPU's memory."""
+    return (record.settings or {}).get("memory", "")
+
+
+@pytest.mark.fault(
+    "the memory of a GPU runs out beside other workers",
+    "the cell is measured once more by a fresh worker while no other is alive, and its row says so",
+)
+@pytest.mark.parametrize("status", [Status.OOM, Status.SKIPPED])
+@pytest.mark.parametrize("what", ["alone", "prepare", "visit", "finish"])
+def test_what_has_too_little_memory_beside_others_is_measured_alone(
+    stage, world: World, what: str, status: Status
+) -> None:
+    world.faults[what, 2] = [builders.failed(status, "out of memory")]
+    rows, visits = split(list(stage().execute(on_gpu(FOUR))))
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert told(rows[2]) == "ran out beside other workers; measured alone"
+    assert [told(rows[order]) for order in (0, 1, 3)] == [""] * 3
+    *_, alone = world.workers
+    later = [(asked, company) for asked, company in zip(world.asked, world.company, strict=True) if asked[0] == alone.number]
+    assert [asked[1:] for asked, _ in later] == [
+        (each, 2) for each in ("alone", "prepare", *["visit"] * 4, "finish")
+    ]  # fmt: skip
+    assert {company for _, company in later} == {0}
+    assert [process for process, _ in stretches(rows[2])][-4:] == [alone.number] * 4
+    assert Counter(visit.order for visit in visits if visit.order != 2) == {0: 4, 1: 4, 3: 4}
+    assert alone.killed  # with what its framework keeps of the memory
+
+
+def test_what_runs_out_of_memory_alone_as_well_is_told_so(stage, world: World) -> None:
+    world.faults["prepare", 2] = [builders.failed(Status.OOM, "out of memory", spent_ns={"first_call": 3})] * 2
+    rows, _ = split(list(stage().execute(on_gpu(FOUR))))
+    assert (rows[2].status, rows[2].reason) == (Status.OOM, "out of memory")
+    assert told(rows[2]) == "ran out beside other workers; measured alone"
+    assert (rows[2].spent_ns or {})["first_call"] == 2 * (100 + 3)
+    assert [rows[order].status for order in (0, 1, 3)] == [Status.OK] * 3
+
+
+def test_what_is_left_of_the_windows_goes_on_with_fresh_workers(stage, world: World) -> None:
+    world.faults["prepare", 0] = [builders.failed(Status.OOM, "out of memory")]
+    rows, visits = split(list(stage().execute(on_gpu(replace(FOUR, budget=replace(BUDGET, prepared=1))))))
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert [worker.backend for worker in world.workers][:3] == ["a", "b", "a"]
+    assert Counter(visit.order for visit in visits) == dict.fromkeys(range(4), 4)
+    assert {process for order in (2, 3) for process, _ in stretches(rows[order])} == {3, 4}
+
+
+def test_cells_of_one_worker_may_leave_each_other_too_little_memory(stage, world: World) -> None:
+    world.faults["prepare", 1] = [builders.failed(Status.OOM, "out of memory")]
+    rows, _ = split(list(stage().execute(on_gpu(plan("one/a", "two/a")))))
+    assert [rows[order].status for order in (0, 1)] == [Status.OK] * 2
+    assert told(rows[1]) == "ran out beside other cells; measured alone"
+    assert {process for process, _ in stretches(rows[1])} == {1}
+
+
+@pytest.mark.parametrize(("asked", "order"), [(on_gpu(plan("one/a")), 0), (FOUR, 2)])
+def test_what_had_all_of_the_memory_or_that_of_the_host_is_not_measured_again(
+    stage, world: World, asked: Plan, order: int
+) -> None:
+    world.faults["prepare", order] = [builders.failed(Status.OOM, "out of memory")]
+    rows, _ = split(list(stage().execute(asked)))
+    assert (rows[order].status, told(rows[order])) == (Status.OOM, "")
+    assert len(world.workers) == len({step.cell.backend for step in asked})
+
+
+def test_what_does_not_fit_on_an_empty_gpu_is_not_measured_again(
+    stage, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def need(step: Step, cores: int) -> Need:
+        return Need(operands=0, tensors=200 if step.order == 2 else 1, workspace=0, check=0, copies=0, on_cpu=False)
+
+    monkeypatch.setattr(launcher, "_need", need)
+    monkeypatch.setattr(launcher, "_room", lambda device: Room(None, 100))
+    world.faults["alone", 2] = [builders.failed(Status.SKIPPED, "needs about 200 B")]
+    rows, _ = split(list(stage().execute(on_gpu(FOUR))))
+    assert (rows[2].status, told(rows[2])) == (Status.SKIPPED, "")
+    assert len(world.workers) == 2
 
 
 # Resumed --------------------------------------------------------------------------------------------------------------------

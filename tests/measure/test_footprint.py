@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.axes import Device, Direction, Optimizer, Precision
+from harness.axes import Cache, Device, Direction, Optimizer, Precision
 from harness.backends.numpy import NumpyBackend, NumpyConvolution
 from harness.measure import footprint
 from harness.measure.engine import Engine
@@ -207,7 +207,7 @@ def test_a_gpu_is_asked_for_its_own_memory_and_the_host_for_its() -> None:
     need = Need(operands=2**30, tensors=2**31, workspace=2**30, check=2**32, copies=2**29, on_cpu=False)
     assert need.lacking(Room(5 * 2**30, 3 * 2**30)) is None
     assert str(need.lacking(Room(5 * 2**30, 2**30))) == (
-        "needs about 3.00 GiB of the GPU's memory (tensors 2.00 GiB, workspace 1.00 GiB); 1.00 GiB are available"
+        "needs about 3.00 GiB of the GPU's memory (tensors 2.00 GiB, workspace 1.00 GiB or more); 1.00 GiB are available"
     )
     assert str(need.lacking(Room(2**30, 2**40))).startswith("needs about 5.00 GiB of memory (operands 1.00 GiB, ch")
 
@@ -218,12 +218,32 @@ def test_where_nobody_tells_nothing_is_skipped() -> None:
     assert replace(huge, on_cpu=False, tensors=2**60).lacking(Room(None, None)) is None
 
 
-def test_the_room_is_what_the_machine_has_now_and_a_gpu_had_at_most(tmp_path: Path) -> None:
-    tree, free = Tree(tmp_path), [100, 300, None, 200]
+def test_the_room_is_what_is_free_now_and_what_the_framework_keeps_for_itself(tmp_path: Path) -> None:
+    tree, free, idle = Tree(tmp_path), [300, 100, None, 200], [0, 50, 7]
     tree.memory(MemTotal=8, MemAvailable=4)
     gpu: Any = SimpleNamespace(free_bytes=lambda: SimpleNamespace(value=free.pop(0)))
-    look = Look(gpu, tmp_path)
+    look = Look(gpu, tmp_path, lambda: idle.pop(0))
     assert look() == Room(4096, 300)
     tree.memory(MemTotal=8, MemAvailable=2)
-    assert look() == look() == Room(2048, 300)
+    assert look() == Room(2048, 150)  # what others have taken since is gone, whatever was free before
+    assert look() == Room(2048, None)
+    assert look() == Room(2048, 207)
     assert Look(None, tmp_path)() == Room(2048, None)
+
+
+def test_a_counter_of_the_framework_that_fails_costs_no_cell(tmp_path: Path) -> None:
+    def fails() -> int:
+        raise RuntimeError("no such counter")
+
+    Tree(tmp_path).memory(MemTotal=8, MemAvailable=4)
+    gpu: Any = SimpleNamespace(free_bytes=lambda: SimpleNamespace(value=300))
+    assert Look(gpu, tmp_path, fails)() == Room(4096, 300)
+    assert Look(gpu, tmp_path, lambda: -5)() == Room(4096, 300)
+
+
+def test_a_cell_with_cold_caches_needs_what_is_overwritten_on_a_gpu_as_well() -> None:
+    hot, cold = (footprint.need(of(device=GPU, cache=cache), cores=1) for cache in Cache)
+    assert cold.device_bytes - hot.device_bytes == 256 * 2**20
+    assert cold.prepared_device_bytes == hot.prepared_device_bytes
+    assert "cold caches 256 MiB" in str(cold.lacking(Room(None, 2**20)))
+    assert footprint.need(of(cache=Cache.COLD), cores=1).device_bytes == 0
