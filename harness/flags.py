@@ -37,7 +37,7 @@ class Flag(StrEnum):
 
 _FLAG_WORDS = {
     Flag.NOT_CONVERGED: "In a run without visits: a cap on time or samples was reached before the stopping rule was content.",
-    Flag.CONTENDED: "Other processes held the cores: over 20 % of the blocks waited for one, each for over 20 % of its time; in a run without visits for over 1 %, or too few others were left.",
+    Flag.CONTENDED: "Other processes held the cores or the GPU: over 20 % of the blocks waited for one, each for over 20 % of its time, or over 20 % of the visits to a GPU found processes of others on it; in a run without visits for over 1 %, or too few others were left.",
     Flag.THROTTLED: "The GPU was throttled, or its clock under 75 % of the default, for longer than could be waited for.",
     Flag.RECOMPILED: "The call was compiled again while it was timed: that visit is void; in a run without visits, a sample of over 10 times the median was the compilation's.",
     Flag.UNSTEADY_WARMUP: "Warm-up ended at its cap before two blocks in a row agreed within 5 %.",

@@ -24,7 +24,7 @@ from harness.measure.ledger import Ledger
 from harness.measure.operands import draw, integer_operands
 from harness.measure.sampling import Sampler, Taken, Tools
 from harness.measure.throttling import Guard
-from harness.measure.witness import Witness
+from harness.measure.witness import Company, Witness
 from harness.measure.wrong import WrongResultError, check_of, fetched
 from harness.plain import plain
 from harness.plan import FIRST_VISITS, Budget, Step
@@ -92,6 +92,7 @@ class Engine:
         self.enter: Callable[[str], None] = lambda name: None
         self._held: dict[int, _Held] = {}  # by the order of the step
         self._looking: Witness | None = None
+        self._company = Company(gpu.processes) if gpu else None
 
     @property
     def holds(self) -> int:
@@ -239,13 +240,13 @@ class Engine:
             held.check, held.first = checked(cell, prepared, operands, handle, rng)
         held.closing.callback(held.first.let_go)
         held.record = replace(held.record, check=held.check)
-        held.guard = self._guard(held.ledger)
+        held.guard = self._guard(held.ledger, self._company)
         tools = Tools(self.budget, self.clock, self.clock_cost_ns, held.ledger, self.yardstick, held.guard)
         held.sampler = Sampler(tools, cell, prepared, held.flags, held.first)
 
-    def _guard(self, ledger: Ledger) -> Guard | None:
+    def _guard(self, ledger: Ledger, company: Callable[[], int] | None = None) -> Guard | None:
         """What sets samples aside while the GPU is throttled; None on a CPU."""
-        return Guard(self.gpu, self.budget, ledger, self.sleep) if self.gpu else None
+        return Guard(self.gpu, self.budget, ledger, self.sleep, company) if self.gpu else None
 
     def _too_large(self, cell: Cell) -> str | None:
         """Why the cell cannot fit into memory, with the figures; None where it may. This is asked before anything is drawn."""
@@ -274,7 +275,7 @@ class Engine:
         assert held.check is not None
         held.record = replace(held.record, check=held.first.told(held.check))
         held.tell(**{name: f"not measured ({why})" for name, why in held.sampler.troubles.items()})
-        if held.sampler.crowded:
+        if held.sampler.crowded or (held.guard and held.guard.crowded):
             held.flags.append(Flag.CONTENDED)
         if held.guard:
             held.tell(**held.guard.noted())

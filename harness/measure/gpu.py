@@ -273,6 +273,16 @@ class Gpu:
 
         return self._ask(self._memory, "nvmlDeviceGetComputeRunningProcesses", pick=own)
 
+    def processes(self) -> frozenset[int]:
+        """The numbers of the processes that compute on the GPU, as NVML lists them; none where it does not tell."""
+        if self.reason:
+            return frozenset()
+        try:
+            listed = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._memory)
+            return frozenset(int(process.pid) for process in listed)
+        except Exception:  # a driver that does not tell, a structure of another version
+            return frozenset()
+
     def energy_mj(self) -> Told:
         """The energy of the whole board in millijoules since the driver was loaded."""
         if self.mig and not self.reason:

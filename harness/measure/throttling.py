@@ -7,6 +7,7 @@ from harness.measure.ledger import Ledger
 from harness.plan import Budget
 
 _FIRST_PAUSE_S, _PAUSE_GROWTH, _LONGEST_PAUSE_S = 0.05, 1.5, 0.5
+CROWDED = 0.2  # the row is flagged where a larger share of its visits was beside processes of others
 
 
 class Throttling:
@@ -49,14 +50,21 @@ class Throttling:
 
 
 class Guard:
-    """Looks at the GPU around each batch of samples, and sets batches aside while it is throttled."""
+    """Looks at the GPU around each batch of samples, and sets batches aside while it is throttled.
 
-    def __init__(self, gpu: Gpu, budget: Budget, ledger: Ledger, sleep: Callable[[float], None]) -> None:
-        self._gpu, self._ledger, self._sleep = gpu, ledger, sleep
+    `company` counts the processes of others that are on it.
+    """
+
+    def __init__(
+        self, gpu: Gpu, budget: Budget, ledger: Ledger, sleep: Callable[[float], None], company: Callable[[], int] | None = None
+    ) -> None:  # fmt: skip
+        self._gpu, self._ledger, self._sleep, self._company = gpu, ledger, sleep, company
         self._rule = Throttling(budget.throttled_s)
         self._before = State()
         self._clocks: dict[str, list[int]] = {}  # of what was kept, by the name of the series
         self._capped = False
+        self._beside = 0  # processes of others at the last look
+        self._batches = self._in_company = 0  # that were kept, and those of them beside others
 
     def note(self, series: str, *states: State) -> None:
         """Keep the clock that a series was taken at; without `states` that of now."""
@@ -68,10 +76,12 @@ class Guard:
         self._clocks.setdefault(series, []).extend(clocks)
 
     def noted(self) -> dict[str, str]:
-        """The range of each series' clock, whether the power limit held it, and why nothing is told of the GPU."""
+        """The range of each series' clock, whether the power limit held it, who else was there, and why nothing is told."""
         told = {f"{series} clock MHz": f"{min(at)} to {max(at)}" for series, at in self._clocks.items() if at}
         if self._capped:
             told["power cap"] = "held the clock"
+        if self._in_company:
+            told["others on the GPU"] = f"in {self._in_company} of {self._batches} visits"
         if self._gpu.reason:
             told["throttling"] = f"not seen: {self._gpu.reason}"
         return told
@@ -86,24 +96,35 @@ class Guard:
         """What NVML told the last time that the GPU was throttled."""
         return self._rule.seen
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many batches were taken beside processes of others that the row bears a flag."""
+        return self._in_company > CROWDED * self._batches
+
     def clock_mhz(self) -> float | None:
         """The clock of the GPU now; None where it is not told."""
         with self._ledger.spending("witness"):
             return self._gpu.read().clock_mhz
 
+    def _others(self) -> int:
+        """How many processes of others are on the GPU; 0 where nobody counts them."""
+        return self._company() if self._company else 0
+
     def look(self) -> None:
         """Read the state of the GPU before a batch."""
         with self._ledger.spending("witness"):
-            self._before = self._gpu.read()
+            self._before, self._beside = self._gpu.read(), self._others()
 
     def keeps(self, batch_ns: int) -> bool:
         """Whether a batch that took `batch_ns` stays. Where it does not, this returns after the GPU has rested."""
         with self._ledger.spending("witness"):
-            after = self._gpu.read()
+            after, beside = self._gpu.read(), self._others()
         before, self._before = self._before, after
         pause_s = self._rule.pause_s(before, after, batch_ns / 1e9)
         if pause_s is None:
             self.note("latency", before, after)
+            self._batches += 1
+            self._in_company += bool(self._beside or beside)
             return True
         with self._ledger.spending("waiting"):
             self._sleep(pause_s)

@@ -293,3 +293,30 @@ class Witness:
         self.others.refresh(begun - self.looked)
         self.looked = self.clock()
         self.refresh_cost_ns = self.looked - begun
+
+
+class Company:
+    """Counts the processes of others on a GPU: neither this one nor the other workers of the run, which are `ours`.
+
+    `listed` are the numbers that NVML lists. In a container these may be the host's, which tell nobody apart: then it counts
+    how many more others there are than when it was asked first, so that who was there by then is not seen. It must not be asked
+    before all workers have begun to compute.
+    """
+
+    def __init__(
+        self, listed: Callable[[], Set[int]], ours: Callable[[], Set[str]] = siblings, own: int | None = None
+    ) -> None:  # fmt: skip
+        self._listed, self._ours, self._own = listed, ours, os.getpid() if own is None else own
+        self._first: int | None = None
+
+    def __call__(self) -> int:
+        """How many there are now; 0 where NVML lists none."""
+        listed = self._listed()
+        if not listed:
+            return 0
+        ours = {self._own, *map(int, self._ours())}
+        if self._own in listed:
+            return len(listed - ours)
+        others = len(listed) - len(ours)  # below 0 where not all of ours compute on this GPU
+        self._first = others if self._first is None else self._first
+        return max(0, others - self._first)

@@ -258,3 +258,14 @@ def test_memory_of_a_process_is_that_of_its_id(install: Install) -> None:
     hidden = opened().process_bytes(43)
     assert hidden.value is None
     assert "process 43 is not listed; containers hide the ids" in hidden.reason
+
+
+def test_the_processes_on_a_gpu_are_those_that_nvml_lists(install: Install) -> None:
+    listed = [SimpleNamespace(pid=1, usedGpuMemory=None), SimpleNamespace(pid=42, usedGpuMemory=70)]
+    install(card(nvmlDeviceGetComputeRunningProcesses=listed))
+    found = opened()
+    assert found.processes() == {1, 42}
+    found.close()
+    assert found.processes() == set()
+    install(card())
+    assert opened().processes() == set()

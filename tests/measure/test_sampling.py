@@ -1,4 +1,5 @@
 import gc
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -683,24 +684,29 @@ HOT = State(clock_mhz=1200, default_clock_mhz=1980, reasons=("HwThermalSlowdown"
 
 
 class Board:
-    """A GPU that is in a scripted state each time that it is looked at."""
+    """A GPU that is in a scripted state each time that it is looked at, and lists scripted processes."""
 
-    def __init__(self, backend: Backend, states: Iterator[State]) -> None:
-        self.backend, self.states, self.reason = backend, states, ""
+    def __init__(self, backend: Backend, states: Iterator[State], listed: Iterator[frozenset[int]]) -> None:
+        self.backend, self.states, self.listed, self.reason = backend, states, listed, ""
 
     def read(self) -> State:
         self.backend.note("look")
         return next(self.states)
 
+    def processes(self) -> frozenset[int]:
+        return next(self.listed)
 
-def on_board(backend: Backend, states: Iterator[State], **budget: Any) -> tuple[Record, list[float]]:
+
+def on_board(
+    backend: Backend, states: Iterator[State], listed: Iterator[frozenset[int]] | None = None, **budget: Any
+) -> tuple[Record, list[float]]:  # fmt: skip
     rests: list[float] = []
 
     def sleep(seconds: float) -> None:
         rests.append(seconds)
         backend.clock.pass_(round(seconds * S))
 
-    board: Any = Board(backend, states)
+    board: Any = Board(backend, states, listed or repeat(frozenset()))
     tools = {"gpu": board, "sleep": sleep}
     engine = Engine(backend, replace(BUDGET, **budget), 11, "run", "env", backend.clock, **tools)
     return engine.measure(step(**GPU)), rests
@@ -781,6 +787,29 @@ def test_a_gpu_that_stays_throttled_is_measured_all_the_same_and_flagged(clock: 
     assert 0 < sum(rests) <= 1.0
     assert rests == sorted(rests)
     assert [visit.blocks for visit in series_of(record).visits] == [3] * 3
+
+
+@pytest.mark.fault(
+    "another process computes on the GPU", "its visits are counted, and a verdict is barred where they are over a fifth"
+)
+@pytest.mark.parametrize(("disturbed", "flagged"), [(0, False), (1, False), (2, True), (5, True)])
+def test_visits_beside_processes_of_others_are_told_and_over_a_fifth_of_them_flagged(
+    clock: Clock, disturbed: int, flagged: bool
+) -> None:
+    alone, beside = frozenset({os.getpid()}), frozenset({os.getpid(), 2**30})
+    listed = chain([alone, beside] * disturbed, repeat(alone))  # it comes amid each of the first visits
+    record, rests = on_board(Backend(clock, repeat(CALL)), repeat(COOL), listed, visits=5)
+    assert (rests, Flag.CONTENDED in record.flags) == ([], flagged)
+    assert record.settings.get("others on the GPU", "") == (f"in {disturbed} of 5 visits" if disturbed else "")
+
+
+def test_a_process_that_only_a_batch_saw_which_was_set_aside_is_none(clock: Clock) -> None:
+    alone, beside = frozenset({os.getpid()}), frozenset({os.getpid(), 2**30})
+    record, rests = on_board(
+        Backend(clock, repeat(CALL)), chain([COOL] * 3, [HOT], repeat(COOL)), chain([alone, beside], repeat(alone)), visits=2
+    )
+    assert len(rests) == 1
+    assert "others on the GPU" not in record.settings
 
 
 @pytest.mark.parametrize("calls", [1, 3])

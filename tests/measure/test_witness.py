@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.measure import witness
-from harness.measure.witness import Others, RunDelay, busy_ns, ran_ns, siblings, steal_ns, unseen
+from harness.measure.witness import Company, Others, RunDelay, busy_ns, ran_ns, siblings, steal_ns, unseen
 
 OWN = 100
 
@@ -393,3 +393,41 @@ def test_times_that_are_all_0_are_no_times(stat: Path) -> None:
 
 def test_no_stat_file(stat: Path) -> None:
     assert steal_ns(stat) is None
+
+
+# Others on a GPU ----------------------------------------------------------------------------------------------------------
+
+
+def companies(*looks: set[int], ours: frozenset[str] = frozenset({"101", "102"})) -> list[int]:
+    """How many others there are by each of these lists of processes."""
+    listed = iter(looks)
+    company = Company(lambda: next(listed), lambda: ours, OWN)
+    return [company() for _ in looks]
+
+
+def test_others_on_a_gpu_are_all_that_are_neither_this_process_nor_a_worker_of_the_run() -> None:
+    assert companies({OWN, 101}, {OWN, 101, 7}, {OWN, 7, 8, 102}, {OWN}) == [0, 1, 2, 0]
+    assert companies({OWN, 101, 7}, {OWN, 101, 7}) == [1, 1]  # from the first look on
+
+
+@pytest.mark.fault("a container hides the ids of processes on the GPU", "those that come later are counted")
+def test_where_processes_bear_other_numbers_those_count_that_came_since() -> None:
+    """As in a container, where NVML gives the numbers of the host."""
+    assert companies({901, 902, 903}, {901, 902, 903, 904}, {901, 902, 903}) == [0, 1, 0]
+    assert companies({901, 902}, {901, 902, 903}) == [0, 1]  # one of ours does not compute there
+    assert companies({901, 902, 903, 904}, {901, 902, 903, 904}) == [0, 0]  # who was there before is not seen
+
+
+def test_a_worker_that_ends_or_begins_is_no_company() -> None:
+    ours = {"101", "102"}
+    looks = [{901, 902, 903}, {901, 902}, {901, 902, 904}, {901, 902, 904, 905}]
+    company = Company(lambda: looks.pop(0), lambda: ours, OWN)
+    assert company() == 0
+    ours.discard("102")
+    assert company() == 0
+    ours.add("103")
+    assert [company(), company()] == [0, 1]
+
+
+def test_where_nvml_lists_none_there_is_nobody() -> None:
+    assert companies(set(), set(), {OWN, 101}, set()) == [0, 0, 0, 0]
