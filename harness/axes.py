@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 LABEL = "@"  # between a backend and the label under which it is measured once more: torch@aa
 PINNED = "pinned"  # begins the label of the twins that nights are held against: torch@pinned
@@ -127,6 +127,42 @@ class Optimizer(StrEnum):
 
     SGD = "sgd"
     ADAM = "adam"
+
+
+class Autotune(StrEnum):
+    """Whether the kernels of a GPU are chosen by trying several of them, which takes place in the first call.
+
+    default leaves it to the framework: PyTorch takes what cuDNN's heuristic names, TensorFlow and XLA try.
+    """
+
+    DEFAULT = "default"
+    ON = "on"
+    OFF = "off"
+
+
+AUTOTUNE = "CONVBENCH_AUTOTUNE"  # set in a process whose kernels are not chosen as by default, so that its environment says it
+
+
+class Option(NamedTuple):
+    """An axis whose default leaves no trace: a cell at it has the id, and what is stored of it, of a time before the axis.
+
+    The default stands in no id, and in a column as empty text. `meaning` is that of the column. Cells that differ in an axis
+    that `competes` do the same work, so that the fastest of all of them is looked for.
+    """
+
+    default: StrEnum
+    meaning: str
+    competes: bool = False
+
+
+OPTIONS: dict[str, Option] = {
+    "autotune": Option(
+        Autotune.DEFAULT,
+        "Whether the kernels of a GPU were chosen by trying them: on or off; empty: as the framework does by default.",
+        competes=True,
+    ),
+}
+COMPETING = ("backend", "mode", *(name for name, option in OPTIONS.items() if option.competes))
 
 
 @dataclass(frozen=True)

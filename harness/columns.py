@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from harness.axes import Direction
+from harness.axes import OPTIONS, Direction
 
 if TYPE_CHECKING:  # workers have no pandas
     import pandas as pd
@@ -64,6 +64,7 @@ _AXES = {
     "optimizer": Column("string", "", "sgd or adam; empty but for direction train.", of="cell.optimizer"),
     "device": Column("string", "", "cpu or gpu:INDEX.", of="cell.device"),
     "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity.", of="cell.threads"),
+    **{axis: Column("string", "", option.meaning, of=f"cell.options.{axis}") for axis, option in OPTIONS.items()},
     "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from.", of="cell.count"),
     "network": Column("string", "", "The network whose convolutions the suite has all of, this one among them; empty for other workloads.", of="cell.network"),
     "scaled": Column("string", "", "What was changed in the workload as its table or suite has it: n=1 for 16.", of="cell.scaled"),
@@ -185,6 +186,7 @@ _RANKED = {
     "vs_best_low": Column("float64", "", "Lower end of the interval of the time over the fastest, whichever that is; missing: under 2 pairs."),
     "vs_best_high": Column("float64", "", "Upper end of it. In a group of equals all intervals hold 1 in 95 of 100 runs."),
     "vs_best_pairs": Column("int64", "", "Pairs of processes, one of the cell and one of the fastest, that were compared."),
+    "tuning_differs": Column("bool", "", "Whether the kernels of some cells of its comparison were chosen by trying them and those of others not, as `autotuned` in the settings says: then a part of their ratio is tuning."),
 }  # fmt: skip
 
 _TIMES = {
@@ -374,7 +376,7 @@ RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
 TIME_COLUMNS: tuple[str, ...] = ("run_id", "cell", *_TIMES)
 SUM_COLUMNS: tuple[str, ...] = (
     "run_id", "network", "scaled", "backend", "mode", "optimizer", "device", "precision", "layout", "cache", "threads",
-    "direction", *_SUMS,
+    *OPTIONS, "direction", *_SUMS,
 )  # fmt: skip
 ALONG_COLUMNS: tuple[str, ...] = ("run_id", "suite", *_AXES, "median_ns", "barred_by", *_ALONG)
 TUNED_COLUMNS: tuple[str, ...] = (

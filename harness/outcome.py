@@ -290,3 +290,10 @@ def tally(differences: Iterable[str]) -> str:
     counts = Counter(differences)
     told = {"equivalent": "equivalent within 2 %"}
     return ", ".join(f"{counts[name]} {told.get(name, name)}" for name in DIFFERENCES if counts[name]) or "none"
+
+
+# What is said beside comparisons of cells of which `tuning_differs`.
+TUNING_DIFFERS = (
+    "Tuned beside untuned: the kernels of some of these cells were chosen by trying them, those of others were not, as "
+    "“autotuned” in the settings says; who takes less time may only be who tried."
+)

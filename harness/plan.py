@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from harness.axes import Device
+from harness.axes import COMPETING, OPTIONS, Device, Precision
 from harness.spec import Cell
 
 FIRST_VISITS = 10  # of a trial of which nothing is known yet
@@ -70,7 +70,7 @@ class Step:
 
 
 # What may differ between cells that stand next to each other in every turn, where a suite does not say.
-COMPARED = ("backend", "mode", "precision", "layout", "cache", "optimizer")
+COMPARED = ("backend", "mode", "precision", "layout", "cache", "optimizer", *OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Plan:
 
     `compare` are the axes along which cells are compared: those that differ in these alone are visited one after the other.
     `tuned` are the axes of which the best setting is looked for, each with the text of its value in the default setting; empty:
-    backends and modes compete. `interpreters` are the paths of the Python interpreters of backends that have one of their own.
+    those of COMPETING compete. `interpreters` are the paths of the Python interpreters of backends that have one of their own.
     `profile` is an expression of -k: convolutions whose id fits it are profiled after the last trial; empty: all, None: none.
     """
 
@@ -111,7 +111,7 @@ class Plan:
     @property
     def competing(self) -> tuple[str, ...]:
         """The axes in which cells differ that compete for the least time."""
-        return tuple(self.tuned) or ("backend", "mode")
+        return tuple(self.tuned) or COMPETING
 
     def interpreter(self, backend: str) -> str | None:
         """The path of the interpreter of a backend; None: this process's. One with a label has its own, else its adapter's."""
@@ -135,11 +135,26 @@ def interpreter(interpreters: Mapping[str, str], backend: str) -> str | None:
     return interpreters.get(backend) or interpreters.get(backend.partition("@")[0])
 
 
+def own_process(cell: Cell) -> str:
+    """The settings of the process for which a cell never shares a worker, not even one after the other; empty for none.
+
+    On a GPU those are the cells in TF32. TensorFlow keeps the plan that cuDNN was found fastest with by shape and type, and not
+    by whether TF32 was allowed (`core/util/autotune_maps/conv_parameters.h`): whichever precision came first would decide how
+    both are computed. What the environment of a process says of a cell (`autotune`) keeps it apart as well, by itself.
+    """
+    return cell.precision.value if cell.precision is Precision.TF32 and cell.device.kind != "cpu" else ""
+
+
 def setting(values: Mapping[str, object]) -> str:
     """A setting as people read it, by its values on some axes: `NCHW compiled 1 thread`, `all cores NHWC`."""
     threads = {"0": "all cores", "1": "1 thread"}
-    texts = {axis: str(value) for axis, value in values.items()}
-    return " ".join(threads.get(text, f"{text} threads") if axis == "threads" else text for axis, text in texts.items())
+
+    def words(axis: str, text: str) -> str:
+        if axis == "threads":
+            return threads.get(text, f"{text} threads")
+        return f"{axis} {text}" if axis in OPTIONS else text
+
+    return " ".join(words(axis, str(value)) for axis, value in values.items())
 
 
 _GROUPED = ("workload", "direction", *COMPARED, "threads")

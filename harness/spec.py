@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from harness import descriptor
-from harness.axes import CPU, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import CPU, OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.counting import taps_below
 from harness.workload import Shape, Shapes, Spec
 
@@ -374,6 +374,7 @@ class Cell:
     count: int = 1
     network: str = ""
     scaled: str = ""
+    autotune: Autotune = Autotune.DEFAULT
 
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
@@ -385,6 +386,12 @@ class Cell:
     def is_convolution(self) -> bool:
         """Whether its workload is a convolution; else it is there to be a ceiling."""
         return self.spec.is_convolution
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The axes of OPTIONS that are not at their default, each with its value."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        return {name: str(value) for name, value in values.items() if value != OPTIONS[name].default}
 
     @property
     def layout_text(self) -> str:
@@ -417,9 +424,10 @@ class Cell:
         return self.spec
 
     def __str__(self) -> str:
-        """The stable id: every axis, in a fixed order; an optimizer stands at the end."""
+        """The stable id: every axis, in a fixed order; an optimizer stands at the end, and `options` behind it."""
         axes = (
             self.workload, self.direction, self.backend, self.mode, str(self.device), self.precision,
             self.layout.lower(), self.cache, f"t{self.threads}",
         )  # fmt: skip
-        return "/".join([*axes, self.optimizer] if self.optimizer else axes)
+        optimizer = (self.optimizer,) if self.optimizer else ()
+        return "/".join((*axes, *optimizer, *(f"{name}:{value}" for name, value in self.options.items())))

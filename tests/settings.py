@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from harness.axes import Autotune
 from harness.record import Run
 from harness.spec import Cell
 from harness.store import journal, table
@@ -62,4 +63,11 @@ def measured(book: journal.Journal, of_run: Run, of: Sequence[Cell], backends: S
             made.setdefault(place, []).append(visit)
             book.append(visit)
     for place, cell in enumerate(of):
-        book.append(builders.visited(*made[place], of=cell, trial=trial, run_id=of_run.id))
+        book.append(builders.visited(*made[place], of=cell, trial=trial, run_id=of_run.id, settings=told(cell)))
+
+
+def told(cell: Cell) -> dict[str, str]:
+    """The settings of a row: on a GPU JAX tries kernels by default, and others where they are asked to."""
+    if cell.device.kind == "cpu":
+        return {"threads": "2", "mkldnn": "on"}
+    return {"autotuned": str(cell.autotune is Autotune.ON or (cell.backend, cell.autotune) == ("jax", Autotune.DEFAULT))}

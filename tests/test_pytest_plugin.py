@@ -98,6 +98,17 @@ class Plain(NumpyBackend):
     def fails(self):
         raise ValueError("cannot do this one")
 
+class Graphics(Plain):
+    autotunes = True
+
+    def supports(self, cell):
+        return None
+
+    def prepare(self, cell, operands):
+        prepared = super().prepare(cell, operands)
+        prepared.settings["autotune"] = os.environ.get("CONVBENCH_AUTOTUNE", "default")
+        return prepared
+
 class Other(Plain):
     pass
 
@@ -202,6 +213,23 @@ def test_threads_have_processes_and_cores_of_their_own(session: Run) -> None:
     assert len(facts("pid")["plain"]) == 2
     assert facts("threads")["plain"] == {"1", str(len(os.sched_getaffinity(0)))}
     assert "1" in {str(len(cores.split(","))) for cores in facts("cores")["plain"]}
+
+
+def test_on_a_gpu_no_process_holds_both_sides_of_tf32_or_of_autotuning(session: Run) -> None:
+    """TensorFlow keeps the plan that cuDNN was fastest with, whatever the precision, and reads at its import what to try."""
+    registered("graphics")
+    axes = 'direction = ["fprop", "wgrad"]\nbackend = ["graphics"]\ndevice = ["gpu"]\nprecision = ["fp32", "tf32"]\n'
+    asked = SUITE.replace('direction = ["fprop", "wgrad", "train"]\nbackend = ["plain", "other"]\n', axes)
+    Path("suites/tiny.toml").write_text(asked.replace("[budget]", 'autotune = ["default", "on"]\n[budget]'))
+    session("--convbench", "tiny", OUT).assert_outcomes(passed=8)
+    rows = [benchmark["extra_info"] for benchmark in written()["benchmarks"]]
+    held: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        held.setdefault(row["settings"]["pid"], []).append((row["precision"], row["settings"]["autotune"]))
+    assert sorted(map(set, held.values()), key=sorted) == [
+        {("fp32", "default")}, {("fp32", "on")}, {("tf32", "default")}, {("tf32", "on")}
+    ]  # fmt: skip
+    assert {row["autotune"] for row in rows} == {"", "on"}
 
 
 @pytest.mark.fault(

@@ -8,19 +8,23 @@ import pandas as pd
 from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT
 from harness.analysis.inference import moderated
 from harness.analysis.pairs import log_ratios, pools
-from harness.analysis.ranking import UNRANKED
+from harness.analysis.ranking import UNRANKED, autotuned
 from harness.analysis.rows import typed
 from harness.analysis.visits import Turns, turns
-from harness.axes import Layout
+from harness.axes import OPTIONS, Layout
 from harness.columns import ALONG_COLUMNS
 from harness.record import AA, Status
 
-AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads")
+AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads", *OPTIONS)
 
 
-SETTINGS = ("mode", "precision", "layout", "cache", "threads")  # what a user may choose for one and the same work
+# What a user may choose for one and the same work.
+SETTINGS = ("mode", "precision", "layout", "cache", "threads", *(axis for axis, option in OPTIONS.items() if option.competes))
 # What an axis is held against where nobody says; of threads it is the fewest.
-USUAL = {"mode": "eager", "precision": "fp32", "layout": "NCHW", "direction": "fprop", "cache": "hot", "device": "cpu"}
+USUAL = {
+    "mode": "eager", "precision": "fp32", "layout": "NCHW", "direction": "fprop", "cache": "hot", "device": "cpu",
+    **{axis: str(option.default) for axis, option in OPTIONS.items()},
+}  # fmt: skip
 _LAYOUTS = {layout.text(ndim) for layout in Layout for ndim in (1, 2, 3)}
 
 
@@ -31,12 +35,14 @@ def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | N
     comparisons of the same two backends; `visited` is the frame of `visits.visits`. Where they were never visited in the same
     turn, a pair is the ratio of their figures in a trial. Each interval holds for itself: of 20 comparisons of equals one is
     expected to be called slower or faster. `base` is a value of the column, as text; NCHW and NHWC stand for their forms of
-    other dimensions, too; None: that of `usual_base`. The frame's `attrs["base"]` is the base that was taken. Raises ValueError
+    other dimensions, too; None: that of `usual_base`. The frame's `attrs` are `base`, the base that was taken, and
+    `tuning_differs`, whether kernels of some but one of the two cells of a row were chosen by trying them. Raises ValueError
     for another axis than AXES, and for a base that no cell with a figure has.
     """
     if axis not in AXES:
         raise ValueError(f"{axis!r:.60} is no axis to compare along; choose from {', '.join(AXES)}")
     cells = summary[(summary["status"] == str(Status.OK)) & summary["median_ns"].notna()].reset_index(drop=True)
+    cells = cells.assign(**{name: cells[name].replace("", str(option.default)) for name, option in OPTIONS.items()})
     base = usual_base(cells, axis) if base is None else base
     key = pd.DataFrame({name: _alike(cells[name]) for name in AXES}, index=cells.index)
     at_base = key[axis] == (_alike(pd.Series([base], name=axis)).iloc[0] if axis != "layout" or base in _LAYOUTS else "")
@@ -51,8 +57,14 @@ def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | N
     left, right = pairs["left"].to_numpy(), pairs["right"].to_numpy()
     compared = _compared(cells, left, right, turns(visited))
     frame = typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
-    frame.attrs["base"] = base
+    frame.attrs |= {"base": base, "tuning_differs": axis != "autotune" and _tuning_differs(cells, left, right)}
     return frame
+
+
+def _tuning_differs(cells: pd.DataFrame, left: np.ndarray, right: np.ndarray) -> bool:
+    """Whether any row compares kernels that were chosen by trying them with others that were not."""
+    told = autotuned(cells).to_numpy(dtype=object, na_value="")
+    return bool(((told[left] != told[right]) & (told[left] != "") & (told[right] != "")).any())
 
 
 def usual_base(cells: pd.DataFrame, axis: str) -> str:

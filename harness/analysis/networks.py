@@ -18,12 +18,12 @@ import pandas as pd
 from harness import stats
 from harness.analysis.rows import Row, framed
 from harness.analysis.times import Figures
-from harness.axes import Direction
+from harness.axes import OPTIONS, Direction
 from harness.columns import SUM_COLUMNS, of_convolutions
 from harness.record import Status
 
 # What tells one sum of a network from another, besides the direction.
-SETTING = ("backend", "mode", "optimizer", "device", "precision", "layout", "cache", "threads")
+SETTING = ("backend", "mode", "optimizer", "device", "precision", "layout", "cache", "threads", *OPTIONS)
 PASSES = (str(Direction.FPROP), str(Direction.DGRAD), str(Direction.WGRAD))
 ALL = "passes"  # the direction of the sum of these three
 _SUM = ("sum_ns", "sum_low_ns", "sum_high_ns")

@@ -11,11 +11,15 @@ from harness.analysis.fastest import Groups, Level, Standing, standing
 from harness.analysis.inference import Estimates, moderated
 from harness.analysis.pairs import log_ratios, pools
 from harness.analysis.visits import Turns, turns
-from harness.axes import LABEL, NO_COMPETITOR
+from harness.axes import COMPETING, LABEL, NO_COMPETITOR, OPTIONS
 from harness.columns import COLUMNS, RANK_COLUMNS, of_convolutions
 from harness.record import Status
 
-_ALL = ("run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer", "backend", "mode")
+_ALL = (
+    "run_id", "workload", "direction", "precision", "layout", "cache", "device", "threads", "optimizer", "backend", "mode",
+    *OPTIONS,
+)  # fmt: skip
+_AUTOTUNED = r"(?:^|, )autotuned=(True|False)(?:,|$)"  # among the settings, as `backends.nvidia.autotuned` says it
 
 
 def same_but(competing: Sequence[str]) -> list[str]:
@@ -23,7 +27,7 @@ def same_but(competing: Sequence[str]) -> list[str]:
     return [name for name in _ALL if name not in competing]
 
 
-SAME = same_but(("backend", "mode"))
+SAME = same_but(COMPETING)
 
 UNRANKED = frozenset({"numpy"})  # the reference is there to be right, not fast
 LEVEL = 0.05  # the probability of calling a cell slower in a group of equals
@@ -50,6 +54,7 @@ def rank(
     found = _unranked(len(cells))
     for run_id, rows in cells.groupby("run_id", sort=False).indices.items():
         _rank_run(cells, competitors(cells, np.asarray(rows), same), by_run.get(str(run_id)), level, found)
+    found["tuning_differs"] = _tuning_differs(cells, same)
     whole = _unranked(len(summary))
     for name in RANK_COLUMNS:
         whole[name][ranked] = found[name]
@@ -62,6 +67,17 @@ def competing(summary: pd.DataFrame, unranked: frozenset[str] = UNRANKED) -> np.
     adapter, control = summary["backend"].str.split(LABEL).str[0], summary["backend"].str.contains(NO_COMPETITOR)
     found: np.ndarray = (timed & ~adapter.isin(unranked) & ~control).to_numpy(dtype=bool)
     return found
+
+
+def autotuned(cells: pd.DataFrame) -> pd.Series:
+    """Whether the kernels of each cell were chosen by trying them, `True` or `False`; missing where nothing says so."""
+    return cells["settings"].str.extract(_AUTOTUNED, expand=False)
+
+
+def _tuning_differs(cells: pd.DataFrame, same: Sequence[str]) -> np.ndarray:
+    """Which cells are compared with some whose kernels were chosen in another way, each beside those alike in `same`."""
+    kinds = autotuned(cells).groupby([cells[name] for name in same], sort=False, dropna=False).transform("nunique")
+    return (kinds > 1).to_numpy(dtype=bool)
 
 
 def _unranked(count: int) -> dict[str, np.ndarray]:

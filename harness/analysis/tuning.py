@@ -10,6 +10,7 @@ from harness.analysis.networks import Sum, sums
 from harness.analysis.ranking import rank, same_but
 from harness.analysis.rows import Row, dicts_of, framed
 from harness.analysis.times import Figures
+from harness.axes import OPTIONS
 from harness.columns import TUNED_COLUMNS, of_convolutions
 from harness.plan import setting
 from harness.record import Status
@@ -25,7 +26,8 @@ def tuned(
     `over` are the axes that were tuned, each with its value in the default setting; `visited` is the frame of `visits.visits`.
     Only settings that are ok in every trial are candidates. The one with the least time is chosen and the others are held
     against it as by `ranking.rank`, whose intervals hold for all settings of a row at once. The columns AMONG_BACKENDS say the
-    same of what is chosen beside what is chosen for the other backends. Of a run that has not `ended` nothing is decided.
+    same of what is chosen beside what is chosen for the other backends, and `attrs["tuning_differs"]` whether the kernels of
+    some of these alone were chosen by trying them. Of a run that has not `ended` nothing is decided.
     """
     same = same_but(tuple(over))
     ranked = rank(summary[of_convolutions(summary)], visited, frozenset(), level, same)
@@ -38,7 +40,9 @@ def tuned(
         if row["cell"] in beside.index:
             row.update({name: beside.at[row["cell"], name] for name in AMONG_BACKENDS})
             row.update(best=row["best"] and ended, tie=row["tie"] and ended)
-    return framed(rows, TUNED_COLUMNS)
+    found = framed(rows, TUNED_COLUMNS)
+    found.attrs["tuning_differs"] = bool(beside["tuning_differs"].any())
+    return found
 
 
 def _at_default(cells: pd.DataFrame, over: Mapping[str, str]) -> np.ndarray:
@@ -101,7 +105,8 @@ def networks(found: pd.DataFrame, figures: Mapping[str, Figures], over: Mapping[
     a layer has no figure. The direction `passes` is the sum of the three passes alone, where the run has all of them. `figures`
     are those of `times.figures`, by run id.
     """
-    apart = [name for name in ("optimizer", "device", "precision", "layout", "mode", "cache", "threads") if name not in over]
+    others = ("optimizer", "device", "precision", "layout", "mode", "cache", "threads", *OPTIONS)
+    apart = [name for name in others if name not in over]
     rows = []
     for told, members in sums(found, ["backend", *apart]):
         of_run, count = figures.get(told["run_id"]), members["count"].to_numpy(dtype=float)

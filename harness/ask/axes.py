@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.ask.wording import LONGEST, not_one_of, show
-from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
 REFERENCE = "numpy"
@@ -33,6 +33,7 @@ class Axes:
     device: tuple[Device, ...] | None = None
     threads: tuple[int, ...] = (0,)
     cache: tuple[Cache, ...] = (Cache.HOT,)
+    autotune: tuple[Autotune, ...] = (Autotune.DEFAULT,)
 
 
 NAMES = tuple(field.name for field in fields(Axes))
@@ -44,6 +45,7 @@ _KINDS: dict[str, Iterable[StrEnum]] = {
     "mode": Mode,
     "optimizer": Optimizer,
     "cache": Cache,
+    **{axis: type(option.default) for axis, option in OPTIONS.items()},
 }
 _VOCABULARY: dict[str, dict[str, Any]] = {
     **{axis: {member.value: member for member in kind} for axis, kind in _KINDS.items()},

@@ -3,6 +3,7 @@
 Nothing here looks at the machine: what was found, the seed and the number of cores come in as arguments.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from harness.ask import expression
 from harness.ask.axes import REFERENCE
 from harness.ask.suite import Suite, Workload
 from harness.ask.wording import quote, show
-from harness.axes import LABEL, Device, Direction, Mode, Precision
+from harness.axes import LABEL, OPTIONS, Device, Direction, Mode, Precision
 from harness.errors import SelectionError
 from harness.plan import FIRST_VISITS, Budget, Plan, Step
 from harness.spec import Cell
@@ -58,7 +59,8 @@ def refuse_too_many(suite: Suite, found: Found) -> None:
     pairs = sum(len(_devices(suite, found, backend)) for backend in _backends(suite, found)) or 1
     each = len(axes.mode) * len(axes.threads) * pairs
     directions = sum(len(axes.optimizer) if direction is Direction.TRAIN else 1 for direction in axes.direction)
-    of_a_convolution = each * directions * len(axes.precision) * len(axes.layout) * len(axes.cache)
+    options = math.prod(len(getattr(axes, name)) for name in OPTIONS)
+    of_a_convolution = each * directions * len(axes.precision) * len(axes.layout) * len(axes.cache) * options
     many = sum(
         of_a_convolution if workload.spec.is_convolution else each * len(_precisions(workload, axes.precision))
         for workload in suite.workloads
@@ -87,9 +89,10 @@ def _combinations(suite: Suite, pairs: Sequence[tuple[str, Device]]) -> Iterator
 def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, Device]]) -> Iterator[Cell]:
     axes = suite.axes
     rest = list(product(axes.precision, axes.layout, axes.mode, axes.threads, axes.cache))
+    options = [dict(zip(OPTIONS, values, strict=True)) for values in product(*(getattr(axes, name) for name in OPTIONS))]
     for direction, (backend, device) in product(axes.direction, pairs):
         optimizers = axes.optimizer if direction is Direction.TRAIN else (None,)
-        for (precision, layout, mode, threads, cache), optimizer in product(rest, optimizers):
+        for (precision, layout, mode, threads, cache), optimizer, more in product(rest, optimizers, options):
             yield Cell(
                 workload=workload.name,
                 spec=workload.spec,
@@ -105,6 +108,7 @@ def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, D
                 count=workload.count,
                 network=workload.network,
                 scaled=workload.scaled,
+                **more,
             )
 
 

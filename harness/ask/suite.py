@@ -19,7 +19,7 @@ from harness.ask import axes as axis_values
 from harness.ask import document, files, interpreters, shape_line, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
-from harness.axes import PINNED
+from harness.axes import OPTIONS, PINNED
 from harness.errors import SelectionError, SuiteError
 from harness.plan import COMPARED, Budget
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, TransposedSpec, WorkloadSpec
@@ -87,7 +87,7 @@ def _fits(axis: str, values: tuple[str, ...], cell: Cell) -> bool:
     if axis == "workload":
         return any(fnmatchcase(cell.workload, pattern) for pattern in values)
     # A matrix product and a copy have none of these, and a copy moves bytes of no precision.
-    if not cell.is_convolution and axis in ("direction", "layout", "optimizer", "cache"):
+    if not cell.is_convolution and axis in ("direction", "layout", "optimizer", "cache", *OPTIONS):
         return False
     if not cell.spec.computes and axis == "precision":
         return False

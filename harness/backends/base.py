@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.axes import Device, Mode, Precision
+from harness.axes import Autotune, Device, Mode, Precision
 from harness.profile import Event
 from harness.spec import Cell
 
@@ -79,6 +79,8 @@ def impossible(cell: Cell) -> str | None:
     """Why no framework can measure this cell; None where some may."""
     if cell.device.kind == "cpu" and cell.precision is Precision.TF32:
         return "TF32 is a format of NVIDIA GPUs; the CPU has none"
+    if cell.device.kind == "cpu" and cell.autotune is not Autotune.DEFAULT:
+        return "cuDNN and XLA try kernels on GPUs only; on the CPU there is nothing to choose but autotune=default"
     return None
 
 
@@ -191,6 +193,7 @@ class Backend(ABC):
     name: ClassVar[str]
     distributions: ClassVar[tuple[str, ...]]  # packages whose versions identify the framework; the first one must be there
     modes: ClassVar[frozenset[Mode]]
+    autotunes: ClassVar[bool] = False  # whether it can have kernels chosen as a cell says that is not at the default
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -208,6 +211,15 @@ class Backend(ABC):
     @staticmethod
     def profile_environ(device: Device, threads: int) -> dict[str, str]:
         """More variables that are set in the child process of a profile, and in no process that is timed."""
+        return {}
+
+    @staticmethod
+    def autotuning(choice: Autotune) -> dict[str, str]:
+        """Environment variables by which a GPU's kernels are chosen by trying them (on) or not (off); set after `environ`.
+
+        Only such processes measure cells of that choice. It is asked where `autotunes`, and for the default never; what
+        needs no variable is for `prepare` to see to.
+        """
         return {}
 
     @abstractmethod
@@ -261,3 +273,12 @@ class Backend(ABC):
         copy the answer is False, and `cell.conv` raises TypeError there.
         """
         return False
+
+
+def unsupported(backend: Backend, cell: Cell) -> str | None:
+    """Why a backend cannot measure a cell, in one sentence; None where it can."""
+    if reason := backend.supports(cell):
+        return reason
+    if cell.autotune is not Autotune.DEFAULT and not backend.autotunes:
+        return f"{backend.name} does not say how its kernels are chosen: only autotune=default can be measured"
+    return None

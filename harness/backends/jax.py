@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import base, hlo, jax_profile, jax_transposed, nvidia, traces
+from harness.backends import jax_settings as settings
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
 from harness.spec import Cell
@@ -36,6 +36,7 @@ class JaxBackend(Backend):
     name: ClassVar[str] = "jax"
     distributions: ClassVar[tuple[str, ...]] = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
+    autotunes: ClassVar[bool] = True
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -54,6 +55,11 @@ class JaxBackend(Backend):
         room = {} if device.kind == "cpu" or _FRACTIONS.intersection(os.environ) else {"XLA_CLIENT_MEM_FRACTION": "0.95"}
         return {**caches, **room, "JAX_PLATFORMS": platform, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
+    @staticmethod
+    def autotuning(choice: Autotune) -> dict[str, str]:
+        """XLA's level, in its flags."""
+        return nvidia.xla_flags(choice)
+
     def __init__(self, device: Device, threads: int) -> None:
         import jax
         import jax.numpy
@@ -63,7 +69,7 @@ class JaxBackend(Backend):
         self._np = numpy
         self._compiled = _Compilations()
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
-        found = jax.devices("cpu") if device.kind == "cpu" else _gpus(jax)
+        found = jax.devices("cpu") if device.kind == "cpu" else settings.gpus(jax)
         if device.index >= len(found):
             raise RuntimeError(f"JAX sees {len(found)} GPUs here, so there is no {device}")
         self._device = found[device.index]
@@ -84,25 +90,18 @@ class JaxBackend(Backend):
         return nvidia.plug_in()
 
     def idle_bytes(self) -> int:
-        """What the pool of XLA's allocator has beyond what arrays hold; it never shrinks, so it is at least as large as its peak."""
-        stats = self._device.memory_stats() or {}
-        pool = max(stats.get("pool_bytes", 0), stats.get("peak_bytes_in_use", 0))
-        return int(pool) - int(stats.get("bytes_in_use", 0))
+        """What XLA's pool has beyond what arrays hold."""
+        return settings.idle_bytes(self._device)
 
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:
             return f"JAX has no mode {cell.mode}"
-        if reason := impossible(cell) or nvidia.lacks(cell, self._capability):
+        if reason := impossible(cell) or nvidia.lacks(cell, lambda: settings.capability(self._device)):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
         return None
-
-    def _capability(self) -> nvidia.Capability | None:
-        """The compute capability of the GPU, which is told as `8.0`."""
-        major, _, minor = str(getattr(self._device, "compute_capability", "")).partition(".")
-        return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
 
     def process_wide(self, cell: Cell) -> str:
         """Whether the x64 mode is on. It is part of the key of every compiled program, so that a change of it compiles anew."""
@@ -246,7 +245,7 @@ class JaxConvolution(JaxPrepared):
             **super().read_settings(),
             "matmul_precision": str(self._jax.config.jax_default_matmul_precision),  # of what names no precision; the call does
             "filter_layout": self._numbers[1],
-            **({} if self._cell.device.kind == "cpu" else {"xla_gpu_autotune_level": _autotune_level()}),
+            **({} if self._cell.device.kind == "cpu" else settings.tuning()),
         }
 
     def _array(self, array: Array, filter_: bool = False) -> Any:
@@ -275,7 +274,10 @@ class JaxConvolution(JaxPrepared):
             self.launch = self._bind()
 
     def reset(self) -> None:
-        """The optimizer's state on the first filter; arrays are immutable, so the filter itself is unharmed."""
+        """The optimizer's state on the first filter; arrays are immutable, so the filter itself is unharmed.
+
+        A compiled step counts on its device, as other frameworks' do: a number of Python would be copied there in every call.
+        """
         if self._cell.direction is not Direction.TRAIN:
             return
         from jax.example_libraries import optimizers
@@ -286,7 +288,8 @@ class JaxConvolution(JaxPrepared):
             init, self._update, self._params = optimizers.adam(
                 base.LEARNING_RATE, base.ADAM_BETA1, base.ADAM_BETA2, base.ADAM_EPSILON
             )
-        self._state, self._steps = self._jax.block_until_ready(init(self._w)), 0
+        first = 0 if self._cell.mode is Mode.EAGER else self._jax.device_put(self._np.int32(0), self._device)
+        self._state, self._steps = self._jax.block_until_ready((init(self._w), first))
 
     def _call(self) -> tuple[str, Callable[[Any, Any], Any]]:
         """The name of the forward call, and the call of (x, w)."""
@@ -320,7 +323,7 @@ class JaxConvolution(JaxPrepared):
                 text, function, arguments = f"value_and_grad(mean({name}^2))", self._both, lambda: (self._x, self._w)
             case Direction.TRAIN:
                 text = f"value_and_grad(mean({name}^2)), optimizers.{self._cell.optimizer}"
-                function, arguments = self._step, lambda: (self._steps, self._x, self._state)
+                function, arguments = self._counted, lambda: (self._steps, self._x, self._state)
         if self._cell.mode is Mode.COMPILED:
             jitted = function = self._jax.jit(function)
             text = f"jax.jit({text})"
@@ -331,9 +334,8 @@ class JaxConvolution(JaxPrepared):
             return text, lambda: partial(function, *arguments())
 
         def train() -> Any:
-            results = function(*arguments())
+            self._steps, results = function(*arguments())
             self._state = results[-1]
-            self._steps += 1
             return results
 
         return text, lambda: train
@@ -358,6 +360,10 @@ class JaxConvolution(JaxPrepared):
     def _step(self, index: Any, x: Any, state: Any) -> Any:
         y, loss, dx, dw = self._both(x, self._params(state))
         return y, loss, dx, dw, self._update(index, dw, state)  # the filter is in the state; returned twice it would be copied
+
+    def _counted(self, index: Any, x: Any, state: Any) -> Any:
+        """The number of the next step, and what this one gives."""
+        return index + 1, self._step(index, x, state)
 
     def fetch(self, handle: Any) -> Results:
         """Host copies in float64 and canonical layout."""
@@ -432,19 +438,3 @@ def waiting(jax: Any, single: bool) -> Callable[[Any], object]:
     Of a single array it is its own method, with no function of Python around it; that for trees takes microseconds more.
     """
     return methodcaller("block_until_ready") if single else jax.block_until_ready
-
-
-def _gpus(jax: Any) -> list[Any]:
-    """The GPUs that the plug-in for CUDA shows. Raises RuntimeError where there is none, or only another vendor's plug-in."""
-    try:
-        return list(jax.devices("cuda"))
-    except RuntimeError as error:
-        if other := nvidia.plug_in().other:
-            raise nvidia.not_measured("JAX", other) from error
-        raise
-
-
-def _autotune_level() -> str:
-    """XLA's level of autotuning as it was set for this process; XLA itself does not tell."""
-    found = re.findall(r"--xla_gpu_autotune_level=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    return found[-1] if found else "default"

@@ -1,10 +1,14 @@
-"""What the adapters share about NVIDIA's GPUs, the only ones that are measured: their formats, and why another is refused."""
+"""What the adapters share about NVIDIA's GPUs, the only ones that are measured.
 
+Their formats, how their kernels are chosen, and why another vendor's are refused.
+"""
+
+import os
 import re
 from collections.abc import Callable
 from importlib import metadata
 
-from harness.axes import Precision
+from harness.axes import Autotune, Precision
 from harness.backends.base import Build
 from harness.spec import Cell
 
@@ -49,3 +53,23 @@ def plug_in() -> Build:
         return Build(cuda=str(max(cudas)))
     others = (whose for start, whose in _OTHER_PLUG_INS.items() if any(name.startswith(start) for name in names))
     return Build(other=next(others, ""))
+
+
+_LEVEL = "--xla_gpu_autotune_level"  # 0: no kernel is tried; 4, the default: they are, with results compared (xla.proto)
+
+
+def xla_flags(choice: Autotune) -> dict[str, str]:
+    """XLA_FLAGS with the level of autotuning behind what stands there; of several the last counts."""
+    level = f"{_LEVEL}={4 if choice is Autotune.ON else 0}"
+    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {level}".strip()}
+
+
+def xla_level() -> str:
+    """XLA's level of autotuning as it was set for this process; XLA itself does not tell."""
+    found = re.findall(rf"{_LEVEL}=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    return found[-1] if found else "default"
+
+
+def autotuned(tried: bool) -> dict[str, str]:
+    """The setting by which every adapter says on a GPU whether kernels were chosen by trying them."""
+    return {"autotuned": str(tried)}

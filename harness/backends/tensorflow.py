@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
@@ -33,6 +33,7 @@ class TensorFlowBackend(Backend):
     name: ClassVar[str] = "tensorflow"
     distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "greenlet")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
+    autotunes: ClassVar[bool] = True
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -48,6 +49,11 @@ class TensorFlowBackend(Backend):
     def profile_environ(device: Device, threads: int) -> dict[str, str]:
         """oneDNN tells of each primitive when it began; nothing can turn that on or off later."""
         return {"ONEDNN_VERBOSE": "profile_exec", "ONEDNN_VERBOSE_TIMESTAMP": "1"} if device.kind == "cpu" else {}
+
+    @staticmethod
+    def autotuning(choice: Autotune) -> dict[str, str]:
+        """Two switches: that of TensorFlow's own kernels, and XLA's for the mode of that name."""
+        return settings.autotuning(choice)
 
     def __init__(self, device: Device, threads: int) -> None:
         import numpy
@@ -74,7 +80,7 @@ class TensorFlowBackend(Backend):
         return settings.build(self._tf)
 
     def idle_bytes(self) -> int:
-        """What the pool of the BFC allocator has at the least beyond what tensors hold: it never shrinks, so its highest peak."""
+        """What the pool has beyond what tensors hold: as it never shrinks, it is at least what the highest peak was."""
         told = self._tf.config.experimental.get_memory_info(self._device.strip("/"))
         return max(TensorFlowPrepared._most_bytes, int(told["peak"])) - int(told["current"])
 

@@ -6,10 +6,12 @@ import os
 from importlib.util import find_spec
 from typing import Any
 
+from harness.axes import Autotune, Mode
 from harness.backends import nvidia
 from harness.backends.base import Build
 from harness.spec import Cell
 
+_OWN = "TF_CUDNN_USE_AUTOTUNE"  # whether TensorFlow's own kernels of cuDNN are tried; it does by default
 # What a user is told where an eager call has the worker's own frames above it: see `on_own_stack` of the adapter.
 STACK = {} if find_spec("greenlet") else {"stack": "deeper, since greenlet is not installed"}
 
@@ -22,12 +24,18 @@ def read_settings(tf: Any, cell: Cell) -> dict[str, str]:
         deterministic = str(config.is_op_determinism_enabled())
     except (ImportError, AttributeError):
         deterministic = "not told"
+    told = {"tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()), "op_determinism": deterministic, **STACK}
     # TensorFlow reads these when it is loaded, and offers nothing that tells what it made of them.
-    tuning = "TF_ENABLE_ONEDNN_OPTS" if cell.device.kind == "cpu" else "TF_CUDNN_USE_AUTOTUNE"
-    return {
-        "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()), "op_determinism": deterministic,
-        tuning: os.environ.get(tuning, "default"), **STACK,
-    }  # fmt: skip
+    if cell.device.kind == "cpu":
+        return {**told, "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
+    own = os.environ.get(_OWN, "default")
+    tried = nvidia.xla_level() != "0" if cell.mode is Mode.XLA else own.lower() not in ("0", "false")
+    return {**told, _OWN: own, **nvidia.autotuned(tried)}
+
+
+def autotuning(choice: Autotune) -> dict[str, str]:
+    """The variables by which TensorFlow's own kernels and XLA's are chosen by trying them, or not."""
+    return {_OWN: "1" if choice is Autotune.ON else "0", **nvidia.xla_flags(choice)}
 
 
 def gpus(tf: Any) -> list[Any]:

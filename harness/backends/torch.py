@@ -30,6 +30,7 @@ class TorchBackend(Backend):
     name: ClassVar[str] = "torch"
     distributions: ClassVar[tuple[str, ...]] = ("torch", "triton")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
+    autotunes: ClassVar[bool] = True
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -98,12 +99,13 @@ class TorchBackend(Backend):
         return not (cell.spec.transposed or cell.spec.pads_evenly)
 
     def process_wide(self, cell: Cell) -> str:
-        """Whether products of fp32 may be computed in TF32, which is a switch of the process and not of a call."""
-        return settings.fp32_precision(cell)
+        """Whether products of fp32 may be computed in TF32, and whether cuDNN tries: switches of the process, not of a call."""
+        return f"{settings.fp32_precision(cell)} {cell.options.get('autotune', '')}".strip()
 
     def prepare(self, cell: Cell, operands: Operands) -> TorchPrepared:
         """Operands on the device in the cell's memory format; settings are set for this cell and read back."""
         settings.set_precision(self._torch, cell)
+        settings.set_autotuning(self._torch, cell)
         kind = TorchConvolution if cell.is_convolution else TorchCeiling
         return kind(self._torch, self._device, cell, operands)
 

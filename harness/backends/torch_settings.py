@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Any
 
-from harness.axes import Mode, Precision
+from harness.axes import Autotune, Mode, Precision
 from harness.backends import nvidia
 from harness.backends.base import Build
 from harness.spec import Cell
@@ -38,6 +38,12 @@ def set_precision(torch: Any, cell: Cell) -> None:
         switch.fp32_precision = wanted
 
 
+def set_autotuning(torch: Any, cell: Cell) -> None:
+    """Have cuDNN's algorithms tried or not, where a cell asks for it by name. Such cells have a process of their own."""
+    if cell.autotune is not Autotune.DEFAULT:
+        torch.backends.cudnn.benchmark = cell.autotune is Autotune.ON
+
+
 def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
     """The settings of the process that bear on speed and precision, as they are now."""
     convolutions, products = _switches(torch, cell)
@@ -49,6 +55,7 @@ def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
     else:
         cudnn = torch.backends.cudnn
         read["cudnn.benchmark"], read["cudnn.deterministic"] = str(cudnn.benchmark), str(cudnn.deterministic)
+        read |= nvidia.autotuned(bool(cudnn.benchmark))
     if cell.mode is Mode.COMPILED:  # inductor may then compute channels last with the copies within the call
         from torch._inductor import config
 

@@ -6,20 +6,23 @@ from rich.text import Text
 
 from harness import units
 from harness.analysis.fastest import ENOUGH_PAIRS
-from harness.outcome import tally
+from harness.axes import OPTIONS
+from harness.outcome import TUNING_DIFFERS, tally
 from harness.rows import rows
 
 
 def title(compared: pd.DataFrame, axis: str, base: str) -> str:
     """What the rows of `table` are: which values of the axis over which, and in what all of them are alike."""
     values = compared[axis].astype(str).unique()
-    alike = [str(compared[name].iloc[0]) for name in _SETTING if name != axis and compared[name].nunique() == 1]
+    one = {name: str(compared[name].iloc[0]) for name in _SETTING if name != axis and compared[name].nunique() == 1}
+    alike = [value for name, value in one.items() if name not in OPTIONS]
+    alike += [f"{name} {one[name]}" for name, option in OPTIONS.items() if one.get(name, option.default) != option.default]
     threads = compared["threads"].unique()
     alike += [_threads(threads[0])] if axis != "threads" and len(threads) == 1 else []
     return f"{axis}: {values[0] if len(values) == 1 else 'others'} over {base}; {', '.join(alike)}"
 
 
-_SETTING = ("backend", "mode", "device", "precision", "layout", "cache")
+_SETTING = ("backend", "mode", "device", "precision", "layout", "cache", *OPTIONS)
 
 
 def _threads(number: int) -> str:
@@ -63,6 +66,8 @@ def lines(compared: pd.DataFrame, axis: str, base: str) -> list[str]:
         ]
     told = [f"of {units.many(len(compared), 'cell')} beside {base}: {tally(compared['difference'])}"]
     told += [how for paired, how in _PAIRED.items() if (compared["paired"] == paired).any()]
+    if compared.attrs.get("tuning_differs"):
+        told.append(TUNING_DIFFERS)
     if (compared["process_pairs"] < ENOUGH_PAIRS).any():
         told.append(f"nothing is decided under {ENOUGH_PAIRS} pairs of processes")
     return told

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 WIDE_FROM = 130  # columns: with fewer the ids of cells would be folded to a few letters a line
 BY = (
     "What a setting is worth, instead: time of each cell over that of its partner, which differs in this axis alone: layout, "
-    "precision, mode, threads, direction, workload, backend, device or cache."
+    "precision, mode, threads, direction, workload, backend, device, cache or autotune."
 )
 BASE = (
-    "The value that --by holds against. By default eager, fp32, NCHW, fprop, hot, cpu, the fewest threads; of workloads and "
-    "backends, and where no cell has that value, the one with most figures."
+    "The value that --by holds against. By default eager, fp32, NCHW, fprop, hot, cpu, the fewest threads, default; of "
+    "workloads and backends, and where no cell has that value, the one with most figures."
 )
 
 app = typer.Typer()
@@ -211,7 +211,7 @@ def _print_summary(summary: "pd.DataFrame", side_by_side: bool, format: TableFor
     if format is TableFormat.TABLE:
         console = stdout()
         console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, console.width >= WIDE_FROM))
-        for line in tables.shapes(summary) if side_by_side else ():
+        for line in [*tables.tuning(summary), *(tables.shapes(summary) if side_by_side else ())]:
             stdout().print(line, markup=False, soft_wrap=True)
     else:
         sys.stdout.write(exchange.render(summary, format.value))

@@ -16,9 +16,9 @@ from harness.analysis.networks import ALL
 from harness.analysis.noise import Noise
 from harness.analysis.spent import OWN, PROOF, share_of
 from harness.analysis.trials import Estimator
-from harness.axes import Direction
+from harness.axes import OPTIONS, Direction
 from harness.doctor import Finding, Severity
-from harness.outcome import Outcome
+from harness.outcome import TUNING_DIFFERS, Outcome
 from harness.plain import plain
 from harness.record import Status
 from harness.rows import rows
@@ -37,9 +37,15 @@ def key(summary: pd.DataFrame) -> list[str]:
     if "vs_best_low" in summary and summary["vs_best_low"].notna().any():
         lines += ["×: time over the fastest, visit by visit in the same turn, with an interval for all competitors at once"]
         lines += ["~: not decided"] if (summary["vs_best"].notna() & ~summary["best"] & ~summary["decided"]).any() else []
+    lines += tuning(summary)
     within = roofline.asked_for(summary)["ci_method"].isin(["within", "visits"]).any()
     warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"
     return [*lines, warning] if within else lines
+
+
+def tuning(ranked: pd.DataFrame) -> list[str]:
+    """The line that belongs beside comparisons of kernels that were chosen in several ways; none where none is made."""
+    return [TUNING_DIFFERS] if "tuning_differs" in ranked and ranked["tuning_differs"].any() else []
 
 
 def closing(summary: pd.DataFrame) -> Table:
@@ -48,7 +54,7 @@ def closing(summary: pd.DataFrame) -> Table:
     What joined the run as a ceiling is left out; `ceilings` tells what came of it.
     """
     summary = roofline.asked_for(summary)
-    varying = [axis for axis in ("device", "precision", "layout", "cache", "threads") if summary[axis].nunique() > 1]
+    varying = [axis for axis in ("device", "precision", "layout", "cache", "threads", *OPTIONS) if summary[axis].nunique() > 1]
     single_mode = summary["mode"].nunique() <= 1
     columns = {(row.backend, row.mode): row.backend if single_mode else f"{row.backend}\n{row.mode}"
                for row in rows(summary.sort_values(["backend", "mode"]))}  # fmt: skip
@@ -167,7 +173,7 @@ class _ShortCells:
     def __init__(self, summary: pd.DataFrame) -> None:
         more = [
             name
-            for name in ("mode", "optimizer", "device", "precision", "layout", "cache", "threads")
+            for name in ("mode", "optimizer", "device", "precision", "layout", "cache", "threads", *OPTIONS)
             if summary[name].nunique() > 1
         ]
         self.axes = ("workload", "direction", "backend", *more)
@@ -334,7 +340,9 @@ def networks(rolled: pd.DataFrame) -> Table:
     """The frame of `analysis.networks.by_pass`: a line per network and setting, a column per direction."""
     known = [name for name in (*map(str, Direction), ALL) if f"{name}_ns" in rolled]
     varying = [
-        name for name in ("optimizer", "device", "precision", "layout", "cache", "threads") if rolled[name].nunique() > 1
+        name
+        for name in ("optimizer", "device", "precision", "layout", "cache", "threads", *OPTIONS)
+        if rolled[name].nunique() > 1
     ]
     table = Table(show_edge=False, pad_edge=False)
     for name in ("network", "scaled", "backend", "mode", *varying):

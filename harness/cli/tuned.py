@@ -5,6 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import TableFormat, stdout
+from harness.outcome import TUNING_DIFFERS
 from harness.plan import setting
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def lines(found: "pd.DataFrame", over: dict[str, str]) -> list[str]:
         f"gain: time of the default ({default}) over that of the best setting, by pairs of processes"
         + ("   ● fastest backend   ○ as good, within 2 %" if several else "")
     ]
+    if found.attrs.get("tuning_differs"):
+        told.append(TUNING_DIFFERS)
     if "precision" in over:
         told.append("precisions are no equal results: a faster one is less exact, and was held against its own tolerance")
     after: dict[int, Counter[str]] = {}

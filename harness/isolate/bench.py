@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from harness.axes import Device, Precision
+from harness.axes import Autotune, Device
 from harness.backends import registry
 from harness.isolate import interpreter
 from harness.isolate.process import LostError, Refusal, Worker
@@ -24,13 +24,13 @@ from harness.isolate.windows import Window
 from harness.isolate.wire import Hello, Look, Setup
 from harness.measure.environment import told_by_nvml
 from harness.plain import plain
-from harness.plan import FIRST_VISITS, Plan, Step
+from harness.plan import FIRST_VISITS, Plan, Step, own_process
 from harness.record import Environment, Progress, Record, Status, Visit, joined, summed
-from harness.spec import Cell
 
 _IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unless one lived through a turn in between
 
-Key = tuple[str, int, str]  # a worker serves one backend with one number of threads, and one kind of settings at a time
+# A worker serves one backend with one number of threads and one way to choose kernels, and one kind of settings at a time.
+Key = tuple[str, int, Autotune, str]
 
 
 def start(first: Setup | Look, logs: Path, name: str, python: str | None = None) -> Worker | Refusal:
@@ -76,16 +76,18 @@ class Session:
     turns: int = 0  # how many turns there were; the number of the next one
 
     def worker(
-        self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool, profile: bool = False
+        self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool, profile: bool = False,
+        autotune: Autotune = Autotune.DEFAULT,
     ) -> Worker | Refusal:  # fmt: skip
         """A new worker that uses these cores, or why there is none. In the `first` trial compilers compile anew.
 
-        With `profile` it is one that tells what runs inside calls, and is asked for nothing else.
+        With `profile` it is one that tells what runs inside calls, and is asked for nothing else. `autotune` is how it has
+        kernels chosen.
         """
         cache = "" if first or self.cache is None or device.kind != "cpu" else str(self.cache.absolute())
         setup = Setup(
             self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine,
-            cache=cache, profile=profile,
+            cache=cache, profile=profile, autotune=autotune,
         )  # fmt: skip
         return start(setup, self.logs, backend, plan.interpreter(backend))
 
@@ -104,16 +106,6 @@ def spent(record: Record, **more_ns: int) -> Record:
     return replace(record, spent_ns={**(record.spent_ns or {}), **more_ns})
 
 
-def from_the_start(cell: Cell) -> str:
-    """The settings of the process for which a cell never shares a worker, not even one after the other; empty for none.
-
-    On a GPU those are the cells in TF32. TensorFlow keeps the plan that cuDNN was found fastest with by shape and type, and not
-    by whether TF32 was allowed (`core/util/autotune_maps/conv_parameters.h`): whichever precision came first would decide how
-    both are computed.
-    """
-    return cell.precision.value if cell.precision is Precision.TF32 and cell.device.kind != "cpu" else ""
-
-
 @dataclass
 class _Going:
     """A step that is being measured."""
@@ -121,7 +113,7 @@ class _Going:
     step: Step
     visits: list[Visit]
     process: int = -1  # the worker that has it prepared
-    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared; as in `from_the_start`
+    settings: str = ""  # what keeps it apart from what the backend's first worker has prepared; as of `own_process`
     first: Record | None = None  # what was read of it while nothing else was prepared
     beside: str = ""  # whose company left too little of the GPU's memory for it, so that it is measured once more alone
     spent_ns: dict[str, int] = field(default_factory=dict)  # but for the visits, which have their own
@@ -129,7 +121,7 @@ class _Going:
     @property
     def key(self) -> Key:
         """The worker that it belongs to."""
-        return self.step.cell.backend, self.step.cell.threads, self.settings
+        return _key(self.step, self.settings)
 
     def whole(self, record: Record) -> Record:
         """Its record, with what was read before, and with the samples of its visits."""
@@ -151,8 +143,13 @@ class _Going:
         return replace(record, samples=samples)
 
 
+def _key(step: Step, settings: str) -> Key:
+    """The worker of a step that needs these settings of its process."""
+    return step.cell.backend, step.cell.threads, step.cell.autotune, settings
+
+
 def _begun(step: Step, visits: Sequence[Visit]) -> _Going:
-    return _Going(step, list(visits), settings=from_the_start(step.cell))
+    return _Going(step, list(visits), settings=own_process(step.cell))
 
 
 @dataclass
@@ -164,7 +161,7 @@ class _Life:
 
 
 class Bench:
-    """The workers of one round, by backend and number of threads."""
+    """The workers of one round."""
 
     def __init__(self, session: Session, plan: Plan, device: Device, cores: Sequence[int], *, first: bool) -> None:
         self.session, self.plan, self.device, self.cores, self.first = session, plan, device, cores, first
@@ -180,8 +177,8 @@ class Bench:
     # Workers ----------------------------------------------------------------------------------------------------------------
 
     def open(self, steps: Sequence[Step]) -> None:
-        """Start a worker for each backend and number of threads; they import side by side, since nothing is measured yet."""
-        for key in dict.fromkeys((step.cell.backend, step.cell.threads, from_the_start(step.cell)) for step in steps):
+        """Start each worker that the steps have need of; they import side by side, since nothing is measured yet."""
+        for key in dict.fromkeys(_key(step, own_process(step.cell)) for step in steps):
             self._start(key)
 
     def greetings(self) -> Iterator[Environment]:
@@ -196,12 +193,12 @@ class Bench:
         self.lives.clear()
 
     def _start(self, key: Key) -> None:
-        backend, threads, _ = key
+        backend, threads, autotune, _ = key
         if reason := self.session.hung.get((backend, self.device)):
             self._refuse(key, Refusal(f"{reason}; it was not tried again"))
             return
         cores = tuple(self.cores[: threads or len(self.cores)])
-        worker = self.session.worker(self.plan, backend, self.device, cores, first=self.first)
+        worker = self.session.worker(self.plan, backend, self.device, cores, first=self.first, autotune=autotune)
         if isinstance(worker, Worker):
             self.lives[key] = _Life(worker, self.session.processes)
             self.session.processes += 1

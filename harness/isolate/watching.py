@@ -12,16 +12,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.axes import Device
-from harness.isolate.bench import Session, from_the_start
+from harness.axes import Autotune, Device
+from harness.isolate.bench import Session
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.wire import Hello
-from harness.plan import Plan, Step
+from harness.plan import Plan, Step, own_process
 from harness.profile import Profile, trace_name
 from harness.record import Environment
 from harness.spec import Cell
 
-Key = tuple[str, Device, int, str]  # as of the workers of a run: backend, device, threads, settings from the start
+# As of the workers of a run: backend, device, threads, how kernels are chosen, settings of the process.
+Key = tuple[str, Device, int, Autotune, str]
+
+
+def _key(cell: Cell) -> Key:
+    return cell.backend, cell.device, cell.threads, cell.autotune, own_process(cell)
 
 
 def profiles(
@@ -34,7 +39,7 @@ def profiles(
     """
     children: dict[Key, list[Cell]] = {}
     for cell in cells:
-        children.setdefault((cell.backend, cell.device, cell.threads, from_the_start(cell)), []).append(cell)
+        children.setdefault(_key(cell), []).append(cell)
     plan = replace(plan, budget=replace(plan.budget, stay_s=0.0))  # a long stay is there to be timed
     known: set[str] = set()
     for key, asked in children.items():
@@ -79,7 +84,7 @@ class _Child:
         if self.refused or (self.worker and not self.worker.ended()):
             return
         self._end()
-        backend, device, threads, _ = self.key
+        backend, device, threads, autotune, _ = self.key
         if threads > len(self.cores):
             self.refused = f"asks for {threads} threads; this process may use {len(self.cores)} cores"
             return
@@ -87,7 +92,7 @@ class _Child:
             self.refused = f"{backend} could not be set up: {reason}; it was not tried again"
             return
         cores = tuple(self.cores[: threads or len(self.cores)])
-        found = self.session.worker(self.plan, backend, device, cores, first=True, profile=True)
+        found = self.session.worker(self.plan, backend, device, cores, first=True, profile=True, autotune=autotune)
         answer: Hello | Refusal = found if isinstance(found, Refusal) else self._greeted(found)
         if isinstance(answer, Hello):
             self.environment_id = answer.environment.id

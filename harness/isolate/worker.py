@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import Device
+from harness.axes import AUTOTUNE, Autotune, Device
 from harness.backends import packages, registry
 from harness.backends.base import Backend
 from harness.isolate import interpreter
@@ -84,7 +84,8 @@ def _serve(channel: Channel) -> None:
         if setup.profile:
             set_output_apart()
         backend = load(
-            setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache, profile=setup.profile
+            setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache, profile=setup.profile,
+            autotune=setup.autotune,
         )  # fmt: skip
         if setup.foreign and interpreter.outside(backend.distributions[0].replace("-", "_")):
             raise ImportError(f"{backend.distributions[0]} was loaded from outside its interpreter's environment")
@@ -213,13 +214,14 @@ def set_output_apart() -> None:
 
 
 def load(
-    target: str, device: Device, cores: Sequence[int], *, probe: bool = False, cache: str = "", profile: bool = False
+    target: str, device: Device, cores: Sequence[int], *, probe: bool = False, cache: str = "", profile: bool = False,
+    autotune: Autotune = Autotune.DEFAULT,
 ) -> Backend:  # fmt: skip
     """The backend behind `module:Class`, made in this process once all is settled that its framework reads when it is imported.
 
-    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache` and `profile` are those of
-    `Setup`. Raises whatever importing a framework may throw: it may be absent, broken, or built for another CPU; `refusal` puts
-    that into words.
+    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache`, `profile` and `autotune` are
+    those of `Setup`. Raises whatever importing a framework may throw: it may be absent, broken, or built for another CPU;
+    `refusal` puts that into words.
     """
     os.sched_setaffinity(0, cores)
     threads = len(cores)
@@ -233,6 +235,9 @@ def load(
         os.environ.update(kind.environ(device, threads, cache))
     if profile:
         os.environ.update(kind.profile_environ(device, threads))
+    os.environ.pop(AUTOTUNE, None)
+    if autotune is not Autotune.DEFAULT:
+        os.environ.update(kind.autotuning(autotune) | {AUTOTUNE: str(autotune)})
     backend: Backend = kind(device, threads)
     from harness.measure import memory
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.axes import Cache
-from harness.backends.base import Backend, Operands, Prepared
+from harness.backends.base import Backend, Operands, Prepared, unsupported
 from harness.flags import Flag
 from harness.measure import clock as clocks
 from harness.measure import cuda_errors, footprint, later, machine, memory, oracle, power
@@ -213,8 +213,8 @@ class Engine:
     def _begin(self, held: _Held) -> None:
         cell, spending = held.record.cell, held.ledger.spending
         with spending("operands"):
-            if unsupported := self.backend.supports(cell):
-                held.end(Status.UNSUPPORTED, unsupported)
+            if reason := unsupported(self.backend, cell):
+                held.end(Status.UNSUPPORTED, reason)
                 return
             if too_large := self._too_large(cell):
                 held.end(Status.SKIPPED, too_large)

@@ -143,7 +143,13 @@ def without_baseline(view: View, duration_s: float | None, extent: Extent | None
         tag=tag,
         lead=_lead(view, ok, whole=extent is None),
         sentences=[
-            *([_unfinished(extent)] if extent else [] if pruned else [*_winners(view, found), *filter(None, [view.swept])]),
+            *(
+                [_unfinished(extent)]
+                if extent
+                else []
+                if pruned
+                else [*_winners(view, found), *filter(None, [view.tuning, view.swept])]
+            ),
             *([PRUNED] if pruned else []),
             "No baseline: nothing to compare this run with.",
         ],
@@ -176,6 +182,7 @@ def beside_baseline(
         sentences=[
             *([_unfinished(extent)] if extent else []),
             *([PRUNED] if pruned else []),
+            *filter(None, [view.tuning]),
             *(f"{clean(note[0].upper() + note[1:])}." for note in judged.notes),
         ],
         tiles=[replace(tile, tone="") if extent and tile.tone == "fast" else tile for tile in _compared_tiles(view, judged)],

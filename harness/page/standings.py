@@ -68,9 +68,9 @@ def standings(view: View) -> list[Standing]:
 
 
 def _standing(device: str, direction: str, asked: pd.DataFrame, backends: Iterable[str]) -> Standing:
-    # Modes compete, so a backend stands here in its fastest one; vs_best is relative to the lowest of all.
+    # Modes and tunings compete, so a backend stands here in its fastest one; vs_best is relative to the lowest of all.
     asked = asked.assign(barred=asked["barred_by"] != "").sort_values("vs_best", kind="stable")
-    fastest = asked.groupby(["key", "backend"], sort=False)[["vs_best", "barred"]].first()
+    fastest = asked.groupby(["work", "backend"], sort=False)[["vs_best", "barred"]].first()
     times, barred = fastest["vs_best"].unstack(), fastest["barred"].unstack()
     present = [name for name in backends if times[name].notna().any()]
     without = tuple(name for name in backends if name not in present)

@@ -10,16 +10,17 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.axes import Direction, Mode
+from harness.axes import COMPETING, OPTIONS, Direction, Mode
 from harness.columns import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, of_convolutions
 from harness.flags import Flag
+from harness.outcome import TUNING_DIFFERS
 from harness.page import palette, sweeps
 from harness.page.svg import clean
 from harness.record import Status
 from harness.rows import rows_of
 
 # The axes beside workload, direction, backend, mode and device, in the order in which they are named where they vary.
-AXES = ("precision", "layout", "cache", "threads")
+AXES = ("precision", "layout", "cache", "threads", *OPTIONS)
 MODES = [str(mode) for mode in Mode]
 NAME_LENGTH = 80  # characters of a name in text and tables
 
@@ -69,7 +70,8 @@ class View:
     """The convolutions of one run as the sections read them; matrix products and copies are in `provenance.ceilings`.
 
     `cells` is the summary, one row per cell, with these columns more: `key` (what a workload is known by, with the axes
-    that vary), `name` and `row` (the workload to be read, without and with them), `varies` (those axes alone), `words`
+    that vary), `work` (the same without the axes in which cells compete, so that they are in one group), `name` and `row` (the
+    workload to be read, without and with the axes), `varies` (those axes alone), `words`
     (the direction), `who` (backend and mode in words), `case` (all of that), `order_in_group` (backends and modes in
     their fixed order), `counted` (whether it counts in means over workloads: see `sweeps`).
     """
@@ -92,6 +94,16 @@ class View:
         """The cells that charts show: those that are ranked; all that have a figure where none is."""
         ranked = self.ok["vs_best"].notna()
         return self.ok[ranked] if ranked.any() else self.ok
+
+    @property
+    def apart(self) -> list[str]:
+        """The axes that vary for each value of which a workload counts once in means over workloads."""
+        return [axis for axis in self.axes if axis != "threads" and axis not in COMPETING]
+
+    @property
+    def tuning(self) -> str:
+        """A sentence where kernels that were chosen by trying them compete with others that were not; empty where none do."""
+        return TUNING_DIFFERS if self.cells["tuning_differs"].any() else ""
 
     @property
     def swept(self) -> str:
@@ -140,15 +152,18 @@ def prepare(summary: pd.DataFrame) -> View:
             cells[column] = cells[column].astype("float64")
     for factor in ("vs_best", "vs_best_low", "vs_best_high"):
         cells[factor] = cells[factor].astype("float64")
-    for mark in ("best", "tie", "decided"):
+    for mark in ("best", "tie", "decided", "tuning_differs"):
         cells[mark] = cells[mark].astype(object).eq(True)
 
+    for axis, option in OPTIONS.items():
+        cells[axis] = cells[axis].where(cells[axis] != "", str(option.default))
     axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
     optimizers = cells["optimizer"][cells["optimizer"] != ""].nunique() > 1
     cells["name"] = [short(text) for text in cells["workload"]]
-    said = [[_axis(axis, value) for value in cells[axis]] for axis in axes]
-    cells["varies"] = [" · ".join(row) for row in zip(*said, strict=True)] if axes else [""] * len(cells)
+    cells["varies"] = _said(cells, axes)
     cells["key"] = [" ".join(pair) for pair in zip(cells["workload"], cells["varies"], strict=True)]
+    in_common = _said(cells, [axis for axis in axes if axis not in COMPETING])
+    cells["work"] = [" ".join(pair) for pair in zip(cells["workload"], in_common, strict=True)]
     cells["row"] = [" · ".join(filter(None, pair)) for pair in zip(cells["name"], cells["varies"], strict=True)]
     cells["words"] = [
         direction_words(direction) + (f" ({short(optimizer)})" if optimizers and optimizer else "")
@@ -244,8 +259,16 @@ def _kinds(axis: str, values: pd.Series) -> int:
     return int(values.nunique())
 
 
+def _said(cells: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The values of these axes in words, a text per cell; empty texts for no axis."""
+    said = [[_axis(axis, value) for value in cells[axis]] for axis in axes]
+    return [" · ".join(row) for row in zip(*said, strict=True)] if axes else [""] * len(cells)
+
+
 def _axis(axis: str, value: object) -> str:
-    return f"{value} threads" if axis == "threads" else short(str(value))
+    if axis == "threads":
+        return f"{value} threads"
+    return short(f"{axis} {value}" if axis in OPTIONS else str(value))
 
 
 def _place(known: list[str], value: str) -> int:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from harness import units
 from harness.axes import Direction
-from harness.outcome import Outcome, tally
+from harness.outcome import TUNING_DIFFERS, Outcome, tally
 from harness.page.svg import clean
 from harness.page.tables import Named, named
 from harness.page.view import AXES, View, direction_words, short
@@ -68,11 +69,11 @@ class Worth:
 def worth(view: View, compared: Mapping[str, pd.DataFrame]) -> list[Worth]:
     """The tables of these axes, by the frames of `analysis.along`; an axis without a pair of a backend on the page has none."""
     kept = {axis: frame[frame["backend"].isin(list(view.looks)) & frame["factor"].notna()] for axis, frame in compared.items()}
-    return [_worth(view, axis, frame, str(compared[axis].attrs["base"])) for axis, frame in kept.items() if len(frame)]
+    return [_worth(view, axis, frame, compared[axis].attrs) for axis, frame in kept.items() if len(frame)]
 
 
-def _worth(view: View, axis: str, frame: pd.DataFrame, base: str) -> Worth:
-    values = list(dict.fromkeys(frame[axis].astype(str)))
+def _worth(view: View, axis: str, frame: pd.DataFrame, told: Mapping[Any, Any]) -> Worth:
+    base, values = str(told["base"]), list(dict.fromkeys(frame[axis].astype(str)))
     varying = [name for name in ("device", *AXES) if name != axis and frame[name].nunique() > 1]
     places = frame[varying].astype(str).agg(" · ".join, axis=1) if varying else ""
     found = rows_of(frame.assign(row=places, value=frame[axis].map(str) if axis != "mode" and len(values) > 1 else ""), Beside)
@@ -98,6 +99,7 @@ def _worth(view: View, axis: str, frame: pd.DataFrame, base: str) -> Worth:
         else clean(base)
     )
     cases = f"Of {units.many(len(frame), 'case')} beside {held}: {tally(frame['difference'])}."
+    cases += f" {TUNING_DIFFERS}" if told.get("tuning_differs") else ""
     shown = [(named(view, backend, mode), clean(value)) for backend, mode, value in heads]
     return Worth(axis, held, cases, shown, rows, len(by_row))
 

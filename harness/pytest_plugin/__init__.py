@@ -148,7 +148,7 @@ def _tests(collector: pytest.Collector, name: str | Path) -> list[CellTest]:
 
 @dataclass
 class Frameworks:
-    """The processes of a session, by backend, device and number of threads, and what they told."""
+    """The processes of a session, by backend, device, number of threads and what else keeps them apart, and what they told."""
 
     session: pytest.Session
     lock: Lock  # the host's: no run measures while this session does
@@ -159,13 +159,15 @@ class Frameworks:
 
     def run(self, test: CellTest) -> list[pytest.TestReport]:
         """The reports of a test. It fails where its process dies or falls silent; the next test gets a new one."""
+        from harness.plan import own_process
         from harness.pytest_plugin.worker import Process, timed
 
         config, cell = self.session.config, test.cell
         self.suites[test.suite.name] = test.suite.sha256
-        for key in [key for key in self.running if key[1:] != (cell.device, cell.threads)]:
+        for key in [key for key in self.running if key[1:3] != (cell.device, cell.threads)]:
             self.running.pop(key).close()
-        key, started = (cell.backend, cell.device, cell.threads), datetime.now(UTC)
+        apart = cell.autotune, own_process(cell)  # as in a run: what a process is set to is the same for all of its cells
+        key, started = (cell.backend, cell.device, cell.threads, *apart), datetime.now(UTC)
         process = self.running[key] = self.running.get(key) or Process(self.session, cell)
         try:
             # pytest-benchmark stops by itself at its own limit, which may be any.

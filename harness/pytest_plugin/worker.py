@@ -51,7 +51,7 @@ class Answer:
 
 
 class Process:
-    """The process of one framework, on one device with one number of threads, as the session sees it."""
+    """The process of one framework, on one device with one number of threads and one setting, as the session sees it."""
 
     def __init__(self, session: pytest.Session, cell: Cell) -> None:
         fork = multiprocessing.get_context("fork")
@@ -163,7 +163,7 @@ class Framework:
 
     def __init__(self, cell: Cell, enter: Callable[[str], None]) -> None:
         self.enter = enter  # tells the session which part of a test begins, by a key of `isolate.process.WHERE`
-        self.name, self.device, self.threads = cell.backend, cell.device, cell.threads
+        self.name, self.device, self.threads, self.autotune = cell.backend, cell.device, cell.threads, cell.autotune
         self.environment: Environment | None = None
         self.unmeasured: Row | None = None
         self.broken = False
@@ -215,12 +215,13 @@ class Framework:
         if reason := _elsewhere(cell.backend, test.suite.interpreters):
             raise _Refused(Status.SKIPPED, reason)
         backend, environment = self._loaded()
+        from harness.backends.base import unsupported
         from harness.isolate import worker
         from harness.measure import engine
         from harness.measure.operands import draw
         from harness.measure.wrong import WrongResultError
 
-        if reason := backend.supports(cell):
+        if reason := unsupported(backend, cell):
             raise _Refused(Status.UNSUPPORTED, reason)
         self._modules = worker.set_aside(self._modules)
         self.enter("operands")
@@ -281,7 +282,8 @@ class Framework:
             told = f"{already} was imported by a conftest.py or a plug-in, before its settings could be made; try --noconftest"
             raise _Refused(Status.ERROR, told)
         try:
-            backend = worker.load(registry.find(self.name), self.device, available[: self.threads or len(available)])
+            cores = available[: self.threads or len(available)]
+            backend = worker.load(registry.find(self.name), self.device, cores, autotune=self.autotune)
         except Exception as error:
             raise _Refused(Status.ERROR, f"{self.name} could not be set up: {worker.refusal(error)}") from None
         from harness.measure import environment, gpu

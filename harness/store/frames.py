@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.axes import Cache, Device, Direction, Mode, Optimizer, Precision
+from harness.axes import OPTIONS, Cache, Device, Direction, Mode, Optimizer, Precision
 from harness.columns import COLUMNS, KERNEL_COLUMNS, PROFILED_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from harness.flags import Flag
 from harness.profile import TRACE_NAME, Kind, Profile, Role
@@ -65,6 +65,7 @@ def check(frame: pd.DataFrame, run_id: str) -> None:
 _WORDS: dict[str, Iterable[str]] = {
     "status": Status, "direction": Direction, "precision": Precision, "cache": Cache, "mode": Mode, "series": SeriesKind,
     "optimizer": ("", *Optimizer), "kind": Kind, "role": Role,
+    **{axis: ("", *type(option.default)) for axis, option in OPTIONS.items()},
 }  # fmt: skip
 
 

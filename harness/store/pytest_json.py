@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness import codec
-from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import OPTIONS, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import UserError
 from harness.flags import Flag
 from harness.record import OTHERS_METHOD, Check, Environment, Record, Run, Samples, Series, SeriesKind, Status
@@ -59,14 +59,17 @@ class Row:
     wall_ns: int | None = None
     cpu_ns: int | None = None
     environment_id: str = ""
+    autotune: str = ""
 
     @classmethod
     def of(cls, cell: Cell, suite: str, started_at: datetime) -> Self:
         """The row of a cell of that suite, before anything came back."""
+        options: dict[str, Any] = dict(cell.options)
         return cls(
             suite=suite, workload=cell.workload, shape=str(cell.spec), direction=cell.direction, precision=cell.precision,
             layout=cell.layout_text, cache=cell.cache, backend=cell.backend, mode=cell.mode, optimizer=cell.optimizer,
             device=str(cell.device), threads=cell.threads, count=cell.count, cell=str(cell), started_at=started_at,
+            **options,
         )  # fmt: skip
 
     def typed(self) -> Cell:
@@ -78,13 +81,16 @@ class Row:
             if isinstance(value, int) and not 0 <= value < _LARGEST:
                 raise ValueError(f"{name}: found {value}; allowed: 0 to 2^63 - 1")
         spec = parse_workload(self.shape)
+        options: dict[str, Any] = {
+            axis: type(option.default)(text) for axis, option in OPTIONS.items() if (text := getattr(self, axis))
+        }  # fmt: skip
         layouts = {text: layout for layout in Layout if (text := spec.layout_text(layout))}
         if layouts and self.layout not in layouts:
             raise ValueError(f"layout: found {self.layout!r}; allowed: {', '.join(layouts)}")
         cell = Cell(
             workload=self.workload, spec=spec, direction=self.direction, backend=self.backend, mode=self.mode,
             device=Device.parse(self.device), precision=self.precision, layout=layouts.get(self.layout, Layout.CHANNELS_LAST),
-            cache=self.cache, threads=self.threads, optimizer=self.optimizer, count=self.count,
+            cache=self.cache, threads=self.threads, optimizer=self.optimizer, count=self.count, **options,
         )  # fmt: skip
         if str(cell) != self.cell:
             raise ValueError(f"cell: found {self.cell!r}; the other columns say {str(cell)!r}")

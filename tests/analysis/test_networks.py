@@ -18,7 +18,8 @@ def frame(*rows: dict[str, object]) -> pd.DataFrame:
     """Summary rows of one network, as far as the sums read them."""
     usual = {
         "run_id": RUN, "network": "Net", "scaled": "", "workload": "w", "backend": "torch", "mode": "eager", "optimizer": "",
-        "device": "cpu", "precision": "fp32", "layout": "NHWC", "cache": "hot", "threads": 0, "direction": "fprop",
+        "device": "cpu", "precision": "fp32", "layout": "NHWC", "cache": "hot", "threads": 0,
+        "autotune": "", "direction": "fprop",
         "status": "ok", "count": 1, "median_ns": 1.0, "cell": "",
     }  # fmt: skip
     return pd.DataFrame([{**usual, **row} for row in rows])

@@ -7,9 +7,9 @@ import pytest
 from harness.analysis.ranking import rank
 from harness.analysis.summary import summarize
 from harness.analysis.visits import visits
-from harness.axes import Direction, Mode
+from harness.axes import Device, Direction, Mode
 from harness.flags import Flag
-from harness.record import Record, Status
+from harness.record import Record, SeriesKind, Status
 from harness.spec import GemmSpec
 from harness.store import frames
 from tests.analysis.visiting import of_cells
@@ -226,3 +226,24 @@ def test_nothing_to_rank(records):
     found = ranked(*records)
     assert not found["best"].any()
     assert found["vs_best"].isna().all()
+
+
+@pytest.mark.fault(
+    "frameworks read the device's clock in ways that are no one quantity", "device times decide no comparison and are in none"
+)
+def test_times_of_the_device_are_never_ranked():
+    """CUDA events have the gaps between kernels in them, a profiler's kernels have not: who is said to be fastest differs."""
+
+    def on_gpu(backend: str, time: int, device_ns: int, method: str) -> list[Record]:
+        kinds = series([time] * 30), series([device_ns] * 30, kind=SeriesKind.DEVICE, method=method)
+        of = cell(backend=backend, device=Device("gpu"))
+        return [record(samples=samples(*kinds), trial=trial, of=of) for trial in range(4)]
+
+    events, kernels = "CUDA events around queued calls", "the profiler's kernels"
+    other_way = ranked(*on_gpu("a", 1000, 900, events), *on_gpu("b", 2000, 100, kernels))
+    assert other_way["device_ns"].tolist() == [900, 100]
+    assert marks(other_way) == {"a": "●!", "b": "<"}
+    same_way = ranked(*on_gpu("a", 1000, 100, kernels), *on_gpu("b", 2000, 900, kernels))
+    assert other_way["vs_best"].tolist() == same_way["vs_best"].tolist() == [1, 2]
+    alone = ranked(*on_gpu("a", 1000, 900, events), *on_gpu("b", 1000, 100, events))
+    assert alone["vs_best"].tolist() == [1, 1]

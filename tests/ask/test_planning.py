@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.ask import planning, suite
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite, Workload
-from harness.axes import Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import SelectionError
 from harness.plan import Budget, Plan, Step
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
@@ -324,3 +324,27 @@ def test_an_aa_run_has_no_standard_and_a_label_no_further_twin(smoke: Suite) -> 
     assert labels == {"", "aa"}
     named = narrow(pinned, Selection(axes={"backend": ["torch", "torch@aa"]}))
     assert {cell.backend for cell in planning.plan(named, CPU_ONLY, 0).cells} == {"torch", "torch@aa", "torch@pinned"}
+
+
+def test_an_option_is_an_axis_of_convolutions_and_of_nothing_else(smoke: Suite) -> None:
+    asked = narrow(smoke, Selection(axes={"autotune": ["default", "on"]}))
+    plain, both = (set(planning.cells(each, CPU_ONLY)) for each in (smoke, asked))
+    assert both == plain | {replace(cell, autotune=Autotune.ON) for cell in plain}
+    ceilings = suite.load("ceilings")
+    assert planning.cells(narrow(ceilings, Selection(axes={"autotune": ["on"]})), CPU_ONLY) == planning.cells(
+        ceilings, CPU_ONLY
+    )
+
+
+def test_options_count_among_the_cells_that_are_too_many(smoke: Suite) -> None:
+    many = replace(smoke, budget=replace(smoke.budget, trials=planning.MOST_STEPS // len(planning.cells(smoke, CPU_ONLY))))
+    planning.refuse_too_many(many, CPU_ONLY)
+    with pytest.raises(SelectionError, match="allowed: 100000 in all"):
+        planning.refuse_too_many(narrow(many, Selection(axes={"autotune": ["default", "on"]})), CPU_ONLY)
+
+
+def test_cells_of_an_option_are_chosen_by_their_ids_and_by_the_values_of_the_axis(smoke: Suite) -> None:
+    both = narrow(smoke, Selection(axes={"autotune": ["default", "on"]}, keyword="autotune:on"))
+    assert {cell.autotune for cell in planning.cells(both, CPU_ONLY)} == {Autotune.ON}
+    with pytest.raises(SelectionError, match='autotune: found "maybe"; allowed: default, on, off'):
+        narrow(smoke, Selection(axes={"autotune": ["maybe"]}))

@@ -7,7 +7,7 @@ import pytest
 
 from harness import flops
 from harness.ask import planning, shapes, suite
-from harness.axes import Device, Direction, Mode, Precision
+from harness.axes import Autotune, Device, Direction, Mode, Precision
 from harness.spec import CopySpec, GemmSpec
 
 FOUND = {name: (Device("cpu"),) for name in ("tensorflow", "torch", "jax", "numpy")}
@@ -137,6 +137,15 @@ def test_ceilings_are_sized_for_their_device(device: str, workloads: set[str]) -
     assert {(cell.backend, cell.mode) for cell in cells} == {
         ("tensorflow", Mode.EAGER), ("torch", Mode.EAGER), ("jax", Mode.COMPILED),
     }  # fmt: skip
+
+
+def test_first_measures_pytorch_both_ways_on_a_gpu_and_nothing_else() -> None:
+    """TensorFlow and JAX try kernels by default, and on a CPU there is nothing to try."""
+    cells = planning.cells(suite.load("first"), dict.fromkeys(FOUND, (Device("cpu"), Device("gpu"))))
+    tuned = {cell for cell in cells if cell.autotune is not Autotune.DEFAULT}
+    of_torch = {cell for cell in cells if (cell.backend, cell.device.kind) == ("torch", "gpu")}
+    assert tuned == {replace(cell, autotune=Autotune.ON) for cell in of_torch}
+    assert len(of_torch) == 2 * len(tuned)
 
 
 def test_ceilings_join_first() -> None:

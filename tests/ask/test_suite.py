@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.ask import axes, planning, shapes, suite
 from harness.ask.selection import Selection, narrow
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import OPTIONS, Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.errors import SelectionError, SuiteError
 from harness.plan import Budget
 from harness.spec import ConvSpec, CopySpec, GemmSpec
@@ -67,7 +67,7 @@ def test_axes_and_budget_are_typed(write: Write) -> None:
         device=(Device("gpu"), Device("gpu", 1)),
         threads=(0, 2),
     )
-    assert loaded.stated == frozenset(axes.NAMES) - {"cache"}
+    assert loaded.stated == frozenset(axes.NAMES) - {"cache", *OPTIONS}
     assert loaded.budget == Budget(trials=5, visit_s=3.0)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import registry
-from harness.backends.jax import JaxBackend, JaxConvolution, _autotune_level
+from harness.backends import nvidia, registry
+from harness.backends.jax import JaxBackend, JaxConvolution
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution, TensorFlowPrepared
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
 from harness.backends.torch import TorchBackend, TorchConvolution
@@ -30,7 +30,7 @@ CPU, GPU = Device("cpu"), Device("gpu", 1)
 ANY = """
 import contextvars, json, sys
 import numpy as np
-from harness.backends import registry
+from harness.backends import nvidia, registry
 from harness.backends.base import ALREADY_DONE, Operands
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.spec import Cell, ConvSpec, CopySpec
@@ -177,6 +177,18 @@ calls = [prepared("n2 c4 k4 6x6 f3x3 p1x1", direction, mode=Mode.COMPILED) for d
 answers["convolutions"] = [call._lowered().as_text().count("stablehlo.convolution") for call in calls]
 answers["results"] = {one: len(jax.tree.leaves(train(one, Mode.COMPILED).launch())) for one in Optimizer}
 
+def counted(mode):
+    # Whether a training step counts on its device, how far it has come after three calls, and that of a reset.
+    call = train(Optimizer.ADAM, mode)
+    call.launch()
+    with jax.transfer_guard_host_to_device("disallow" if mode is Mode.COMPILED else "allow"):
+        call.launch(), call.launch()
+    after = [isinstance(call._steps, jax.Array), int(call._steps)]
+    call.reset()
+    return [*after, int(call._steps)]
+
+answers["counted"] = {mode: counted(mode) for mode in (Mode.EAGER, Mode.COMPILED)}
+
 def overwrite(call, handle):  # nobody can write to an array of JAX's, so it is asked where they are
     return handle.unsafe_buffer_pointer() == call._x.unsafe_buffer_pointer()
 
@@ -322,6 +334,11 @@ def test_jax_compiles_each_pass_to_one_convolution():
 def test_jax_returns_the_new_filter_once():
     """y, loss, dx, dw and the optimizer's state, of which the filter is a part; returned twice, XLA would copy it."""
     assert answers("jax")["results"] == {"sgd": 5, "adam": 7}
+
+
+def test_a_compiled_training_step_of_jax_counts_on_its_device():
+    """A number of Python would be copied there in every timed call; eager Adam takes it as it is."""
+    assert answers("jax")["counted"] == {"eager": [False, 3, 0], "compiled": [True, 3, 0]}
 
 
 def test_tensorflow_keeps_no_copy_of_the_filter_that_the_next_step_would_have_to_preserve():
@@ -657,6 +674,7 @@ def test_torch_sets_cudnn_s_precision_and_reads_it_back(calls: Calls, precision:
     set_precision(torch, asked)
     assert read_settings(torch, asked) == {
         "fp32_precision": value, "matmul.fp32_precision": value, "cudnn.benchmark": "False", "cudnn.deterministic": "False",
+        "autotuned": "False",
         "deterministic_algorithms": "False",
     }  # fmt: skip
 
@@ -808,7 +826,7 @@ def test_jax_s_autotuning_is_what_was_asked_of_xla(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     if flags:
         monkeypatch.setenv("XLA_FLAGS", flags)
-    assert _autotune_level() == level
+    assert nvidia.xla_level() == level
 
 
 @pytest.mark.parametrize(("precision", "value"), [(Precision.FP32, "ieee"), (Precision.TF32, "tf32"), (Precision.BF16, "ieee")])
@@ -941,3 +959,13 @@ def test_tensorflow_s_pool_is_as_large_as_its_highest_peak_was(calls: Calls, mon
     backend._tf, backend._device = tf, "/GPU:0"
     tf.config.experimental.get_memory_info = lambda name: {"current": 120, "peak": 175}
     assert backend.idle_bytes() == 500 - 120
+
+
+def test_a_compiled_cell_of_torch_says_whether_inductor_may_change_its_layout(calls: Calls, monkeypatch: pytest.MonkeyPatch):
+    """With a fake of inductor's configuration: it may compute channels last, with the copies within the call."""
+    name, compiled = "inductor.layout_optimization", cell(device=GPU, mode=Mode.COMPILED)
+    for allowed in (True, False):
+        config = SimpleNamespace(layout_optimization=allowed)
+        monkeypatch.setitem(sys.modules, "torch._inductor", SimpleNamespace(config=config))
+        assert read_settings(fake_torch(calls), compiled)[name] == str(allowed)
+    assert name not in read_settings(fake_torch(calls), cell(device=GPU))

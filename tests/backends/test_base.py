@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.axes import Precision
+from harness.axes import Autotune, Precision
 from harness.backends import base, registry
 from harness.backends.numpy import NumpyBackend
 from tests.builders import cell
@@ -84,6 +84,7 @@ def test_what_is_optional_has_a_default():
     assert (backend.environ(None, 1), backend.threads_used(), backend.pads_beforehand(cell())) == ({}, None, False)
     assert (backend.board(), backend.build()) == ({}, None)
     assert backend.environ(None, 1, "/a/folder") == {}
+    assert (backend.idle_bytes(), backend.autotunes, backend.autotuning(Autotune.ON)) == (0, False, {})
     assert [backend.process_wide(cell(precision=precision)) for precision in Precision] == list(Precision)
     call.settings = {"a switch": "on"}
     assert call.read_settings() == call.settings

@@ -10,12 +10,16 @@ from typing import Any
 import numpy
 import pytest
 
-from harness.axes import Device, Mode, Precision
+from harness.axes import Autotune, Device, Mode, Precision
 from harness.backends import nvidia
-from harness.backends.base import Build
+from harness.backends.base import Build, unsupported
 from harness.backends.jax import JaxBackend, JaxConvolution
+from harness.backends.jax_settings import tuning
+from harness.backends.numpy import NumpyBackend
 from harness.backends.tensorflow import TensorFlowBackend
+from harness.backends.tensorflow_settings import read_settings as read_of_tensorflow
 from harness.backends.torch import TorchBackend
+from harness.backends.torch_settings import set_autotuning
 from tests.builders import cell
 
 GPU = Device("gpu", 1)
@@ -288,3 +292,81 @@ def test_jax_may_take_nearly_all_of_a_gpus_memory_unless_the_user_says_how_much(
     assert "XLA_CLIENT_MEM_FRACTION" not in JaxBackend.environ(Device("cpu"), 1)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # JAX refuses both at once
     assert "XLA_CLIENT_MEM_FRACTION" not in JaxBackend.environ(GPU, 1)
+
+
+# How kernels are chosen ---------------------------------------------------------------------------------------------------
+
+OTHERS = [Autotune.ON, Autotune.OFF]
+
+
+def test_each_framework_is_told_by_its_own_switch_before_it_is_imported(monkeypatch: pytest.MonkeyPatch):
+    """PyTorch's is set when a cell is prepared; XLA's level stands behind what the user asks of it, since the last counts."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/x --xla_gpu_autotune_level=2")
+    flags = "--xla_dump_to=/x --xla_gpu_autotune_level=2 --xla_gpu_autotune_level="
+    assert [JaxBackend.autotuning(choice) for choice in OTHERS] == [{"XLA_FLAGS": f"{flags}{level}"} for level in (4, 0)]
+    assert [TensorFlowBackend.autotuning(choice) for choice in OTHERS] == [
+        {"TF_CUDNN_USE_AUTOTUNE": own, "XLA_FLAGS": f"{flags}{level}"} for own, level in (("1", 4), ("0", 0))
+    ]  # fmt: skip
+    assert [TorchBackend.autotuning(choice) for choice in OTHERS] == [{}, {}]
+    monkeypatch.delenv("XLA_FLAGS")
+    assert JaxBackend.autotuning(Autotune.OFF) == {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize(("choice", "expected"), [(Autotune.ON, True), (Autotune.OFF, False), (Autotune.DEFAULT, None)])
+def test_torch_s_switch_is_set_for_a_cell_and_left_alone_by_default(found: bool, choice: Autotune, expected: bool | None):
+    torch = SimpleNamespace(backends=SimpleNamespace(cudnn=SimpleNamespace(benchmark=found)))
+    set_autotuning(torch, cell(device=GPU, autotune=choice))
+    assert torch.backends.cudnn.benchmark is (found if expected is None else expected)
+
+
+@pytest.mark.parametrize("backend_on", [torch_on, jax_on, tensorflow_on])
+@pytest.mark.parametrize("choice", OTHERS)
+def test_kernels_are_chosen_on_a_gpu_only(backend_on: Callable[[Capability], Any], choice: Autotune):
+    backend = backend_on(H200)
+    assert unsupported(backend, cell(device=GPU, autotune=choice)) is None
+    assert unsupported(backend, cell(autotune=choice)) == (
+        "cuDNN and XLA try kernels on GPUs only; on the CPU there is nothing to choose but autotune=default"
+    )
+    assert unsupported(backend, cell(device=GPU)) is None
+
+
+def test_an_adapter_that_does_not_know_the_axis_measures_its_default_alone():
+    """Whatever it would have chosen would stand under another name."""
+
+    class Foreign(NumpyBackend):
+        def supports(self, cell: Any) -> None:
+            return None
+
+    foreign = object.__new__(Foreign)
+    assert unsupported(foreign, cell(device=GPU)) is None
+    assert "numpy does not say how its kernels are chosen" in str(unsupported(foreign, cell(device=GPU, autotune=Autotune.ON)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "environ", "tried"),
+    [
+        (Mode.EAGER, {}, "True"), (Mode.EAGER, {"TF_CUDNN_USE_AUTOTUNE": "0"}, "False"),
+        (Mode.COMPILED, {"TF_CUDNN_USE_AUTOTUNE": "False"}, "False"), (Mode.XLA, {"TF_CUDNN_USE_AUTOTUNE": "0"}, "True"),
+        (Mode.XLA, {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}, "False"),
+        (Mode.EAGER, {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}, "True"),
+    ],
+)  # fmt: skip
+def test_tensorflow_says_whether_the_kernels_of_its_mode_were_tried(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode, environ: dict[str, str], tried: str
+):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # which is not asked
+    for name in ("TF_CUDNN_USE_AUTOTUNE", "XLA_FLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    tf = SimpleNamespace(config=SimpleNamespace(experimental=SimpleNamespace(tensor_float_32_execution_enabled=lambda: False)))
+    told = read_of_tensorflow(tf, cell(device=GPU, mode=mode))
+    assert told["autotuned"] == tried
+    assert "autotuned" not in read_of_tensorflow(tf, cell(mode=mode))
+
+
+@pytest.mark.parametrize(("flags", "told"), [("", "True"), ("--xla_gpu_autotune_level=0", "False")])
+def test_jax_says_whether_kernels_were_tried(monkeypatch: pytest.MonkeyPatch, flags: str, told: str):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert tuning()["autotuned"] == told

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.axes import Device, Precision
+from harness.axes import Autotune, Device, Precision
 from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.process import LostError, Refusal, Worker
@@ -43,8 +43,9 @@ class World:
 class Scripted(Worker):
     """Answers at once and holds what it was asked to prepare."""
 
-    def __init__(self, world: World, backend: str) -> None:
+    def __init__(self, world: World, backend: str, autotune: Autotune) -> None:
         self.world, self.backend, self.number = world, backend, len(world.workers)
+        self.autotune = autotune
         self.leaving = self.killed = False
         self.prepared: set[int] = set()
         self.settings = ""
@@ -113,8 +114,8 @@ class Staged(Launcher):
 
     world: World
 
-    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool) -> Worker:
-        return Scripted(self.world, backend)
+    def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], **more: Any) -> Worker:
+        return Scripted(self.world, backend, more["autotune"])
 
 
 @pytest.fixture
@@ -406,7 +407,7 @@ def test_cells_of_other_settings_go_to_a_worker_of_their_own_and_miss_no_turn(st
 # The memory of a GPU --------------------------------------------------------------------------------------------------------
 
 
-def on_gpu(asked: Plan) -> Plan:
+def with_gpu(asked: Plan) -> Plan:
     """The same cells on a GPU."""
     steps = (replace(step, cell=replace(step.cell, device=Device("gpu", 0))) for step in asked.steps)
     return replace(asked, steps=tuple(steps))
@@ -423,11 +424,9 @@ def told(record: Record) -> str:
 )
 @pytest.mark.parametrize("status", [Status.OOM, Status.SKIPPED])
 @pytest.mark.parametrize("what", ["alone", "prepare", "visit", "finish"])
-def test_what_has_too_little_memory_beside_others_is_measured_alone(
-    stage, world: World, what: str, status: Status
-) -> None:
+def test_what_has_too_little_memory_beside_others_is_measured_alone(stage, world: World, what: str, status: Status) -> None:
     world.faults[what, 2] = [builders.failed(status, "out of memory")]
-    rows, visits = split(list(stage().execute(on_gpu(FOUR))))
+    rows, visits = split(list(stage().execute(with_gpu(FOUR))))
     assert {row.status for row in rows.values()} == {Status.OK}
     assert told(rows[2]) == "ran out beside other workers; measured alone"
     assert [told(rows[order]) for order in (0, 1, 3)] == [""] * 3
@@ -444,7 +443,7 @@ def test_what_has_too_little_memory_beside_others_is_measured_alone(
 
 def test_what_runs_out_of_memory_alone_as_well_is_told_so(stage, world: World) -> None:
     world.faults["prepare", 2] = [builders.failed(Status.OOM, "out of memory", spent_ns={"first_call": 3})] * 2
-    rows, _ = split(list(stage().execute(on_gpu(FOUR))))
+    rows, _ = split(list(stage().execute(with_gpu(FOUR))))
     assert (rows[2].status, rows[2].reason) == (Status.OOM, "out of memory")
     assert told(rows[2]) == "ran out beside other workers; measured alone"
     assert (rows[2].spent_ns or {})["first_call"] == 2 * (100 + 3)
@@ -453,7 +452,7 @@ def test_what_runs_out_of_memory_alone_as_well_is_told_so(stage, world: World) -
 
 def test_what_is_left_of_the_windows_goes_on_with_fresh_workers(stage, world: World) -> None:
     world.faults["prepare", 0] = [builders.failed(Status.OOM, "out of memory")]
-    rows, visits = split(list(stage().execute(on_gpu(replace(FOUR, budget=replace(BUDGET, prepared=1))))))
+    rows, visits = split(list(stage().execute(with_gpu(replace(FOUR, budget=replace(BUDGET, prepared=1))))))
     assert {row.status for row in rows.values()} == {Status.OK}
     assert [worker.backend for worker in world.workers][:3] == ["a", "b", "a"]
     assert Counter(visit.order for visit in visits) == dict.fromkeys(range(4), 4)
@@ -462,13 +461,13 @@ def test_what_is_left_of_the_windows_goes_on_with_fresh_workers(stage, world: Wo
 
 def test_cells_of_one_worker_may_leave_each_other_too_little_memory(stage, world: World) -> None:
     world.faults["prepare", 1] = [builders.failed(Status.OOM, "out of memory")]
-    rows, _ = split(list(stage().execute(on_gpu(plan("one/a", "two/a")))))
+    rows, _ = split(list(stage().execute(with_gpu(plan("one/a", "two/a")))))
     assert [rows[order].status for order in (0, 1)] == [Status.OK] * 2
     assert told(rows[1]) == "ran out beside other cells; measured alone"
     assert {process for process, _ in stretches(rows[1])} == {1}
 
 
-@pytest.mark.parametrize(("asked", "order"), [(on_gpu(plan("one/a")), 0), (FOUR, 2)])
+@pytest.mark.parametrize(("asked", "order"), [(with_gpu(plan("one/a")), 0), (FOUR, 2)])
 def test_what_had_all_of_the_memory_or_that_of_the_host_is_not_measured_again(
     stage, world: World, asked: Plan, order: int
 ) -> None:
@@ -478,16 +477,14 @@ def test_what_had_all_of_the_memory_or_that_of_the_host_is_not_measured_again(
     assert len(world.workers) == len({step.cell.backend for step in asked})
 
 
-def test_what_does_not_fit_on_an_empty_gpu_is_not_measured_again(
-    stage, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_on_an_empty_gpu_is_not_measured_again(stage, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def need(step: Step, cores: int) -> Need:
         return Need(operands=0, tensors=200 if step.order == 2 else 1, workspace=0, check=0, copies=0, on_cpu=False)
 
     monkeypatch.setattr(launcher, "_need", need)
     monkeypatch.setattr(launcher, "_room", lambda device: Room(None, 100))
     world.faults["alone", 2] = [builders.failed(Status.SKIPPED, "needs about 200 B")]
-    rows, _ = split(list(stage().execute(on_gpu(FOUR))))
+    rows, _ = split(list(stage().execute(with_gpu(FOUR))))
     assert (rows[2].status, told(rows[2])) == (Status.SKIPPED, "")
     assert len(world.workers) == 2
 
@@ -566,3 +563,20 @@ def test_preparing_on_a_gpu_has_a_limit_of_its_own(world: World, stage: Callable
     world.timeouts.clear()
     list(stage().execute(on_gpu(replace(BUDGET, timeout_s=900.0))))
     assert {timeout for _, timeout in world.timeouts} == {900.0}
+
+
+def test_cells_of_each_autotune_have_workers_of_their_own_and_are_visited_in_the_same_turns(
+    world: World, stage: Callable[..., Staged]
+) -> None:
+    """A process has its kernels chosen in one way: frameworks read it when they are imported, and keep what was found."""
+    choices = list(Autotune)
+    cells = [builders.cell(workload="one", device=Device("gpu", 0), autotune=choice) for choice in choices]
+    asked = Plan("tests", tuple(Step(0, order, cell) for order, cell in enumerate(cells)), 7, BUDGET)
+    rows, visits = split(list(stage().execute(asked)))
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert {(process, order) for process, _, order in world.asked} == {
+        (worker.number, choices.index(worker.autotune)) for worker in world.workers
+    }  # fmt: skip
+    assert len(world.workers) == len(choices)
+    turns = {order: [visit.turn for visit in visits if visit.order == order] for order in range(3)}
+    assert turns[0] == turns[1] == turns[2]

@@ -3,8 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from harness.axes import Autotune, Device
+from harness.isolate import launcher, process
+from harness.isolate.wire import Hello, Setup
+from tests.isolate.conftest import TINY
 
 LOADED = """
 import os, sys
@@ -36,3 +42,53 @@ def test_cuda_counts_as_nvml_does_unless_the_user_has_set_it(
     environ |= {"CUDA_DEVICE_ORDER": set_by_user} if set_by_user else {}
     command = [sys.executable, "-c", LOADED, repr(device), repr(probe)]
     assert subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.strip() == expected
+
+
+TUNED = """
+import os, sys
+from harness.axes import Autotune, Device
+from harness.backends import registry
+from harness.isolate import worker
+from harness.backends.numpy import NumpyBackend
+
+class Loaded(NumpyBackend):
+    @staticmethod
+    def autotuning(choice):
+        return {"XLA_FLAGS": f"level of {choice}"}
+
+    def __init__(self, device, threads):
+        print(os.environ.get("XLA_FLAGS"))
+        super().__init__(device, threads)
+
+registry.resolve = lambda target: Loaded
+worker.load("x:Y", Device("gpu"), sorted(os.sched_getaffinity(0)), autotune=Autotune(sys.argv[1]))
+from harness.measure import environment
+print(environment.describe("numpy", ("numpy",)).environ.get("CONVBENCH_AUTOTUNE"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [("default", ["None", "None"]), ("on", ["level of on", "on"]), ("off", ["level of off", "off"])],
+)
+def test_how_kernels_are_chosen_is_settled_before_the_framework_is_there_and_said(choice: str, expected: list[str]) -> None:
+    """By the backend's own variables, and by one that its environment is told apart by, whatever was set outside."""
+    environ = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"CONVBENCH_AUTOTUNE": "on"}
+    found = subprocess.run([sys.executable, "-c", TUNED, choice], env=environ, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == expected
+
+
+def test_a_worker_is_set_to_what_its_first_message_says(tmp_path: Path) -> None:
+    cores = tuple(launcher.physical_cores_first()[:1])
+    environments = []
+    for choice in (Autotune.DEFAULT, Autotune.ON):
+        setup = Setup(
+            "tests.isolate.backends:Plain", "plain", Device("gpu"), cores, TINY, 1, "run", autotune=choice
+        )  # fmt: skip
+        worker = process.Worker(setup, tmp_path / "worker.log")
+        hello = worker.hello()
+        worker.stop()
+        assert isinstance(hello, Hello)
+        environments.append(hello.environment)
+    assert [found.environ.get("CONVBENCH_AUTOTUNE") for found in environments] == [None, "on"]
+    assert environments[0].id != environments[1].id

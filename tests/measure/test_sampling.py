@@ -741,7 +741,7 @@ def test_the_clocks_of_what_was_kept_and_a_power_cap_are_told(clock: Clock) -> N
 
 def test_a_gpu_that_cannot_be_asked_is_measured_and_its_rows_say_what_was_not_seen(clock: Clock) -> None:
     backend = Backend(clock, repeat(2 * MS))
-    board: Any = Board(backend, repeat(State()))
+    board: Any = Board(backend, repeat(State()), repeat(frozenset()))
     board.reason = "NVML is not available: no such module"
     record = Engine(backend, replace(BUDGET, visits=1), 11, "run", "env", backend.clock, gpu=board).measure(step(**GPU))
     assert record.status is Status.OK

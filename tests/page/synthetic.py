@@ -61,7 +61,7 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     tie, decided = sure & ~best & ~apart, sure
     factor = (summary["median_ns"] / summary["median_ns"].to_numpy()[at]).where(fastest.notna())
     interval = {"vs_best_low": factor / 1.03, "vs_best_high": factor * 1.03, "vs_best_pairs": 4}
-    return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor, **interval)
+    return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor, tuning_differs=False, **interval)
 
 
 def modes(made: "Made") -> dict[str, pd.DataFrame]:

@@ -457,3 +457,10 @@ def test_ratios_stand_on_log_axes(beside):
         "time of one call over the cell&#39;s median, log", "time ÷ first night, log",
     ):  # fmt: skip
         assert label in text or label.replace("&#39;", "'") in text
+
+
+def test_no_chart_and_no_table_has_times_of_the_device(made, text):
+    """They are of several kinds, which are no one quantity: the page compares none of them, and says the same without."""
+    ways = np.resize(["CUDA events", "the profiler's kernels"], len(made.summary))
+    told = made.summary.assign(device_ns=np.linspace(1e3, 1e9, len(made.summary)), device_method=ways)
+    assert rendered(dataclasses.replace(made, summary=told), duration_s=312.0) == text

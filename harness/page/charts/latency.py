@@ -35,7 +35,7 @@ def latency(view: View, device: str, name: str) -> Drawn:
     )
     if shown < total:
         note = f"The {shown} of {total} groups in which backends differ most; all are in the table of results. " + note
-    note += view.undrawn
+    note += "".join(f" {told}" for told in (view.undrawn.strip(), view.tuning) if told)
     caption = f"Median latency with 95 % intervals, {device}"
     desc = "A panel per direction, a group of rows per workload, a marker per backend and mode at its median."
     return draw(name, caption, desc, lambda: _latency(view, drawn), note=note, legend=legend(drawn))

@@ -165,7 +165,7 @@ def profiles(view: View) -> pd.DataFrame:
     ranked = set(view.cells.loc[view.cells["vs_best"].notna(), "backend"])
     rows = view.cells[view.cells["backend"].isin(ranked) & ~view.cells["status"].isin(left_out) & view.cells["counted"]]
     rows = rows.assign(factor=rows["vs_best"].where(rows["status"] == str(Status.OK)).fillna(np.inf))
-    return rows.groupby(["device", "backend", "key", "words"], sort=False)["factor"].min().reset_index()
+    return rows.groupby(["device", "backend", "work", "words"], sort=False)["factor"].min().reset_index()
 
 
 def profile(view: View, name: str = "profile") -> Drawn:

@@ -1,0 +1,36 @@
+"""How a process of JAX chooses the kernels of a GPU, and what JAX tells of the GPU that it may use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.backends import nvidia
+
+
+def tuning() -> dict[str, str]:
+    """How kernels are chosen in this process."""
+    level = nvidia.xla_level()
+    return {"xla_gpu_autotune_level": level, **nvidia.autotuned(level != "0")}
+
+
+def gpus(jax: Any) -> list[Any]:
+    """The GPUs that the plug-in for CUDA shows. Raises RuntimeError where there is none, or only another vendor's plug-in."""
+    try:
+        return list(jax.devices("cuda"))
+    except RuntimeError as error:
+        if other := nvidia.plug_in().other:
+            raise nvidia.not_measured("JAX", other) from error
+        raise
+
+
+def capability(device: Any) -> nvidia.Capability | None:
+    """The compute capability of a GPU, which is told as `8.0`; None where it is not told."""
+    major, _, minor = str(getattr(device, "compute_capability", "")).partition(".")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+
+
+def idle_bytes(device: Any) -> int:
+    """What XLA's pool has beyond what arrays hold: as it never shrinks, it is at least what the peak was."""
+    stats = device.memory_stats() or {}
+    pool = max(stats.get("pool_bytes", 0), stats.get("peak_bytes_in_use", 0))
+    return int(pool) - int(stats.get("bytes_in_use", 0))
