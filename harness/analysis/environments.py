@@ -1,12 +1,13 @@
 """With what a run was measured, as facts by name, and which of them differ from those of another run."""
 
 from harness import outcome, units
+from harness.axes import AUTOTUNE
 from harness.outcome import Difference
 from harness.record import Environment, Run
 
 
 def facts(run: Run) -> dict[str, str]:
-    """What is known of where and with what a run was measured, by name. A fact of one backend alone carries its name."""
+    """What is known of where and with what a run was measured, by name. A fact of one backend alone bears its name (`kind`)."""
     found: dict[str, str] = {
         "commit": run.commit, "convbench": run.harness_version, "method version": str(run.method_version),
         "suite's hash": run.suite_sha256,
@@ -14,13 +15,18 @@ def facts(run: Run) -> dict[str, str]:
     values: dict[str, dict[str, str]] = {}
     for one in run.environments:
         for name, value in _of_environment(one).items():
-            values.setdefault(name, {})[one.backend] = value
+            values.setdefault(name, {})[kind(one)] = value
     for name, by_backend in values.items():
         if len(set(by_backend.values())) == 1:
             found[name] = next(iter(by_backend.values()))
         else:
             found |= {f"{name} ({backend})": value for backend, value in by_backend.items()}
     return found
+
+
+def kind(one: Environment) -> str:
+    """The backend of an environment, and how its kernels are chosen where that is not as by default: a run may have both."""
+    return ", autotune ".join(filter(None, (one.backend, one.environ.get(AUTOTUNE, ""))))
 
 
 def _of_environment(one: Environment) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 from harness import units
 from harness.analysis import changes, gate, reasons
 from harness.analysis import history as analysis
-from harness.analysis.environments import version_changes
+from harness.analysis.environments import kind, version_changes
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import ABSENT, FIGURES, STATUSES, Grid, History, grids
 from harness.analysis.replay import ESTIMATORS, STANDARD, Rules
@@ -129,8 +129,8 @@ def _machines(run: Run) -> set[str]:
 
 def changed(before: Run, run: Run) -> tuple[str, ...]:
     """The versions that differ between two runs, each once."""
-    old = {each.backend: each.id for each in before.environments}
-    told = [version_changes((before, old[each.backend]), (run, each.id)) for each in run.environments if each.backend in old]
+    old = {kind(each): each.id for each in before.environments}
+    told = [version_changes((before, old[kind(each)]), (run, each.id)) for each in run.environments if kind(each) in old]
     return tuple(dict.fromkeys(each.words for each in chain.from_iterable(told)))
 
 

@@ -1,6 +1,7 @@
 """Facts of two runs side by side: which are the same, and how those that differ are told."""
 
 from harness.analysis.environments import differences, version_changes, versions
+from harness.review.nights import changed
 from tests.builders import environment, run
 
 
@@ -46,3 +47,14 @@ def test_only_facts_that_differ_are_listed_and_by_backend_where_backends_differ(
     assert ("jax", "1", "2") in listed
     assert ("Python (jax)", "", "3.12") in listed
     assert differences(before, before) == ()
+
+
+def test_environments_of_one_backend_that_choose_kernels_in_several_ways_are_told_apart_in_any_order() -> None:
+    plain = environment(backend="jax", environ={"XLA_FLAGS": "--a"})
+    tuned = environment(id="env-2", backend="jax", environ={"XLA_FLAGS": "--a --b", "CONVBENCH_AUTOTUNE": "on"})
+    one, other = (run(environments=pair) for pair in ((plain, tuned), (tuned, plain)))
+    assert differences(one, other) == ()
+    assert changed(one, other) == ()
+    upgraded = run(environments=(environment(id="env-3", backend="jax", environ={"XLA_FLAGS": "--a --c"}), tuned))
+    assert changed(one, upgraded) == ("XLA_FLAGS --a → --a --c",)
+    assert [each.fact for each in differences(one, upgraded)] == ["XLA_FLAGS (jax)"]
