@@ -383,6 +383,35 @@ def test_each_framework_that_is_known_has_an_adapter_and_a_plain_loop() -> None:
         assert each.target == f"harness.backends.{each.name}:{each.target.partition(':')[2]}"
 
 
+class Driver:
+    """CUDA's driver as a library: it takes programs for these targets, and notes what was called."""
+
+    def __init__(self, *targets: str) -> None:
+        self.targets, self.called = targets, list[str]()
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            self.called.append(name)
+            text = arguments[1].value.decode() if name == "cuModuleLoadData" else ""
+            return 218 if text and not any(f".target {target}\n" in text for target in self.targets) else 0
+
+        return call
+
+
+@pytest.mark.parametrize(("targets", "loads"), [(("sm_75", "sm_50"), 1), (("sm_50",), 2)])
+def test_a_context_is_broken_by_a_program_that_the_driver_takes(
+    monkeypatch: pytest.MonkeyPatch, targets: tuple[str, ...], loads: int
+) -> None:
+    driver = Driver(*targets)
+    monkeypatch.setattr(loops.ctypes, "CDLL", lambda name: driver)
+    loops.trap(0)
+    assert driver.called.count("cuModuleLoadData") == loads
+    assert driver.called[-1] == "cuLaunchKernel"
+    driver.targets = ()
+    with pytest.raises(RuntimeError, match="no program for sm_75, sm_50 is taken"):
+        loops.trap(0)
+
+
 # Without a GPU -----------------------------------------------------------------------------------------------------------
 
 

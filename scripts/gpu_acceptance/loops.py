@@ -9,13 +9,14 @@ from typing import Any
 
 Loop = tuple[Callable[[], Any], Callable[[Any], Any]]
 
-# A kernel that stops the GPU's context for good, as an illegal access does: PTX, which the driver compiles for any GPU.
-_TRAP = b"""
+# A kernel that breaks the GPU's context for good, as an illegal access does: PTX, which the driver compiles for its GPU.
+_TRAP = """
 .version 6.3
-.target sm_50
+.target {target}
 .address_size 64
-.visible .entry fault() { trap; }
+.visible .entry fault() {{ trap; }}
 """
+_TARGETS = ("sm_75", "sm_50")  # drivers of CUDA 13 need not know the older one, cards before Turing nothing else
 _ROW = 1 << 18  # elements of a row of what is held
 
 
@@ -24,18 +25,22 @@ def trap(index: int) -> None:
     cuda = ctypes.CDLL("libcuda.so.1")
     device, context, module, function = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
     one, none = ctypes.c_uint(1), ctypes.c_uint(0)
-    steps: tuple[tuple[str, tuple[Any, ...]], ...] = (
-        ("cuInit", (none,)),
-        ("cuDeviceGet", (ctypes.byref(device), ctypes.c_int(index))),
-        ("cuDevicePrimaryCtxRetain", (ctypes.byref(context), device)),
-        ("cuCtxSetCurrent", (context,)),
-        ("cuModuleLoadData", (ctypes.byref(module), ctypes.c_char_p(_TRAP))),
-        ("cuModuleGetFunction", (ctypes.byref(function), module, ctypes.c_char_p(b"fault"))),
-        ("cuLaunchKernel", (function, one, one, one, one, one, one, none, None, None, None)),
-    )
-    for name, arguments in steps:
-        if code := getattr(cuda, name)(*arguments):
+
+    def call(name: str, *arguments: Any) -> int:
+        code: int = getattr(cuda, name)(*arguments)
+        if code and name != "cuModuleLoadData":
             raise RuntimeError(f"{name}: CUDA's error {code}")
+        return code
+
+    call("cuInit", none)
+    call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(index))
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    call("cuCtxSetCurrent", context)
+    programs = (_TRAP.format(target=target).encode() for target in _TARGETS)
+    if all(call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(program)) for program in programs):
+        raise RuntimeError(f"cuModuleLoadData: no program for {', '.join(_TARGETS)} is taken")
+    call("cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(b"fault"))
+    call("cuLaunchKernel", function, one, one, one, one, one, one, none, None, None, None)
 
 
 class Cuda:
