@@ -49,7 +49,7 @@ class Direction(StrEnum):
     @property
     def single(self) -> bool:
         """Whether it is one pass alone."""
-        return self in (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+        return self in PASSES
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -67,6 +67,9 @@ class Direction(StrEnum):
             Direction.TRAIN: ("y", "loss", "dx", "dw", "w"),
             Direction.NONE: ("y",),
         }[self]
+
+
+PASSES = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)  # each one pass alone
 
 
 class Mode(StrEnum):

@@ -65,7 +65,7 @@ _AXES = {
     "device": Column("string", "", "cpu or gpu:INDEX.", of="cell.device"),
     "threads": Column("int64", "", "Threads asked for; 0 is every core of the process's affinity.", of="cell.threads"),
     **{axis: Column("string", "", option.meaning, of=f"cell.options.{axis}") for axis, option in OPTIONS.items()},
-    "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from.", of="cell.count"),
+    "count": Column("int64", "", "Layers of this shape in the network that the workload was taken from, as far as they have this direction.", of="cell.count"),
     "network": Column("string", "", "The network whose convolutions the suite has all of, this one among them; empty for other workloads.", of="cell.network"),
     "scaled": Column("string", "", "What was changed in the workload as its table or suite has it: n=1 for 16.", of="cell.scaled"),
     "cell": Column("string", "", "The cell's stable id: every axis, joined by slashes."),

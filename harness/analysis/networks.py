@@ -15,16 +15,16 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from harness import stats
+from harness import axes, stats
 from harness.analysis.rows import Row, framed
 from harness.analysis.times import Figures
-from harness.axes import OPTIONS, Direction
+from harness.axes import OPTIONS
 from harness.columns import SUM_COLUMNS, of_convolutions
 from harness.record import Status
 
 # What tells one sum of a network from another, besides the direction.
 SETTING = ("backend", "mode", "optimizer", "device", "precision", "layout", "cache", "threads", *OPTIONS)
-PASSES = (str(Direction.FPROP), str(Direction.DGRAD), str(Direction.WGRAD))
+PASSES = tuple(map(str, axes.PASSES))
 ALL = "passes"  # the direction of the sum of these three
 _SUM = ("sum_ns", "sum_low_ns", "sum_high_ns")
 
@@ -59,10 +59,10 @@ def sums(layers: pd.DataFrame, setting: Sequence[str]) -> Iterator[tuple[Row, pd
         if set(PASSES) <= of.keys():
             of[ALL] = group[group["direction"].isin(PASSES)]
         for direction, rows in of.items():
-            changes, shapes = sorted(set(rows["scaled"])), rows.drop_duplicates("workload")
+            changes, layers_of = sorted(set(rows["scaled"])), rows.groupby("workload")["count"].max()
             told = dict(zip(key, values, strict=True)) | {
                 "scaled": changes[0] if len(changes) == 1 else "differs by shape", "direction": direction,
-                "shapes": len(shapes), "layers": int(shapes["count"].sum()),
+                "shapes": len(layers_of), "layers": int(layers_of.sum()),
             }  # fmt: skip
             yield told, rows
 
@@ -125,7 +125,10 @@ def by_pass(found: pd.DataFrame) -> pd.DataFrame:
 
     Beside SETTING, `scaled`, `shapes` and `layers` it has DIRECTION_ns, DIRECTION_low_ns and DIRECTION_high_ns; ALL is one.
     """
-    index = ["run_id", "network", *SETTING, "scaled", "shapes", "layers"]
-    indexed = found.set_index([*index, "direction"])
+    key = ["run_id", "network", *SETTING, "scaled"]
+    # A first layer has no input gradient: what is told of the network is what the direction has that has most.
+    most = found.groupby(key, dropna=False, sort=False)[["shapes", "layers"]].transform("max")
+    index = [*key, "shapes", "layers"]
+    indexed = found.assign(**most).set_index([*index, "direction"])
     wide = [indexed[name].unstack("direction", sort=False).add_suffix(name.removeprefix("sum")) for name in _SUM]
     return pd.concat(wide, axis=1).rename_axis(None, axis=1).reset_index()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from harness.ask import axes
 from harness.ask.wording import hint, not_one_of, show
+from harness.axes import PASSES
 from harness.plan import COMPARED, Budget
 
 MOST_DOTS = 200  # in a line
@@ -73,6 +74,13 @@ ExcludeTable = _table(
 )
 
 
+# How many of `count` layers have a pass, where that is another number: a first layer has no input gradient.
+CountsTable = _table(
+    "CountsTable",
+    {str(each): (Annotated[int, Field(ge=0, le=10**9, description="a whole number from 0 to 10^9")], None) for each in PASSES},
+)
+
+
 class ConvTable(Table):
     """`[[workload]]`: a convolution by hand; with `transposed` c, k and spatial are those of the transposed one."""
 
@@ -90,6 +98,11 @@ class ConvTable(Table):
     transposed: Annotated[bool, Field(description="true or false")] = False
     output_padding: PerDimension = 0
     count: Annotated[int, Field(ge=1, le=10**9, description="a whole number from 1 to 10^9")] = 1
+    counts: Annotated[
+        CountsTable,  # type: ignore[valid-type]
+        Field(description="a table of passes, as in { dgrad = 2 }: how many of the layers have them"),
+    ] = CountsTable()
+    network: Annotated[str, Field(description="a text: the network that this is one of all the convolutions of")] = ""
 
 
 class GemmTable(Table):
@@ -131,7 +144,8 @@ SetTable = _table(
     {
         name: (kind, None)
         for name, kind in typing.get_type_hints(ConvTable, include_extras=True).items()
-        if name in ConvTable.model_fields and name not in ("name", "kind", "count", "transposed", "output_padding")
+        if name in ConvTable.model_fields
+        and name not in ("name", "kind", "count", "counts", "network", "transposed", "output_padding")
     },
 )
 
@@ -199,6 +213,8 @@ class Document(Table):
     exclude: Annotated[list[ExcludeTable], Field(description="tables headed [[exclude]]")] = []  # type: ignore[valid-type]
 
 
+_NESTED: dict[str, type[Table]] = {"set": SetTable, "counts": CountsTable}  # tables within others
+
 # What stands under a top-level key, for the messages; a `[[workload]]` is one of KINDS.
 _TABLES: dict[str, type[Table]] = {
     "suite": SuiteTable, "axes": AxesTable, "budget": BudgetTable, "workloads_from": FromTable, "exclude": ExcludeTable,
@@ -253,8 +269,8 @@ def _told(raw: dict[str, Any], problem: str, location: tuple[int | str, ...]) ->
             found = found[index]
             place = [heading(table, index, found.get("name", found.get("table")))]
         model = _TABLES.get(table) or KINDS.get(_kind(found) or "", ConvTable)
-    if len(rest) > 1 and rest[0] == "set" and isinstance(found["set"], dict):
-        model, found = SetTable, found["set"]
+    if len(rest) > 1 and (nested := _NESTED.get(str(rest[0]))) and isinstance(found[str(rest[0])], dict):
+        model, found = nested, found[str(rest[0])]
         place.append(str(rest.pop(0)))
     key = str(rest[0])
     if unknown_kind:

@@ -90,7 +90,8 @@ def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, D
     axes = suite.axes
     rest = list(product(axes.precision, axes.layout, axes.mode, axes.threads, axes.cache))
     options = [dict(zip(OPTIONS, values, strict=True)) for values in product(*(getattr(axes, name) for name in OPTIONS))]
-    for direction, (backend, device) in product(axes.direction, pairs):
+    directions = [direction for direction in axes.direction if workload.layers(direction)]
+    for direction, (backend, device) in product(directions, pairs):
         optimizers = axes.optimizer if direction is Direction.TRAIN else (None,)
         for (precision, layout, mode, threads, cache), optimizer, more in product(rest, optimizers, options):
             yield Cell(
@@ -105,7 +106,7 @@ def _convolutions(suite: Suite, workload: Workload, pairs: Sequence[tuple[str, D
                 cache=cache,
                 threads=threads,
                 optimizer=optimizer,
-                count=workload.count,
+                count=workload.layers(direction),
                 network=workload.network,
                 scaled=workload.scaled,
                 **more,

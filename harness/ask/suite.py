@@ -19,7 +19,7 @@ from harness.ask import axes as axis_values
 from harness.ask import document, files, interpreters, shape_line, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
-from harness.axes import OPTIONS, PINNED
+from harness.axes import OPTIONS, PINNED, Direction
 from harness.errors import SelectionError, SuiteError
 from harness.plan import COMPARED, Budget
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, TransposedSpec, WorkloadSpec
@@ -38,7 +38,8 @@ MOST_FLOP = 10**18  # of one pass
 class Workload:
     """A convolution, a matrix product or a copy under its name.
 
-    `count` layers of the network that a convolution was taken from have this shape, and `network` names it where the suite
+    `count` layers of the network that a convolution was taken from have this shape, of which `counts` have a pass where that is
+    another number (a first layer has no input gradient, and its `dgrad` is not measured). `network` names it where the suite
     has all of its convolutions; `scaled` says what was changed.
     """
 
@@ -47,6 +48,11 @@ class Workload:
     count: int = 1
     network: str = ""
     scaled: str = ""
+    counts: Mapping[Direction, int] = field(default_factory=dict)
+
+    def layers(self, direction: Direction) -> int:
+        """How many layers have that pass. What stands for several passes is of all layers."""
+        return self.counts.get(direction, self.count)
 
     def altered(self, keys: Mapping[str, Any]) -> "Workload":
         """The convolution with these keys of a `[[workload]]` replaced. Raises ValueError for an impossible one."""
@@ -307,11 +313,16 @@ def _by_hand(path: Path, parsed: document.Document) -> Iterator[tuple[str, Workl
             name = _name(table.name)
             match table:
                 case document.ConvTable():
-                    yield place, Workload(name, _conv(dict(table)), table.count)
+                    yield place, Workload(name, _conv(dict(table)), table.count, table.network, counts=_counts(table.counts))
                 case document.GemmTable():
                     yield place, Workload(name, _bounded(GemmSpec(table.m, table.n, table.k)))
                 case document.CopyTable():
                     yield place, Workload(name, CopySpec(table.nbytes))
+
+
+def _counts(table: document.Table) -> dict[Direction, int]:
+    """How many layers have each of the passes that `counts` names."""
+    return {Direction(name): count for name, count in document.stated(table).items()}
 
 
 def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator[tuple[str, Workload]]:
@@ -336,7 +347,7 @@ def _from_tables(path: Path, parsed: document.Document, digest: Any) -> Iterator
             chosen = shapes.choose(rows, table.where, table.limit)
         for shape in chosen:
             with _at(path, place, show(shape.name)):
-                workload = Workload(_name(shape.name), shape.spec, shape.count, table.network)
+                workload = Workload(_name(shape.name), shape.spec, shape.count, table.network, counts=shape.counts)
                 yield place, workload.altered(document.stated(table.set))
 
 

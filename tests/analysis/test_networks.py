@@ -70,6 +70,16 @@ def test_settings_are_summed_up_apart_and_dimensions_are_no_setting() -> None:
     ]  # fmt: skip
 
 
+def test_a_first_layer_has_no_input_gradient_and_the_network_is_one_row() -> None:
+    first = [{"workload": "stem", "direction": each, "median_ns": 100.0} for each in ("fprop", "wgrad")]
+    rest = [{"count": 3 - (each == "dgrad"), "direction": each, "median_ns": 10.0} for each in ("fprop", "dgrad", "wgrad")]
+    found = networks(frame(*first, *rest), {})
+    told = {row.direction: (row.sum_ns, row.shapes, row.layers) for row in found.itertuples()}
+    assert told == {"fprop": (130.0, 2, 4), "wgrad": (130.0, 2, 4), "dgrad": (20.0, 1, 2), "passes": (280.0, 2, 4)}
+    (row,) = by_pass(found).itertuples()
+    assert (row.shapes, row.layers, row.fprop_ns, row.dgrad_ns, row.passes_ns) == (2, 4, 130.0, 20.0, 280.0)
+
+
 def test_what_belongs_to_no_network_is_left_out() -> None:
     assert networks(frame({"network": ""}, {"direction": str(Direction.NONE)}), {}).empty
     assert by_pass(networks(frame({"network": ""}), {})).empty

@@ -1,6 +1,7 @@
 import pytest
 
 from harness.ask import shapes
+from harness.axes import Direction
 from harness.spec import ConvSpec
 
 HEADER = ",".join(shapes.COLUMNS)
@@ -69,3 +70,25 @@ def test_choose() -> None:
     assert shapes.choose(rows, "name == conv2 and stride == 2x2", None) == rows[1:]
     with pytest.raises(ValueError, match='found "n > 1", which none of 2 rows fits'):
         shapes.choose(rows, "n > 1", None)
+
+
+def test_a_table_may_say_how_many_layers_have_a_pass() -> None:
+    more = f"{HEADER},count_dgrad,count_wgrad\n{GOOD},2,\n{GOOD},,0\n"
+    first, second = shapes.rows(more)
+    assert (dict(first.counts), dict(second.counts)) == ({Direction.DGRAD: 2}, {Direction.WGRAD: 0})
+    for header in ("count_wgrad,count_dgrad", "count_train", "more"):
+        with pytest.raises(ValueError, match="is no table of shapes"):
+            shapes.rows(more.replace("count_dgrad,count_wgrad", header))
+    with pytest.raises(ValueError, match='row 1 "conv": count_dgrad: found "-2"'):
+        shapes.rows(more.replace(",2,\n", ",-2,\n"))
+
+
+def test_what_is_written_is_read() -> None:
+    odd = shapes.Shape("odd", ConvSpec(2, 4, 6, (7,), (3,), (2,), (2,), ((1, 0),), 2), 5, {}, {Direction.FPROP: 1})
+    known = [*shapes.rows(table(GOOD)), odd]
+    read = shapes.rows(shapes.text("mine", [(shape, 'a, "b"') for shape in known]))
+    assert [(shape.name, shape.spec, shape.count, dict(shape.counts)) for shape in read] == [
+        (shape.name, shape.spec, shape.count, dict(shape.counts)) for shape in known
+    ]
+    assert {shape.columns["source"] for shape in read} == {'a, "b"'}
+    assert shapes.text("net", [(known[0], "somewhere:1")]) == table(GOOD)

@@ -464,3 +464,48 @@ def test_any_suite_is_loaded_or_answered_in_one_line(write: Write, lines: list[t
         HEAD + WORKLOAD + "".join(f"{table}\n{key} = {value}\n" for table, key, value in lines), encoding="utf-8"
     )
     assert "\n" not in answer("suites/mine.toml")
+
+
+def test_passes_that_not_all_layers_have(write: Write) -> None:
+    more = 'count = 3\ncounts = { dgrad = 2, wgrad = 0 }\nnetwork = "net"\n'
+    write(HEAD + '[axes]\ndirection = ["fprop", "dgrad", "wgrad", "train"]\n' + WORKLOAD + more)
+    (workload,) = suite.load("mine").workloads
+    assert (workload.count, workload.network) == (3, "net")
+    cells = planning.cells(suite.load("mine"), {"torch": (Device("cpu"),)})
+    assert {str(cell.direction): cell.count for cell in cells} == {"fprop": 3, "dgrad": 2, "train": 3}
+    assert {cell.network for cell in cells} == {"net"}
+    scaled = narrow(suite.load("mine"), Selection(set={"n": "1"}))
+    assert scaled.workloads[0].counts == workload.counts
+
+
+def test_passes_of_a_table(write: Write) -> None:
+    write(HEAD + FROM)
+    Path("suites/t.csv").write_text(f"{table(ROW).splitlines()[0]},count_dgrad\n{ROW},0\n{ROW.replace('conv', 'more')},\n")
+    cells = planning.cells(suite.load("mine"), {"torch": (Device("cpu"),)})
+    assert [(cell.workload, str(cell.direction)) for cell in cells] == [
+        ("conv", "fprop"), ("conv", "wgrad"), ("more", "fprop"), ("more", "dgrad"), ("more", "wgrad"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("counts = { dgrad = -1 }", "counts: dgrad: found -1; allowed: a whole number from 0 to 10^9"),
+        ("counts = { train = 1 }", 'counts: unknown key "train"; allowed: fprop, dgrad, wgrad'),
+        ("counts = { dgrad = true }", "counts: dgrad: found true"),
+        ("counts = 3", "counts: found 3; allowed: a table of passes"),
+        ("network = 3", "network: found 3; allowed: a text"),
+    ],
+)
+def test_counts_that_are_wrong(write: Write, key: str, words: str) -> None:
+    write(HEAD + WORKLOAD + key + "\n")
+    with pytest.raises(SuiteError) as caught:
+        suite.load("mine")
+    assert f'[[workload]] 1 "small": {words}' in str(caught.value)
+
+
+def test_what_no_suite_says_stands_in_no_cell(write: Write) -> None:
+    write(HEAD + WORKLOAD)
+    before = planning.plan(suite.load("mine"), {"torch": (Device("cpu"),)}, 0)
+    write(HEAD + WORKLOAD + 'counts = { dgrad = 1 }\nnetwork = ""\n')
+    assert planning.plan(suite.load("mine"), {"torch": (Device("cpu"),)}, 0) == before
