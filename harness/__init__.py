@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.execution.capturing import capture
     from harness.execution.execute import run
     from harness.review.comparing import along, compare
     from harness.review.pages import report
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from harness.store.table import kernels, load, samples
 
 __all__ = [
-    "along", "compare", "explanations", "kernels", "load", "profiles", "report", "run", "samples", "summary", "tuned",
+    "along", "capture", "compare", "explanations", "kernels", "load", "profiles", "report", "run", "samples", "summary",
+    "tuned",
 ]  # fmt: skip
 
 _HOMES = {
@@ -23,6 +25,7 @@ _HOMES = {
     "summary": "harness.review.reading", "compare": "harness.review.comparing", "along": "harness.review.comparing",
     "report": "harness.review.pages", "tuned": "harness.review.reading", "kernels": "harness.store.table",
     "profiles": "harness.review.reading", "explanations": "harness.review.reading",
+    "capture": "harness.execution.capturing",
 }  # fmt: skip
 
 

@@ -47,3 +47,7 @@ class ScheduleError(UserError):
 
 class HistoryError(UserError):
     """A cell or a night that the stored nights do not hold."""
+
+
+class CaptureError(UserError):
+    """A model or a log whose convolutions cannot be seen."""

@@ -130,15 +130,8 @@ class ConvSpec(Spec):
         return self.groups == self.c > 1
 
     def same_padding(self) -> tuple[tuple[int, int], ...]:
-        """The padding that TensorFlow calls SAME for this size: out = ceil(size / stride), the odd one at the end.
-
-        Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
-        """
-        pairs = []
-        for size, r, s, d in zip(self.spatial, self.kernel, self.stride, self.dilation, strict=True):
-            total = max((math.ceil(size / s) - 1) * s + d * (r - 1) + 1 - size, 0)
-            pairs.append((total // 2, total - total // 2))
-        return tuple(pairs)
+        """The padding that TensorFlow calls SAME for this size."""
+        return tuple(map(same_padding, self.spatial, self.kernel, self.stride, self.dilation))
 
     def __str__(self) -> str:
         """A descriptor on one line: `n1 c3 k64 28x28 f5x5 p2x2`, what is trivial left out, `2-1` an asymmetric pad."""
@@ -274,6 +267,15 @@ class TransposedSpec(Spec):
                 f"{text!r} describes no transposed convolution; it reads like 'transposed n1 c64 k32 14x14 f4x4 s2x2'"
             )
         return cls.of(**found)
+
+
+def same_padding(size: int, taps: int, stride: int, dilation: int) -> tuple[int, int]:
+    """What TensorFlow calls SAME in one dimension, (low, high): ceil(size / stride) outputs, the odd one at the end.
+
+    Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+    """
+    total = max((math.ceil(size / stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
 
 
 # The pass of the mirrored convolution that a single pass of a transposed one is.

@@ -1,4 +1,4 @@
-"""Numbers to text, and nowhere else: nanoseconds, bytes, FLOP/s and ratios as people read them.
+"""Numbers to text, and nowhere else: nanoseconds, bytes, FLOP, FLOP/s and ratios as people read them.
 
 A missing number (None or NaN) is an en dash, never 0 and never blank. Four significant digits for times, three for the rest.
 """
@@ -59,6 +59,13 @@ def size(nbytes: float | None) -> str:
     if nbytes is None or math.isnan(nbytes):
         return MISSING
     return _scaled(nbytes, [(2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")], 3)
+
+
+def flop(value: float | None) -> str:
+    """FLOP in the unit that fits them: `8.17 GFLOP`."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return _scaled(value, [(1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP")], 3)
 
 
 def flop_rate(flop_per_s: float | None) -> str:

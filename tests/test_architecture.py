@@ -15,13 +15,14 @@ ROOT = Path(__file__).parents[1]
 # Each may import those before it.
 GROUND = (
     "errors", "plain", "rows", "drafts", "units", "stats", "codec", "axes", "counting", "descriptor", "workload", "spec",
-    "plan", "flops", "flags", "record", "profile", "columns", "outcome", "digest",
+    "plan", "flops", "calls", "flags", "record", "profile", "columns", "outcome", "digest",
 )  # fmt: skip
 WINGS = {
     "ground": set(),  # by the order above
     "backends": {"ground", "backends"},
     "measure": {"ground", "backends", "measure"},
     "isolate": {"ground", "backends", "measure", "isolate"},
+    "captures": {"ground", "captures"},
     "ask": {"ground", "ask"},
     "store": {"ground", "store"},
     "analysis": {"ground", "analysis"},
@@ -148,7 +149,7 @@ def test_a_worker_starts_without_numpy_so_that_its_environment_can_still_be_set(
 
 
 def test_the_child_side_needs_numpy_and_nothing_else():
-    child = [room for room in rooms(ROOT) if wing(room) in ("ground", "backends", "measure")]
+    child = [room for room in rooms(ROOT) if wing(room) in ("ground", "backends", "measure", "captures")]
     child += ["harness.isolate.wire", "harness.isolate.worker"]
     parts_of_numpy = loaded("import numpy.random")
     assert loaded(f"import {', '.join(child)}") == parts_of_numpy
@@ -181,10 +182,10 @@ def at_import(path: Path) -> Iterator[str]:
             waiting += ast.iter_child_nodes(node)
 
 
-ADAPTERS = sorted((ROOT / "harness" / "backends").glob("*.py"))
+ADAPTERS = sorted(path for wing in ("backends", "captures") for path in (ROOT / "harness" / wing).glob("*.py"))
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_an_adapter_imports_nothing_foreign_until_it_is_made(path: Path):
     foreign = {name.partition(".")[0] for name in at_import(path)} - set(sys.stdlib_module_names) - {"harness"}
     assert foreign == set()

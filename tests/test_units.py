@@ -7,7 +7,7 @@ from harness import units
 from harness.units import MISSING
 
 OF_ONE_NUMBER = [
-    units.duration, units.milliseconds, units.size, units.flop_rate, units.byte_rate,
+    units.duration, units.milliseconds, units.size, units.flop, units.flop_rate, units.byte_rate,
     units.teraflops, units.ratio, units.percent, units.wall,
 ]  # fmt: skip
 
@@ -23,7 +23,7 @@ def test_a_missing_number_is_a_dash(text: Callable[[float | None], str], nothing
     list(
         zip(
             OF_ONE_NUMBER,
-            ["0 ns", "0", "0 B", "0 MFLOP/s", "0 MB/s", "0", "0×", "0.0 %", "0 s"],
+            ["0 ns", "0", "0 B", "0 FLOP", "0 MFLOP/s", "0 MB/s", "0", "0×", "0.0 %", "0 s"],
             strict=True,
         )
     ),

@@ -14,17 +14,20 @@ _BEGIN = """import sys
 if sys.version_info < (3, 11):
     sys.exit("convbench needs Python 3.11 or newer, and this is %d.%d" % tuple(sys.version_info[:2]))
 import runpy
-runpy.run_module("harness.isolate.worker", run_name="__main__", alter_sys=True)
+runpy.run_module("MODULE", run_name="__main__", alter_sys=True)
 """
 _OURS = ("PYTHONHOME", "PYTHONEXECUTABLE", "VIRTUAL_ENV")  # they say where this interpreter has its packages
 
 
-def command(python: str | None) -> list[str]:
-    """What starts a worker, but for its arguments. `python` is the path of a foreign interpreter; None: this one."""
+def command(python: str | None, module: str = "harness.isolate.worker") -> list[str]:
+    """What starts a module of this package as a program, but for its arguments: a worker, unless another one is named.
+
+    `python` is the path of a foreign interpreter; None: this one.
+    """
     if python:
-        return [python, "-c", _BEGIN]
+        return [python, "-c", _BEGIN.replace("MODULE", module)]
     # -P: a numpy.py in the user's folder must not shadow anything.
-    return [sys.executable or "", "-P", "-m", "harness.isolate.worker"]
+    return [sys.executable or "", "-P", "-m", module]
 
 
 def environ(python: str | None, own: Mapping[str, str] = os.environ) -> dict[str, str]:
