@@ -9,7 +9,7 @@ import pandas as pd
 from harness.axes import Mode
 from harness.profile import Kind, Level, Role
 from harness.rows import rows_of
-from harness.spec import ConvSpec
+from harness.spec import ConvSpec, TransposedSpec
 
 ENOUGH_CALLS = 3  # undisturbed calls, under which no rule speaks
 CONVOLVING = frozenset({Kind.CONVOLUTION, Kind.GEMM})
@@ -90,8 +90,9 @@ class Call:
 
     @property
     def spec(self) -> ConvSpec:
-        """The convolution."""
-        return ConvSpec.parse(self.of.shape)
+        """The convolution, or the one that a transposed one mirrors, which has the same batch, filter and groups."""
+        transposed = self.of.shape.startswith("transposed ")
+        return TransposedSpec.parse(self.of.shape).mirrored if transposed else ConvSpec.parse(self.of.shape)
 
     @property
     def group(self) -> tuple[object, ...]:

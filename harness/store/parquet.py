@@ -66,6 +66,16 @@ def reading(path: Path) -> Iterator[pq.ParquetFile | None]:
         raise DamagedError(plain(str(error))[:200] or type(error).__name__) from None
 
 
+def metadata(path: Path) -> Mapping[bytes, bytes] | None:
+    """What stands beside the table, by the end of a file alone and without its checksum; None where it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return pq.read_schema(path).metadata or {}
+    except _BROKEN:
+        return None
+
+
 def _verify(content: bytes) -> None:
     """Raise ValueError where the content is not what its checksum was made of; older files have none."""
     if _NAME not in content:

@@ -406,12 +406,8 @@ def _without(frame: pd.DataFrame, keys: Set[tuple[int, str]]) -> pd.DataFrame:
 
 def sealed(folder: str | Path) -> bool:
     """Whether the tables of a run are a true copy of its journal: nothing was appended since they were made."""
-    size = _journal_size(Path(folder))
-    try:
-        with parquet.reading(Path(folder) / _RECORDS.file) as file:
-            return file is not None and (size is None or _made_from(file) == str(size))
-    except parquet.DamagedError:
-        return False
+    size, known = _journal_size(Path(folder)), parquet.metadata(Path(folder) / _RECORDS.file)
+    return known is not None and (size is None or known.get(_SEALED_FROM, b"") == str(size).encode())
 
 
 def pruned(folder: str | Path) -> bool:

@@ -1,5 +1,6 @@
 """What is said of a call: each rule by the figures that it was made from, and by those under a setting that removes it."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness.axes import Direction
 from harness.columns import EXPLANATION_COLUMNS
 from harness.profile import Kind, Level
 from harness.rows import rows
-from harness.spec import GemmSpec
+from harness.spec import GemmSpec, TransposedSpec
 from tests import builders
 from tests.profiled import COMPILER, Call, Kernel, cell, kernels, profiles, spec
 
@@ -348,6 +349,15 @@ def test_the_frame_has_the_columns_of_the_schema_and_the_cells_that_rules_speak_
     ]  # fmt: skip
     assert list(found["kernel"]) == ["jit_dw:avx512_core", "Eigen"]
     assert tuple(frame(calls[1]).columns) == EXPLANATION_COLUMNS
+
+
+def test_of_a_transposed_convolution_rules_speak_by_its_batch_and_groups() -> None:
+    of = TransposedSpec.of(
+        n=1, c=64, k=32, spatial=(14, 14), kernel=(4, 4), stride=(2, 2), dilation=(1, 1), padding=((1, 1), (1, 1)), groups=32
+    )  # fmt: skip
+    call = Call(cell(GROUPED, precision="fp64"), [own(0.9, "aten::_slow_conv_transpose2d", 32)], 9_000)
+    call = dataclasses.replace(call, cell=dataclasses.replace(call.cell, spec=of))
+    assert said("group by group", call).sentence.endswith("for the 32 groups of the convolution.")
 
 
 def test_ceilings_are_left_out() -> None:
