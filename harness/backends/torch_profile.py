@@ -31,7 +31,7 @@ _OPERATORS = tuple(
             Kind.BOOKKEEPING,
             r"^(empty|new_|zeros|ones|full|view|slice|reshape|expand|split|resize|squeeze|unsqueeze)\w*$"
             r"|^(unsafe_view|as_strided|to|contiguous|set|select|narrow|t|transpose|permute|detach|alias|fill|zero|item|local_scalar_dense)$"
-            r"|^(lift_fresh|result_type|is_nonzero|resolve_conj|resolve_neg|chunk|unbind|movedim|flatten|scalar_tensor|arange)$",
+            r"|^(nnpack_available|lift_fresh|result_type|is_nonzero|resolve_conj|resolve_neg|chunk|unbind|movedim|flatten|scalar_tensor|arange)$",
         ),
         (
             Kind.ELEMENTWISE,

@@ -133,13 +133,9 @@ def events(planes: Sequence[Plane], program: Program) -> list[Event]:
     began = next((plane.stats[_BEGAN] for plane in planes if plane.name == _ENVIRONMENT and _BEGAN in plane.stats), None)
     if began is None:
         raise ValueError("the trace of XLA's profiler does not say when it began, so that its times are those of no clock")
-    found: list[Event] = []
-    for plane in planes:
-        if plane.name == _HOST:
-            found += _on_host(plane.marks, int(began), program)
-        elif plane.name.startswith(_GPU):
-            found += (_on_gpu(mark, int(began), program) for mark in plane.marks if _is_work(mark))
-    return found
+    on_gpus = [_on_gpu(mark, int(began), program) for mark in of_gpus(planes) if _is_work(mark)]
+    host = [event for plane in planes if plane.name == _HOST for event in _on_host(plane.marks, int(began), program)]
+    return [*(map(kinds.starting, host) if on_gpus else host), *on_gpus]
 
 
 def _on_host(marks: Sequence[Mark], began: int, program: Program) -> Iterator[Event]:

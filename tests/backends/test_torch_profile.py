@@ -90,7 +90,7 @@ def test_a_kernel_of_a_gpu_belongs_to_the_operator_that_started_it():
     on_gpu = {"device": "DeviceType.CUDA", "activity": "kernel", "linked": 5}
     found = events(
         [
-            Recorded("aten::cudnn_convolution", 0, 30, correlation=5),
+            Recorded("aten::add", 40, 50), Recorded("aten::cudnn_convolution", 0, 30, correlation=5),
             Recorded("cudaLaunchKernel", 10, 12, activity="cuda_runtime", correlation=9, linked=5),
             Recorded(kernel, 100, 190, **on_gpu), Recorded("unknown_kernel", 200, 210, **on_gpu),
             Recorded(copy, 220, 230, **{**on_gpu, "activity": "gpu_memcpy", "linked": 0}),
@@ -98,7 +98,7 @@ def test_a_kernel_of_a_gpu_belongs_to_the_operator_that_started_it():
         ],
         [],
     )  # fmt: skip
-    on_host, on_device = found[:2], found[2:]
+    on_host, on_device = found[:3], found[3:]
     assert {(event.level, event.kind) for event in on_host} == {(Level.OPERATOR, Kind.FRAMEWORK)}
     told = [(event.name, event.implementation, event.kind, event.level, event.thread) for event in on_device]
     assert told == [
@@ -116,7 +116,8 @@ def test_a_kernel_of_a_gpu_belongs_to_the_operator_that_started_it():
         ("addmm", Kind.GEMM), ("copy_", Kind.COPY), ("_to_copy", Kind.COPY), ("empty_strided", Kind.BOOKKEEPING),
         ("as_strided_", Kind.BOOKKEEPING), ("zero_", Kind.BOOKKEEPING), ("t", Kind.BOOKKEEPING), ("mean", Kind.REDUCTION),
         ("sum", Kind.REDUCTION), ("pow", Kind.ELEMENTWISE), ("mul_", Kind.ELEMENTWISE), ("_foreach_addcdiv_", Kind.ELEMENTWISE),
-        ("_fused_adam_", Kind.OPTIMIZER), ("some_new_thing", Kind.OTHER), ("_convert_weight_to_int4pack", Kind.OTHER),
+        ("_fused_adam_", Kind.OPTIMIZER), ("_nnpack_available", Kind.BOOKKEEPING),
+        ("some_new_thing", Kind.OTHER), ("_convert_weight_to_int4pack", Kind.OTHER),
     ],
 )  # fmt: skip
 def test_operators_have_kinds(name: str, kind: Kind):

@@ -146,6 +146,15 @@ def test_what_the_name_of_a_kernel_does_not_tell_its_operation_does():
     assert [event.kind for event in told(kernel(0, 1, name="xyz"), plane="/device:GPU:0")] == [Kind.OTHER]
 
 
+def test_where_a_gpu_works_the_host_only_starts_its_operations():
+    planes = [
+        Plane("/host:CPU", {}, (operation("convolution.1", 0, 9),)),
+        Plane("/device:GPU:0", {}, (kernel(5, 10, name="dgrad"),)),
+    ]
+    host, device = events([ENVIRONMENT, *planes], Program(TEXT, cell()))
+    assert (host.kind, host.implementation, device.kind) == (Kind.FRAMEWORK, "", Kind.CONVOLUTION)
+
+
 def test_a_trace_without_its_beginning_is_refused():
     with pytest.raises(ValueError, match="does not say when it began"):
         events([Plane("/host:CPU", {}, ())], Program("", cell()))
