@@ -8,16 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.axes import Device, Direction, Layout, Mode, Precision
+from harness.axes import OPTIONS, Device, Direction, Layout, Mode, Precision
 from harness.profile import COMPUTING, MOVING, Kind, Level
 from harness.spec import Cell, ConvSpec
 from tests import builders
 
 LIBRARY, COMPILER = "oneDNN 3.12.0 verbose; torch.profiler", "XLA trace; HLO"
-KERNEL_AXES = (
-    "workload", "shape", "direction", "precision", "layout", "cache", "backend", "mode", "optimizer", "device", "threads",
-    "count", "network", "scaled", "cell",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def _axes(of: Cell) -> dict[str, Any]:
     texts = {name: str(getattr(of, name)) for name in ("direction", "precision", "cache", "mode", "device")}
     return {
         "run_id": builders.run().id, **found, **texts, "shape": str(of.spec), "layout": of.layout_text,
-        "optimizer": str(of.optimizer or ""), "cell": str(of),
+        "optimizer": str(of.optimizer or ""), "cell": str(of), **dict.fromkeys(OPTIONS, ""), **of.options,
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.axes import OPTIONS
 from harness.cli.options import TableFormat, stdout
 from harness.errors import SelectionError
 
@@ -19,7 +20,7 @@ TOLD = (
     "In a line: time of one call, median of the run; % of the call that computes / moves data / is in the framework / is in "
     "nothing that a profile sees; the kernel that computes, and the share that it has alone."
 )
-_AXES = ("device", "precision", "layout", "cache", "threads")
+_AXES = ("device", "precision", "layout", "cache", "threads", *OPTIONS)
 
 
 def print_explained(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat) -> None:
@@ -69,7 +70,7 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", explanations: "pd.D
 
 def _who(row: Any, varying: Sequence[str]) -> str:
     more = (f"t{row.threads}" if name == "threads" else getattr(row, name) for name in varying)
-    return " ".join([row.backend, row.mode, *more])
+    return " ".join(filter(None, [row.backend, row.mode, *more]))
 
 
 def _shares(kernels: "pd.DataFrame") -> dict[tuple[str, str], float]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from harness import units
 from harness.flags import Flag
 from harness.outcome import Outcome
-from harness.page import elsewhere, embedded, opening, provenance, settings, tables, worth
+from harness.page import elsewhere, embedded, opening, provenance, ran, settings, tables, worth
 from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
@@ -16,6 +16,7 @@ from harness.record import VISITS_SINCE
 from harness.rows import rows_of
 
 EMPTY_RUN = "This run holds no case."
+NOT_PROFILED = "What ran inside the calls was not looked at: convbench profile SUITE does that for the cells of a run."
 
 
 def _verdict(view: View, given: Given) -> Content:
@@ -85,6 +86,12 @@ def _workloads(view: View, given: Given) -> Content:
         figures=(*drawn, *([published.chart] if published else [])),
         empty="" if len(view.cells) else EMPTY_RUN,
     )
+
+
+def _what_ran(view: View, given: Given) -> Content:
+    if given.ran is None or given.ran.profiles.empty:
+        return Content(empty=NOT_PROFILED)
+    return Content({"ran": ran.section(view, given.ran)})
 
 
 def _roofline(view: View, given: Given) -> Content:
@@ -206,6 +213,7 @@ BUILDERS: Mapping[str, Callable[[View, Given], Content]] = {
     "validity": _validity,
     "compare": _compare,
     "workloads": _workloads,
+    "what-ran": _what_ran,
     "roofline": _roofline,
     "stability": _stability,
     "memory": _memory,

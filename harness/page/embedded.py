@@ -23,7 +23,7 @@ from harness.page.sections import Given
 from harness.page.spark import NIGHTS
 from harness.page.svg import clean
 from harness.page.tables import STANDINGS, estimator_words, first_line, icon, standing
-from harness.page.view import AXES, View, direction_words, told_apart_by, who
+from harness.page.view import AXES, KERNEL, View, direction_words, told_apart_by, who
 from harness.record import Status
 
 _DIGITS = 6  # of a figure in the page; the table shows four
@@ -102,6 +102,7 @@ def columns(view: View) -> list[Column]:
         Column("check", "Checked by", table=False, case=True, of="check_method"),
         Column("error", "Largest error", "", "e", table=False, case=True, of="max_rel_err"),
         Column("flags", "Flags", table=False, case=True),
+        *([Column("kernel", "Kernel", case=True, of=KERNEL)] if (cells[KERNEL] != "").any() else []),
         Column("call", "Call", table=False, case=True, of="op"),
         Column("message", "Message", table=False, of="reason"),
     ]

@@ -88,12 +88,15 @@ def _broken(found: Mapping[str, Content]) -> list[str]:
 
 def _written(view: View, given: Given, found: Mapping[str, Content], thrift: Thrift) -> str:
     held = embedded.as_json(view, given, thrift.nights) if len(view.cells) else None
+    shown = [section for section in SECTIONS if not (section.optional and found[section.id].empty)]
     context = {
         "run": given.run,
         "view": view,
         "index": given.index,
         "machine": _machine(given.run),
-        "sections": [(number, section, found[section.id]) for number, section in enumerate(SECTIONS, 1)],
+        "sections": [(number, section, found[section.id]) for number, section in enumerate(shown, 1)],
+        "numbers": {section.id: number for number, section in enumerate(shown, 1)},
+        "not_profiled": found["what-ran"].empty,
         "broken": _broken(found),
         "scaled": _scaled(view),
         "data": embedded.packed(held) if held and thrift.packed else held,

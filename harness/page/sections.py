@@ -1,4 +1,4 @@
-"""The order of the page: fourteen sections, each with its question. Ids are an interface, since links name them."""
+"""The order of the page: its sections, each with its question. Ids are an interface, since links name them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,19 @@ import pandas as pd
 from harness.outcome import Check, Difference, Extent, Judgement
 from harness.page.canvas import Drawn
 from harness.record import Run
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What ran inside the calls of a run that was profiled: KERNEL_COLUMNS, PROFILE_COLUMNS and EXPLANATION_COLUMNS.
+
+    `traces` has the trace of a cell, JSON in gzip, by the id of the cell.
+    """
+
+    kernels: pd.DataFrame
+    profiles: pd.DataFrame
+    explanations: pd.DataFrame
+    traces: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class Given:
     nights: pd.DataFrame | None = None
     breaks: Sequence[tuple[str, str]] = ()
     steps: pd.DataFrame | None = None
+    ran: Ran | None = None
     index: str = ""
     extent: Extent | None = None
     pruned: bool = False
@@ -77,11 +91,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Section:
-    """A place on the page: its id, heading and question. Its template is `<id>.html.j2`."""
+    """A place on the page: its id, heading and question. Its template is `<id>.html.j2`.
+
+    One that is `optional` is left out where there is nothing to show; what is said of that stands in another one.
+    """
 
     id: str
     title: str
     question: str
+    optional: bool = False
 
 
 SECTIONS = (
@@ -89,6 +107,7 @@ SECTIONS = (
     Section("validity", "Validity", "Can the numbers be trusted, and what changed on the machine?"),
     Section("compare", "Backends compared", "Which backend is fastest overall, and how sure is that?"),
     Section("workloads", "Workload by workload", "Where does each backend win or lose?"),
+    Section("what-ran", "What ran", "What was executed inside a call, and why does it take so long?", optional=True),
     Section("roofline", "Roofline", "How close to the machine is each case, and is memory or computing its limit?"),
     Section("stability", "Latency distribution", "Which medians hide a wide or two-peaked distribution?"),
     Section("memory", "Memory", "How much more memory does a call need than its tensors?"),

@@ -23,6 +23,7 @@ from harness.rows import rows_of
 AXES = ("precision", "layout", "cache", "threads", *OPTIONS)
 MODES = [str(mode) for mode in Mode]
 NAME_LENGTH = 80  # characters of a name in text and tables
+KERNEL = "kernel"  # the column that a run has which was profiled
 
 _DIGITS = re.compile(r"([0-9]{1,18})")
 
@@ -134,7 +135,7 @@ class View:
 
 
 def prepare(summary: pd.DataFrame) -> View:
-    """The view of a frame with SUMMARY_COLUMNS; `best`, `tie` and `vs_best` as `analysis` adds them, where it did."""
+    """The view of a frame with SUMMARY_COLUMNS; `best`, `tie`, `vs_best` and `kernel` as `analysis` adds them, where it did."""
     ranked = "vs_best" in summary.columns
     looks = palette.looks(_text(summary["backend"]))
     summary = summary[of_convolutions(summary)]
@@ -143,9 +144,9 @@ def prepare(summary: pd.DataFrame) -> View:
     cells = (
         summary.iloc[sorted(range(len(summary)), key=lambda at: place.iloc[at])]
         .reset_index(drop=True)
-        .reindex(columns=[*SUMMARY_COLUMNS, *RANK_COLUMNS])
+        .reindex(columns=[*SUMMARY_COLUMNS, *RANK_COLUMNS, KERNEL])
     )
-    for column in SUMMARY_COLUMNS:
+    for column in (*SUMMARY_COLUMNS, KERNEL):
         if COLUMNS[column].dtype == "string":
             cells[column] = _text(cells[column])
         elif COLUMNS[column].dtype.startswith("float"):

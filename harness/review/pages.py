@@ -1,5 +1,6 @@
 """What people get of a run: its page with what stands beside it, the index of all runs, and a page of some cells."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,15 +43,26 @@ def _page(reading: Reading, standing: Standing, index: str) -> "html.Page":
     ranked, samples = reading.ranking, reading.ranked_samples
     ceilings, networks, beside, worth = reading.ceilings, by_pass(reading.networks), reading.beside, reading.worth
     tuned = {"tuned": reading.tuned, "tuned_networks": reading.tuned_networks} if reading.run.tuned else {}
+    profiles, explanations, traces = reading.profiles, reading.explanations, _traces(reading)
     from harness.page import html  # the drawing libraries' 90 MB come after the most that judging needs
-    from harness.page.sections import Given
+    from harness.page.sections import Given, Ran
 
     return html.build(Given(
         ranked, samples, reading.run, duration_s=reading.run.wall_s, command=reading.run.command, ceilings=ceilings,
         networks=networks, beside=beside, worth=worth, **tuned, judged=standing.judged, checks=standing.checks,
         differences=standing.differences, nights=standing.nights, breaks=standing.breaks, steps=standing.steps, index=index,
-        extent=reading.extent, pruned=reading.pruned,
+        extent=reading.extent, pruned=reading.pruned, ran=Ran(reading.kernels, profiles, explanations, traces),
     ))  # fmt: skip
+
+
+def _traces(reading: Reading) -> dict[str, bytes]:
+    """The traces of its cells, by the id of the cell; one that cannot be read is left out."""
+    found = {}
+    for cell, name in zip(reading.profiles["cell"], reading.profiles["trace"], strict=True):
+        with contextlib.suppress(OSError):
+            if name:
+                found[cell] = (reading.folder / name).read_bytes()
+    return found
 
 
 def publish(reading: Reading, reports: str | Path = "reports", baseline: Reading | None = None) -> Written:

@@ -1,18 +1,21 @@
 """A run that never was, for looking at the page and for testing it: seeded, and as untidy as a real one."""
 
+import gzip
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
-from harness import flops
+from harness import flops, profile
 from harness.axes import Device, Direction, Mode, Optimizer
 from harness.columns import COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
 from harness.flags import Flag
 from harness.outcome import Check, Difference, Group, Judgement, Level, Outcome, Result
+from harness.page.sections import Ran
 from harness.record import Environment, Run
 from harness.spec import Cell, ConvSpec
+from tests import profiled
 
 START = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
 RUN_ID = "20260301-023000-5ee0"
@@ -292,3 +295,45 @@ def nights(made: Made, count: int = 30, step: dict[str, float] | None = None, at
         run_id = made.run.id if night == count - 1 else f"{started:%Y%m%d}-023000-{night:04}"
         frames.append(rows.assign(run_id=run_id, started_at=started, night_ns=rows["median_ns"]))
     return pd.concat(frames, ignore_index=True)
+
+
+# --- what ran inside the calls ---------------------------------------------------------------------------------------------
+
+INSIDE = {
+    "tensorflow": [
+        profiled.Kernel(0.79, "Eigen", name="Conv2DBackpropFilter", level=profile.Level.OPERATOR),
+        profiled.Kernel(0.19, "x64:gemm:jit", name="gemm", kind=profile.Kind.GEMM, calls=21, detail="f32 147x600x64"),
+    ],
+    "torch": [
+        profiled.Kernel(0.70, "jit:avx512_core", detail="f32 mb1_ic3oc64", src_format="acdb", dst_format="Acdb64a"),
+        profiled.Kernel(0.09, "jit:uni", name="reorder", kind=profile.Kind.REORDER, role="filter"),
+        profiled.Kernel(0.15, name="aten::convolution", kind=profile.Kind.FRAMEWORK, level=profile.Level.OPERATOR),
+        profiled.Kernel(0.004, name="aten::empty", kind=profile.Kind.BOOKKEEPING, level=profile.Level.OPERATOR),
+    ],
+}
+SLOW = "tensorflow computes in its own operator Conv2DBackpropFilter by Eigen, not in oneDNN: 79 % of the call."
+TRACE = gzip.compress(b'{"traceEvents": []}', mtime=0)
+
+
+def calls(made: Made, asked: list[Cell], workloads: tuple[str, ...] = ("example", "rn50_conv1")) -> list[profiled.Call]:
+    """A profile of each cell of these workloads by INSIDE's backends, eager on the CPU, that took as long as in the run."""
+    times = made.summary.set_index("cell")["median_ns"].dropna().to_dict()
+    return [
+        profiled.Call(cell, INSIDE[cell.backend], times[str(cell)] / 1e3, {"trace": f"traces/{place:016x}.json.gz"})
+        for place, cell in enumerate(asked)
+        if cell.backend in INSIDE and cell.workload in workloads and cell.mode is Mode.EAGER and str(cell) in times
+        and cell.device.kind == "cpu"
+    ]  # fmt: skip
+
+
+def ran(made: Made, found: list[profiled.Call], traces: dict[str, bytes] | None = None) -> tuple[pd.DataFrame, Ran]:
+    """The summary with the kernel of each call, and what ran, of which something is said of each call by TensorFlow."""
+    kernels, profiles = profiled.kernels(*found), profiled.profiles(*found)
+    names = {str(call.cell): call.kernels[0].implementation or call.kernels[0].name for call in found if call.kernels}
+    told = pd.DataFrame(
+        [(str(call.cell), SLOW, "padding SAME") for call in found if call.cell.backend == "tensorflow"],
+        columns=["cell", "sentence", "remedy"],
+    )
+    summary = made.summary.assign(kernel=[names.get(cell, "") for cell in made.summary["cell"]])
+    every = {str(call.cell): TRACE for call in found}
+    return summary, Ran(kernels, profiles, told, every if traces is None else traces)

@@ -1,6 +1,7 @@
 """The pages in a browser: silent, accessible, reachable by keyboard and by link, narrow, on paper, and without their script."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -52,8 +53,8 @@ def made():
 
 @pytest.fixture(scope="module")
 def path(made, tmp_path_factory):
-    worth = synthetic.modes(made)
-    given = Given(made.summary, made.samples, made.run, duration_s=312.0, index="../index.html", worth=worth)
+    worth, (summary, ran) = synthetic.modes(made), synthetic.ran(made, synthetic.calls(made, synthetic.cells()))
+    given = Given(summary, made.samples, made.run, duration_s=312.0, index="../index.html", worth=worth, ran=ran)
     return written(tmp_path_factory, html.build(given).text)
 
 
@@ -506,3 +507,32 @@ def test_under_each_factor_of_a_table_of_many_columns_stands_its_interval(opened
     assert table.locator("small").first.is_visible()
     if media == "print":
         assert table.bounding_box()["width"] <= width
+
+
+def test_what_ran_in_a_case_is_in_its_dialog_with_its_trace(opened, path):
+    page = opened(path, "#case=example/fprop/torch/cpu/eager")
+    kernels = page.locator("#case-b [aria-label='Kernels of this case'] tbody th")
+    assert kernels.first.inner_text().startswith("jit:avx512_core\n")
+    with page.expect_download() as waiting:
+        page.locator("#case-b a[download]").click()
+    assert waiting.value.suggested_filename == "example-fprop-torch-cpu-eager.json.gz"
+    assert json.loads(gzip.decompress(Path(waiting.value.path()).read_bytes())) == {"traceEvents": []}
+    page.evaluate(f"location.hash = '#case={SLUG}'")
+    until(page, "document.getElementById('case-b').textContent.includes('This case was not profiled.')")
+    assert page.locator("#case-b a[download]").count() == 0
+
+
+@pytest.mark.parametrize(("width", "media"), [(390, "screen"), (1280, "screen"), (703, "print")])
+def test_what_ran_is_read_on_a_phone_on_a_screen_and_on_paper(opened, path, width, media):
+    page = opened(path, viewport={"width": width, "height": 900})
+    page.emulate_media(media=media)
+    table = page.locator("#what-ran .scroll table").first
+    assert table.locator("td svg").first.is_visible()
+    if width == 390:  # bars are in sight before the table is scrolled
+        box = table.locator("tbody td svg").first.bounding_box()
+        assert box["x"] + box["width"] <= width
+    if media == "print":
+        assert table.bounding_box()["width"] <= width
+    assert page.locator("#what-ran li", has_text="Seen to go with padding SAME.").first.is_visible()
+    if ARTEFACTS:
+        page.locator("#what-ran").screenshot(path=Path(ARTEFACTS) / f"what-ran-{width}.png")

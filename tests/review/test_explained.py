@@ -13,6 +13,8 @@ import harness
 from harness.axes import Direction
 from harness.columns import EXPLANATION_COLUMNS
 from harness.profile import Kind, Profile, Role, trace_name
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.spec import Cell
 from harness.store import journal, table
 from tests import builders, settings
@@ -101,3 +103,15 @@ def test_the_summary_names_the_kernel_of_a_run_that_was_profiled(place: Path) ->
     assert kernels[str(CELLS[3])] == ""
     without = convbench(place, "show", "20260301-023000-small-aaaa", "--format", "csv").stdout
     assert "kernel" not in without.splitlines()[0].split(",")
+
+
+def test_the_page_has_it_with_the_trace_that_is_there(place: Path) -> None:
+    made = pages.page(Reading(table.find(place / "results", "latest")))
+    assert made.broken == ()
+    assert f"<li>{SENTENCE} Seen to go with <b>layout NHWC</b>.</li>" in made.text
+    assert "3 of 4 cells have a profile" in made.text
+    assert made.text.count("<a download=") == 1
+    assert made.text.count("Trace of three calls: ") == 2
+    assert "brg_conv_fwd:avx512_core" in made.rows
+    without = pages.page(Reading(table.find(place / "results", "20260301-023000-small-aaaa"))).text
+    assert 'id="what-ran"' not in without

@@ -27,6 +27,7 @@
   // --- values and how they are written
   const raw = (key, i) => (V[key].k ? V[key].k[V[key].v[i]] : V[key][i]);
   const said = (key, i) => (V[key].t ? V[key].t[V[key].v[i]] : raw(key, i));
+  const there = (value) => value !== null;
 
   function significant(value, digits) {
     if (!value) return "0";
@@ -78,7 +79,7 @@
   const nights = (i) => (H ? H.nights.map((_, k) => { const v = bytes.getUint16(2 * (i * H.nights.length + k), true); return v && H.median[i] !== null ? v / 1e4 * H.median[i] : null; }) : []);
 
   function curve(values, width, height, stroke) {
-    const known = values.filter((value) => value !== null);
+    const known = values.filter(there);
     const made = svg("svg", { class: "spark", width, height, viewBox: `0 0 ${width} ${height}` });
     if (!known.length) return made;
     const low = Math.min(...known), high = Math.max(...known), middle = (low + high) / 2, half = 0.575 * Math.max(high - low, middle * 0.06);
@@ -148,7 +149,7 @@
 
   // --- the table
   const FILTERS = ["device", "direction", "backend", "status", "verdict"], KEYS = ["q", ...FILTERS, "sort"], SIZE = 50;
-  const shown = COLUMNS.filter((column) => column.shown & 1 && (column.numeric ? V[column.key].some((value) => value !== null) : column.key === "workload" || V[column.key].k.some(Boolean)));
+  const shown = COLUMNS.filter((column) => column.shown & 1 && (column.numeric ? V[column.key].some(there) : column.key === "workload" || V[column.key].k.some(Boolean)));
   if (H) shown.push({ key: "nights", label: `${H.nights.length} nights` });
   const state = Object.fromEntries(KEYS.map((key) => [key, ""])), table = $("table"), body = table.tBodies[0];
   // The search finds a shape by its text, by a part such as n=1, and by its kind.
@@ -260,7 +261,7 @@
   }
 
   function beside(i) {
-    const same = rows.filter((j) => raw("workload", j) === raw("workload", i)), scale = {}, past = H && same.some((j) => nights(j).some((value) => value !== null)), change = V.change.some((value) => value !== null);
+    const same = rows.filter((j) => raw("workload", j) === raw("workload", i)), scale = {}, past = H && same.some((j) => nights(j).some(there)), change = V.change.some(there);
     for (const j of same) scale[raw("device", j)] = Math.max(scale[raw("device", j)] || 0, V.high[j] || V.median[j] || 0);
     const heads = [
       ["Backend", backend], ...others.map((key) => [columnOf(key).label, (j) => raw(key, j)]), ["Median ms", (j) => number("median", j), "r"],
@@ -276,7 +277,7 @@
   }
 
   function past(i) {
-    const values = nights(i), known = values.filter((value) => value !== null);
+    const values = nights(i), known = values.filter(there);
     if (known.length < 2) return [];
     const low = Math.min(...known), high = Math.max(...known), when = (value) => H.nights[values.indexOf(value)], shape = curve(values, 840, 120, "s-" + look(i));
     shape.setAttribute("class", "long");
@@ -294,7 +295,7 @@
     $("case-h").textContent = name(i);
     $("case-b").replaceChildren(el("p", {}, ...parts), ...(raw("message", i) ? [el("p", {}, el("code", {}, raw("message", i)))] : []),
       ...(rest.length ? [el("dl", { class: "case" }, ...rest.map((c) => el("div", {}, el("dt", {}, c.label), el("dd", {}, written(c, i) + (c.unit && c.unit !== "×" ? " " : "") + c.unit))))] : []),
-      ...past(i), el("h3", {}, "This workload on every backend, direction and device"), beside(i), el("h3", {}, "Run it again"),
+      ...past(i), $("ran-" + i)?.content.cloneNode(true) ?? "", el("h3", {}, "This workload on every backend, direction and device"), beside(i), el("h3", {}, "Run it again"),
       el("p", {}, id ? el("code", { class: "copy" }, `${D.command} ${id}`) : "No expression of the command line fits the name of this case."));
     if (!dialog.open) dialog.showModal();
     $("case-b").scrollTop = 0;
