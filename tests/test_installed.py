@@ -68,6 +68,7 @@ INSTEAD: dict[str, list[str]] = {
     ],
     "convbench compare latest~1 latest": [f"convbench run smoke {QUICK}", "convbench compare latest~1 latest"],
     "convbench compare latest published:V100": ["convbench compare latest published:V100"],
+    "convbench repro latest CELL --markdown": [f"convbench repro latest {CELL}/cpu/fp32/nhwc/hot/t1 --markdown {NIGHTS}"],
     "convbench export latest --to first.parquet": ["convbench export latest --to first.parquet"],
     "convbench report latest --open": ["convbench report latest --open"],
     "convbench report latest --baseline latest~1": ["convbench report latest --baseline latest~1"],

@@ -84,6 +84,26 @@ def impossible(cell: Cell) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Script:
+    """The call of one cell as a program of its own, which needs numpy and the framework alone: lines of Python, by part.
+
+    Around them stands the same frame for every framework (`measure.script`). It has set affinity and environment variables
+    before `imports`, and has numpy as `np`, the number of threads as THREADS, and the operands as `x`, `w` and `dy`: arrays in
+    canonical layout, of the values that `Operands` has. It makes and times the call as an adapter's is, by the same names.
+    """
+
+    imports: tuple[str, ...]  # the framework, and what its process is set to
+    operands: tuple[str, ...]  # what brings the operands to the device
+    # What defines `launch`, and for a training step `reset`, as `Prepared` has them, with nothing in the call that the adapter
+    # does before it.
+    call: tuple[str, ...]
+    result: tuple[str, ...]  # what defines `result`: of a handle the arrays of `Results` by name, float64, in canonical layout
+    op: str  # the text of `Prepared.op`
+    wait: str = ""  # an expression for `Prepared.wait`; empty: ALREADY_DONE
+    versions: tuple[tuple[str, str], ...] = ()  # of the framework: the name of a package, and an expression for its version
+
+
 # What waits for a call that is done when `launch` returns. Known by its identity, so that the latency loop leaves it out.
 ALREADY_DONE: Callable[[Any], object] = id
 
@@ -245,6 +265,11 @@ class Backend(ABC):
         changes what the others compute or how.
         """
         return cell.precision
+
+    @staticmethod
+    def script(cell: Cell) -> Script | None:
+        """The call of a cell as a program of its own; None where there is none for it. It is asked without the framework."""
+        return None
 
     def board(self) -> Mapping[str, str]:
         """What the framework tells of the GPU that this process measures on; empty on the CPU.

@@ -16,7 +16,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, hlo, jax_profile, jax_transposed, nvidia, traces
+from harness.backends import base, hlo, jax_profile, jax_script, jax_transposed, nvidia, traces
 from harness.backends import jax_settings as settings
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
@@ -37,6 +37,7 @@ class JaxBackend(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
     autotunes: ClassVar[bool] = True
+    script = staticmethod(jax_script.script)
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, traces
+from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, tensorflow_script, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
@@ -34,6 +34,7 @@ class TensorFlowBackend(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "greenlet")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
     autotunes: ClassVar[bool] = True
+    script = staticmethod(tensorflow_script.script)
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:

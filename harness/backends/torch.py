@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, nvidia, torch_profile, torch_programs
+from harness.backends import base, nvidia, torch_profile, torch_programs, torch_script
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
@@ -31,6 +31,7 @@ class TorchBackend(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("torch", "triton")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
     autotunes: ClassVar[bool] = True
+    script = staticmethod(torch_script.script)
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli import capture, nights, profile, read, run, schedule, show, terminal, transfer, tune
+from harness.cli import capture, nights, profile, read, repro, run, schedule, show, terminal, transfer, tune
 from harness.cli.options import INTERRUPTED, USAGE
 from harness.errors import UserError
 from harness.plain import plain
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="How fast a convolution really is, forward and backward, in TensorFlow, PyTorch and JAX, on CPU and GPU.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-for room in (run, profile, tune, capture, show, read, transfer, nights):  # in the order of --help
+for room in (run, profile, tune, capture, show, read, repro, transfer, nights):  # in the order of --help
     app.add_typer(room.app)
 app.add_typer(schedule.app, name="schedule")
 

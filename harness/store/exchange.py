@@ -82,7 +82,7 @@ def _disarm(value: Any) -> Any:
 
 def _markdown(frame: pd.DataFrame) -> str:
     right = [is_numeric_dtype(frame[name]) and not is_bool_dtype(frame[name]) for name in frame.columns]
-    head = [_escaped(str(name)) for name in frame.columns]
+    head = [escaped(str(name)) for name in frame.columns]
     rule = ["---:" if number else "---" for number in right]
     body = [[_cell(value) for value in row.values()] for row in _rows(frame)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rule, *body])
@@ -94,10 +94,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         # Four significant digits, but no exponent for a time in ns or a count of bytes: those keep all their digits.
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return _escaped(str(value))
+    return escaped(str(value))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text on one line that Markdown shows as it is."""
     for mark in "\\|<*`":
         text = text.replace(mark, f"\\{mark}")

@@ -1,0 +1,200 @@
+"""The call of a cell in JAX as a program of its own: what `jax.JaxConvolution` does, its numbers written out."""
+
+from __future__ import annotations
+
+from harness.axes import Direction, Layout, Mode, Optimizer, Precision
+from harness.backends import base
+from harness.backends.base import DTYPES, Script
+from harness.spec import Cell
+
+
+def script(cell: Cell) -> Script | None:
+    """The program of a convolution; None for a cell that JAX has no call for."""
+    if not cell.is_convolution or cell.spec.transposed or cell.mode not in (Mode.EAGER, Mode.COMPILED):
+        return None
+    return Script(
+        imports=_imports(cell),
+        operands=_operands(cell),
+        call=(*_convolution(cell), *_call(cell)),
+        result=_result(cell),
+        op=_op(cell),
+        wait='methodcaller("block_until_ready")' if cell.direction.single else "jax.block_until_ready",
+        versions=(("jax", "jax.__version__"), ("jaxlib", "jaxlib.__version__")),
+    )
+
+
+def _imports(cell: Cell) -> tuple[str, ...]:
+    return (
+        *(("from operator import methodcaller",) if cell.direction.single else ()),
+        *(("from functools import partial",) if cell.direction is not Direction.TRAIN else ()),
+        "import jax",
+        "import jax.numpy as jnp",
+        "import jaxlib",
+        *(("from jax.example_libraries import optimizers",) if cell.direction is Direction.TRAIN else ()),
+        "",
+        f'jax.config.update("jax_enable_x64", {cell.precision is Precision.FP64})',
+    )
+
+
+def _dtype(cell: Cell) -> str:
+    return f"jnp.{DTYPES[cell.precision]}"
+
+
+def _operands(cell: Cell) -> tuple[str, ...]:
+    last = cell.layout is Layout.CHANNELS_LAST
+    images, filters = ("np.moveaxis({}, 1, -1)", "np.moveaxis({}, (0, 1), (-1, -2))") if last else ("{}", "{}")
+    needed = {"x": images, "w": filters, "dy": images}
+    device = "cpu" if cell.device.kind == "cpu" else "cuda"
+    return (
+        f'device = jax.devices("{device}")[{cell.device.index}]',
+        "",
+        "",
+        "def placed(array):",
+        f"    return jax.device_put(array.astype({_dtype(cell)}), device)",
+        "",
+        "",
+        *(f"t{name} = placed({needed[name].format(name)})" for name in cell.direction.reads),
+    )
+
+
+def _convolution(cell: Cell) -> tuple[str, ...]:
+    spec = cell.conv
+    exact = cell.precision in (Precision.FP32, Precision.FP64)
+    numbers, precision = _numbers(cell), "HIGHEST" if exact else "DEFAULT"
+    return (
+        "def convolution(x, w):",
+        "    return jax.lax.conv_general_dilated(",
+        f"        x, w, {spec.stride}, {spec.padding}, rhs_dilation={spec.dilation}, dimension_numbers={numbers},",
+        f"        feature_group_count={spec.groups}, precision=jax.lax.Precision.{precision},",
+        "    )",
+        "",
+        "",
+    )
+
+
+def _numbers(cell: Cell) -> tuple[str, str, str]:
+    """The letters of the dimensions of x, w and y."""
+    spatial = {1: "W", 2: "HW", 3: "DHW"}[cell.conv.ndim]
+    activations = cell.layout.text(cell.conv.ndim)
+    return activations, f"{spatial}IO" if cell.layout is Layout.CHANNELS_LAST else f"OI{spatial}", activations
+
+
+def _call(cell: Cell) -> tuple[str, ...]:
+    compiled = cell.mode is Mode.COMPILED
+    match cell.direction:
+        case Direction.FPROP:
+            return (f"launch = partial({'jax.jit(convolution)' if compiled else 'convolution'}, tx, tw)",)
+        case Direction.DGRAD | Direction.WGRAD:
+            return _gradient(cell)
+    both = (
+        "def loss(x, w):",
+        "    y = convolution(x, w)",
+        "    return jnp.mean(jnp.square(y)), y",
+        "",
+        "",
+        "def both(x, w):",
+        "    (value, y), (dx, dw) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, w)",
+        "    return y, value, dx, dw",
+        "",
+        "",
+    )
+    if cell.direction is Direction.TRAIN:
+        return (*both, *_step(cell))
+    return (*both, f"launch = partial({'jax.jit(both)' if compiled else 'both'}, tx, tw)")
+
+
+def _gradient(cell: Cell) -> tuple[str, ...]:
+    """One gradient alone: the transpose of the convolution, in x with w at hand or in w with x.
+
+    Un-jitted it is made before the call, so that its tracing is not timed.
+    """
+    in_x = cell.direction is Direction.DGRAD
+    variable, other = ("x", "w") if in_x else ("w", "x")
+    spec = cell.conv
+    canonical = dict(zip("NCDHW" if spec.ndim == 3 else "NCHW" if spec.ndim == 2 else "NCW", spec.x_shape, strict=True))
+    filters = dict(zip("OIDHW" if spec.ndim == 3 else "OIHW" if spec.ndim == 2 else "OIW", spec.w_shape, strict=True))
+    images, taps, _ = _numbers(cell)
+    shape = tuple(canonical[letter] for letter in images) if in_x else tuple(filters[letter] for letter in taps)
+    like = f"like = jax.ShapeDtypeStruct({shape}, {_dtype(cell)})"
+    if cell.mode is Mode.EAGER:
+        return (
+            like,
+            f"transposed = jax.linear_transpose(lambda {variable}: convolution({'x, tw' if in_x else 'tx, w'}), like)",
+            "launch = partial(lambda dy: transposed(dy)[0], tdy)",
+        )
+    return (
+        like,
+        "",
+        "",
+        "@jax.jit",
+        f"def gradient(dy, {other}):",
+        f"    return jax.linear_transpose(lambda {variable}: convolution(x, w), like)(dy)[0]",
+        "",
+        "",
+        f"launch = partial(gradient, tdy, t{other})",
+    )
+
+
+def _step(cell: Cell) -> tuple[str, ...]:
+    """A training step: the filter lives in the optimizer's state, which each step hands on to the next."""
+    made = f"sgd({base.LEARNING_RATE})"
+    if cell.optimizer is Optimizer.ADAM:
+        made = f"adam({base.LEARNING_RATE}, {base.ADAM_BETA1}, {base.ADAM_BETA2}, {base.ADAM_EPSILON})"
+    zero = "0" if cell.mode is Mode.EAGER else "jax.device_put(np.int32(0), device)"
+    return (
+        f"init, update, params = optimizers.{made}",
+        "",
+        "",
+        *(("@jax.jit",) if cell.mode is Mode.COMPILED else ()),
+        "def step(index, x, state):",
+        "    y, value, dx, dw = both(x, params(state))",
+        "    return index + 1, (y, value, dx, dw, update(index, dw, state))",
+        "",
+        "",
+        "def reset():",
+        "    global state, steps",
+        f"    state, steps = jax.block_until_ready((init(tw), {zero}))",
+        "",
+        "",
+        "def launch():",
+        "    global state, steps",
+        "    steps, results = step(steps, tx, state)",
+        "    state = results[-1]",
+        "    return results",
+    )
+
+
+def _result(cell: Cell) -> tuple[str, ...]:
+    last, names = cell.layout is Layout.CHANNELS_LAST, cell.direction.outputs
+
+    def canonical(name: str) -> str:
+        """An expression for an output, whose handle has its name."""
+        text = f"host({'params(w)' if name == 'w' else name})"
+        if not last:
+            return text
+        return f"np.moveaxis({text}, (-1, -2), (0, 1))" if name in ("dw", "w") else f"np.moveaxis({text}, -1, 1)"
+
+    values = ", ".join(f'"{name}": {"float(loss)" if name == "loss" else canonical(name)}' for name in names)
+    unpacked = (f"    {names[0]} = handle",) if len(names) == 1 else (f"    {', '.join(names)} = handle",)
+    short = cell.precision.itemsize < 4
+    return (
+        "def host(array):",
+        f"    return np.asarray(array{'.astype(jnp.float32)' if short else ''}).astype(np.float64)",
+        "",
+        "",
+        "def result(handle):",
+        *unpacked,
+        f"    return {{{values}}}",
+    )
+
+
+def _op(cell: Cell) -> str:
+    name = "lax.conv_general_dilated"
+    text = {
+        Direction.FPROP: name,
+        Direction.DGRAD: f"linear_transpose({name}) in x",
+        Direction.WGRAD: f"linear_transpose({name}) in w",
+        Direction.BPROP: f"value_and_grad(mean({name}^2))",
+        Direction.TRAIN: f"value_and_grad(mean({name}^2)), optimizers.{cell.optimizer}",
+    }[cell.direction]
+    return f"jax.jit({text})" if cell.mode is Mode.COMPILED else text

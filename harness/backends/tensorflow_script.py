@@ -1,0 +1,229 @@
+"""The call of a cell in TensorFlow as a program of its own: what `tensorflow.TensorFlowConvolution` does, written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness.axes import Direction, Mode, Optimizer, Precision
+from harness.backends import base
+from harness.backends.base import DTYPES, Script
+from harness.backends.tensorflow_geometry import Geometry
+from harness.spec import Cell
+
+_BARE = {"x": "x", "w": "w", "dy": "dy"}
+_TENSORS = {"x": "tx", "w": "tw", "dy": "tdy"}
+
+
+class _Op(NamedTuple):
+    """A function and its arguments as text, in which `{x}`, `{w}` and `{dy}` stand for tensors."""
+
+    function: str
+    arguments: str
+
+    def of(self, names: Mapping[str, str]) -> str:
+        """A call of tensors of these names."""
+        return f"{self.function}({self.arguments.format(**names)})"
+
+
+def script(cell: Cell) -> Script | None:
+    """The program of a convolution; None for anything else. What has no kernel fails in the program as it does here."""
+    if not cell.is_convolution or cell.spec.transposed:
+        return None
+    geometry = Geometry(cell)
+    keras = (("keras", "tf.keras.__version__"),) if cell.direction is Direction.TRAIN else ()
+    return Script(
+        imports=_imports(cell),
+        operands=_operands(cell, geometry),
+        call=_call(cell, geometry),
+        result=_result(cell, geometry),
+        op=_text(cell, geometry),
+        wait="" if cell.device.kind == "cpu" else "lambda handle: tf.test.experimental.sync_devices()",
+        versions=(("tensorflow", "tf.__version__"), *keras),
+    )
+
+
+def _imports(cell: Cell) -> tuple[str, ...]:
+    only = (
+        f'tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[{cell.device.index}], "GPU")',
+        "tf.config.set_soft_device_placement(False)",
+    )
+    return (
+        *(("from functools import partial",) if cell.direction is not Direction.TRAIN else ()),
+        "import tensorflow as tf",
+        "",
+        "tf.config.threading.set_intra_op_parallelism_threads(THREADS)",
+        "tf.config.threading.set_inter_op_parallelism_threads(THREADS)",
+        *(() if cell.device.kind == "cpu" else only),
+        f"tf.config.experimental.enable_tensor_float_32_execution({cell.precision is Precision.TF32})",
+    )
+
+
+def _device(cell: Cell) -> str:
+    return "/CPU:0" if cell.device.kind == "cpu" else "/GPU:0"
+
+
+def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
+    spec, line = geometry.spec, "[:, :, None]" if geometry.spec.ndim == 1 else ""  # a height of 1
+    kernel = spec.kernel if spec.ndim > 1 else (1, *spec.kernel)
+    filters = f"np.moveaxis(w{line}, (0, 1), (-1, -2))"
+    if geometry.depthwise:
+        filters = f"np.moveaxis(w{line}[:, 0].reshape({(spec.c, spec.k // spec.c, *kernel)}), (0, 1), (-2, -1))"
+    images = f"np.moveaxis({{}}{line}, 1, -1)" if geometry.last else f"{{}}{line}"
+    lines = [
+        "def tensor(array):",
+        f'    with tf.device("{_device(cell)}"):',
+        f"        return tf.cast(tf.constant(np.ascontiguousarray(array)), tf.{DTYPES[cell.precision]})",
+        "",
+        "",
+        f"tx = tensor({images.format('x')})",
+        f"{'first_w' if cell.direction is Direction.TRAIN else 'tw'} = tensor({filters})",
+    ]
+    if "dy" in cell.direction.reads:
+        lines.append(f"tdy = tensor({images.format('dy')})")
+    if geometry.prepadded:
+        lines.append("# Conv3D takes SAME and VALID alone: for any other padding x is padded beforehand.")
+        lines += [f'with tf.device("{_device(cell)}"):', f"    tx = tf.pad(tx, {geometry.pads})"]
+    return tuple(lines)
+
+
+def _forward(geometry: Geometry) -> _Op:
+    """The documented forward call. tf.nn takes explicit paddings as pairs in the place of `padding`."""
+    raw = geometry.arguments
+    flat = raw.get("explicit_paddings")
+    padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else geometry.padding
+    name = "depthwise_conv2d" if geometry.depthwise else "conv3d" if geometry.spec.ndim == 3 else "conv2d"
+    rest = {key: value for key, value in raw.items() if key in ("data_format", "dilations")}
+    return _Op(f"tf.nn.{name}", f"{{x}}, {{w}}, {raw['strides']}, {padding!r}{_keywords(rest)}")
+
+
+def _backward(cell: Cell, geometry: Geometry) -> _Op:
+    """One gradient alone, by its raw op."""
+    volume = geometry.spec.ndim == 3
+    prefix = "DepthwiseConv2dNative" if geometry.depthwise else "Conv3D" if volume else "Conv2D"
+    version, told = "V2" if volume else "", _keywords(geometry.arguments)
+    if cell.direction is Direction.DGRAD:
+        arguments = f"input_sizes=sizes, filter={{w}}, out_backprop={{dy}}{told}"
+        return _Op(f"tf.raw_ops.{prefix}BackpropInput{version}", arguments)
+    return _Op(f"tf.raw_ops.{prefix}BackpropFilter{version}", f"input={{x}}, filter_sizes=sizes, out_backprop={{dy}}{told}")
+
+
+def _keywords(told: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={value!r}" for name, value in told.items())
+
+
+def _call(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
+    forward = _forward(geometry)
+    match cell.direction:
+        case Direction.FPROP:
+            return _launched(cell, forward, ("x", "w"))
+        case Direction.DGRAD | Direction.WGRAD:
+            like, names = ("tx", ("dy", "w")) if cell.direction is Direction.DGRAD else ("tw", ("x", "dy"))
+            sizes = f"sizes = tf.constant({like}.shape.as_list(), tf.int32)"
+            return (sizes, *_launched(cell, _backward(cell, geometry), names))
+        case Direction.BPROP:
+            return (*_both(forward), "", "", *_launched(cell, _Op("both", "{x}, {w}"), ("x", "w")))
+    return _train(cell, forward)
+
+
+def _launched(cell: Cell, op: _Op, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines that bind an op to tensors: arguments of a tf.function, so that none is folded."""
+    if cell.mode is Mode.EAGER:
+        return (f"launch = partial({op.function}, {op.arguments.format(**_TENSORS)})",)
+    inner = ", ".join(names)
+    return (
+        f"traced = tf.function(lambda {inner}: {op.of(_BARE)}, jit_compile={cell.mode is Mode.XLA})",
+        f"launch = partial(traced, {', '.join(_TENSORS[name] for name in names)})",
+    )
+
+
+def _both(forward: _Op) -> tuple[str, ...]:
+    return (
+        "def both(x, w):",
+        "    with tf.GradientTape() as tape:",
+        "        tape.watch([x, w])",
+        f"        y = {forward.of(_BARE)}",
+        "        loss = tf.reduce_mean(tf.square(y))",
+        "    dx, dw = tape.gradient(loss, [x, w])",
+        "    return y, loss, dx, dw",
+    )
+
+
+def _train(cell: Cell, forward: _Op) -> tuple[str, ...]:
+    """A training step of a variable, and what brings back the variable and the optimizer's slots."""
+    made = f"SGD({base.LEARNING_RATE})"
+    if cell.optimizer is Optimizer.ADAM:
+        made = f"Adam({base.LEARNING_RATE}, {base.ADAM_BETA1}, {base.ADAM_BETA2}, {base.ADAM_EPSILON})"
+    traced = (f"step = tf.function(step, jit_compile={cell.mode is Mode.XLA})",) if cell.mode is not Mode.EAGER else ()
+    return (
+        f'with tf.device("{_device(cell)}"):',
+        "    tw = tf.Variable(first_w)",
+        f"    optimizer = tf.keras.optimizers.{made}",
+        "    optimizer.build([tw])",
+        "",
+        "",
+        "def step(x):",
+        "    with tf.GradientTape() as tape:",
+        "        tape.watch([x])  # a variable is watched by itself",
+        f"        y = {forward.of({**_BARE, 'w': 'tw'})}",
+        "        loss = tf.reduce_mean(tf.square(y))",
+        "    dx, dw = tape.gradient(loss, [x, tw])",
+        "    optimizer.apply_gradients([(dw, tw)])",
+        "    return y, loss, dx, dw",
+        "",
+        "",
+        "def reset():",
+        "    tw.assign(first_w)",
+        "    for slot in optimizer.variables:",
+        '        if slot.path.rsplit("/", 1)[-1] != "learning_rate":',
+        "            slot.assign(tf.zeros_like(slot.value))",
+        "",
+        "",
+        *traced,
+        "launch = lambda: (*step(tx), tw)",
+    )
+
+
+def _result(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
+    names = cell.direction.outputs
+    values = ", ".join(f'"{name}": {"float(loss)" if name == "loss" else _canonical(name, geometry)}' for name in names)
+    return (
+        "def host(value):",
+        "    return tf.cast(value, tf.float64).numpy()",
+        "",
+        "",
+        "def result(handle):",
+        f"    {', '.join(names)} = handle",
+        f"    return {{{values}}}",
+    )
+
+
+def _canonical(name: str, geometry: Geometry) -> str:
+    """An expression for the output of that name, whose handle has its name, in canonical layout."""
+    spec, text = geometry.spec, f"host({name})"
+    line = "[:, :, 0]" if spec.ndim == 1 else ""
+    if name in ("dw", "w"):
+        if not geometry.depthwise:
+            return f"np.moveaxis({text}, (-1, -2), (0, 1)){line}"
+        kernel = spec.kernel if spec.ndim > 1 else (1, *spec.kernel)
+        return f"np.moveaxis({text}, (-2, -1), (0, 1)).reshape({(spec.k, 1, *kernel)}){line}"
+    text = (f"np.moveaxis({text}, -1, 1)" if geometry.last else text) + line
+    if name == "y" or not geometry.prepadded:
+        return text
+    inside = (f"{lo}:{lo + size}" for size, (lo, _) in zip(spec.spatial, spec.padding, strict=True))
+    return f"{text}[:, :, {', '.join(inside)}]"
+
+
+def _text(cell: Cell, geometry: Geometry) -> str:
+    """The name of the call, as the adapter has it."""
+    name = _forward(geometry).function
+    match cell.direction:
+        case Direction.DGRAD | Direction.WGRAD:
+            name = _backward(cell, geometry).function
+        case Direction.BPROP:
+            name = f"{name}, mean(y^2), GradientTape.gradient"
+        case Direction.TRAIN:
+            name = f"{name}, mean(y^2), GradientTape.gradient, optimizers.{cell.optimizer}.apply_gradients"
+    if cell.mode is not Mode.EAGER:
+        name = f"tf.function({name}{', jit_compile=True' if cell.mode is Mode.XLA else ''})"
+    return name + (" on x padded beforehand" if geometry.prepadded else "")

@@ -1,0 +1,248 @@
+"""A cell as a program of its own, for a bug report: it needs numpy and the framework, draws, calls, checks and times as we do.
+
+Here stands what is the same for every framework; the call itself is the adapter's (`backends.base.Script`). What the program
+does is what the rooms beside this one do, in fewer words: `operands` draws, `oracle` compares some elements with the definition
+in float64, `sampling` times blocks of calls. Text in, text out: nothing is run here.
+"""
+
+import math
+import re
+import shlex
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+
+from harness import flops
+from harness.axes import Direction, Optimizer, Precision
+from harness.backends import base
+from harness.backends.base import Script
+from harness.plain import plain
+from harness.record import Environment
+from harness.spec import Cell
+
+ELEMENTS = 24  # of each result that are compared
+_WIDTH = 120
+_AT_START = ("LD_", "MALLOC_", "GLIBC_")  # variables that are read when a process starts, so that it cannot set them itself
+_FIRST_WRONG = re.compile(r"\b(y|dx|dw|w) is wrong in [^:]*?, the first at \[([0-9]+(?:, [0-9]+)*)\]")
+
+
+def program(
+    cell: Cell, script: Script, told: Iterable[str], environment: Environment, seed: int, reason: str = ""
+) -> str:  # fmt: skip
+    """The program of a convolution. `told` are the lines that its head says, `environment` and `seed` those of the run.
+
+    A `reason` for which the cell was found incorrect says which element was wrong: those behind it are compared, too.
+    """
+    environ = {name: value for name, value in environment.environ.items() if not name.startswith(_AT_START)}
+    start = "".join(f"{name}={shlex.quote(value)} " for name, value in environment.environ.items() if name not in environ)
+    cores = ", ".join(map(str, sorted(environment.affinity)))
+    parts: tuple[Iterable[str], ...] = (
+        (*(f"# {plain(line)}".rstrip() for line in told), "#", f"# {plain(start)}python report.py [SECONDS, 3 by default]"),
+        (
+            "import os",
+            "",
+            "# Variables and cores of the run, before anything else is imported: libraries read them then.",
+            *_dictionary("os.environ.update(", environ, ")"),
+            f"THREADS = {len(environment.affinity)}",
+            f"os.sched_setaffinity(0, {{{cores}}} & os.sched_getaffinity(0) or os.sched_getaffinity(0))",
+        ),
+        ("import gc, math, platform, sys, time", "from pathlib import Path", "import numpy as np"),
+        script.imports,
+        _drawn(cell, seed),
+        script.operands,
+        (f"op = {script.op!r}", "", *script.call, *((f"wait = {script.wait}",) if script.wait else ())),
+        script.result,
+        _checks(cell, reason),
+        _timing(cell, script),
+    )
+    text = "\n\n".join("\n".join(part) for part in parts)
+    return re.sub(r"\n{3,}", "\n\n", text) + "\n"
+
+
+def _dictionary(before: str, entries: Mapping[str, str], behind: str) -> Iterator[str]:
+    """A dict as several lines, as full as they may be."""
+    line = f"{before}{{"
+    for name, value in entries.items():
+        entry = f"{name!r}: {value!r},"
+        if line.endswith("{") or len(line) + len(entry) >= _WIDTH:
+            yield line
+            line = f"    {entry}"
+        else:
+            line = f"{line} {entry}"
+    if not entries:
+        yield f"{line}}}{behind}"
+        return
+    yield line
+    yield f"}}{behind}"
+
+
+def _drawn(cell: Cell, seed: int) -> Iterator[str]:
+    """The operands that the cell was timed on: see `operands.draw` and `operands.rounded`."""
+    drawn = ["x", "w", "dy"] if "dy" in cell.direction.reads else ["x", "w"]
+    shapes, names = ", ".join(str(cell.operands[name]) for name in drawn), ", ".join(drawn)
+    dtype = "float64" if cell.precision is Precision.FP64 else "float32"
+    yield "# The operands of the run, by its seed and the crc32 of the workload's name: x [N, C, ...], w [K, C/g, ...], dy."
+    yield f"rng = np.random.default_rng([{seed}, {zlib.crc32(cell.workload.encode())}])"
+    yield f"{names} = (rng.standard_normal(shape, dtype=np.{dtype}) for shape in ({shapes}))"
+    if cell.precision is Precision.FP16:
+        yield f"{names} = (array.astype(np.float16).astype(np.float32) for array in ({names}))"
+    elif cell.precision is Precision.BF16:
+        yield f"bits = [array.view(np.uint32) for array in ({names})]  # rounded to bf16, ties to even"
+        yield "bits = [(each + 0x7FFF + ((each >> 16) & 1)) & 0xFFFF0000 for each in bits]"
+        yield f"{names} = (each.astype(np.uint32).view(np.float32) for each in bits)"
+    yield "bytearray(31 * 2**20)  # freed at once: malloc keeps freed buffers from then on, as in the run"
+
+
+# What is right --------------------------------------------------------------------------------------------------------------
+
+_AT = {
+    "y": """
+def y_at(n, k, *p):
+    taps = (slice(i * s, i * s + (r - 1) * d + 1, d) for i, s, d, r in zip(p, STRIDE, DILATION, w.shape[2:]))
+    return np.sum(padded[(n, slice(k // K * C, k // K * C + C), *taps)] * w[k].astype(np.float64))
+""",
+    "dx": """
+def dx_at(n, c, *q):
+    total, group = 0.0, slice(c // C * K, c // C * K + K)
+    for tap in np.ndindex(w.shape[2:]):
+        steps = [i + lo - t * d for i, (lo, _), t, d in zip(q, PADDING, tap, DILATION)]
+        p = tuple(step // s for step, s in zip(steps, STRIDE))
+        if all(step % s == 0 and 0 <= i < out for step, s, i, out in zip(steps, STRIDE, p, dy.shape[2:])):
+            total += dy[(n, group, *p)].astype(np.float64) @ w[(group, c % C, *tap)]
+    return total
+""",
+    "dw": """
+def dw_at(k, c, *t):
+    seen = (slice(i * d, i * d + (out - 1) * s + 1, s) for i, d, s, out in zip(t, DILATION, STRIDE, dy.shape[2:]))
+    return np.sum(padded[(slice(None), k // K * C + c, *seen)] * dy[:, k].astype(np.float64))
+""",
+}
+_COMPARE = """
+def rms(array):
+    return math.sqrt(np.mean(np.square(array, dtype=np.float64)))
+
+def compare(name, got, right, length, one, other):
+    flat = [{chosen}]
+    chosen = [tuple(map(int, index)) for index in zip(*np.unravel_index(np.unique(flat), got.shape))]
+    values, expected = np.array([(got[index], right(*index)) for index in chosen]).T
+    scale = max(math.sqrt(length) * rms(one) * rms(other), rms(expected)) or 1.0  # of a sum of so many products
+    errors, allowed = abs(values - expected) / scale, 16 * (math.sqrt(length) * {sums:.3g} + {unit:.3g})
+    print(f"{{name}}: error {{errors.max():.2g}} of the size of a sum, allowed {{allowed:.2g}}; {{len(chosen)}} elements")
+    for index, value, wanted, error in zip(chosen, values, expected, errors):
+        if not error <= allowed:
+            print(f"    WRONG {{name}}{{list(index)}}: {{value:.9g}}, by the definition {{wanted:.9g}}")
+"""
+_LOSS = """
+    global dy
+    dy = 2 * got["y"] / got["y"].size  # the gradient of the loss mean(y^2)
+    loss = float(np.mean(np.square(got["y"])))
+    off, allowed = abs(got["loss"] - loss) / (loss or 1.0), {sums:.3g} * got["y"].size + {unit:.3g}
+    print(f"{{'' if off <= allowed else 'WRONG '}}loss: {{float(got['loss']):.9g}}, of y {{loss:.9g}}; allowed {{allowed:.2g}}")
+"""
+_UPDATED = """
+    step = {step}  # the optimizer's first, of the gradient that the call gave
+    allowed = {allowed}
+    off = (abs(got["w"] - (w - step)) / np.maximum(allowed, 1e-300)).max()
+    print(f"{{'' if off <= 1 else 'WRONG '}}w after the step: its largest error is {{off:.2g}} of what is allowed")
+"""
+
+
+def _checks(cell: Cell, reason: str) -> Iterator[str]:
+    """The definition of what the cell computes, element by element in float64, and what compares some elements with it."""
+    spec, names = cell.conv, cell.direction.outputs
+    unit, sums = cell.precision.unit_roundoff, 2.0**-53 if cell.precision is Precision.FP64 else 2.0**-24
+    chosen = [f"*rng.integers(got.size, size={ELEMENTS})", f"*np.flatnonzero(~np.isfinite(got))[:{ELEMENTS}]"]
+    yield "# The definition, in float64; C channels and K filters make a group."
+    yield f"STRIDE, DILATION, PADDING = {spec.stride}, {spec.dilation}, {spec.padding}"
+    yield f"C, K = {spec.c // spec.groups}, {spec.k // spec.groups}"
+    if names != ("dx",):
+        yield "padded = np.pad(x, ((0, 0), (0, 0), *PADDING))"
+    if near := _first_wrong(cell, reason):
+        yield f"NEAR = {near}  # where the run found the first wrong element"
+        chosen.append(f"*range(NEAR.get(name, got.size), got.size)[:{ELEMENTS}]")
+    for name in names:
+        if name in _AT:
+            yield _AT[name]
+    yield _COMPARE.format(chosen=", ".join(chosen), sums=sums, unit=unit)
+    yield "def check(got):"
+    if "loss" in names:
+        yield _LOSS.strip("\n").format(sums=sums, unit=4 * unit)
+    for name, direction, factors in (
+        ("y", Direction.FPROP, "x, w"), ("dx", Direction.DGRAD, "w, dy"), ("dw", Direction.WGRAD, "x, dy"),
+    ):  # fmt: skip
+        if name in names:
+            yield f'    compare("{name}", got["{name}"], {name}_at, {spec.products(direction)}, {factors})'
+    if "w" in names:
+        yield _updated(cell)
+
+
+def _updated(cell: Cell) -> str:
+    """What compares the updated filter with the optimizer's formula: see `oracle.updated_filter`."""
+    size, unit = 'abs(got["dw"])', cell.precision.unit_roundoff
+    step, ambiguity = f'{base.LEARNING_RATE} * got["dw"]', ""
+    if cell.optimizer is Optimizer.ADAM:  # which is free to add epsilon before or after a correction
+        step = f"{step} / ({size} + {base.ADAM_EPSILON})"
+        early = f"np.minimum(1, {40 * base.ADAM_EPSILON} / np.maximum({size}, 1e-300))"
+        ambiguity = f" + {base.LEARNING_RATE} * {early} + {2.0**-24 / (1 - base.ADAM_BETA2):.3g} * abs(step)"
+    allowed = f"{8 * unit:.3g} * (abs(w) + abs(step)) + {2.0**-24:.3g} * abs(step){ambiguity}"
+    return _UPDATED.strip("\n").format(step=step, allowed=allowed)
+
+
+def _first_wrong(cell: Cell, reason: str) -> dict[str, int]:
+    """By the name of an output the flat index of its first element that was found wrong; empty where the reason names none."""
+    if not (found := _FIRST_WRONG.search(reason)):
+        return {}
+    shape, index = cell.results.get(found[1], ()), [int(number) for number in found[2].split(", ")]
+    if len(index) != len(shape) or any(at >= size for at, size in zip(index, shape, strict=True)):
+        return {}
+    strides = [math.prod(shape[place + 1 :]) for place in range(len(shape))]
+    return {found[1]: sum(at * stride for at, stride in zip(index, strides, strict=True))}
+
+
+# How long it takes ----------------------------------------------------------------------------------------------------------
+
+_TIMING = """
+def once():{reset}
+    handle = launch(){wait}
+    return result(handle)
+
+def block(calls):{reset}
+    turns = range(calls)
+    begun = time.perf_counter_ns()
+    for _ in turns:
+        {call}
+    return (time.perf_counter_ns() - begun) / calls
+
+def waited_ns(file=Path("/proc/thread-self/schedstat")):  # for how long this thread had work to do and no core
+    return int(file.read_text().split()[1]) if file.exists() else math.nan
+
+print(op)
+first = once()
+check(first)
+seconds, took = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0, block(1)
+gc.disable()
+for span in (min(seconds, 1.0), seconds):  # a warm-up, then what counts: blocks of 50 us at least
+    calls, times, waited, begun = math.ceil(50_000 / took), [], waited_ns(), time.perf_counter_ns()
+    while not times or time.perf_counter_ns() - begun < span * 1e9:
+        times.append(block(calls))
+    waited, took = (waited_ns() - waited) / (time.perf_counter_ns() - begun), float(np.median(times))
+print("the last call:")
+check(once())
+us, half = np.sort(times) / 1e3, 0.98 * math.sqrt(len(times))
+low, high = us[[max(0, math.ceil(us.size / 2 - half) - 1), min(us.size, math.ceil(us.size / 2 + half)) - 1]]
+print(f"median {{np.median(us):.1f}} us, 95 % {{low:.1f}} to {{high:.1f}} us in this process, least {{us[0]:.1f}} us")
+print(f"{{us.size}} blocks of {{calls}}; {{{flop} / took:.3g}} GFLOP/s; waited for a core {{100 * waited:.1f}} % of the time")
+cpu = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line][:1]
+print(*cpu, f"{{len(os.sched_getaffinity(0))}} cores, {{THREADS}} threads, Python {{platform.python_version()}},", end=" ")
+print("numpy", np.__version__{versions})
+"""
+
+
+def _timing(cell: Cell, script: Script) -> Iterator[str]:
+    """What calls once and checks, warms up, times blocks of calls, and says what it found."""
+    yield _TIMING.strip("\n").format(
+        reset="\n    reset()" if cell.direction is Direction.TRAIN else "",
+        wait="\n    wait(handle)" if script.wait else "",
+        call="wait(launch())" if script.wait else "launch()",
+        flop=flops.nominal(cell.spec) * cell.direction.passes,
+        versions="".join(f', "{name}", {version}' for name, version in script.versions),
+    )

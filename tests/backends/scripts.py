@@ -1,0 +1,121 @@
+"""Some cells of a backend, each called by its adapter and by its script in one process: what was seen of them, as JSON.
+
+`python -m tests.backends.scripts NAME FOLDER part|first`, a process of its own for every backend; the scripts are written to
+FOLDER. One thread on one core computes, so that bits are repeated.
+"""
+
+import contextlib
+import gc
+import io
+import itertools
+import json
+import os
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.backends import registry
+from harness.spec import Cell, ConvSpec
+
+CPU, SEED = Device("cpu"), 5
+FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
+PASSES = (*((direction, None) for direction in Direction if direction not in (Direction.TRAIN, Direction.NONE)),
+          *((Direction.TRAIN, optimizer) for optimizer in Optimizer))  # fmt: skip
+PLAIN = "n2 c3 k4 8x9 f3x3 p1x1"
+KINDS = (
+    PLAIN, "n2 c3 k4 8x7 f3x3 s2x2 p0-1x2-1", "n2 c4 k6 8x8 f3x3 p1x1 g2", "n2 c4 k8 8x8 f3x3 p1x1 g4", "n2 c3 k4 12 f3 p1",
+    "n2 c3 k4 5x6x7 f3x3x3 s2x2x2 p1x1x1", "n2 c3 k4 9x9 f3x3 p2x2 d2x2", "n1 c2 k2 6 f3 s2 p2-1", "n2 c4 k8 11 f3 p1 g4",
+    "n1 c1 k1 1x1 f1x1",
+)  # fmt: skip
+ODD = ("n3 c5 k7 11x13 f5x2 s3x2 p2x0-1", "n1 c6 k9 17x5 f1x4 p0x3 d1x2 g3", "n2 c16 k16 14x14 f7x7 s2x2 p3x3 g16")
+
+
+def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
+    """The cells: one of each kind in a small form, or all of the suite `first` and some odd shapes."""
+    for text, layout, (direction, optimizer) in itertools.product(KINDS if which == "part" else ODD, (LAST, FIRST), PASSES):
+        wide = text == PLAIN or direction.single
+        if which != "part" or wide:
+            yield cell(name, text, direction, layout=layout, optimizer=optimizer)
+    for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.FP16), PASSES):
+        if which == "part":
+            yield cell(name, PLAIN, direction, precision=precision, optimizer=optimizer)
+    others = sorted(modes - {Mode.EAGER})
+    for mode, (direction, optimizer) in itertools.product(others, PASSES):
+        step = optimizer is Optimizer.SGD and name != "torch"  # where inductor writes C++, and compiles it
+        if which == "part" and (step or direction in (Direction.FPROP, Direction.DGRAD)):
+            yield cell(name, PLAIN, direction, mode=mode, optimizer=optimizer, layout=FIRST if name == "torch" else LAST)
+    if which == "first":
+        yield from first(name, modes)
+
+
+def first(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
+    """The cells of the suite `first`, in every mode of the backend."""
+    from harness.ask import suite
+
+    for workload, mode, (direction, optimizer) in itertools.product(suite.load("first").workloads, sorted(modes), PASSES):
+        yield Cell(workload.name, workload.spec, direction, name, mode, optimizer=optimizer)
+
+
+def cell(name: str, text: str, direction: Direction, **axes: Any) -> Cell:
+    return Cell(text.replace(" ", "_"), ConvSpec.parse(text), direction, name, **axes)
+
+
+def main(name: str, folder: str, which: str) -> None:
+    out, core = os.dup(1), min(os.sched_getaffinity(0))
+    os.dup2(2, 1)  # what a framework prints goes where no answer is looked for
+    os.sched_setaffinity(0, {core})
+    kind = registry.resolve(registry.find(name))
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | kind.environ(CPU, 1)
+    backend = kind(CPU, 1)
+    from harness.measure import environment
+
+    here, seen = environment.describe(name, kind.distributions), {}
+    for number, one in enumerate(asked(name, kind.modes, which)):
+        if reason := backend.supports(one):
+            seen[str(one)] = {"unsupported": reason}
+            continue
+        seen[str(one)] = compared(backend, one, here, Path(folder) / f"{name}_{which}_{number}.py")
+        gc.collect()
+    os.write(out, json.dumps(seen).encode())
+
+
+def compared(backend: Any, one: Cell, here: Any, path: Path) -> dict[str, Any]:
+    """What the adapter and the script of a cell gave: whether the bits are the same, and those of two calls of the adapter."""
+    import numpy as np
+
+    from harness.measure.operands import draw
+    from harness.measure.script import program
+
+    operands, _ = draw(one, SEED)
+    prepared = backend.prepare(one, operands)
+    results = []
+    for _ in range(2):
+        prepared.reset()
+        handle = prepared.launch()
+        prepared.wait(handle)
+        results.append(prepared.fetch(handle).items())
+        del handle
+    op = prepared.op
+    prepared.close()
+    script = type(backend).script(one)
+    path.write_text(program(one, script, ["a head"], here, SEED))
+    sys.argv, said = ["report.py", "0"], io.StringIO()
+    with contextlib.redirect_stdout(said):
+        got = runpy.run_path(str(path))["first"]
+    gc.enable()
+
+    def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+        assert set(one) == set(other)
+        return all(np.asarray(one[key]).tobytes() == np.asarray(other[key], np.float64).tobytes() for key in one)
+
+    return {
+        "same": same(results[0], got), "repeats": same(*results), "op": [op, script.op, said.getvalue().splitlines()[0]],
+        "wrong": [line for line in said.getvalue().splitlines() if "WRONG" in line],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,161 @@
+"""`repro`: a cell of a stored run as a program, and as the text of an issue."""
+
+import ast
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.axes import Cache, Direction, Layout
+from harness.backends.torch import TorchBackend
+from harness.cli import app
+from harness.errors import UserError
+from harness.record import Check, Record, Status
+from harness.spec import GemmSpec
+from harness.store import journal, table
+from tests import builders
+
+ONE = builders.cell(workload="one")
+WGRAD = builders.cell(workload="one", direction=Direction.WGRAD, layout=Layout.CHANNELS_LAST)
+
+
+def stored(tmp_path: Path, *records: Record, **environment: Any) -> Path:
+    """A store with one run of these records; the environment that they name is among those of the run."""
+    here = builders.environment(environ={"OMP_NUM_THREADS": "2"}, packages={"torch": "2.13", "numpy": "2.3"}, **environment)
+    run = builders.run(environments=(here,))
+    folder = journal.create(tmp_path / "results", run)
+    with journal.Journal(folder) as book:
+        for order, record in enumerate(records):
+            book.append(dataclasses.replace(record, order=order, run_id=run.id))
+        book.append(here)
+    journal.finish(folder, dataclasses.replace(run, finished_at=builders.START))
+    table.seal(folder)
+    return tmp_path / "results"
+
+
+def two(tmp_path: Path) -> Path:
+    return stored(tmp_path, builders.record(of=ONE), builders.record([2000] * 30, of=WGRAD))
+
+
+def repro(store: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(app, ["repro", "latest", *arguments, "--out", str(store)])
+
+
+def imported(text: str) -> set[str]:
+    """The packages that a program imports."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_a_cell_is_printed_as_a_program_of_numpy_and_the_framework(tmp_path: Path) -> None:
+    said = repro(two(tmp_path), str(WGRAD))
+    assert said.exit_code == 0, said.output
+    assert imported(said.stdout) - set(sys.stdlib_module_names) == {"numpy", "torch"}
+    head = said.stdout.partition("import os")[0]
+    for words in (
+        "torch.conv2d: backward filter of n1 c1 k2 4x4 f3x3 p1x1, fp32, NHWC: 2.000 µs", "# measured: 2.000 µs", "(95 %)",
+        "# result: largest error 0.25 of the size of a sum, allowed 1; it varies from call to call, by 2e-07",
+        "# machine: Some CPU, 2 cores; Linux", "# versions: 3.11.7, torch 2.13, numpy 2.3", "seed 7", f"# cell: {WGRAD}",
+    ):  # fmt: skip
+        assert words in head, head
+    assert "'OMP_NUM_THREADS': '2'" in said.stdout
+    assert "rng = np.random.default_rng([7, " in said.stdout
+    assert "torch.ops.aten.convolution_backward, tdy, tx, tw" in said.stdout
+
+
+def test_an_expression_that_fits_one_cell_names_it_as_well(tmp_path: Path) -> None:
+    store = two(tmp_path)
+    assert repro(store, "-k", "wgrad and nhwc").stdout == repro(store, str(WGRAD)).stdout
+
+
+def test_a_cell_that_failed_is_written_too_and_says_why(tmp_path: Path) -> None:
+    reason = "spot check: dw is wrong in 3 of 18 elements compared, the first at [1, 0, 2, 2]: got 1, expected 0"
+    wrong = builders.failed(Status.INCORRECT, reason, of=WGRAD)
+    said = repro(stored(tmp_path, dataclasses.replace(wrong, check=Check(False, "spot", 9.0, 1.0))), str(WGRAD))
+    assert said.exit_code == 0, said.output
+    assert f"# measured: incorrect: {reason}" in said.stdout
+    assert "NEAR = {'dw': 17}" in said.stdout
+
+
+def test_an_issue_has_a_table_and_the_program_in_a_fence_of_its_own(tmp_path: Path) -> None:
+    store = stored(tmp_path, builders.record(of=WGRAD, settings={"a|b": "```"}))
+    said = repro(store, str(WGRAD), "--markdown")
+    program = repro(store, str(WGRAD)).stdout
+    assert said.exit_code == 0, said.output
+    lines = said.stdout.splitlines()
+    assert lines[0].startswith("**torch.conv2d: backward filter of n1 c1 k2 4x4 f3x3 p1x1")
+    assert "| settings | a\\|b=\\`\\`\\` |" in lines
+    assert "| versions | 3.11.7, torch 2.13, numpy 2.3 |" in lines
+    assert "numpy and torch alone" in said.stdout
+    fence = "````"  # longer than any in the program
+    assert f"\n{fence}python\n{program}{fence}\n" in said.stdout
+
+
+def test_the_environment_is_that_of_the_cell(tmp_path: Path) -> None:
+    """Of several of its backend, as of two interpreters that were upgraded in between, it is the one that the row names."""
+    store = two(tmp_path)
+    folder = table.find(store, "latest")
+    run = journal.read_run(folder)
+    other = builders.environment(id="env-0", environ={"OMP_NUM_THREADS": "9"})
+    journal.finish(folder, dataclasses.replace(run, environments=(other, *run.environments)))
+    assert "'OMP_NUM_THREADS': '2'" in repro(store, str(ONE)).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["name one cell, by its id or by -k"]),
+        ((str(ONE), "-k", "fprop"), ["name one cell, by its id or by -k"]),
+        ((str(ONE).replace("fprop", "fporp"),), ["found", "did you mean", str(ONE)]),
+        (("-k", "conv or one"), ["-k: fits 2 of 2 cells, such as", "allowed: what fits one"]),
+        (("-k", "nothing"), ["-k: fits 0 of 2 cells"]),
+        (("-k", "fprop and"), ["-k: ", "expected a word"]),
+    ],
+)
+def test_what_names_no_cell_is_told(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
+    said = repro(two(tmp_path), *arguments)
+    assert isinstance(said.exception, UserError)
+    assert [word for word in words if word not in str(said.exception)] == [], said.exception
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (builders.cell(cache=Cache.COLD), ["cold caches are not in a script"]),
+        (builders.cell(spec=GemmSpec(2, 2, 2), direction=Direction.NONE), ["only a convolution"]),
+        (builders.cell(backend="numpy"), ["numpy cannot write a script of conv/fprop/numpy"]),
+        (builders.cell(backend="nobody"), ["'nobody' is not registered"]),
+        (builders.cell(backend="torch@old"), ["knows no environment of torch@old"]),
+    ],
+)
+def test_what_is_no_script_is_told(tmp_path: Path, of: Any, words: list[str]) -> None:
+    said = repro(stored(tmp_path, builders.record(of=of)), str(of))
+    assert isinstance(said.exception, UserError)
+    assert said.stdout == ""
+    assert [word for word in words if word not in str(said.exception)] == [], said.exception
+
+
+def test_an_adapter_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(cell: object) -> None:
+        raise ZeroDivisionError("of another package")
+
+    monkeypatch.setattr(TorchBackend, "script", staticmethod(broken))
+    said = repro(two(tmp_path), str(ONE))
+    assert isinstance(said.exception, UserError)
+    assert "torch cannot write a script of one/fprop/torch" in str(said.exception)
+    assert "ZeroDivisionError: of another package" in str(said.exception)
+
+
+def test_a_mistake_is_one_line_and_code_2(tmp_path: Path) -> None:
+    from tests.command import convbench
+
+    two(tmp_path)
+    said = convbench(tmp_path, "repro", "latest", "-k", "one")
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (2, "", 1)
+    assert said.stderr.startswith("convbench: -k: fits 2 of 2 cells")
+    assert "Example: convbench repro" in convbench(tmp_path, "repro", "--help").stdout

@@ -1,0 +1,233 @@
+"""The frame of a script, which is the same for every framework, around calls of the reference."""
+
+import ast
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.axes import Direction, Optimizer, Precision
+from harness.backends.base import Script
+from harness.measure.operands import draw
+from harness.measure.script import program
+from harness.spec import Cell, ConvSpec
+from tests import builders
+
+SPECS = (
+    "n2 c3 k4 8x9 f3x3 p1x1", "n1 c2 k2 7x6 f3x2 s2x3 p0-1x2-1", "n2 c4 k6 8x8 f3x3 p2x2 d2x2 g2", "n2 c4 k8 6x6 f3x3 s2x2 g4",
+    "n3 c2 k3 12 f5 s2 p3 d2", "n1 c2 k3 4x5x6 f3x1x2 s1x2x1 p1x0x0-1", "n1 c1 k1 1x1 f1x1",
+)  # fmt: skip
+SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
+IMPORTS = ("from harness.backends import numpy as reference", "from harness.spec import ConvSpec")
+# A training step of the reference, in float64 but for what it is told of the filter.
+LOSS = (
+    "def launch():",
+    "    y = reference.fprop(SPEC, tx, tw)",
+    "    dy = 2 * y / y.size",
+    "    dx, dw = reference.dgrad(SPEC, tw, dy), reference.wgrad(SPEC, tx, dy)",
+    "    return {'y': y, 'loss': np.mean(np.square(y)), 'dx': dx, 'dw': dw}",
+)
+
+
+def of_reference(cell: Cell, spoil: str = "") -> Script:
+    """The call of the reference. `spoil` is a line that may do something to the arrays of a result, `got`, by their names."""
+    spec = f"SPEC = ConvSpec.parse({str(cell.spec)!r})"
+    needed = ("x", "w", "dy") if "dy" in cell.direction.reads else ("x", "w")
+    tensors = [f"t{name} = {name}.astype(np.float64)" for name in needed]
+    match cell.direction:
+        case Direction.FPROP:
+            call: tuple[str, ...] = ("def launch():", "    return {'y': reference.fprop(SPEC, tx, tw)}")
+        case Direction.DGRAD:
+            call = ("def launch():", "    return {'dx': reference.dgrad(SPEC, tw, tdy)}")
+        case Direction.WGRAD:
+            call = ("def launch():", "    return {'dw': reference.wgrad(SPEC, tx, tdy)}")
+        case Direction.BPROP:
+            call = LOSS
+        case _:
+            step = "0.01 * got['dw']"
+            if cell.optimizer is Optimizer.ADAM:
+                step += " / (abs(got['dw']) + 1e-8)"
+            call = (
+                *(line.replace("launch", "both").replace("tw", "now") for line in LOSS),
+                "def reset():", "    global now", "    now = tw.copy()",
+                "def launch():", "    global now", "    got = both()", f"    now = now - {step}",
+                "    return {**got, 'w': now}",
+            )  # fmt: skip
+    copied = "    got = {name: np.array(value) for name, value in handle.items()}"
+    result = ("def result(handle):", copied, f"    {spoil or 'pass'}", "    return got")
+    return Script((*IMPORTS, spec), tuple(tensors), call, result, "a call", versions=(("numpy again", "np.__version__"),))
+
+
+def run(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str = "0", **given: Any
+) -> dict[str, Any]:  # fmt: skip
+    """The names that a program leaves, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["report.py", seconds])
+    names: dict[str, Any] = {"__name__": "__main__", **given}
+    exec(compile(text, str(tmp_path / "report.py"), "exec"), names)
+    return names
+
+
+def cell(spec: str, direction: Direction, **axes: Any) -> Cell:
+    return builders.cell(workload="one", spec=ConvSpec.parse(spec), direction=direction, **axes)
+
+
+@pytest.fixture(autouse=True)
+def _unchanged() -> Iterator[None]:
+    """A program changes the cores of its process, and its collection of garbage."""
+    cores = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, cores)
+    gc.enable()
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("direction", [*SINGLE, Direction.BPROP])
+def test_a_right_result_is_right_by_the_definition(spec, direction, tmp_path, monkeypatch, capsys):
+    asked = cell(spec, direction)
+    run(program(asked, of_reference(asked), ["a head"], builders.environment(), 7), tmp_path, monkeypatch)
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == "a call"
+    assert "WRONG" not in said
+    assert all(said.count(f"{name}: ") == 2 for name in direction.outputs)  # the first call and the last
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_a_right_training_step_is_right(optimizer, tmp_path, monkeypatch, capsys):
+    asked = cell(SPECS[0], Direction.TRAIN, optimizer=optimizer)
+    run(program(asked, of_reference(asked), [], builders.environment(), 7), tmp_path, monkeypatch)
+    said = capsys.readouterr().out
+    assert "WRONG" not in said
+    assert said.count("w after the step: ") == 2
+
+
+@pytest.mark.parametrize(("direction", "name"), [*zip(SINGLE, ("y", "dx", "dw"), strict=True)])
+def test_a_wrong_result_shows_its_wrong_elements(direction, name, tmp_path, monkeypatch, capsys):
+    """Every element is off, so that whichever is drawn is wrong."""
+    asked = cell(SPECS[0], direction)
+    text = program(asked, of_reference(asked, f"got[{name!r}] += 1"), [], builders.environment(), 7)
+    names = run(text, tmp_path, monkeypatch)
+    told = [line.split() for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
+    assert 15 <= len(told) / 2 <= 24
+    value, wanted = float(told[0][-5].rstrip(",")), float(told[0][-1])
+    assert value == pytest.approx(wanted + 1)
+    assert names["first"][name].shape == asked.results[name]
+
+
+def test_what_the_run_found_wrong_is_looked_at_first_of_all(tmp_path, monkeypatch, capsys):
+    """One element of 576 is off. The run named it, by the sentence that it tells of a wrong result."""
+    from harness.measure.wrong import held
+
+    asked = cell(SPECS[0], Direction.FPROP)
+    got = np.zeros(asked.results["y"])
+    got[1, 2, 3, 4] = 1.0
+    reason = f"spot check: {held('y', got, np.zeros_like(got), 1.0, 0.5)}"
+    text = program(asked, of_reference(asked, "got['y'][1, 2, 3, 4] += 9"), [], builders.environment(), 7, reason)
+    run(text, tmp_path, monkeypatch)
+    assert capsys.readouterr().out.count("WRONG y[1, 2, 3, 4]: ") == 2
+
+
+@pytest.mark.parametrize("reason", ["timeout", "spot check: y is wrong in 3 of 8 elements, the first at [9, 9]: got 1"])
+def test_a_reason_that_names_no_element_of_the_result_changes_nothing(reason):
+    asked = cell(SPECS[0], Direction.FPROP)
+    texts = {program(asked, of_reference(asked), [], builders.environment(), 7, why) for why in ("", reason)}
+    assert len(texts) == 1
+
+
+def test_what_is_not_finite_is_found_wherever_it_is(tmp_path, monkeypatch, capsys):
+    asked = cell(SPECS[0], Direction.FPROP)
+    spoil = "got['y'][0, 3, 7, 8], got['y'][1, 0, 0, 5] = np.nan, np.inf"
+    with np.errstate(invalid="ignore"):
+        run(program(asked, of_reference(asked, spoil), [], builders.environment(), 7), tmp_path, monkeypatch)
+    said = capsys.readouterr().out
+    assert said.count("WRONG y[0, 3, 7, 8]: nan") == said.count("WRONG y[1, 0, 0, 5]: inf") == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [("got['loss'] *= 2", "WRONG loss"), ("got['w'][0, 0, 0, 0] += 1e-3", "WRONG w after"), ("got['dx'] *= 2", "WRONG dx")],
+)
+def test_a_wrong_step_is_told(spoil, told, tmp_path, monkeypatch, capsys):
+    asked = cell(SPECS[0], Direction.TRAIN, optimizer=Optimizer.SGD)
+    run(program(asked, of_reference(asked, spoil), [], builders.environment(), 7), tmp_path, monkeypatch)
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", [precision for precision in Precision if precision is not Precision.TF32])
+def test_the_operands_are_those_of_the_run(precision, tmp_path, monkeypatch):
+    asked = cell(SPECS[0], Direction.WGRAD, precision=precision)
+    names = run(program(asked, of_reference(asked), [], builders.environment(), 11), tmp_path, monkeypatch)
+    operands, _ = draw(asked, 11)
+    for name in ("x", "w", "dy"):
+        drawn = getattr(operands, name)
+        assert (names[name].dtype, names[name].tobytes()) == (drawn.dtype, drawn.tobytes())
+
+
+def test_cores_and_variables_are_set_before_anything_else_is_imported():
+    asked = cell(SPECS[0], Direction.FPROP)
+    environ = {"OMP_NUM_THREADS": "2", **{f"XLA_FLAG_{n}": "a 'quoted' value" for n in range(9)}}
+    tree = ast.parse(program(asked, of_reference(asked), [], builders.environment(environ=environ, affinity=(3, 5)), 7))
+    kinds = [ast.unparse(node) for node in tree.body]
+    first_import = next(at for at, text in enumerate(kinds) if text.startswith(("import ", "from ")) and text != "import os")
+    before = kinds[:first_import]
+    assert before[0] == "import os"
+    assert ast.literal_eval(tree.body[1].value.args[0]) == environ
+    assert before[2:] == ["THREADS = 2", "os.sched_setaffinity(0, {3, 5} & os.sched_getaffinity(0) or os.sched_getaffinity(0))"]
+
+
+def test_variables_that_a_process_cannot_set_for_itself_stand_in_its_command():
+    asked = cell(SPECS[0], Direction.FPROP)
+    environ = {"MALLOC_ARENA_MAX": "1", "LD_PRELOAD": "/a b.so", "OMP_NUM_THREADS": "2"}
+    text = program(asked, of_reference(asked), [], builders.environment(environ=environ), 7)
+    assert "# MALLOC_ARENA_MAX=1 LD_PRELOAD='/a b.so' python report.py" in text
+    assert "os.environ.update({\n    'OMP_NUM_THREADS': '2',\n})" in text
+
+
+def test_nothing_that_the_head_says_is_run():
+    asked = cell(SPECS[0], Direction.FPROP)
+    told = ["a reason\nimport evil", "\x1b[31mred\r\nimport evil", '"""', ""]
+    text = program(asked, of_reference(asked), told, builders.environment(environ={}), 7)
+    assert "evil" not in "".join(map(ast.unparse, ast.parse(text).body))
+    assert text.splitlines()[:4] == ["# a reason import evil", "# red  import evil", '# """', "#"]
+
+
+CLOCK = """
+class time:
+    now = 0
+    def perf_counter_ns():
+        time.now += 10
+        return time.now
+"""
+
+
+def test_a_block_lasts_50_us_and_the_figures_are_those_of_the_blocks(tmp_path, monkeypatch, capsys):
+    """By a clock that goes on by 9,990 ns in each call, and by 10 ns when it is read."""
+    asked = cell(SPECS[0], Direction.FPROP)
+    real = of_reference(asked)
+    call = (*real.call, "really = launch", "def launch():", "    time.now += 9_990", "    return really()")
+    script = Script((*real.imports, *CLOCK.splitlines()), real.operands, call, real.result, "a call", versions=real.versions)
+    names = run(program(asked, script, [], builders.environment(), 7), tmp_path, monkeypatch, seconds="0.001")
+    said = capsys.readouterr().out
+    assert names["calls"] == 6  # of 9,992 ns, after a first one of 10,000
+    assert 12 <= len(names["times"]) <= 17
+    assert set(names["times"]) == {(6 * 9_990 + 10) / 6}
+    assert "median 10.0 us, 95 % 10.0 to 10.0 us in this process" in said
+    flop = 2 * 2 * 4 * 8 * 9 * 3 * 9
+    assert f"{flop / names['took']:.3g} GFLOP/s" in said
+    assert f"numpy again {np.__version__}" in said
+
+
+@pytest.mark.parametrize("wait", ["", "handles.append"])
+def test_a_call_is_waited_for_where_it_is_not_done(wait, tmp_path, monkeypatch):
+    asked = cell(SPECS[0], Direction.FPROP)
+    real = of_reference(asked)
+    script = Script((*real.imports, "handles = []"), real.operands, real.call, real.result, "a call", wait)
+    names = run(program(asked, script, [], builders.environment(), 7), tmp_path, monkeypatch)
+    assert bool(names["handles"]) == bool(wait)
+    if wait:
+        assert len(names["handles"]) >= 4  # the first call, a block of one, the blocks, the last one
