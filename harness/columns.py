@@ -289,6 +289,11 @@ _NIGHTLY = {
     "reference_ns": Column(
         "float64", "ns", "Lower quartile of the run's yardsticks at this number of threads; missing: not measured."
     ),
+    "memory_bytes": Column(
+        "float64",
+        "bytes",
+        "Memory of one call on its device: its tensors, as bytes_min counts them, and workspace_bytes; missing: not measured.",
+    ),
 }
 
 _CASES = {
@@ -305,6 +310,15 @@ _CASES = {
     "drift": Column("float64", "", "Slow drift over the last 60 nights by the Theil-Sen slope; missing: too few nights."),
     "smallest_effect": Column("float64", "", "The slowdown that the gate finds by the second night in 95 of 100 cases; missing: no baseline."),
     "note": Column("string", "", "What else there is to say: why it has no figure, what was acknowledged and why."),
+    "ran_before_id": Column("string", "", "The run whose profile ran_before is from: the newest one before the change; empty: none, or nothing is told."),
+    "ran_now_id": Column("string", "", "The run whose profile ran_now is from: the newest one since the change; empty: none, or nothing is told."),
+}  # fmt: skip
+
+_RAN = {
+    "what_ran": Column("string", "", "By which kernels the case was computed before and is now, and when, in a sentence; empty where neither time nor kernels have changed."),
+    "ran_before": Column("string", "", "The kernels of the convolution before the change, or in base, joined by semicolons, the one that takes longest first; empty: not profiled, or nothing is told."),
+    "ran_now": Column("string", "", "The same since the change, or in new."),
+    "another_kernel": Column("bool", "", "Whether these are other kernels than before; False where one side was not profiled."),
 }  # fmt: skip
 
 
@@ -333,6 +347,7 @@ _PROFILED = {
     "trace": Column("string", "", "A Chrome trace of three calls, as a file in the folder of the run; empty: there is none."),
     "problem": Column("string", "", "Why there is no profile, or not all of it; empty: nothing is wrong."),
     "made_at": Column("datetime64[us, UTC]", "UTC", "When the profile was begun."),
+    "spent_ns": Column("float64", "ns", "What making it took, from preparing the call to the last check; the start of the process is not in it."),
 }  # fmt: skip
 
 _OF_PROFILE = {
@@ -353,7 +368,7 @@ def of_convolutions(frame: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 COLUMNS: dict[str, Column] = {
-    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RANKED, **_TIMES, **_SUMS, **_ALONG, **_EXPLAINED, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
+    **_FACTS, **_SAMPLE, **_FIGURES, **_COMPARED, **_RAN, **_RANKED, **_TIMES, **_SUMS, **_ALONG, **_EXPLAINED, **_TUNED, **_PUBLISHED, **_BESIDE, **_NIGHTLY, **_CASES,
     **_KERNEL, **_PROFILED, **_OF_PROFILE,
 }  # fmt: skip
 
@@ -371,7 +386,7 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "threads_used", "effective_cores", "yardstick_ratio", "corrected_ns", "contended_share", "steal_ns",
     "check_method", "max_rel_err", "tolerance", "results_vary", "started_at", "environment_id", "machine_id",
 )  # fmt: skip
-COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED)
+COMPARISON_COLUMNS: tuple[str, ...] = ("suite", *_AXES, *_COMPARED, *_RAN)
 RANK_COLUMNS: tuple[str, ...] = tuple(_RANKED)
 TIME_COLUMNS: tuple[str, ...] = ("run_id", "cell", *_TIMES)
 SUM_COLUMNS: tuple[str, ...] = (
@@ -398,10 +413,11 @@ NIGHT_COLUMNS: tuple[str, ...] = (
     "run_id", "cell", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "reason",
     "barred_by", "median_ns", "yardstick_ratio", "reference_ns", "environment_id", "machine_id",
     "vs_standard", "vs_standard_low", "vs_standard_high", "standard_environment_id", "vs_stay", "vs_stay_error",
+    "first_call_ns", "memory_bytes",
 )  # fmt: skip
 CASE_COLUMNS: tuple[str, ...] = (
     "cell", "machine_id", "workload", "shape", "direction", "backend", "mode", "device", "threads", "status", "state",
-    "estimator", *(name for name in _CASES if name != "state"),
+    "estimator", *(name for name in _CASES if name != "state"), *_RAN,
 )  # fmt: skip
 # One row per cell and kernel: what ran inside a call.
 KERNEL_COLUMNS: tuple[str, ...] = (
@@ -411,10 +427,10 @@ KERNEL_COLUMNS: tuple[str, ...] = (
 # One row per cell that was profiled; what is stored of it, and all that is known with the kernels and the run's figures.
 PROFILED_COLUMNS: tuple[str, ...] = (
     "run_id", *_AXES, "plain_ns", "watched_ns", "calls", "clean_calls", "flop_compiled", "effective_cores", "sources", "trace",
-    "problem", "made_at", "environment_id",
+    "problem", "made_at", "spent_ns", "environment_id",
 )  # fmt: skip
 PROFILE_COLUMNS: tuple[str, ...] = (
     "run_id", *_AXES, "plain_ns", "watched_ns", "timed_ns", "overhead", "calls", "clean_calls", "outside_ns",
     "kernel_share", "move_share", "framework_share", "flop_compiled", "flop_ratio", "effective_cores",
-    "sources", "trace", "problem", "incomplete", "made_at", "environment_id",
+    "sources", "trace", "problem", "incomplete", "made_at", "spent_ns", "environment_id",
 )  # fmt: skip

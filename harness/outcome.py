@@ -265,7 +265,8 @@ class Judgement:
 
     `cases` has one row per case with `analysis.judgement.CASES`. `invalid` are the blocking checks that failed: where there is
     any, nothing else is said of the run. `incomparable` says why nothing of it can be held against the baseline, which is no
-    fault of the run. `notes` say what it was held against, where the method or the standard has changed.
+    fault of the run. `notes` say what it was held against, where the method or the standard has changed, and what else has: by
+    which kernels cases are computed, and what they cost beside their time.
     """
 
     level: Level

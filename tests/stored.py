@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.analysis.gate import NightJudgement
 from harness.digest import Digest
+from harness.profile import Kernel, Kind, Level, Profile, Role
 from harness.record import NIGHTLY, Status
 from harness.review import digests
 from harness.review.comparing import standing
@@ -18,7 +19,8 @@ from tests import builders
 
 SUITE = "small"
 WORKLOADS = ("one", "two", "three")
-CELLS = tuple(str(builders.cell(workload=name, backend=backend)) for backend in ("jax", "torch") for name in WORKLOADS)
+PLANNED = tuple(builders.cell(workload=name, backend=backend) for backend in ("jax", "torch") for name in WORKLOADS)
+CELLS = tuple(map(str, PLANNED))
 SLOW = str(builders.cell(workload="two"))  # the cell that tests make slower
 # A night differs from the next by about 0.5 %; drawn once, by hand.
 WANDER = (1.0, 1.004, 0.997, 1.002, 0.995, 1.006, 0.999, 1.001, 0.996, 1.003)
@@ -99,3 +101,21 @@ def judged(folder: Path) -> tuple[NightJudgement, Digest]:
     """The gate's judgement of a stored night, and what summary.json holds of it without a page."""
     reading = Reading(folder)
     return reading.judgement, digests.of_run(reading, standing(reading))
+
+
+def profiled(folder: Path, kernels: Mapping[str, str], ns: float = 9e5) -> Path:
+    """The night with profiles of some cells: each call is a kernel of that name, and a tenth more outside of it."""
+    run, tail = journal.read_run(folder), (Role.UNKNOWN, Level.PRIMITIVE, "oneDNN", 1.0)
+    with journal.Journal(folder) as book:
+        for place, (cell, name) in enumerate(kernels.items()):
+            of = next(each for each in PLANNED if str(each) == cell)
+            book.append(Profile(
+                run.id, of, run.started_at + timedelta(seconds=place), "", (
+                    Kernel("convolution", Kind.CONVOLUTION, name, "", "", "", *tail, ns, 1),
+                    Kernel("outside", Kind.OUTSIDE, "", "", "", "", Role.UNKNOWN, 0, "", 1.0, 0.1 * ns, 1),
+                ),
+                plain_ns=1.1 * ns, watched_ns=1.1 * ns, calls=40, clean_calls=40, sources=("oneDNN 3.12.0 verbose",),
+                spent_ns=3 * 10**9,
+            ))  # fmt: skip
+    table.seal(folder)
+    return folder

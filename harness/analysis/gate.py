@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from harness import units
-from harness.analysis import changes, reasons
+from harness.analysis import changes, costs, reasons
+from harness.analysis.costs import CostStep
 from harness.analysis.environments import version_changes
 from harness.analysis.history import ABSENT, AXES, STATUSES, Grid, History, grids
 from harness.analysis.replay import ESTIMATORS, STANDARD, Rules, replay
@@ -67,7 +68,7 @@ class NightJudgement:
     the most serious first. `cases` has one row per cell and machine with CASE_COLUMNS, the most serious first; cells that were
     measured a second time under another name are not among them. `events` are those of tonight, `invalid` what blocks any
     judgement, `machines` the gate's own record. `notes` are those of the reasons that say what the night was held against,
-    where the method or the standard has changed.
+    where the method or the standard has changed. `costs` are the first calls and memories that have changed for two nights.
     """
 
     run_id: str
@@ -79,6 +80,7 @@ class NightJudgement:
     invalid: tuple[str, ...]
     machines: tuple[OwnRecord, ...]
     notes: tuple[str, ...] = ()
+    costs: tuple[CostStep, ...] = ()
 
     @property
     def code(self) -> int:
@@ -106,6 +108,8 @@ def judge(
     cases = _joined([machine.cases for machine in machines])
     of_machines = [each for machine in machines for each in _of_machine(machine)]
     found = [*((Level.INVALID, why) for why in blocking), *reasons.reasons(cases, of_machines)]
+    beside = tuple(step for machine in machines for step in machine.costs())
+    found += [(step.level, step.words) for step in beside]
     found.sort(key=lambda reason: list(Level).index(reason[0]))
     level = found[0][0] if found else Level.QUIET
     return NightJudgement(
@@ -118,6 +122,7 @@ def judge(
         invalid=blocking,
         machines=tuple(machine.own_record for machine in machines),
         notes=tuple(note for machine in machines for note in _notes(machine)),
+        costs=beside,
     )
 
 
@@ -229,6 +234,9 @@ class _Machine:
             "drift": drift,
             "smallest_effect": found.threshold + SURE_TWICE * found.scale,
             "note": np.array([self.notes.get(case, "") for case in range(len(since))], dtype=object),
+            # What ran inside stands in the profiles, which the history does not hold.
+            **dict.fromkeys(("ran_before_id", "ran_now_id", "what_ran", "ran_before", "ran_now"), ""),
+            "another_kernel": False,
         }
         frame = pd.DataFrame(columns, index=range(len(since)))
         unknown = ~found.judged[:, -1]
@@ -297,6 +305,13 @@ class _Machine:
             return "not measured"
         told = self.history.cells.iloc[row]
         return str(told["reason"]) or (f"flagged {told['barred_by']}" if told["barred_by"] else "")
+
+    def costs(self) -> list[CostStep]:
+        """What its cases cost beside their time, where that has changed."""
+        events = self.replay.events
+        return costs.steps(
+            self.grid, self.history.cells, self.acks, events, lambda case, night: self._cause(case, night, night)
+        )
 
     @property
     def beside_standard(self) -> int:

@@ -18,7 +18,7 @@ from harness.columns import NIGHT_COLUMNS
 from harness.record import AA, VISITS_SINCE, YARDSTICK_SINCE, Environment, Run, Status
 
 # Raised by one whenever the formula of a figure that a night keeps changes: the nights of a store are then made anew.
-FIGURES = 3
+FIGURES = 4
 
 STATUSES = tuple(Status)
 ABSENT = -1  # where a matrix of codes has no row
@@ -38,7 +38,9 @@ def night(
     """
     frame = roofline.asked_for(summary)
     beside = vs_standard(frame, visited, label) | vs_stay(frame, samples)
-    frame = frame.assign(reference_ns=frame["corrected_ns"] / frame["yardstick_ratio"], **beside)
+    memory = frame["bytes_min"] + frame["workspace_bytes"]
+    reference = frame["corrected_ns"] / frame["yardstick_ratio"]
+    frame = frame.assign(reference_ns=reference, memory_bytes=memory, **beside)
     return frame[list(NIGHT_COLUMNS)].reset_index(drop=True)
 
 

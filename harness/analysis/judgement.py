@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.analysis import what_ran
 from harness.analysis.gate import NightJudgement
 from harness.analysis.rows import dicts_of
 from harness.outcome import COMPARABLE, Group, Judgement, Level, Outcome, State
@@ -26,7 +27,7 @@ ENOUGH_COVERED = 0.8  # of the slower cases: no further group is looked for
 
 CASES = (
     "cell", "workload", "family", "direction", "backend", "mode", "device", "verdict", "word", "baseline_ns", "now_ns", "ratio",
-    "ratio_low", "ratio_high", "estimator", "threshold", "severity", "why",
+    "ratio_low", "ratio_high", "estimator", "threshold", "severity", "why", "what_ran",
 )  # fmt: skip
 _NUMBERS = ("baseline_ns", "now_ns", "ratio", "ratio_low", "ratio_high", "threshold", "severity")
 
@@ -46,7 +47,8 @@ def against(comparison: pd.DataFrame, baseline: str, invalid: Sequence[str] = ()
         told = " ".join([*said, f"Not comparable: {incomparable}."])
         return Judgement(level, told, baseline, cases, (), tuple(invalid), incomparable)
     counts = cases["verdict"].value_counts()
-    return Judgement(_level(counts, invalid), sentence(cases, invalid), baseline, cases, groups(cases), tuple(invalid))
+    found, notes = groups(cases), tuple(what_ran.notices(comparison))
+    return Judgement(_level(counts, invalid), sentence(cases, invalid), baseline, cases, found, tuple(invalid), notes=notes)
 
 
 def of_night(night: NightJudgement, baseline: str, networks: pd.Series | None = None) -> Judgement:
@@ -72,10 +74,13 @@ def of_night(night: NightJudgement, baseline: str, networks: pd.Series | None = 
                 "threshold": threshold,
                 "severity": severity(ratio, threshold),
                 "why": row["note"] or row["cause"],
+                "what_ran": row["what_ran"],
             }
         )
     cases = _frame(rows)
-    return Judgement(night.level, night.sentence, baseline, cases, groups(cases), night.invalid, notes=night.notes)
+    costs = (step.words for step in night.costs if step.words not in night.sentence)
+    notes = (*night.notes, *what_ran.notices(night.cases), *costs)
+    return Judgement(night.level, night.sentence, baseline, cases, groups(cases), night.invalid, notes=notes)
 
 
 def _of_state(row: Mapping[str, Any]) -> Outcome:
@@ -100,7 +105,7 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
     threshold = max(FLOOR, math.expm1(noise)) if pd.notna(noise) else FLOOR
     ratio = float(row["ratio"]) if pd.notna(row["ratio"]) else math.nan
     outcome = _outcome(row)
-    return {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device", "why")} | {
+    return {name: row[name] for name in ("cell", "workload", "direction", "backend", "mode", "device", "why", "what_ran")} | {
         "family": family(row["workload"], row["network"]),
         "verdict": str(outcome),
         "word": outcome.words,

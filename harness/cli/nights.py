@@ -70,6 +70,10 @@ def nightly(
     ceilings: option.Ceilings = True,
     machine: option.Machine = None,
     python: option.Python = None,
+    profiles: Annotated[
+        bool,
+        typer.Option(help="Profile what became slower or has other versions, and a tenth of the rest: up to 10 % more time."),
+    ] = True,
 ) -> None:
     """Measure a suite as one night of its history, judge it, write report and index, and tell people.
 
@@ -86,21 +90,28 @@ def nightly(
     )  # fmt: skip
     options.check_tags()
     with interruptible():
-        _attended(options, junit, webhook)
+        _attended(options, junit, webhook, profiles)
 
 
-def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None") -> None:
+def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None", profiles: bool) -> None:
     """The night, and whatever comes of it told to people."""
+    from harness import units
+    from harness.analysis import due
     from harness.execution import execute
     from harness.nights import notify
 
     if options.dry_run:
         one = _suite(options)
-        print_plan(*execute.prepare(one, _selection(options, one), options.seed, aa=options.aa, ceilings=options.ceilings))
+        plan, estimate_s = execute.prepare(
+            one, _selection(options, one), options.seed, aa=options.aa, ceilings=options.ceilings
+        )
+        print_plan(plan, estimate_s)
+        if profiles:
+            stderr().print(f"and profiles of some cells, for up to {units.wall(due.SHARE * estimate_s)}", markup=False)
         return
     named = next(iter(options.suites), options.resume or "")
     try:
-        night = _night(options)
+        night = _night(options, profiles)
     except KeyboardInterrupt as error:
         _tell(notify.failed(named, error, INTERRUPTED), webhook)
         raise
@@ -145,7 +156,7 @@ def _selection(options: RunOptions, suite: "Suite") -> "Selection":
     return replace(selection, budget={"stay_s": STAY_S, **selection.budget})
 
 
-def _night(options: RunOptions) -> "Night":
+def _night(options: RunOptions, profiles: bool) -> "Night":
     """Wait, measure and judge, under the host's lock from the first cell to the page."""
     from harness.execution import host
     from harness.nights import nightly
@@ -155,7 +166,24 @@ def _night(options: RunOptions) -> "Night":
     with host.locked() as lock:
         measure = _resuming(begun, options, lock) if begun else _measuring(options, lock)
         run = nightly.measure(measure, host.Patience(limit_s, partial(nightly.look, lock), _waiting))
-        return nightly.conclude(begun or options.out / "runs" / run.id, options.reports, options.report)
+        folder = begun or options.out / "runs" / run.id
+        if profiles:
+            _profile(folder)
+        return nightly.conclude(folder, options.reports, options.report)
+
+
+def _profile(folder: Path) -> None:
+    """Profile what is due and say what that took. What goes wrong with it is a line on standard error: the night stands."""
+    from harness.execution import afterwards
+    from harness.nights import nightly
+
+    try:
+        done = nightly.profile(folder, afterwards.of_run)
+    except Exception as error:
+        stderr().print(f"not profiled: {error}", markup=False, soft_wrap=True)
+    else:
+        if done and done.due:
+            stderr().print(done.words, markup=False, soft_wrap=True)
 
 
 def _waiting(why: str) -> None:

@@ -198,7 +198,8 @@ _STYLES = {Outcome.SLOWER: "bold red", Outcome.FASTER: "bold green", Outcome.NO_
 def comparison(compared: pd.DataFrame) -> Table:
     """A line per cell: the two times that the ratio is of, what new takes over base, the verdict, and why there is none.
 
-    A ratio that was corrected by the yardstick is named so, and the one of the times stands under it.
+    A ratio that was corrected by the yardstick is named so, and the one of the times stands under it. What ran inside the calls
+    stands under the reason.
     """
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("cell", overflow="fold")
@@ -214,7 +215,8 @@ def comparison(compared: pd.DataFrame) -> Table:
             ratio = f"{ratio} corrected\n{units.ratio(row.new_ns / row.base_ns)} of the times"
         table.add_row(
             named(row), units.duration(row.base_ns), units.duration(row.new_ns), ratio,
-            Text(verdict.words, _STYLES.get(verdict, "dim")), Text(row.why or words(row.estimator)),
+            Text(verdict.words, _STYLES.get(verdict, "dim")),
+            Text("\n".join(filter(None, (row.why or words(row.estimator), row.what_ran)))),
         )  # fmt: skip
     return table
 

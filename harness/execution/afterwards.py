@@ -1,7 +1,7 @@
 """Profiles without timing: they join the latest run that timed their cells, or stand in a run of their own."""
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from harness.execution.watcher import Watcher, tolerant
 from harness.isolate.launcher import Launcher
 from harness.measure import environment
 from harness.plan import Plan
+from harness.profile import Profile
 from harness.record import METHOD_VERSION, Environment, Run, Status
 from harness.spec import Cell
 from harness.store import journal, table
@@ -52,8 +53,17 @@ def profile(
         run = journal.read_run(folder)
         if held:
             held.tell(run.id)
-        _kept(folder, run, replace(plan, seed=run.seed), cells, watching)
+        for _ in _kept(folder, run, replace(plan, seed=run.seed), cells, watching):
+            pass
     return Profiled(folder, tuple(map(str, cells)))
+
+
+def of_run(folder: Path, cells: Sequence[Cell]) -> Generator[Profile]:
+    """Profile cells of a run that has ended, by its plan: each profile once it is kept in its folder. Who calls holds the lock.
+
+    Whoever closes this early ends the profiling; the run is sealed again whatever ends it.
+    """
+    return _kept(folder, journal.read_run(folder), journal.read_plan(folder), cells, Watcher())
 
 
 def _that_timed(store: Path, suite: str, cells: Collection[Cell], here: Environment) -> Path | None:
@@ -75,12 +85,12 @@ def _that_timed(store: Path, suite: str, cells: Collection[Cell], here: Environm
     return None
 
 
-def _kept(folder: Path, run: Run, plan: Plan, cells: list[Cell], watcher: Watcher) -> None:
+def _kept(folder: Path, run: Run, plan: Plan, cells: Sequence[Cell], watcher: Watcher) -> Generator[Profile]:
     """Profile these cells into the folder of a run, and seal it whatever ends that."""
     executor = Launcher(run.id, folder / execute.LOGS, machine=run.planned_on.machine if run.planned_on else "")
     with Interrupts() as interrupts, journal.Journal(folder) as book:
         try:
-            profiles.keep(book, folder, executor, plan, cells, interrupts, watcher)
+            yield from profiles.keep(book, folder, executor, plan, cells, interrupts, watcher)
         finally:
             interrupts.shut()
             book.sync()

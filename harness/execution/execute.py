@@ -338,7 +338,8 @@ class _Measurement:
         """Look into the calls of the cells that the plan wants profiled, now that nothing is timed any more."""
         if cells := profiles.missing(self.folder, self.plan):
             self.began_s = self.began_s or time.monotonic()
-            profiles.keep(book, self.folder, self.executor, self.plan, cells, interrupts, self.watcher)
+            for _ in profiles.keep(book, self.folder, self.executor, self.plan, cells, interrupts, self.watcher):
+                pass
 
     def _so_far(self) -> growth.SoFar:
         """What the journal holds of it, of whatever was measured."""

@@ -1,7 +1,8 @@
 """Profiles of a run's cells, kept in its journal as they come: after its last trial, or later."""
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from harness.ask import expression
@@ -43,13 +44,18 @@ def missing(folder: Path, plan: Plan) -> list[Cell]:
 def keep(
     book: journal.Journal, folder: Path, executor: Launcher, plan: Plan, cells: Sequence[Cell], interrupts: Interrupts,
     watcher: Watcher,
-) -> None:  # fmt: skip
-    """Profile these cells, and keep each profile, with its environment and its trace, in the folder of the run."""
+) -> Generator[Profile]:  # fmt: skip
+    """Profile these cells: each profile once it is kept, with its environment and its trace, in the folder of the run.
+
+    Whoever closes this early ends the profiling.
+    """
     watcher.profiling(len(cells))
-    for answer in executor.profile(plan, cells, folder):
-        with interrupts.put_off():
-            book.append(answer)
-        if isinstance(answer, Profile):
-            watcher.profiled(answer)
-        else:
-            watcher.environment(answer)
+    with contextlib.closing(executor.profile(plan, cells, folder)) as answers:
+        for answer in answers:
+            with interrupts.put_off():
+                book.append(answer)
+            if isinstance(answer, Profile):
+                watcher.profiled(answer)
+                yield answer
+            else:
+                watcher.environment(answer)

@@ -59,7 +59,7 @@ class Launcher(Session):
                 yield answer
                 parent_ns += time.perf_counter_ns() - begun
 
-    def profile(self, plan: Plan, cells: Sequence[Cell], folder: Path | None = None) -> Iterator[Profile | Environment]:
+    def profile(self, plan: Plan, cells: Sequence[Cell], folder: Path | None = None) -> Generator[Profile | Environment]:
         """What runs inside the calls of these cells, each as soon as it is known, by child processes that time nothing.
 
         The plan says by what budget and interpreters. Traces go to that folder; None: there are none.

@@ -1,21 +1,27 @@
-"""One night, unattended: wait for a quiet machine, measure, judge, write page, digest and index. Telling people is `notify`'s.
+"""One night, unattended: wait for a quiet machine, measure, profile what is due, judge, write page, digest and index.
 
-The look at the machine comes in as an argument, so that a test can script a night.
+Telling people is `notify`'s. The look at the machine and what makes profiles are arguments, so that a test can script a night.
 """
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import doctor, units
+from harness.analysis import due
+from harness.analysis.due import Profiled, Why
 from harness.analysis.gate import NightJudgement
 from harness.digest import Digest
-from harness.execution import host
+from harness.execution import host, profiles
+from harness.profile import Profile
 from harness.record import Run
 from harness.review import comparing, pages
 from harness.review import digests as digesting
 from harness.review.reading import Reading
-from harness.store import digests
+from harness.spec import Cell
+from harness.store import digests, journal, table
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,40 @@ def look(lock: host.Lock) -> str:
         return ""
     lock.release()  # whoever measures anyway must not wait for a night that waits itself
     return f"{busy.name}: {busy.found}"
+
+
+def profile(
+    folder: Path, make: Callable[[Path, Sequence[Cell]], Generator[Profile]], clock: Callable[[], float] = time.monotonic
+) -> Profiled | None:  # fmt: skip
+    """Profile what is due tonight, for a tenth of the time that measuring took at the most; None where not all was measured.
+
+    `make` profiles cells of the run in that folder one after the other, keeps each profile there and yields it.
+    """
+    reading = Reading(folder)
+    night_s = reading.run.took_s
+    if reading.run.finished_at is None or not night_s:
+        return None
+    cells = {str(cell): cell for cell in profiles.of_plan(journal.read_plan(folder))}
+    candidates = due.candidates(reading.judgement.cases, reading.night.history, cells, lambda run: _spent_s(reading.other(run)))
+    budget_s, began_s = due.SHARE * night_s, clock()
+    chosen = due.due(candidates, budget_s)
+    made: dict[str, Why] = {}
+    for why in Why:  # what makes them may take those of one backend together
+        left = [cells[cell] for cell, of in chosen.items() if of is why]
+        if not left or clock() - began_s >= budget_s:
+            continue
+        with contextlib.closing(make(folder, left)) as profiled:
+            for each in profiled:
+                made[str(each.cell)] = why
+                if clock() - began_s >= budget_s:
+                    break
+    return Profiled(made, sum(map(len, due.waiting(candidates).values())), clock() - began_s, night_s)
+
+
+def _spent_s(reading: Reading) -> dict[str, float]:
+    """Which cells of a run were profiled, whatever came of it, and the seconds that each took."""
+    stored = table.profiles_of(reading.of)
+    return dict(zip(stored["cell"], stored["spent_ns"] / 1e9, strict=True))
 
 
 def conclude(folder: Path, reports: Path, page: bool = True) -> Night:

@@ -39,7 +39,8 @@ SLACK_CHARACTERS = 2900  # a section of Slack's holds 3000, https://docs.slack.d
 class Case:
     """A case that has something to say. `change` is over its baseline, 0.08 for 8 % slower; None: not known.
 
-    The times are those measured; `correction` says why their quotient is not the change, and is empty where it is.
+    The times are those measured; `correction` says why their quotient is not the change, and is empty where it is. What ran is
+    told as in the columns of the gate's cases.
     """
 
     cell: str
@@ -51,6 +52,11 @@ class Case:
     since: str
     cause: str
     correction: str = ""
+    what_ran: str = ""
+    ran_before: str = ""
+    ran_before_id: str = ""
+    ran_now: str = ""
+    ran_now_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ def notice(judgement: NightJudgement, digest: Digest, report: Path | None = None
     cases = tuple(
         Case(
             row.cell, row.shape, _said(row.state, row.status), _known(row.change), _known(row.night_ns),
-            _known(row.baseline_ns), row.since, row.cause, correction(row.estimator),
+            _known(row.baseline_ns), row.since, row.cause, correction(row.estimator), row.what_ran, row.ran_before,
+            row.ran_before_id, row.ran_now, row.ran_now_id,
         )
         for row in rows(speaking.head(LISTED))
     )  # fmt: skip
@@ -111,16 +118,18 @@ def _one_line(text: str) -> str:
 def markdown(said: Notice) -> str:
     """A summary for people, as GitHub shows it: the sentence, the cases that have something to say, and what else to know."""
     lines = [f"## {_head(said)}", "", f"**{_text(said.sentence)}**", ""]
-    lines += [f"- {_text(reason)}" for reason in said.reasons if reason != said.sentence]
+    lines += [f"- {_coded(reason)}" for reason in said.reasons if reason != said.sentence]
     lines += [f"- environment: {_text(change)}" for change in said.changes]
     lines += [f"- check: {_text(check)}" for check in said.validity]
     if said.cases:
-        lines += ["", "| case | shape | state | tonight | baseline | change | since | cause |"]
-        lines += ["| --- | --- | --- | ---: | ---: | ---: | --- | --- |"]
+        heads = ["case", "shape", "state", "tonight", "baseline", "change", "since", "cause"]
+        ran = any(case.what_ran for case in said.cases)
+        lines += ["", f"| {' | '.join(heads + ['what ran'] * ran)} |"]
+        lines += [f"| --- | --- | --- | ---: | ---: | ---: | --- | --- |{' --- |' * ran}"]
         lines += [
             f"| {_text(case.cell)} | {_text(case.shape)} | {_words(case.state)} | {_time(case.night_ns)} "
             f"| {_time(case.baseline_ns)} | {_change(case.change, case.correction)} "
-            f"| {_text(case.since)} | {_text(case.cause)} |"
+            f"| {_text(case.since)} | {_text(case.cause)} |{f' {_coded(case.what_ran)} |' * ran}"
             for case in said.cases
         ]
     if said.more:
@@ -143,9 +152,21 @@ def _head(said: Notice) -> str:
 
 def _text(text: str) -> str:
     """Text as Markdown in one line, which none of its characters can turn into anything else."""
+    return _escaped(_one_line(text))
+
+
+def _coded(text: str) -> str:
+    """The same, but what stands between backticks is code."""
+    parts = _one_line(text).split("`")
+    if len(parts) % 2 == 0:  # one of them has no other
+        return _text(text)
+    return "".join("`" + part.replace("|", "\\|") + "`" if place % 2 else _escaped(part) for place, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
     for letter in "\\`*_[]<>|":
         text = text.replace(letter, f"\\{letter}")
-    return _one_line(text)
+    return text
 
 
 def _words(name: str) -> str:
@@ -182,7 +203,7 @@ def junit_xml(judgement: NightJudgement, digest: Digest) -> str:
         junit.Case(
             name=row.cell,
             passed=None if _said(row.state, row.status) == Status.NOT_RUN else State(row.state).passes,
-            message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {row.cause} {row.note} ({row.shape})"),
+            message=_one_line(f"{_words(_said(row.state, row.status))}: {_moved(row)} {_why(row)} ({row.shape})"),
             time_s=None if _known(row.night_ns) is None else row.night_ns / 1e9,
         )
         for row in rows(judgement.cases)
@@ -195,6 +216,11 @@ def _moved(row: Any) -> str:
     told = _change(_known(row.change), correction(row.estimator))
     night_ns, baseline_ns = _known(row.night_ns), _known(row.baseline_ns)
     return told if None in (night_ns, baseline_ns) else f"{told} (measured {_time(night_ns)}, baseline {_time(baseline_ns)})"
+
+
+def _why(row: Any) -> str:
+    """What there is to say of a case beside its change."""
+    return "; ".join(filter(None, (row.cause, row.note, row.what_ran)))
 
 
 def _said(state: str, status: str) -> str:
@@ -250,7 +276,7 @@ def payload(said: Notice, format: Format) -> dict[str, Any]:
     lines += [f"• environment: {_slack(change)}" for change in said.changes]
     lines += [
         f"• {_words(case.state)}: {_slack(case.cell)} ({_slack(case.shape)}) {_change(case.change, case.correction)}"
-        f"{f' ({_slack(case.cause)})' if case.cause else ''}"
+        f"{f' ({_slack(case.cause)})' if case.cause else ''}{f': {_slack(case.what_ran)}' if case.what_ran else ''}"
         for case in said.cases
     ]
     if said.more:

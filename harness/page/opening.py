@@ -93,6 +93,7 @@ class Compared:
     ratio_high: float
     threshold: float
     estimator: str
+    what_ran: str
     severity: float
 
 
@@ -101,7 +102,7 @@ class Change:
     """A row of the list of changes; `slug` is "" for a case that this run does not have.
 
     `word` is the change, or what the gate says of the case; `change` then stands beside it. `by` names the estimator that the
-    change is by, where the quotient of the two measured times is another one.
+    change is by, where the quotient of the two measured times is another one. `ran` says what computed it before and does now.
     """
 
     case: str
@@ -120,6 +121,7 @@ class Change:
     severity: str
     nights: Markup
     why: str
+    ran: Markup
 
 
 MOST = {Outcome.FAILED: 10, Outcome.LOST: 10, Outcome.SLOWER: 10, Outcome.FASTER: 5}
@@ -183,7 +185,7 @@ def beside_baseline(
             *([_unfinished(extent)] if extent else []),
             *([PRUNED] if pruned else []),
             *filter(None, [view.tuning]),
-            *(f"{clean(note[0].upper() + note[1:])}." for note in judged.notes),
+            *(coded(f"{note[0].upper() + note[1:]}.") for note in judged.notes),
         ],
         tiles=[replace(tile, tone="") if extent and tile.tone == "fast" else tile for tile in _compared_tiles(view, judged)],
         standings=standings(view),
@@ -307,6 +309,7 @@ def _change(view: View, here: Case | None, row: Compared, edge: float, of_cell: 
         severity=units.MISSING if failed or np.isnan(row.severity) else f"{row.severity:.1f}×",
         nights=spark.sparkline(of_cell.get(row.cell, []), tone=outcome.tone),
         why=tables.first_line(here.reason) if failed and here else "",
+        ran=coded("" if failed else row.what_ran),
     )
 
 
@@ -320,6 +323,12 @@ def lines(nights: pd.DataFrame | None) -> dict[str, list[float]]:
     )
     wide = wide.reindex(order[-spark.NIGHTS :])
     return {str(cell): wide[cell].to_list() for cell in wide.columns}
+
+
+def coded(text: str) -> Markup:
+    """Text for the page in which what stands between backticks is code."""
+    parts = clean(text).split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def listed(parts: Sequence[str]) -> str:

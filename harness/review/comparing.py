@@ -1,12 +1,13 @@
 """A run beside another one, beside the nights before it, or beside what others published."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from harness import units
 from harness.analysis import compare as comparison
-from harness.analysis import elsewhere, environments, roofline, validity
+from harness.analysis import elsewhere, environments, roofline, validity, what_ran
 from harness.analysis import judgement as judging
 from harness.ask.wording import hint, show
 from harness.errors import PublishedError
@@ -43,6 +44,7 @@ def between(before: Reading, after: Reading, base: pd.DataFrame, new: pd.DataFra
     """The same of two runs that were read; `base` and `new` are the records of theirs to compare."""
     sides = before.side(roofline.asked_for(base)), after.side(roofline.asked_for(new))
     compared = for_people(comparison.compare(*sides, after.aa.noise.cells if after.aa else None))
+    compared = what_ran.of_runs(compared, before.ran, after.ran)
     compared.attrs = {
         "base": before.run.id, "new": after.run.id, "noise": after.aa.run.id if after.aa else "",
         "machines": validity.machines_differ(before.run, after.run),
@@ -56,12 +58,17 @@ def junit_of(compared: pd.DataFrame) -> str:
         junit.Case(
             name=row.cell,
             passed=Outcome(row.verdict).passes,
-            message=f"{row.verdict}: {row.why or units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)}",
+            message="; ".join(filter(None, (_judged(row), row.what_ran))),
             time_s=None if pd.isna(row.new_median_ns) else row.new_median_ns / 1e9,
         )
         for row in rows(compared)
     ]
     return junit.render(f"{compared.attrs['new']} over {compared.attrs['base']}", cases)
+
+
+def _judged(row: Any) -> str:
+    """The verdict of a row of a comparison, with its ratio, or why there is none."""
+    return f"{row.verdict}: {row.why or units.ratio_interval(row.ratio, row.ratio_low, row.ratio_high)}"
 
 
 # What a page says of it ---------------------------------------------------------------------------------------------------

@@ -256,8 +256,9 @@ def acknowledge(
     cell = EVERY_CASE if name == EVERY_CASE else find_cell(known, name)
     ids = [run.id for run in known.runs]
     if from_run is None:
-        cases = gate.judge(known, acknowledgements.read(store)).cases
-        since = [run for run in cases.loc[cases["cell"] == cell, "since"] if run]
+        judged = gate.judge(known, acknowledgements.read(store))
+        since = [run for run in judged.cases.loc[judged.cases["cell"] == cell, "since"] if run]
+        since += [step.since for step in judged.costs if step.cell == cell]
         from_run = min(since, default=ids[-1], key=ids.index)
     elif not any(id.startswith(from_run) for id in ids):
         raise HistoryError(f"--from: {not_one_of(from_run, ids[::-1])}")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.analysis import called, elsewhere, explain, noise, ranking, roofline, tuning, validity
+from harness.analysis import called, elsewhere, explain, noise, ranking, roofline, tuning, validity, what_ran
 from harness.analysis import extent as extents
 from harness.analysis import networks as summing
 from harness.analysis import profiles as profiling
@@ -26,9 +26,10 @@ from harness.analysis.summary import summarize, with_kept
 from harness.analysis.times import Figures, figures
 from harness.analysis.trials import trials
 from harness.analysis.visits import visits
+from harness.analysis.what_ran import Ran
 from harness.axes import Direction
 from harness.columns import EXPLANATION_COLUMNS, PROFILE_COLUMNS, TUNED_COLUMNS, of_convolutions
-from harness.errors import HistoryError, RunNotFoundError, SelectionError
+from harness.errors import HistoryError, RunNotFoundError, SelectionError, UserError
 from harness.execution import host
 from harness.outcome import Check, Extent
 from harness.record import AA, NIGHTLY, Run, Status
@@ -285,8 +286,25 @@ class Reading:
 
     @cached_property
     def judgement(self) -> NightJudgement:
-        """What the gate says of the night, its checks included. Raises HistoryError for a run that is no night."""
-        return self.night.judge(validity.blocking(self.checks))
+        """What the gate says of the night, its checks included, and what ran in the cases that have changed.
+
+        Raises HistoryError for a run that is no night.
+        """
+        judged = self.night.judge(validity.blocking(self.checks))
+        return what_ran.with_kernels(judged, self.night.history.runs, lambda run: self.other(run).ran)
+
+    @cached_property
+    def ran(self) -> dict[str, Ran]:
+        """What its profiles saw, by cell; nothing where they are damaged, which is warned of."""
+        try:
+            return what_ran.read(table.kernels_of(self.of), table.profiles_of(self.of))
+        except (UserError, OSError) as error:
+            journal.warn(f"left out: {error}")
+            return {}
+
+    def other(self, run: Run) -> "Reading":
+        """A run of the same store, read in the same way."""
+        return self if run.id == self.run.id else Reading({of.run.id: of.folder for of in self.stored}[run.id], run=run)
 
 
 def _unmeasured(records: pd.DataFrame) -> str:

@@ -260,7 +260,7 @@ def _joined(parts: Sequence[pd.DataFrame], path: str | Path, kind: _Table) -> pd
 def _of_run(of: Stored, kind: _Table) -> pd.DataFrame:
     """The table of one run, from Parquet where that is a true copy of the journal. Raises UserError where neither is whole."""
     path = of.folder / kind.file
-    if kind in _OF_PROFILES and not path.exists() and sealed(of.folder):
+    if kind in _OF_PROFILES and not path.exists() and (_sealed_last(of.folder) or sealed(of.folder)):
         return frames.empty(kind.columns)
     try:
         found = _sealed(of, kind)
@@ -408,6 +408,14 @@ def sealed(folder: str | Path) -> bool:
     """Whether the tables of a run are a true copy of its journal: nothing was appended since they were made."""
     size, known = _journal_size(Path(folder)), parquet.metadata(Path(folder) / _RECORDS.file)
     return known is not None and (size is None or known.get(_SEALED_FROM, b"") == str(size).encode())
+
+
+def _sealed_last(folder: Path) -> bool:
+    """Whether nothing was written to the journal of a run since its tables, by the times of the files: without reading them."""
+    path = folder / journal.JOURNAL
+    with contextlib.suppress(OSError):
+        return not path.exists() or path.stat().st_mtime_ns < (folder / _RECORDS.file).stat().st_mtime_ns
+    return False
 
 
 def pruned(folder: str | Path) -> bool:

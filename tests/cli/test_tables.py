@@ -41,6 +41,13 @@ def test_a_comparison_shows_ratio_interval_verdict_and_reason():
     assert tables.verdicts(found.head(0)) == "no cells"
 
 
+def test_a_comparison_says_what_ran_under_the_estimator_or_the_reason():
+    found = compare(side(*base(1000, 1000, 1000)), side(*new(1200, 1210, 1190)), QUIET)
+    lines = shown(tables.comparison(found.assign(what_ran="`ref:any` in new, `brg` in base"))).splitlines()
+    assert lines[2].rstrip().endswith("median")
+    assert lines[3].rstrip().endswith("`ref:any` in new, `brg` in base")
+
+
 def test_a_corrected_ratio_is_named_and_the_ratio_of_the_times_stands_under_it():
     lines = shown(tables.comparison(compare(side(*CALM), side(*LOADED), BOTH))).splitlines()
     assert "1.00× (0.999 to 1.00) corrected" in lines[2]

@@ -248,7 +248,7 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
                 "family": row["workload"].partition("_")[0], "verdict": str(outcome), "word": outcome.words,
                 "baseline_ns": row["median_ns"] / ratio if ok else 1e6, "now_ns": row["median_ns"], "ratio": ratio,
                 "ratio_low": low, "ratio_high": high, "threshold": 0.03, "estimator": "median" if ok else "",
-                "severity": abs(np.log(ratio)) / np.log(1.03) if ok else np.nan, "why": "",
+                "severity": abs(np.log(ratio)) / np.log(1.03) if ok else np.nan, "why": "", "what_ran": "",
             }
         )  # fmt: skip
     if lost:
@@ -270,7 +270,7 @@ def judged(made: Made, slower: dict[str, float], lost: bool = True, seed: int = 
                 "device": "cpu",
             }
         )
-    cases = pd.DataFrame(rows).fillna({"why": "", "estimator": ""})
+    cases = pd.DataFrame(rows).fillna({"why": "", "estimator": "", "what_ran": ""})
     count = cases["verdict"].value_counts()
     return Judgement(
         Level.SUSPECT, f"{count.get('slower', 0)} of {count.get('no_change', 0)} cases are slower.", "20260228-023000-0001",

@@ -64,3 +64,17 @@ def test_the_figures_of_the_last_thirty_nights_oldest_first(made):
     mine = nights[nights["cell"] == cell].sort_values("started_at")["night_ns"].to_list()
     assert found[cell] == mine[-30:]
     assert opening.lines(None) == {}
+
+
+def test_a_slower_case_says_what_ran_and_names_stand_as_code(made, view):
+    judged = synthetic.judged(made, {"torch": 1.2})
+    cases = judged.cases
+    cases.loc[cases["verdict"].isin([Outcome.SLOWER, Outcome.FAILED, Outcome.LOST]), "what_ran"] = (
+        "`ref:<any>` on 11-27, `brg` on 11-20"
+    )
+    judged = dataclasses.replace(judged, cases=cases, notes=("2 cases run another kernel: `a&b`",))
+    head = opening.beside_baseline(view, judged, synthetic.CHECKS, (), None)
+    told = "<code>ref:&lt;any&gt;</code> on 11-27, <code>brg</code> on 11-20"
+    assert {str(row.ran) for row in head.changes or [] if row.word.startswith(Outcome.SLOWER.icon)} == {told}
+    assert {str(row.ran) for row in head.changes or [] if row.now == "lost"} == {""}
+    assert [str(sentence) for sentence in head.sentences] == ["2 cases run another kernel: <code>a&amp;b</code>."]

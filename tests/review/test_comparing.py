@@ -28,6 +28,23 @@ def test_a_comparison_of_frames_is_that_of_the_runs_that_they_hold(pair: list[Re
     assert len(compared) == len(stored.CELLS)
 
 
+def test_a_comparison_says_what_ran_in_either_run(pair: list[Reading]) -> None:
+    for reading, kernel in zip(pair, ("brg", "ref:any"), strict=True):
+        stored.profiled(reading.folder, {stored.SLOW: kernel, stored.CELLS[0]: "fusion", stored.CELLS[1]: kernel})
+    base, new = (Reading(reading.folder) for reading in pair)
+    compared = comparing.between(base, new, base.records, new.records)
+    assert compared.attrs["base"] == base.run.id
+    told = dict(zip(compared["cell"], compared["what_ran"], strict=True))
+    said = "`ref:any` in new, `brg` in base"
+    assert {cell: words for cell, words in told.items() if words} == {stored.SLOW: said, stored.CELLS[1]: said}
+    assert [said in case for case in comparing.junit_of(compared).split("<testcase")[1:]].count(True) == 2
+    judged = comparing.standing(new, base).judged
+    assert judged is not None
+    (note,) = judged.notes
+    assert note.startswith(f"2 cases run another kernel: {said} (")
+    assert judged.cases.set_index("cell")["what_ran"].to_dict()[stored.SLOW] == said
+
+
 def test_a_frame_of_two_runs_is_refused(pair: list[Reading]) -> None:
     both = table.load(pair[0].store)
     with pytest.raises(RunNotFoundError, match="a comparison is of one run with another; this frame holds 2"):
