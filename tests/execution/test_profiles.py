@@ -153,6 +153,15 @@ def test_a_resumed_run_that_has_its_profiles_is_not_profiled_again(children: Chi
     assert len(children.asked) == 1
 
 
+def test_a_resumed_run_profiles_again_what_came_to_nothing(children: Children) -> None:
+    children.lost = {"line": "crashed: why"}
+    done = run(profile=True)
+    children.lost = {}
+    execute.resume(folder(done))
+    assert {cell.split("/")[0] for cell in children.asked[1]} == {"line"}
+    assert set(harness.profiles(folder(done))["problem"]) == {""}
+
+
 def test_whoever_watches_is_told_of_each_profile(children: Children) -> None:
     heard: list[object] = []
 

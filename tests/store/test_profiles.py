@@ -143,6 +143,7 @@ def test_a_damaged_line_of_a_profile_costs_no_other_and_is_kept_where_it_was_sea
         table.seal(folder)
     found = table.kernels_of(of(folder))
     assert found.groupby("backend")["kernel_ns"].max().to_dict() == {"jax": 900.0, "torch": 800.0}
+    assert sorted(table.profiles_of(of(folder))["problem"]) == ["", ""]  # that of jax which came to nothing is outdated
 
 
 def test_the_tables_of_profiles_outlive_the_journal(tmp_path: Path):
