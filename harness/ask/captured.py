@@ -80,14 +80,14 @@ class Captured:
         ordered = sorted(found.items(), key=lambda part: -sum(layer.flop for layer in part[1]))
         return [(precision, layout, tuple(layers)) for (precision, layout), layers in ordered]
 
-    def texts(self) -> dict[str, str]:
-        """The suites and their tables, by the names of their files below the folder of the suites."""
+    def texts(self, suite: str = "") -> dict[str, str]:
+        """The suites and their tables, by the names of their files; `suite` is that of the first, else the network's name."""
         if not self.layers:
             left = ", ".join(f"{one.what} x {one.times}: {one.why}" for one in self.left_out)
             raise CaptureError(f"no convolution that a suite can have; left out: {left}")
         parts, told = self.parts(), {}
         for place, (precision, layout, layers) in enumerate(parts):
-            name = self.name if place == 0 else f"{self.name}-{precision}-{layout.lower()}"
+            name = (suite or self.name) + (f"-{precision}-{layout.lower()}" if place else "")
             alone = "" if len(parts) == 1 else f"its layers in {precision} and {layout}"
             directions = [each for each in PASSES if any(layer.counts.get(each) for layer in layers)]
             rows = [(_row(layer, directions), _source(self.target, layer)) for layer in layers if not layer.spec.transposed]
@@ -125,11 +125,10 @@ class Captured:
 
         Raises CaptureError where a file is in the way that was not written so.
         """
-        path = Path(path)
-        renamed = replace(self, name=suite_name(path.stem))
-        written = []
-        for name, text in renamed.texts().items():
-            file = path if name == f"{renamed.name}.toml" else path.parent / name
+        path, written = Path(path), []
+        suite = suite_name(path.stem)
+        for name, text in self.texts(suite).items():
+            file = path if name == f"{suite}.toml" else path.parent / name
             if name.endswith(".toml"):
                 _refuse_to_lose(file)
             written.append((file, text))

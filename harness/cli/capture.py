@@ -172,11 +172,12 @@ def _show(captured: "Captured") -> None:
     directions = captured.directions
     whole = sum(map(captured.flop, directions)) or 1
     varying = len({(layer.precision, layer.layout) for layer in captured.layers}) > 1
-    headings = ["layer", "shape", *(["precision", "layout"] if varying else []), *map(str, directions), "FLOP", "share", ""]
+    headings = ["layer", "shape", *(["precision", "layout"] if varying else []), *map(str, directions), "FLOP", "share"]
+    headings += ["remark"] if any(layer.remarks for layer in captured.layers) else []
     rows = [
         [layer.name, str(layer.spec), *([str(layer.precision), str(layer.layout)] if varying else []),
          *(str(layer.counts.get(each, 0)) for each in directions), units.flop(layer.flop),
-         units.percent(layer.flop / whole), "; ".join(layer.remarks)]
+         units.percent(layer.flop / whole), "; ".join(layer.remarks)][: len(headings)]
         for layer in captured.layers
     ]  # fmt: skip
     if rows:

@@ -72,8 +72,8 @@ def test_settings_are_summed_up_apart_and_dimensions_are_no_setting() -> None:
 
 def test_a_first_layer_has_no_input_gradient_and_the_network_is_one_row() -> None:
     first = [{"workload": "stem", "direction": each, "median_ns": 100.0} for each in ("fprop", "wgrad")]
-    rest = [{"count": 3 - (each == "dgrad"), "direction": each, "median_ns": 10.0} for each in ("fprop", "dgrad", "wgrad")]
-    found = networks(frame(*first, *rest), {})
+    rest = [{"count": 3 - (each == "dgrad"), "direction": each, "median_ns": 10.0} for each in ("dgrad", "fprop", "wgrad")]
+    found = networks(frame(*rest, *first), {})
     told = {row.direction: (row.sum_ns, row.shapes, row.layers) for row in found.itertuples()}
     assert told == {"fprop": (130.0, 2, 4), "wgrad": (130.0, 2, 4), "dgrad": (20.0, 1, 2), "passes": (280.0, 2, 4)}
     (row,) = by_pass(found).itertuples()

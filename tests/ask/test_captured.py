@@ -39,7 +39,7 @@ def test_the_suite_passes_the_strict_reader_and_measures_what_a_step_has(tmp_pat
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["net.toml", "shapes/net.csv"]
     loaded = suite.load(tmp_path / "net.toml")
     assert [work.spec for work in loaded.workloads] == [UP, STEM, NEXT]
-    assert {work.network for work in loaded.workloads} == {"net (without 4 calls left out)"}
+    assert {work.network for work in loaded.workloads} == {"my-net (without 4 calls left out)"}
     cells = planning.cells(loaded, {"numpy": (Device("cpu"),), "torch": (Device("cpu"),)})
     assert {(cell.workload, cell.direction): cell.count for cell in cells} == {
         ("stem.conv.1", FPROP): 1, ("stem.conv.1", WGRAD): 1,
@@ -59,7 +59,7 @@ def test_without_gradients_no_other_pass_is_asked_for(tmp_path: Path) -> None:
     assert loaded.axes.direction == (FPROP,)
     assert [dict(work.counts) for work in loaded.workloads] == [{}, {}]
     assert (tmp_path / "shapes" / "net.csv").read_text().splitlines()[0].endswith(",count,source")
-    assert loaded.workloads[0].network == "net"
+    assert loaded.workloads[0].network == "my-net"
 
 
 def test_each_precision_and_layout_has_a_suite(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_each_precision_and_layout_has_a_suite(tmp_path: Path) -> None:
     assert [(one.name, one.axes.precision, len(one.workloads)) for one in suites] == [
         ("net", (Precision.FP32,), 2), ("net-bf16-nhwc", (Precision.BF16,), 1),
     ]  # fmt: skip
-    assert suites[1].workloads[0].network.startswith("net (its layers in bf16 and NHWC, without 4 calls")
+    assert suites[1].workloads[0].network.startswith("my-net (its layers in bf16 and NHWC, without 4 calls")
 
 
 def test_anonymous_suites_tell_no_name() -> None:
@@ -109,4 +109,4 @@ def test_a_network_of_transposed_layers_alone_needs_no_table(tmp_path: Path) -> 
     transposed = tuple(call for call in SEEN.calls if call.spec.transposed)
     assert captured(calls=transposed, left_out=()).write(tmp_path / "net.toml") == [tmp_path / "net.toml"]
     (work,) = suite.load(tmp_path / "net.toml").workloads
-    assert (work.spec, work.count, dict(work.counts), work.network) == (UP, 1, {}, "net")
+    assert (work.spec, work.count, dict(work.counts), work.network) == (UP, 1, {}, "my-net")

@@ -1,5 +1,6 @@
 """What the capture of PyTorch sees, held against PyTorch's own counter of FLOP and against published networks."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,11 @@ torch = pytest.importorskip("torch")
 
 import harness  # noqa: E402
 from harness import flops  # noqa: E402
-from harness.ask import suite  # noqa: E402
+from harness.ask import logs, suite  # noqa: E402
 from harness.ask.captured import collect  # noqa: E402
 from harness.axes import Direction, Layout, Precision  # noqa: E402
 from harness.calls import Call, Seen  # noqa: E402
+from harness.captures import torch_timing  # noqa: E402
 from harness.captures.base import Input, Request  # noqa: E402
 from harness.captures.torch import TorchCapture  # noqa: E402
 from harness.errors import CaptureError  # noqa: E402
@@ -176,7 +178,8 @@ def test_a_model_under_inference_mode_is_seen() -> None:
             with torch.inference_mode():
                 return self.layer(x)
 
-    assert [call.times for call in see(Inferring(), (1, 3, 8, 8), gradients=False).calls] == [1]
+    seen = see(Inferring(), (1, 3, 8, 8), gradients=False)
+    assert ([call.times for call in seen.calls], seen.left_out) == ([1], ())
 
 
 def test_a_model_that_looks_at_its_data_is_told_of_and_can_be_computed() -> None:
@@ -244,12 +247,29 @@ def test_within_a_program_the_model_stays_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_the_share_of_the_convolutions_is_measured() -> None:
+def test_the_share_of_the_convolutions_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_timing, "_BUDGET_S", 0.0)
     timing = see(torch_models.UNet(depth=2), (1, 3, 32, 32), timed=True).timing
     assert timing is not None
-    assert timing.steps >= 3
+    assert timing.steps == 3
     assert timing.convolutions_ns > 0
     assert timing.step_ns > 0
+
+
+def test_a_trace_of_the_profiler_tells_the_same(tmp_path: Path) -> None:
+    shape = (2, 3, 16, 24)
+    model, x = torch_models.UNet(depth=2), torch.zeros(shape)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+        model(x).sum().backward()
+    profile.export_chrome_trace(str(tmp_path / "trace.json"))
+
+    def told(seen: Seen) -> Counter[tuple[object, ...]]:
+        found = Counter[tuple[object, ...]]()
+        for call in seen.calls:
+            found[call.spec, call.direction, call.precision] += call.times
+        return found
+
+    assert told(logs.seen((tmp_path / "trace.json").read_text())) == told(see(model, shape))
 
 
 def test_calls_have_the_names_of_their_layers() -> None:
