@@ -143,6 +143,16 @@ class Autotune(StrEnum):
     OFF = "off"
 
 
+class Values(StrEnum):
+    """What the operands hold: some calls take many times as long, or less, on other values than random ones."""
+
+    NORMAL = "normal"  # drawn from N(0, 1)
+    ZEROS = "zeros"
+    ONES = "ones"
+    DENORMAL = "denormal"  # of w and dy, mostly smaller than the smallest normal number of the precision; x is N(0, 1)
+    SPARSE = "sparse"  # nine of ten elements are 0, the others N(0, 1)
+
+
 AUTOTUNE = "CONVBENCH_AUTOTUNE"  # set in a process whose kernels are not chosen as by default, so that its environment says it
 
 
@@ -163,6 +173,11 @@ OPTIONS: dict[str, Option] = {
         Autotune.DEFAULT,
         "Whether the kernels of a GPU were chosen by trying them: on or off; empty: as the framework does by default.",
         competes=True,
+    ),
+    "operands": Option(
+        Values.NORMAL,
+        "What the operands hold: zeros, ones, denormal (w and dy mostly below the smallest normal number), sparse (nine of ten "
+        "elements are 0); empty: N(0, 1).",
     ),
 }
 COMPETING = ("backend", "mode", *(name for name, option in OPTIONS.items() if option.competes))

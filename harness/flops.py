@@ -32,7 +32,7 @@ def result_bytes(cell: Cell) -> int:
 
 def least_bytes(cell: Cell) -> int:
     """Least traffic of a call: each operand read once, each result written once, no im2col expansion."""
-    operands = cell.operands
+    operands = cell.operand_shapes
     return _bytes(cell, *(operands[name] for name in cell.direction.reads)) + _slots(cell) + result_bytes(cell)
 
 
@@ -42,4 +42,4 @@ def _bytes(cell: Cell, *shapes: tuple[int, ...]) -> int:
 
 def _slots(cell: Cell) -> int:
     """Bytes of the two moments that Adam keeps of each element of w."""
-    return 2 * _bytes(cell, cell.operands["w"]) if cell.optimizer is Optimizer.ADAM else 0
+    return 2 * _bytes(cell, cell.operand_shapes["w"]) if cell.optimizer is Optimizer.ADAM else 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from harness import descriptor
-from harness.axes import CPU, OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import CPU, OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Values
 from harness.counting import taps_below
 from harness.workload import Shape, Shapes, Spec
 
@@ -377,6 +377,7 @@ class Cell:
     network: str = ""
     scaled: str = ""
     autotune: Autotune = Autotune.DEFAULT
+    operands: Values = Values.NORMAL
 
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
@@ -401,7 +402,7 @@ class Cell:
         return self.spec.layout_text(self.layout)
 
     @property
-    def operands(self) -> dict[str, Shape]:
+    def operand_shapes(self) -> dict[str, Shape]:
         """The shapes of x, w and dy, as `backends.base.Operands` says."""
         x, w, y = self.spec.shapes(self.precision.itemsize)
         return {"x": x, "w": w, "dy": y if self.is_convolution else (0,)}

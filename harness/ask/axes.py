@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.ask.wording import LONGEST, not_one_of, show
-from harness.axes import OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Values
 
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
 REFERENCE = "numpy"
@@ -34,6 +34,7 @@ class Axes:
     threads: tuple[int, ...] = (0,)
     cache: tuple[Cache, ...] = (Cache.HOT,)
     autotune: tuple[Autotune, ...] = (Autotune.DEFAULT,)
+    operands: tuple[Values, ...] = (Values.NORMAL,)
 
 
 NAMES = tuple(field.name for field in fields(Axes))

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.axes import Autotune, Device, Mode, Precision
+from harness.axes import Autotune, Device, Mode, Precision, Values
 from harness.profile import Event
 from harness.spec import Cell
 
@@ -81,6 +81,8 @@ def impossible(cell: Cell) -> str | None:
         return "TF32 is a format of NVIDIA GPUs; the CPU has none"
     if cell.device.kind == "cpu" and cell.autotune is not Autotune.DEFAULT:
         return "cuDNN and XLA try kernels on GPUs only; on the CPU there is nothing to choose but autotune=default"
+    if cell.operands is Values.DENORMAL and not cell.direction.single:
+        return "denormal operands are for the single passes: the squares that bprop and train take of y would be 0"
     return None
 
 

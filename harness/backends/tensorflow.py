@@ -124,7 +124,7 @@ class TensorFlowBackend(Backend):
     def _try(self, cell: Cell) -> str | None:
         """The first line of TensorFlow's message where a call fails, None where it works; asked once per kind of call."""
         if cell not in self._tried:
-            shapes = cell.operands.values()
+            shapes = cell.operand_shapes.values()
             try:
                 prepared = self.prepare(cell, Operands(*(self._np.ones(shape, self._np.float32) for shape in shapes)))
                 prepared.fetch(prepared.launch())

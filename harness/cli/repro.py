@@ -121,7 +121,7 @@ def _title(row: Any, cell: "Cell") -> str:
 
 def _facts(row: Any, cell: "Cell", run: "Run", environment: "Environment") -> list[tuple[str, str]]:
     """What convbench measured and where, each with its name."""
-    shapes = ", ".join(f"{name} {list(cell.operands[name])}" for name in ("x", "w"))
+    shapes = ", ".join(f"{name} {list(cell.operand_shapes[name])}" for name in ("x", "w"))
     threads, device = f"{len(environment.affinity)} threads", "the CPU"
     if cell.device.kind != "cpu":
         threads, device = "", f"{cell.device}, timed on the host; no such program was ever run on a GPU"

@@ -114,7 +114,7 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     `prepadded`: the backend pads x before the call (see `Backend.pads_beforehand`), so that x has its padding's size on the
     device, and so has the dx that is computed of it.
     """
-    x, w, dy = (math.prod(shape) for shape in cell.operands.values())
+    x, w, dy = (math.prod(shape) for shape in cell.operand_shapes.values())
     elements, size = x + w + dy, cell.precision.itemsize
     margin = cell.spec.padding_elements
     padding = margin if prepadded else 0
@@ -162,5 +162,5 @@ def _workspace(cell: Cell, cores: int, blocked: int) -> int:
     spec, size = cell.spec, cell.precision.itemsize
     images = min(spec.images, cores) if cell.precision is Precision.FP32 else spec.images
     unfolded = spec.unfolded_elements(images) * size
-    kept = 3 * math.prod(cell.operands["dy"]) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0
+    kept = 3 * math.prod(cell.operand_shapes["dy"]) * size if cell.direction in (Direction.BPROP, Direction.TRAIN) else 0
     return max(blocked, unfolded) + kept

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.axes import Precision
+from harness.axes import Precision, Values
 from harness.backends.base import Operands
 from harness.spec import Cell
 
@@ -24,17 +24,39 @@ _EXACT_BELOW = {
     Precision.FP16: 2**11,
     Precision.BF16: 2**8,
 }
+# The smallest normal number, of the accumulators too where they are of fp32.
+SMALLEST = {precision: float(np.finfo(np.float32).tiny) for precision in Precision} | {
+    Precision.FP64: float(np.finfo(np.float64).tiny), Precision.FP16: float(np.finfo(np.float16).tiny),
+}  # fmt: skip
+ONE_OF_TEN = 1.6448536269514722  # of N(0, 1), one of ten values is further from 0
 # So many values are drawn for a copy and then repeated. The number is a prime, so that no two blocks of memory are alike.
 _COPY_DRAWN = 1_000_003
 
 
 def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
-    """The operands that a cell is timed on, N(0, 1), and the generator that then chooses what is checked.
+    """The operands that a cell is timed on, and the generator that then chooses what is checked.
 
-    The operands of a workload are the same for every backend.
+    The operands of a workload are the same for every backend. They are N(0, 1), or what is made of the same draw: see `Values`.
     """
     rng = np.random.default_rng([seed, zlib.crc32(cell.workload.encode())])
-    return normal_operands(cell, rng), rng
+    return valued(cell, normal_operands(cell, rng)), rng
+
+
+def valued(cell: Cell, drawn: Operands) -> Operands:
+    """The operands that a cell has by its axis `operands`, made of those of N(0, 1)."""
+    x, w, dy = drawn.x, drawn.w, drawn.dy
+    match cell.operands:
+        case Values.ZEROS:
+            return Operands(*map(np.zeros_like, (x, w, dy)))
+        case Values.ONES:
+            return Operands(*map(np.ones_like, (x, w, dy)))
+        case Values.DENORMAL:
+            factor = SMALLEST[cell.precision] / 8
+            return Operands(x, *(rounded(array * array.dtype.type(factor), cell.precision) for array in (w, dy)))
+        case Values.SPARSE:  # one of ten is as far out
+            return Operands(*(np.where(np.abs(array) > ONE_OF_TEN, array, array.dtype.type(0)) for array in (x, w, dy)))
+        case _:
+            return drawn
 
 
 def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
@@ -42,8 +64,10 @@ def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     dtype = np.float64 if cell.precision is Precision.FP64 else np.float32
     if not cell.spec.computes:  # to draw each value of a GiB would take longer than to measure
         drawn = rounded(rng.standard_normal(_COPY_DRAWN, dtype=dtype), cell.precision)
-        return Operands(np.resize(drawn, cell.operands["x"]), np.zeros(0, dtype), np.zeros(0, dtype))
-    return Operands(*(rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in cell.operands.values()))
+        return Operands(np.resize(drawn, cell.operand_shapes["x"]), np.zeros(0, dtype), np.zeros(0, dtype))
+    return Operands(
+        *(rounded(rng.standard_normal(shape, dtype=dtype), cell.precision) for shape in cell.operand_shapes.values())
+    )
 
 
 def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
@@ -54,7 +78,7 @@ def integer_operands(cell: Cell, rng: np.random.Generator) -> Operands:
     length = max(1, cell.spec.products(cell.direction))
     density = min(1.0, _EXACT_BELOW[cell.precision] / (8 * math.sqrt(length) * 20 / 3))
     arrays = []
-    for shape in cell.operands.values():
+    for shape in cell.operand_shapes.values():
         array = rng.integers(-LARGEST_INTEGER, LARGEST_INTEGER + 1, shape, dtype=np.int8).astype(np.float32)
         arrays.append(array if density == 1.0 else array * (rng.random(shape, dtype=np.float32) < density))
     return Operands(*arrays)

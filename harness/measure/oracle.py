@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import flops
-from harness.axes import Direction, Optimizer, Precision
+from harness.axes import Direction, Optimizer, Precision, Values
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
+from harness.measure.operands import SMALLEST
 from harness.measure.wrong import Finding, finite, held, identical
 from harness.spec import MIRRORED, Cell, ConvSpec
 
@@ -45,6 +46,7 @@ _COPY_SCALE = 2**16  # so many values of a copy are looked at for how large all 
 # The tolerance is the error of a random walk times this: the largest of some hundred errors counts, and sums may be blocked or
 # Winograd's.
 _SLACK = 16
+_FURTHEST = 6.0  # no value of N(0, 1) that is drawn is further from 0 than about this
 
 
 def asks_exact(cell: Cell) -> bool:
@@ -177,6 +179,8 @@ def _against(
     # A random walk of so many products has this size; the sums are larger where the operands are correlated, as in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
     tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
+    if cell.operands is Values.DENORMAL:  # a kernel may take each of them for 0, and a result below the smallest number, too
+        scale = max(scale, products * SMALLEST[cell.precision] * _FURTHEST / tolerance)
     rows, columns = chosen
     return held(
         name, _take(whole, chosen), expected, scale, tolerance,

@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from harness import flops
-from harness.axes import Direction, Optimizer, Precision
+from harness.axes import Direction, Optimizer, Precision, Values
 from harness.backends import base
 from harness.backends.base import Script
+from harness.measure.operands import ONE_OF_TEN, SMALLEST
 from harness.plain import plain
 from harness.record import Environment
 from harness.spec import Cell
@@ -75,20 +76,33 @@ def _dictionary(before: str, entries: Mapping[str, str], behind: str) -> Iterato
     yield f"}}{behind}"
 
 
-def _drawn(cell: Cell, seed: int) -> Iterator[str]:
-    """The operands that the cell was timed on: see `operands.draw` and `operands.rounded`."""
-    drawn = ["x", "w", "dy"] if "dy" in cell.direction.reads else ["x", "w"]
-    shapes, names = ", ".join(str(cell.operands[name]) for name in drawn), ", ".join(drawn)
-    dtype = "float64" if cell.precision is Precision.FP64 else "float32"
-    yield "# The operands of the run, by its seed and the crc32 of the workload's name: x [N, C, ...], w [K, C/g, ...], dy."
-    yield f"rng = np.random.default_rng([{seed}, {zlib.crc32(cell.workload.encode())}])"
-    yield f"{names} = (rng.standard_normal(shape, dtype=np.{dtype}) for shape in ({shapes}))"
+def _rounded(cell: Cell, names: str) -> Iterator[str]:
+    """The operands of these names, rounded to what the device holds."""
     if cell.precision is Precision.FP16:
         yield f"{names} = (array.astype(np.float16).astype(np.float32) for array in ({names}))"
     elif cell.precision is Precision.BF16:
         yield f"bits = [array.view(np.uint32) for array in ({names})]  # rounded to bf16, ties to even"
         yield "bits = [(each + 0x7FFF + ((each >> 16) & 1)) & 0xFFFF0000 for each in bits]"
         yield f"{names} = (each.astype(np.uint32).view(np.float32) for each in bits)"
+
+
+def _drawn(cell: Cell, seed: int) -> Iterator[str]:
+    """The operands that the cell was timed on: see `operands.draw` and `operands.rounded`."""
+    drawn = ["x", "w", "dy"] if "dy" in cell.direction.reads else ["x", "w"]
+    shapes, names = ", ".join(str(cell.operand_shapes[name]) for name in drawn), ", ".join(drawn)
+    dtype = "float64" if cell.precision is Precision.FP64 else "float32"
+    yield "# The operands of the run, by its seed and the crc32 of the workload's name: x [N, C, ...], w [K, C/g, ...], dy."
+    yield f"rng = np.random.default_rng([{seed}, {zlib.crc32(cell.workload.encode())}])"
+    yield f"{names} = (rng.standard_normal(shape, dtype=np.{dtype}) for shape in ({shapes}))"
+    yield from _rounded(cell, names)
+    made = {Values.ZEROS: "np.zeros_like(array)", Values.ONES: "np.ones_like(array)"}
+    made[Values.SPARSE] = f"np.where(abs(array) > {ONE_OF_TEN}, array, array.dtype.type(0))"
+    if cell.operands in made:
+        yield f"{names} = ({made[cell.operands]} for array in ({names}))  # operands: {cell.operands}"
+    elif cell.operands is Values.DENORMAL:
+        names = ", ".join(drawn[1:]) + ("," if len(drawn) == 2 else "")
+        yield f"{names} = (array * np.{dtype}({SMALLEST[cell.precision] / 8!r}) for array in ({names}))  # operands: denormal"
+        yield from _rounded(cell, names)
     yield "bytearray(31 * 2**20)  # freed at once: malloc keeps freed buffers from then on, as in the run"
 
 

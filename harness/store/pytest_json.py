@@ -60,6 +60,7 @@ class Row:
     cpu_ns: int | None = None
     environment_id: str = ""
     autotune: str = ""
+    operands: str = ""
 
     @classmethod
     def of(cls, cell: Cell, suite: str, started_at: datetime) -> Self:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.axes import Direction, Precision
-from harness.measure.operands import integer_operands, normal_operands, rounded
+from harness.axes import Direction, Precision, Values
+from harness.measure.operands import SMALLEST, draw, integer_operands, normal_operands, rounded
 from harness.spec import ConvSpec
+from tests import builders
 from tests.measure.test_oracle import RESULT, SINGLE, SPECS, answer, cell, rng
 
 
@@ -57,8 +58,8 @@ def test_long_sums_are_thinned_and_short_ones_are_not() -> None:
 
 def test_operands_come_from_their_generator_alone() -> None:
     asked = cell(SPECS["plain"])
-    for draw in (normal_operands, integer_operands):
-        same, again, other = draw(asked, rng(3)), draw(asked, rng(3)), draw(asked, rng(4))
+    for drawn in (normal_operands, integer_operands):
+        same, again, other = drawn(asked, rng(3)), drawn(asked, rng(3)), drawn(asked, rng(4))
         assert np.array_equal(same.x, again.x)
         assert not np.array_equal(same.x, other.x)
 
@@ -110,3 +111,23 @@ def test_fp16_is_rounded_as_by_hand(value: float) -> None:
 def test_the_other_formats_are_not_rounded(precision: Precision) -> None:
     array = rng().standard_normal(100).astype(np.float32)
     assert np.array_equal(rounded(array, precision), array)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP64, Precision.FP32, Precision.BF16, Precision.FP16])
+def test_operands_hold_what_the_axis_says(precision: Precision) -> None:
+    spec = ConvSpec.parse("n2 c8 k8 9x9 f3x3 p1x1")
+    made = {values: draw(builders.cell(spec=spec, precision=precision, operands=values), 3)[0] for values in Values}
+    normal, denormal, sparse = made[Values.NORMAL], made[Values.DENORMAL], made[Values.SPARSE]
+    assert not made[Values.ZEROS].x.any()
+    assert (made[Values.ONES].w == 1).all()
+    np.testing.assert_array_equal(denormal.x, normal.x)
+    for array in (denormal.w, denormal.dy):
+        assert np.count_nonzero(array) > 0.5 * array.size
+        assert np.mean(np.abs(array) < SMALLEST[precision]) > 0.99
+    assert 0.05 < np.count_nonzero(sparse.x) / sparse.x.size < 0.15
+    assert {array.dtype for operands in made.values() for array in vars(operands).values()} == {normal.x.dtype}
+
+
+def test_values_change_neither_the_draw_nor_what_is_checked() -> None:
+    plain, zeros = (draw(builders.cell(operands=values), 3)[1] for values in (Values.NORMAL, Values.ZEROS))
+    assert plain.random() == zeros.random()

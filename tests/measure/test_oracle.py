@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.axes import Device, Direction, Optimizer, Precision
+from harness.axes import Device, Direction, Optimizer, Precision, Values
 from harness.backends import numpy as reference
 from harness.backends.base import LEARNING_RATE, Operands, Results
 from harness.backends.numpy import NumpyBackend
 from harness.measure import oracle
-from harness.measure.operands import integer_operands, normal_operands, rounded
+from harness.measure.operands import integer_operands, normal_operands, rounded, valued
 from harness.measure.wrong import WrongResultError, check_of, sound
 from harness.record import Check
 from harness.spec import MIRRORED, Cell, ConvSpec, CopySpec, GemmSpec, WorkloadSpec, parse_workload
@@ -461,3 +461,29 @@ def test_both_conventions_of_adams_epsilon_are_right() -> None:
     dw = results.dw
     late = LEARNING_RATE * dw / (np.abs(dw) + 1e-8 / math.sqrt(1 - 0.999))  # TensorFlow's epsilon hat
     assert spot(asked, operands, replace(results, w=operands.w - late), rng()).ok
+
+
+# Other values than random ones ----------------------------------------------------------------------------------------------
+
+
+def valued_check(asked: Cell, change: Callable[[Results], Results] = lambda results: results) -> Check:
+    operands = valued(asked, normal_operands(asked, rng()))
+    return spot(asked, operands, change(answer(asked, operands)), rng(2))
+
+
+@pytest.mark.parametrize("values", Values)
+@pytest.mark.parametrize("direction", SINGLE)
+def test_right_results_of_any_values_pass(direction: Direction, values: Values) -> None:
+    assert valued_check(replace(cell(SPECS["plain"], direction), operands=values)).ok
+
+
+@pytest.mark.parametrize(("values", "held"), [(Values.ONES, True), (Values.SPARSE, True), (Values.ZEROS, True)])
+def test_a_wrong_element_among_other_values_is_wrong(values: Values, held: bool) -> None:
+    asked = replace(cell(SPECS["plain"]), operands=values)
+    assert valued_check(asked, lambda results: one_more_everywhere(results, "y")).ok is not held
+
+
+def test_a_kernel_may_take_denormal_numbers_for_zero_and_no_more() -> None:
+    asked = replace(cell(SPECS["plain"]), operands=Values.DENORMAL)
+    assert valued_check(asked, lambda results: replace(results, y=np.zeros_like(results.y))).ok
+    assert not valued_check(asked, lambda results: replace(results, y=results.y + 1e-30)).ok

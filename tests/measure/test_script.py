@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.axes import Direction, Optimizer, Precision
+from harness.axes import Direction, Optimizer, Precision, Values
 from harness.backends.base import Script
 from harness.measure.operands import draw
 from harness.measure.script import program
@@ -159,8 +159,9 @@ def test_a_wrong_step_is_told(spoil, told, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("precision", [precision for precision in Precision if precision is not Precision.TF32])
-def test_the_operands_are_those_of_the_run(precision, tmp_path, monkeypatch):
-    asked = cell(SPECS[0], Direction.WGRAD, precision=precision)
+@pytest.mark.parametrize("values", Values)
+def test_the_operands_are_those_of_the_run(values, precision, tmp_path, monkeypatch):
+    asked = cell(SPECS[0], Direction.WGRAD, precision=precision, operands=values)
     names = run(program(asked, of_reference(asked), [], builders.environment(), 11), tmp_path, monkeypatch)
     operands, _ = draw(asked, 11)
     for name in ("x", "w", "dy"):
