@@ -222,7 +222,9 @@ class Reading:
     @cached_property
     def spent(self) -> pd.DataFrame:
         """Where its time went: a row per kind of step, see `analysis.spent`."""
-        return time_spent.spent(self.records, self.run.wall_s)
+        stored, ended = table.profiles_of(self.of), self.run.finished_at
+        within = stored if ended is None else stored[stored["made_at"] <= ended]  # others were made later
+        return time_spent.spent(self.records, self.run.wall_s, float(within["spent_ns"].sum()) / 1e9)
 
     # Whether they can be trusted ----------------------------------------------------------------------------------------
 
