@@ -48,6 +48,7 @@ class Profiled:
     cache: str
     threads: int
     optimizer: str
+    autotune: str
     plain_ns: float
     watched_ns: float
     timed_ns: float
@@ -80,8 +81,9 @@ class Call:
 
     @property
     def who(self) -> str:
-        """The backend, with its mode where that is not eager."""
-        return self.of.backend if self.of.mode == str(Mode.EAGER) else f"{self.of.backend} {self.of.mode}"
+        """The backend, with its mode and its autotune where these are not eager and the default."""
+        mode = "" if self.of.mode == str(Mode.EAGER) else self.of.mode
+        return " ".join(filter(None, (self.of.backend, mode, self.of.autotune and f"autotune {self.of.autotune}")))
 
     @property
     def ns(self) -> float:

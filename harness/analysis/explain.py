@@ -269,6 +269,8 @@ def other_library(call: Call) -> Explanation | None:
         f"{call.who} spends {_percent(share)} in {main.implementation}, and takes {units.ratio(factor)} the time of "
         f"{other.who} with {other.main.implementation}."
     )
+    if call.of.device != str(CPU):
+        told += " Whether kernels were tried before one was chosen, the setting “autotuned” of each says."
     remedy = "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=" if _YNN in main.implementation else ""
     return Explanation(told, rule_share=share, rule_factor=factor, remedy=remedy)
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis import explain
 from harness.analysis.called import with_kernel
-from harness.axes import Direction
+from harness.axes import Autotune, Device, Direction
 from harness.columns import EXPLANATION_COLUMNS
 from harness.profile import Kind, Level
 from harness.rows import rows
@@ -313,6 +313,18 @@ def test_a_library_that_takes_twice_as_long_as_another() -> None:
     assert said("other library", in_ynn(2_840, 0.4), in_jit()) is None
     assert said("other library", in_ynn(2_840), in_jit(implementation="ynn_fusion")) is None
     assert said("other library", in_ynn(2_840), in_jit(layout="NCHW")) is None
+
+
+def test_on_a_gpu_it_is_said_that_tuning_may_be_a_part_of_it() -> None:
+    def on_gpu(kernel: str, us: float, autotune: Autotune) -> Call:
+        of = dataclasses.replace(cell(RES5_3X3), device=Device("gpu"), autotune=autotune)
+        return Call(of, [Kernel(0.9, kernel)], us)
+
+    told = said("other library", on_gpu("one", 300, Autotune.DEFAULT), on_gpu("another", 100, Autotune.ON))
+    assert told.sentence == (
+        "torch spends 90 % in one, and takes 3.00× the time of torch autotune on with another. Whether kernels were tried "
+        "before one was chosen, the setting “autotuned” of each says."
+    )
 
 
 # Of whom rules speak -----------------------------------------------------------------------------------------------------
