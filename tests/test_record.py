@@ -8,7 +8,11 @@ from harness.columns import (
     CASE_COLUMNS,
     COLUMNS,
     COMPARISON_COLUMNS,
+    EXPLANATION_COLUMNS,
+    KERNEL_COLUMNS,
     NIGHT_COLUMNS,
+    PROFILE_COLUMNS,
+    PROFILED_COLUMNS,
     PUBLISHED_COLUMNS,
     RANK_COLUMNS,
     RECORD_COLUMNS,
@@ -37,6 +41,10 @@ FRAMES = {
     "beside": BESIDE_COLUMNS,
     "nights": NIGHT_COLUMNS,
     "cases": CASE_COLUMNS,
+    "profile": PROFILE_COLUMNS,
+    "profiled": PROFILED_COLUMNS,
+    "kernel": KERNEL_COLUMNS,
+    "explanation": EXPLANATION_COLUMNS,
 }
 UNITS = {"_ns": "ns", "_bytes": "bytes", "_j": "J", "_per_s": "/s", "_per_byte": "/byte", "_mhz": "MHz", "_c": "degC"}
 
