@@ -347,7 +347,7 @@ _PROFILED = {
     "trace": Column("string", "", "A Chrome trace of three calls, as a file in the folder of the run; empty: there is none."),
     "problem": Column("string", "", "Why there is no profile, or not all of it; empty: nothing is wrong."),
     "made_at": Column("datetime64[us, UTC]", "UTC", "When the profile was begun."),
-    "spent_ns": Column("float64", "ns", "What making it took, with the start of its process where it was the first of that."),
+    "spent_ns": Column("float64", "ns", "What making it took, from preparing the call to the last check; the start of the process is not in it."),
 }  # fmt: skip
 
 _OF_PROFILE = {

@@ -36,6 +36,7 @@ AREAS = {
     "tests/store": "What stands on disk",
     "tests/nights/test_retention.py": "What stands on disk",
     "tests/ask": "What is asked",
+    "tests/captures": "What is asked",
     "tests/analysis": "What is said",
     "tests/page": "What is said",
     "tests/cli/test_tables.py": "What is said",

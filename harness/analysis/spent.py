@@ -4,24 +4,21 @@ import pandas as pd
 
 from harness.columns import SPENT
 
-PROFILES, REST = "profiles", "rest"
+REST = "rest"
 # Measuring is what the time is for; of the rest, what the harness itself adds to it, and what keeps the figures honest.
 OWN = ("witness", "yardstick", "wire", "parent")
 PROOF = ("check", "memory")
 
 
-def spent(records: pd.DataFrame, wall_s: float | None, profiles_s: float = 0.0) -> pd.DataFrame:
+def spent(records: pd.DataFrame, wall_s: float | None) -> pd.DataFrame:
     """Columns step, seconds, share, meaning, in the order of columns.SPENT; `rest` is what of the wall time nobody booked.
 
     Shares are of the wall time, of the sum where a run was cut off and has none. The rest is planning, sealing and probing.
-    `profiles_s` is how long it was profiled after the last trial; where it was not there is no such row.
     """
     seconds = {step: float(records[f"spent_{step}_ns"].sum()) / 1e9 for step in SPENT}
-    if profiles_s:
-        seconds[PROFILES] = profiles_s
     total = wall_s if wall_s is not None else sum(seconds.values())
     seconds[REST] = max(total - sum(seconds.values()), 0.0)
-    meanings = {**SPENT, PROFILES: "of looking into calls, after the last trial.", REST: "of planning, probing and sealing."}
+    meanings = {**SPENT, REST: "of planning, probing and sealing."}
     return pd.DataFrame(
         [(step, took, took / total if total else 0.0, meanings[step]) for step, took in seconds.items()],
         columns=["step", "seconds", "share", "meaning"],
@@ -29,10 +26,10 @@ def spent(records: pd.DataFrame, wall_s: float | None, profiles_s: float = 0.0) 
 
 
 def share_of(
-    table: pd.DataFrame, steps: tuple[str, ...], beside: tuple[str, ...] = ("start", "first_call", "set_aside", PROFILES, REST)
+    table: pd.DataFrame, steps: tuple[str, ...], beside: tuple[str, ...] = ("start", "first_call", "set_aside", REST)
 ) -> float:
     """The share of these steps in the time without `beside`: starting and compiling belong to the frameworks, and what was
     set aside has all steps in it."""
     by_step = table.set_index("step")["seconds"]
-    left = float(by_step.drop(list(beside), errors="ignore").sum())
+    left = float(by_step.drop(list(beside)).sum())
     return float(by_step[list(steps)].sum()) / left if left else 0.0

@@ -6,7 +6,7 @@ import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from harness.axes import Direction, Layout
@@ -148,7 +148,7 @@ class TorchCapture(Capture):
                 model(*arguments, **named)
             return
         with torch.enable_grad():
-            given = torch.utils._pytree.tree_leaves(model(*arguments, **named))
+            given = _leaves(torch, model(*arguments, **named))
             trained = [each for each in given if isinstance(each, torch.Tensor) and each.requires_grad]
             sums = [each.float().sum() for each in trained if each.is_floating_point()]
             if not sums:
@@ -245,6 +245,16 @@ class _TorchNotes(Notes):
             return
         call = Call(spec, Direction.FPROP, of, _layout(self._torch, x, w), bool(bias), name, remark=remark)
         self.layer(call, directions)
+
+
+def _leaves(torch: Any, given: Any) -> list[Any]:
+    """What a model gives, out of dicts, sequences and dataclasses."""
+    leaves = torch.utils._pytree.tree_leaves(given)
+    return [
+        leaf
+        for each in leaves
+        for leaf in (_leaves(torch, vars(each)) if is_dataclass(each) and not isinstance(each, type) else [each])
+    ]
 
 
 def _layout(torch: Any, *tensors: Any) -> Layout | None:

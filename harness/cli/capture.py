@@ -70,7 +70,7 @@ def capture(
     limit_s = seconds("--timeout", timeout)
     request = _request(target, input_ or [], arg or [], framework, precision, layout)
     request = replace(request, gradients=not infer, weights=not no_weights, real=real, timed=time)
-    name = _name(target)
+    name = "model" if anonymous else _name(target)
     path = out or Path(f"{name}.toml")
     captured = collect(name, _seen(request, python, limit_s), target=_told_target(target), anonymous=anonymous)
     _show(captured)

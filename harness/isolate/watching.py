@@ -7,7 +7,6 @@ asked for, and the next cell gets another.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -70,9 +69,8 @@ class _Child:
         """The profiles of these cells, one after the other."""
         try:
             for order, cell in enumerate(cells):
-                begun = time.perf_counter_ns()
                 yield from self._started()
-                yield replace(self._profile(Step(0, order, cell)), spent_ns=time.perf_counter_ns() - begun)
+                yield self._profile(Step(0, order, cell))
         finally:
             self._end()
 
@@ -120,7 +118,7 @@ class _Child:
             found = self.worker.watch(step, trace, budget.preparing_s(step.cell.device) + budget.timeout_s)
         except LostError as lost:  # it has ended
             self.worker = None
-            return replace(blank, problem=f"{lost.status}: {lost.reason}")
+            return replace(blank, problem=f"{lost.status}: {lost.reason}", spent_ns=sum(lost.spent_ns.values()))
         if self.worker.leaving:
             self.worker.kill()
             self.worker = None

@@ -222,9 +222,7 @@ class Reading:
     @cached_property
     def spent(self) -> pd.DataFrame:
         """Where its time went: a row per kind of step, see `analysis.spent`."""
-        stored, ended = table.profiles_of(self.of), self.run.finished_at
-        within = stored if ended is None else stored[stored["made_at"] <= ended]  # others were made later
-        return time_spent.spent(self.records, self.run.wall_s, float(within["spent_ns"].sum()) / 1e9)
+        return time_spent.spent(self.records, self.run.wall_s)
 
     # Whether they can be trusted ----------------------------------------------------------------------------------------
 

@@ -37,10 +37,3 @@ def test_the_harness_own_share_leaves_out_what_the_frameworks_take() -> None:
     table = spent(records(**{step: [seconds] for step, seconds in took.items()}, set_aside=[10.0]), 100.0)
     assert share_of(table, OWN) == pytest.approx(0.1)
     assert share_of(table, PROOF) == pytest.approx(0.1)
-
-
-def test_profiles_have_a_row_of_their_own_where_there_are_any_and_are_no_part_of_the_harness_share() -> None:
-    table = spent(records(sampling=[3.0], witness=[1.0]), 20.0, 6.0)
-    seconds = table.set_index("step")["seconds"]
-    assert (seconds["profiles"], seconds["rest"]) == (6.0, 10.0)
-    assert share_of(table, OWN) == 0.25

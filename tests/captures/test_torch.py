@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,23 @@ def test_a_model_under_inference_mode_is_seen() -> None:
 
     seen = see(Inferring(), (1, 3, 8, 8), gradients=False)
     assert ([call.times for call in seen.calls], seen.left_out) == ([1], ())
+
+
+def test_what_a_model_gives_may_be_a_dataclass() -> None:
+    @dataclass
+    class Given:
+        features: torch.Tensor
+        count: int = 3
+
+    class Giving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> dict[str, list[Given]]:
+            return {"given": [Given(self.layer(x))]}
+
+    assert count(see(Giving(), (1, 3, 8, 8)), WGRAD) == 1
 
 
 def test_a_model_that_looks_at_its_data_is_told_of_and_can_be_computed() -> None:

@@ -108,6 +108,7 @@ def test_a_function_of_jax_is_itself_the_model(net: Callable[[str], str]) -> Non
         ("import os\nprint('last words', flush=True)\nos.abort()", "", {}, "killed by SIGABRT; last output: last words$"),
     ],
 )
+@pytest.mark.fault("the code of a model that is captured fails, exits or crashes", "a line says what and where, code 2")
 def test_what_goes_wrong_is_one_line(
     net: Callable[[str], str], text: str, target: str, more: dict[str, object], words: str
 ) -> None:
@@ -117,6 +118,7 @@ def test_what_goes_wrong_is_one_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.fault("a model that is captured hangs", "it is ended with all that it started, and a line says so, code 2")
 def test_one_that_takes_too_long_is_ended_with_all_that_it_started(net: Callable[[str], str]) -> None:
     text = "import subprocess, sys, time\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
     target = net(text + "open('child', 'w').write(str(child.pid))\ntime.sleep(600)\n")
@@ -164,6 +166,7 @@ def test_keras_applications_fetch_nothing_unless_asked(monkeypatch: pytest.Monke
     assert given == {"weights": "imagenet"}
 
 
+@pytest.mark.fault("`capture` is killed", "the process of the model ends, too")
 def test_it_ends_with_whoever_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import subprocess
 

@@ -66,6 +66,8 @@ def test_what_was_seen_and_what_was_left_out_is_told(asked: list[tuple[Request, 
         assert words in told
     assert "nets/" not in Path("my_net.toml").read_text() + Path("shapes/my_net.csv").read_text()
     assert len(suite.load(Path("my_net.toml")).workloads) == 3
+    assert "wrote model.toml" in given("secret/net.py:SecretNet", "--anonymous")
+    assert "secret" not in (Path("model.toml").read_text() + Path("shapes/model.csv").read_text()).lower()
     assert "wrote out/other.toml" in given("net:Net", "--out", "out/other.toml", "--anonymous")
     assert [work.name for work in suite.load(Path("out/other.toml")).workloads] == ["conv3", "conv1", "conv2"]
 

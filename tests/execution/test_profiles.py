@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from harness.isolate import launcher
 from harness.plan import Plan
 from harness.profile import Profile
 from harness.record import Environment, Record, Run, Status
-from harness.review.reading import Reading
 from harness.spec import Cell
 from harness.store import journal, table
 from tests import builders
@@ -252,13 +250,3 @@ def test_a_real_child_says_that_nothing_watches_the_reference(tmp_path: Path, mo
     (row,) = harness.profiles(done.folder).to_dict("records")
     assert row["problem"] == "nothing watches this backend"
     assert row["effective_cores"] > 0
-
-
-def test_the_time_of_profiles_is_that_of_the_run_where_they_were_made_in_it(children: Children) -> None:
-    done = run(profile=True)
-    made = dataclasses.replace(done, finished_at=builders.START, took_s=60.0)  # as the profiles of these tests were
-    journal.finish(folder(done), made)
-    seconds = Reading(folder(done)).spent.set_index("step")["seconds"]
-    assert seconds["profiles"] == pytest.approx(CELLS * 0.005)
-    journal.finish(folder(done), dataclasses.replace(made, finished_at=builders.START - timedelta(hours=1)))
-    assert "profiles" not in set(Reading(folder(done)).spent["step"])
