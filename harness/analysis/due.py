@@ -6,7 +6,7 @@ the order is what matters.
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,7 +21,7 @@ from harness.record import Run, Status
 
 SHARE = 0.1  # of what the night took: more is never spent on profiles
 TURNS = 10  # nights in which each of the others is profiled once
-GUESS_S = 8.0  # for a cell of a backend that was never profiled: two passes of two seconds, its preparation, and a process
+GUESS_S = 6.0  # for a cell of a backend that was never profiled: two passes of two seconds, and its preparation
 LOOKED_BACK = 90  # nights before tonight in which a profile is looked for
 
 
@@ -38,7 +38,8 @@ class Candidate:
     """A cell that may be profiled tonight.
 
     `slower`: it is suspect or confirmed. `ago` is how many nights ago it was last profiled; None: never, as far as is looked.
-    `new`: never with the versions that it has tonight. `cost_s` is what profiling it takes, by what it took.
+    `new`: never with the versions that it has tonight. `cost_s` is what profiling it takes, by what it took, in a process that
+    has started; `process` is what cells have in common that share one.
     """
 
     cell: str
@@ -46,19 +47,25 @@ class Candidate:
     ago: int | None
     new: bool
     cost_s: float
+    process: Hashable = None
 
 
-def due(candidates: Sequence[Candidate], budget_s: float) -> dict[str, Why]:
+def due(candidates: Sequence[Candidate], budget_s: float, start_s: float = 0.0) -> dict[str, Why]:
     """The cells to be profiled, in that order, each with the reason: as many as may be had in so many seconds.
+
+    `start_s` is what a process takes to start; there is one for each reason.
 
     What has waited longest comes first within its reason; what is too dear for what is left of the time is passed over.
     """
     chosen: dict[str, Why] = {}
     for why, cells in waiting(candidates).items():
+        started = set[Hashable]()
         for each in cells:
-            if each.cost_s <= budget_s:
+            cost_s = each.cost_s + (0.0 if each.process in started else start_s)
+            if cost_s <= budget_s:
                 chosen[each.cell] = why
-                budget_s -= each.cost_s
+                budget_s -= cost_s
+                started.add(each.process)
     return chosen
 
 
@@ -94,14 +101,15 @@ def candidates(
     found = []
     for case in asked:
         cell, slower = case["cell"], case["state"] in (State.SUSPECT, State.CONFIRMED)
+        process = case["backend"], case["device"], case["threads"]
         if cell not in last:
             cost_s = statistics.median(known.get(case["backend"], [GUESS_S]))
-            found.append(Candidate(cell, slower, None, True, cost_s))
+            found.append(Candidate(cell, slower, None, True, cost_s, process))
             continue
         ago, run, cost_s = last[cell]
         if ago:  # else tonight: the night was resumed
             new = environments.of(run, cell) != environments.of(tonight, cell)
-            found.append(Candidate(cell, slower, ago, new, cost_s))
+            found.append(Candidate(cell, slower, ago, new, cost_s, process))
     return found
 
 

@@ -86,14 +86,14 @@ def nightly(
         suites=(suite,) if suite else (), out=out, reports=reports, report=report, tags=tag or (), backend=backend,
         device=device, direction=direction, axes=axis or (), keyword=keyword, changes=set_ or (), quick=quick, trials=trials,
         seed=seed, threads=threads, timeout=timeout, dry_run=dry_run, aa=aa, resume=resume, wait=wait, ceilings=ceilings,
-        machine=machine, pythons=python or (),
+        machine=machine, pythons=python or (), profiles=profiles,
     )  # fmt: skip
     options.check_tags()
     with interruptible():
-        _attended(options, junit, webhook, profiles)
+        _attended(options, junit, webhook)
 
 
-def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None", profiles: bool) -> None:
+def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None") -> None:
     """The night, and whatever comes of it told to people."""
     from harness import units
     from harness.analysis import due
@@ -106,12 +106,12 @@ def _attended(options: RunOptions, junit: Path | None, webhook: "Webhook | None"
             one, _selection(options, one), options.seed, aa=options.aa, ceilings=options.ceilings
         )
         print_plan(plan, estimate_s)
-        if profiles:
+        if options.profiles:
             stderr().print(f"and profiles of some cells, for up to {units.wall(due.SHARE * estimate_s)}", markup=False)
         return
     named = next(iter(options.suites), options.resume or "")
     try:
-        night = _night(options, profiles)
+        night = _night(options)
     except KeyboardInterrupt as error:
         _tell(notify.failed(named, error, INTERRUPTED), webhook)
         raise
@@ -143,20 +143,26 @@ def _suite(options: RunOptions) -> "Suite":
 
 
 def _selection(options: RunOptions, suite: "Suite") -> "Selection":
-    """What is asked for; where nights are held against no standard and those before are by another method, long stays, too."""
+    """What is asked for; where nights are held against no standard and those before are by another method, long stays, too.
+
+    Of a night that has so much time, profiles take their part.
+    """
     from dataclasses import replace
 
+    from harness.analysis import due
     from harness.measure import environment
     from harness.review import nights
 
-    selection = options.selection()
+    selection, more = options.selection(), dict[str, float]()
+    if options.profiles and suite.budget.time_s:
+        more["time_s"] = suite.budget.time_s / (1 + due.SHARE)
     here = environment.describe("", (), environment.machine_name(options.machine)).machine_id
-    if suite.standard or suite.budget.stay_s or not nights.both_ways(options.out, suite.name, here):
-        return selection
-    return replace(selection, budget={"stay_s": STAY_S, **selection.budget})
+    if not (suite.standard or suite.budget.stay_s) and nights.both_ways(options.out, suite.name, here):
+        more["stay_s"] = STAY_S
+    return replace(selection, budget={**more, **selection.budget}) if more else selection
 
 
-def _night(options: RunOptions, profiles: bool) -> "Night":
+def _night(options: RunOptions) -> "Night":
     """Wait, measure and judge, under the host's lock from the first cell to the page."""
     from harness.execution import host
     from harness.nights import nightly
@@ -167,7 +173,7 @@ def _night(options: RunOptions, profiles: bool) -> "Night":
         measure = _resuming(begun, options, lock) if begun else _measuring(options, lock)
         run = nightly.measure(measure, host.Patience(limit_s, partial(nightly.look, lock), _waiting))
         folder = begun or options.out / "runs" / run.id
-        if profiles:
+        if options.profiles:
             _profile(folder)
         return nightly.conclude(folder, options.reports, options.report)
 

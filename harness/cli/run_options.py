@@ -72,7 +72,8 @@ class BareProfile(TyperCommand):
 class RunOptions:
     """What was asked for, as it was typed. `axes` and `changes` are the texts of -a and --set, `wait` that of --wait.
 
-    `profile` is an expression of -k for what is profiled after the last trial; empty: every convolution, None: none.
+    `profile` is an expression of -k for what is profiled after the last trial; empty: every convolution, None: none. With
+    `profiles` a night profiles what is due.
     """
 
     suites: Sequence[str]
@@ -102,6 +103,7 @@ class RunOptions:
     pythons: Sequence[str] = ()
     convs: Sequence[str] = ()
     profile: str | None = None
+    profiles: bool = False
     format: TableFormat = TableFormat.TABLE
 
     @property

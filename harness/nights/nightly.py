@@ -76,7 +76,7 @@ def profile(
     cells = {str(cell): cell for cell in profiles.of_plan(journal.read_plan(folder))}
     candidates = due.candidates(reading.judgement.cases, reading.night.history, cells, lambda run: _spent_s(reading.other(run)))
     budget_s, began_s = due.SHARE * night_s, clock()
-    chosen = due.due(candidates, budget_s)
+    chosen = due.due(candidates, budget_s, _start_s(reading))
     made: dict[str, Why] = {}
     for why in Why:  # what makes them may take those of one backend together
         left = [cells[cell] for cell, of in chosen.items() if of is why]
@@ -88,6 +88,11 @@ def profile(
                 if clock() - began_s >= budget_s:
                     break
     return Profiled(made, sum(map(len, due.waiting(candidates).values())), clock() - began_s, night_s)
+
+
+def _start_s(reading: Reading) -> float:
+    """What the workers of a round took to start tonight; the slowest round counts, and 0 where no record tells."""
+    return float(reading.records["spent_start_ns"].fillna(0.0).max()) / 1e9
 
 
 def _spent_s(reading: Reading) -> dict[str, float]:

@@ -30,6 +30,12 @@ def test_no_more_than_the_time_allows_and_what_is_too_dear_keeps_no_other_out():
     assert due(asked, 0.5) == {}
 
 
+def test_a_process_starts_once_for_each_reason_and_backend():
+    asked = [Candidate(name, name == "s", 5, name != "s", 1.0, process) for name, process in zip("sabc", "xxxy", strict=True)]
+    assert list(due(asked, 14.9, 4.0)) == ["s", "a", "b"]  # 5, 5 and 1
+    assert list(due(asked, 16.0, 4.0)) == ["s", "a", "b", "c"]
+
+
 @pytest.mark.parametrize("count", [1, 9, 10, 37, 100])
 def test_each_cell_has_its_turn_within_ten_nights(count: int):
     names = [f"cell {number}" for number in range(count)]

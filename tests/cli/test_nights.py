@@ -112,6 +112,14 @@ def test_a_night_is_tagged_and_takes_the_options_of_run(scripted: Callable[..., 
     assert "--wait: found 'soon'" in str(wrong.exception)
 
 
+def test_profiles_take_their_part_of_a_night_that_has_so_much_time(scripted: Callable[..., Any], place: Path) -> None:
+    path = place / "suites" / "small.toml"
+    path.write_text(SMALL.replace("trials = 3", "time_s = 110.0"))
+    for options, time_s in (((), 100.0), (("--no-profiles",), 110.0)):
+        assert scripted(len(options), None, *options).exit_code == 0
+        assert scripted.asked["selection"].budget.get("time_s", 110.0) == pytest.approx(time_s)  # type: ignore[attr-defined]
+
+
 def test_junit_and_the_summary_of_a_job_are_written(
     scripted: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ def test_the_next_nights_go_on_with_what_was_left_and_then_take_turns(tmp_path: 
 def test_what_is_slower_comes_first(tmp_path: Path) -> None:
     stored.nights(tmp_path, 12)
     maker = Maker()
-    done = maker.profile(planned(stored.night(tmp_path, 12, {stored.SLOW: 1.2}), took_s=90.0))  # enough for one
+    done = maker.profile(planned(stored.night(tmp_path, 12, {stored.SLOW: 1.2}), took_s=70.0))  # enough for one
     assert done is not None
     assert done.made == {stored.SLOW: Why.SLOWER}
 
