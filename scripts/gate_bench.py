@@ -38,6 +38,7 @@ def reports_of(store: Path) -> Path:
 def generate(store: Path, nights: int, cells: int) -> None:
     """Write the run folders (run.json and night.parquet, what a pruned run consists of) and the digests beside their pages."""
     from harness.analysis.history import FIGURES
+    from harness.columns import NIGHT_COLUMNS
     from harness.digest import SCHEMA, Digest, Ratio, Validity
     from harness.record import METHOD_VERSION, NIGHTLY, Environment, Run
     from harness.store import digests, journal
@@ -52,7 +53,7 @@ def generate(store: Path, nights: int, cells: int) -> None:
             "workload": [f"layer-{each}" for each in number],
             "shape": [f"n1 c{each % 512 + 1} k64 56x56 f3x3 p1x1" for each in number],
             "direction": "fprop", "backend": backends, "mode": "eager", "device": "cpu", "threads": 2, "status": "ok",
-            "reason": "", "barred_by": "", "environment_id": backends, "machine_id": "machine",
+            "reason": "", "barred_by": "", "environment_id": backends, "standard_environment_id": "", "machine_id": "machine",
             "cell": [f"layer-{at}/fprop/{name}/eager/cpu/fp32/nchw/hot/t2" for at, name in zip(number, backends, strict=True)],
         }
     )  # fmt: skip
@@ -79,7 +80,8 @@ def generate(store: Path, nights: int, cells: int) -> None:
         ratio = usual / 5e5 * slow * np.exp(rng.normal(0, 0.008, len(frame)))
         speed = np.exp(rng.normal(0, 0.01))
         figures = {"run_id": run.id, "yardstick_ratio": ratio, "reference_ns": 5e5 * speed, "median_ns": ratio * 5e5 * speed}
-        tables.write(journal.create(store, run), frame.assign(**figures), FIGURES)
+        kept = frame.assign(**figures).reindex(columns=list(NIGHT_COLUMNS))
+        tables.write(journal.create(store, run), kept, FIGURES)
         over = tuple(Ratio(name, float(np.exp(rng.normal(0, 0.01))), round(share * cells)) for name, share in DIGESTED)
         digest = Digest(
             schema=SCHEMA, run_id=run.id, suite=SUITE, started_at=at, duration_s=3 * 3600.0, machine_id="machine",

@@ -1,11 +1,14 @@
 """The nights of a suite: one among those before it, and those of a single cell."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from harness.analysis import gate
+from harness.analysis.costs import Cost, CostStep
 from harness.errors import HistoryError
-from harness.outcome import Level
+from harness.outcome import Level, State
 from harness.record import EVERY_CASE
 from harness.review import nights
 from harness.review.reading import Reading
@@ -92,3 +95,13 @@ def test_what_cannot_be_acknowledged_is_refused(store: Path, reason: str, from_r
     with pytest.raises(HistoryError, match=message):
         nights.acknowledge(store, stored.SLOW, reason, "me", from_run=from_run, at=builders.START)
     assert acknowledgements.read(store) == []
+
+
+def test_an_acknowledgement_holds_from_the_first_night_of_what_a_case_costs_more(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    judged, second = night(store, 3).judge(), night(store, 3).history.runs[1].id
+    step = CostStep(stored.SLOW, "two", Cost.MEMORY, State.OPEN, 1e6, 9e6, 8.0, second, "")
+    monkeypatch.setattr(gate, "judge", lambda *_: dataclasses.replace(judged, costs=(step,)))
+    assert nights.acknowledge(store, stored.SLOW, "known", "me", at=builders.START).from_run == second
+    assert nights.acknowledge(store, OTHER, "known", "me", at=builders.START).from_run.endswith("-0003")
