@@ -63,14 +63,19 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", explanations: "pd.D
                 yield from _wrapped(f"incomplete: {row.incomplete}", width, "    ")
         for place, row in enumerate(rows(explanations[explanations["cell"].isin(block["cell"])])):
             remedy = f" Seen to go with {row.remedy}." if row.remedy else ""
-            yield from _wrapped(f"{row.sentence}{remedy}", width, "       " if place else "  why  ")
+            of = f"{_setting(row, varying)}: " if varying else ""
+            yield from _wrapped(f"{of}{row.sentence}{remedy}", width, "       " if place else "  why  ")
         yield ""
     yield from _wrapped(TOLD, width, "")
 
 
 def _who(row: Any, varying: Sequence[str]) -> str:
-    more = (f"t{row.threads}" if name == "threads" else getattr(row, name) for name in varying)
-    return " ".join(filter(None, [row.backend, row.mode, *more]))
+    return " ".join(filter(None, (row.backend, row.mode, _setting(row, varying))))
+
+
+def _setting(row: Any, varying: Sequence[str]) -> str:
+    values = (f"t{row.threads}" if name == "threads" else getattr(row, name) for name in varying)
+    return " ".join(filter(None, values))
 
 
 def _shares(kernels: "pd.DataFrame") -> dict[tuple[str, str], float]:

@@ -96,7 +96,8 @@ class Cell:
 
     i: int
     cell: str
-    row: str
+    name: str
+    varies: str
     words: str
     shape: str
     device: str
@@ -108,9 +109,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A cell of a group: its time, bar, parts and the kernel that computes with its share; or why there is no profile of it."""
+    """A cell of a group: its time, bar, parts and the kernel that computes with its share; or why there is no profile of it.
+
+    `setting` are the axes in which cells of the run differ, beside backend and mode.
+    """
 
     backend: Named
+    setting: str
     slug: str
     time: str = ""
     bar: str = ""
@@ -139,7 +144,6 @@ class Row:
     name: str
     under: str
     kind: str
-    formats: str
     calls: str
     time: str
     share: str
@@ -208,39 +212,34 @@ def _groups(
     told: dict[str, list[tuple[str, str]]] = {}
     for row in rows_of(explanations, Told):
         told.setdefault(row.cell, []).append((clean(row.sentence), clean(row.remedy)))
-    several = len(view.devices) > 1
-    groups: dict[tuple[str, str, str, str], list[Cell]] = {}
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.row, cell.shape, cell.words, cell.device), []).append(cell)
+        groups.setdefault((cell.name, cell.shape, cell.words), []).append(cell)
     found = []
-    for (name, shape, words, device), members in groups.items():
+    for (name, shape, words), members in groups.items():
         times = [profiles[cell.cell].ns for cell in members if cell.cell in profiles and profiles[cell.cell].ns > 0]
         if not any(cell.cell in profiles for cell in members):
             continue
-        lines = [
-            _line(view, cell, profiles.get(cell.cell), kernels.get(cell.cell, []), max(times, default=0.0)) for cell in members
-        ]
-        said = [each for cell in members for each in (*told.get(cell.cell, []), *_incomplete(view, cell, profiles))]
-        head = " · ".join((name, device)) if several else name
-        found.append(Group(head, clean(shape), words, lines, said, max(times) / min(times) if times else 1.0))
+        longest, said = max(times, default=0.0), []
+        lines = [_line(view, cell, profiles.get(cell.cell), kernels.get(cell.cell, []), longest) for cell in members]
+        for cell, line in zip(members, lines, strict=True):
+            of = f"{line.setting}: " if line.setting else ""
+            said += [(f"{of}{sentence}", remedy) for sentence, remedy in told.get(cell.cell, [])]
+            if cell.cell in profiles and (why := clean(profiles[cell.cell].incomplete)):
+                said.append((f"{of}{line.backend.text}: incomplete, no rule speaks of it: {why}.", ""))
+        found.append(Group(name, clean(shape), words, lines, said, longest / min(times) if times else 1.0))
     return found
-
-
-def _incomplete(view: View, cell: Cell, profiles: Mapping[str, Profiled]) -> list[tuple[str, str]]:
-    profile = profiles.get(cell.cell)
-    if profile is None or not profile.incomplete:
-        return []
-    who = named(view, cell.backend, cell.mode).text
-    return [(f"{who}: incomplete, no rule speaks of it: {clean(profile.incomplete)}.", "")]
 
 
 def _line(view: View, cell: Cell, profile: Profiled | None, kernels: Sequence[Kernel], longest: float) -> Line:
     who = named(view, cell.backend, cell.mode)
+    setting = " · ".join(filter(None, (cell.varies, cell.device if len(view.devices) > 1 else "")))
     if profile is None or profile.problem or not longest > 0:
-        return Line(who, cell.slug, missing=clean(profile.problem) if profile and profile.problem else "not profiled")
+        problem = clean(profile.problem) if profile else ""
+        return Line(who, setting, cell.slug, missing=problem or "not profiled")
     main = max((each.share for each in kernels if cell.kernel in (each.implementation, each.name)), default=math.nan)
     return Line(
-        who, cell.slug, units.duration(profile.ns), bar(profile.shares, _WIDTH * profile.ns / longest),
+        who, setting, cell.slug, units.duration(profile.ns), bar(profile.shares, _WIDTH * profile.ns / longest),
         " / ".join(_percent(share).removesuffix(" %") for share in profile.shares),
         short(cell.kernel) or units.MISSING, _percent(main) if cell.kernel else "",
     )  # fmt: skip
@@ -306,10 +305,10 @@ def _facts(profile: Profiled) -> list[tuple[str, str]]:
 def _row(row: Kernel) -> Row:
     """A kernel: its implementation, or else its name, and under it all else that its source says."""
     name = row.implementation or row.name
-    under = [row.name if name != row.name else "", row.detail, row.role, row.source]
     formats = row.src_format if row.src_format == row.dst_format else f"{row.src_format} → {row.dst_format}"
+    under = (row.name if name != row.name else "", formats.strip(" →"), row.role, row.detail, row.source)
     return Row(
-        short(name), short(" · ".join(filter(None, map(clean, under)))), clean(row.kind),
-        clean(formats), f"{row.calls_per_launch:.4g}" if row.kind != Kind.OUTSIDE else "", units.milliseconds(row.kernel_ns),
+        short(name), " · ".join(filter(None, map(clean, under))), clean(row.kind),
+        f"{row.calls_per_launch:.4g}" if row.kind != Kind.OUTSIDE else "", units.milliseconds(row.kernel_ns),
         _percent(row.share),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from harness.axes import Layout
 from harness.page import html, ran
 from harness.page.sections import Given
 from harness.page.view import prepare
@@ -119,8 +120,8 @@ def test_a_case_has_its_kernels_the_largest_first_and_says_what_is_left_out(smal
     (case,) = [case for case in section_of(small, [call]).cases if case.rows]
     assert [row.name for row in case.rows] == ["jit:avx512_core", "aten::convolution", "jit:uni", "outside"]
     first = case.rows[0]
-    assert (first.kind, first.formats, first.calls, first.share) == ("convolution", "acdb → Acdb64a", "1", "70 %")
-    assert first.under == "convolution · f32 mb1_ic3oc64 · oneDNN"
+    assert (first.kind, first.calls, first.share) == ("convolution", "1", "70 %")
+    assert first.under == "convolution · acdb → Acdb64a · f32 mb1_ic3oc64 · oneDNN"
     assert case.rest == "1 kernel more: 0 % of the call."
     facts = dict(case.facts)
     assert facts["Watched ÷ plain call"] == "1.00×"
@@ -151,6 +152,18 @@ def test_of_many_groups_those_are_shown_of_which_something_is_said(small, monkey
     shown = ran.section(prepare(summary), dataclasses.replace(found, explanations=told))
     assert shown.total > len(shown.groups) == 1
     assert [sentence for sentence, _ in shown.groups[0].told] == [synthetic.SLOW]
+
+
+def test_settings_of_a_workload_stand_in_one_group_and_are_named() -> None:
+    """So that a bar shows what a setting is worth; a sentence says of which it speaks."""
+    asked = [dataclasses.replace(cell, layout=layout) for cell in ASKED if cell.workload == "rn50_conv1" for layout in Layout]
+    made = synthetic.make(asked, {})
+    groups = section_of(made, synthetic.calls(made, asked)).groups
+    assert [group.words for group in groups] == ["forward", "backward input", "backward filter"]
+    found = [(line.backend.text, line.setting) for line in groups[0].lines]
+    assert found[:2] == [("TensorFlow", "NCHW"), ("PyTorch", "NCHW")]
+    assert found[3:5] == [("TensorFlow", "NHWC"), ("PyTorch", "NHWC")]
+    assert [sentence for sentence, _ in groups[0].told] == [f"NCHW: {synthetic.SLOW}", f"NHWC: {synthetic.SLOW}"]
 
 
 @pytest.mark.parametrize("nasty", [each.replace("\ud800", "") for each in HOSTILE])
