@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from harness.axes import Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base
+from harness.backends import base, jax_transposed
 from harness.backends.base import DTYPES, Script
 from harness.spec import Cell
 
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for a cell that JAX has no call for."""
-    if not cell.is_convolution or cell.spec.transposed or cell.mode not in (Mode.EAGER, Mode.COMPILED):
+    if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED):
         return None
     return Script(
         imports=_imports(cell),
@@ -43,7 +43,8 @@ def _dtype(cell: Cell) -> str:
 def _operands(cell: Cell) -> tuple[str, ...]:
     last = cell.layout is Layout.CHANNELS_LAST
     images, filters = ("np.moveaxis({}, 1, -1)", "np.moveaxis({}, (0, 1), (-1, -2))") if last else ("{}", "{}")
-    needed = {"x": images, "w": filters, "dy": images}
+    filters = filters.format("turned({})") if cell.spec.transposed else filters
+    needed = {"x": images, "w": filters, **({"dy": images} if "dy" in cell.direction.reads else {})}
     device = "cpu" if cell.device.kind == "cpu" else "cuda"
     return (
         f'device = jax.devices("{device}")[{cell.device.index}]',
@@ -53,23 +54,46 @@ def _operands(cell: Cell) -> tuple[str, ...]:
         f"    return jax.device_put(array.astype({_dtype(cell)}), device)",
         "",
         "",
-        *(f"t{name} = placed({needed[name].format(name)})" for name in cell.direction.reads),
+        *(_turned(cell) if cell.spec.transposed else ()),
+        *(f"t{name} = placed({text.format(name)})" for name, text in needed.items()),
+    )
+
+
+def _turned(cell: Cell) -> tuple[str, ...]:
+    """What brings the filter of a transposed convolution into the order that JAX takes: see `jax_transposed.turned`."""
+    groups = cell.conv.groups
+    return (
+        "def turned(w):  # [C, K/g, *kernel] as [K, C/g, *kernel], reversed in space; the same again turns it back",
+        "    first, second, *kernel = w.shape",
+        f"    split = w.reshape({groups}, first // {groups}, second, *kernel).swapaxes(1, 2)",
+        f"    swapped = split.reshape({groups} * second, first // {groups}, *kernel)",
+        "    return np.ascontiguousarray(np.flip(swapped, tuple(range(2, w.ndim))))",
+        "",
     )
 
 
 def _convolution(cell: Cell) -> tuple[str, ...]:
-    spec = cell.conv
-    exact = cell.precision in (Precision.FP32, Precision.FP64)
-    numbers, precision = _numbers(cell), "HIGHEST" if exact else "DEFAULT"
+    spec, last = cell.conv, f"precision=jax.lax.Precision.{_precision(cell)}"
+    rest = f"rhs_dilation={spec.dilation}, dimension_numbers={_numbers(cell)},"
+    name, told = "conv_general_dilated", f"x, w, {spec.stride}, {spec.padding}, {rest}"
+    ending = f"feature_group_count={spec.groups}, {last},"
+    if cell.spec.transposed and spec.groups == 1:
+        name, told, ending = "conv_transpose", f"x, w, {spec.stride}, {jax_transposed.pads(spec)}, {rest}", f"{last},"
+    elif cell.spec.transposed:  # lax.conv_transpose takes no groups
+        told = f"x, w, {(1,) * spec.ndim}, {jax_transposed.pads(spec)}, lhs_dilation={spec.stride}, {rest}"
     return (
         "def convolution(x, w):",
-        "    return jax.lax.conv_general_dilated(",
-        f"        x, w, {spec.stride}, {spec.padding}, rhs_dilation={spec.dilation}, dimension_numbers={numbers},",
-        f"        feature_group_count={spec.groups}, precision=jax.lax.Precision.{precision},",
+        f"    return jax.lax.{name}(",
+        f"        {told}",
+        f"        {ending}",
         "    )",
         "",
-        "",
     )
+
+
+def _precision(cell: Cell) -> str:
+    """DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it."""
+    return "HIGHEST" if cell.precision in (Precision.FP32, Precision.FP64) else "DEFAULT"
 
 
 def _numbers(cell: Cell) -> tuple[str, str, str]:
@@ -110,12 +134,7 @@ def _gradient(cell: Cell) -> tuple[str, ...]:
     """
     in_x = cell.direction is Direction.DGRAD
     variable, other = ("x", "w") if in_x else ("w", "x")
-    spec = cell.conv
-    canonical = dict(zip("NCDHW" if spec.ndim == 3 else "NCHW" if spec.ndim == 2 else "NCW", spec.x_shape, strict=True))
-    filters = dict(zip("OIDHW" if spec.ndim == 3 else "OIHW" if spec.ndim == 2 else "OIW", spec.w_shape, strict=True))
-    images, taps, _ = _numbers(cell)
-    shape = tuple(canonical[letter] for letter in images) if in_x else tuple(filters[letter] for letter in taps)
-    like = f"like = jax.ShapeDtypeStruct({shape}, {_dtype(cell)})"
+    like = f"like = jax.ShapeDtypeStruct(t{variable}.shape, t{variable}.dtype)"
     if cell.mode is Mode.EAGER:
         return (
             like,
@@ -171,8 +190,10 @@ def _result(cell: Cell) -> tuple[str, ...]:
         """An expression for an output, whose handle has its name."""
         text = f"host({'params(w)' if name == 'w' else name})"
         if not last:
-            return text
-        return f"np.moveaxis({text}, (-1, -2), (0, 1))" if name in ("dw", "w") else f"np.moveaxis({text}, -1, 1)"
+            laid = text
+        else:
+            laid = f"np.moveaxis({text}, (-1, -2), (0, 1))" if name in ("dw", "w") else f"np.moveaxis({text}, -1, 1)"
+        return f"turned({laid})" if cell.spec.transposed and name in ("dw", "w") else laid
 
     values = ", ".join(f'"{name}": {"float(loss)" if name == "loss" else canonical(name)}' for name in names)
     unpacked = (f"    {names[0]} = handle",) if len(names) == 1 else (f"    {', '.join(names)} = handle",)
@@ -190,6 +211,8 @@ def _result(cell: Cell) -> tuple[str, ...]:
 
 def _op(cell: Cell) -> str:
     name = "lax.conv_general_dilated"
+    if cell.spec.transposed:
+        name = "lax.conv_transpose" if cell.conv.groups == 1 else f"{name}(lhs_dilation)"
     text = {
         Direction.FPROP: name,
         Direction.DGRAD: f"linear_transpose({name}) in x",

@@ -28,7 +28,7 @@ class _Op(NamedTuple):
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for anything else. What has no kernel fails in the program as it does here."""
-    if not cell.is_convolution or cell.spec.transposed:
+    if not cell.is_convolution:
         return None
     geometry = Geometry(cell)
     keras = (("keras", "tf.keras.__version__"),) if cell.direction is Direction.TRAIN else ()
@@ -88,24 +88,41 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
 
 
 def _forward(geometry: Geometry) -> _Op:
-    """The documented forward call. tf.nn takes explicit paddings as pairs in the place of `padding`."""
+    """The documented forward call."""
+    if not geometry.transposed:
+        return _convolution(geometry, "{x}")
+    strides, padding, rest = _told(geometry)
+    name = f"tf.nn.conv{max(2, geometry.spec.ndim)}d_transpose"
+    return _Op(name, f"{{x}}, {{w}}, shape, {strides}, {padding!r}{_keywords(rest)}")
+
+
+def _convolution(geometry: Geometry, image: str) -> _Op:
+    name = "depthwise_conv2d" if geometry.depthwise else "conv3d" if geometry.spec.ndim == 3 else "conv2d"
+    strides, padding, rest = _told(geometry)
+    return _Op(f"tf.nn.{name}", f"{image}, {{w}}, {strides}, {padding!r}{_keywords(rest)}")
+
+
+def _told(geometry: Geometry) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Strides, padding and what else a call of tf.nn is told; explicit paddings stand in the place of `padding`, as pairs."""
     raw = geometry.arguments
     flat = raw.get("explicit_paddings")
     padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else geometry.padding
-    name = "depthwise_conv2d" if geometry.depthwise else "conv3d" if geometry.spec.ndim == 3 else "conv2d"
-    rest = {key: value for key, value in raw.items() if key in ("data_format", "dilations")}
-    return _Op(f"tf.nn.{name}", f"{{x}}, {{w}}, {raw['strides']}, {padding!r}{_keywords(rest)}")
+    return raw["strides"], padding, {key: value for key, value in raw.items() if key in ("data_format", "dilations")}
 
 
 def _backward(cell: Cell, geometry: Geometry) -> _Op:
-    """One gradient alone, by its raw op."""
+    """One gradient alone, by its raw op; the input gradient of a transposed convolution is a convolution."""
     volume = geometry.spec.ndim == 3
     prefix = "DepthwiseConv2dNative" if geometry.depthwise else "Conv3D" if volume else "Conv2D"
     version, told = "V2" if volume else "", _keywords(geometry.arguments)
+    if cell.direction is Direction.DGRAD and geometry.transposed:
+        return _convolution(geometry, "{dy}")
     if cell.direction is Direction.DGRAD:
         arguments = f"input_sizes=sizes, filter={{w}}, out_backprop={{dy}}{told}"
         return _Op(f"tf.raw_ops.{prefix}BackpropInput{version}", arguments)
-    return _Op(f"tf.raw_ops.{prefix}BackpropFilter{version}", f"input={{x}}, filter_sizes=sizes, out_backprop={{dy}}{told}")
+    image, given = ("dy", "x") if geometry.transposed else ("x", "dy")  # y of a transposed one is what its mirrored one reads
+    arguments = f"input={{{image}}}, filter_sizes=sizes, out_backprop={{{given}}}{told}"
+    return _Op(f"tf.raw_ops.{prefix}BackpropFilter{version}", arguments)
 
 
 def _keywords(told: Mapping[str, Any]) -> str:
@@ -113,17 +130,19 @@ def _keywords(told: Mapping[str, Any]) -> str:
 
 
 def _call(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
-    forward = _forward(geometry)
+    shape = f"shape = tf.constant({geometry.shape(geometry.spec.x_shape)}, tf.int32)"
+    forward, before = _forward(geometry), (shape,) if geometry.transposed else ()
     match cell.direction:
         case Direction.FPROP:
-            return _launched(cell, forward, ("x", "w"))
+            return (*before, *_launched(cell, forward, ("x", "w")))
         case Direction.DGRAD | Direction.WGRAD:
-            like, names = ("tx", ("dy", "w")) if cell.direction is Direction.DGRAD else ("tw", ("x", "dy"))
-            sizes = f"sizes = tf.constant({like}.shape.as_list(), tf.int32)"
-            return (sizes, *_launched(cell, _backward(cell, geometry), names))
+            in_x = cell.direction is Direction.DGRAD
+            like = geometry.shape(geometry.x_shape) if in_x else geometry.filter_shape
+            sizes = () if in_x and geometry.transposed else (f"sizes = tf.constant({like}, tf.int32)",)
+            return (*sizes, *_launched(cell, _backward(cell, geometry), ("dy", "w") if in_x else ("x", "dy")))
         case Direction.BPROP:
-            return (*_both(forward), "", "", *_launched(cell, _Op("both", "{x}, {w}"), ("x", "w")))
-    return _train(cell, forward)
+            return (*before, *_both(forward), "", *_launched(cell, _Op("both", "{x}, {w}"), ("x", "w")))
+    return (*before, *_train(cell, forward))
 
 
 def _launched(cell: Cell, op: _Op, names: tuple[str, ...]) -> tuple[str, ...]:

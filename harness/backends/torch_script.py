@@ -6,14 +6,16 @@ from harness.axes import Autotune, Direction, Layout, Mode, Optimizer
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
 from harness.backends.torch_settings import fp32_precision
-from harness.spec import Cell, ConvSpec
+from harness.spec import Cell, ConvSpec, TransposedSpec
 
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for a cell that PyTorch has no call for."""
-    if not cell.is_convolution or cell.spec.transposed or cell.mode not in (Mode.EAGER, Mode.COMPILED):
+    if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED):
         return None
     if cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
+        return None
+    if cell.spec.transposed and not cell.spec.pads_evenly:
         return None
     device, versions = "cpu", [("torch", "torch.__version__")]
     if cell.device.kind != "cpu":
@@ -72,14 +74,18 @@ def _operands(cell: Cell, device: str) -> tuple[str, ...]:
 def _call(cell: Cell) -> tuple[str, ...]:
     spec, compiled = cell.conv, cell.mode is Mode.COMPILED
     pads = tuple(lo for lo, _ in spec.padding) if spec.pads_evenly else (0,) * spec.ndim
+    transposed, more = cell.spec.transposed, (0,) * spec.ndim
     rest = f"None, {spec.stride}, {pads}, {spec.dilation}, {spec.groups}"
-    convolution = f"F.conv{spec.ndim}d"
+    if isinstance(cell.spec, TransposedSpec):
+        more = cell.spec.sizes["output_padding"]
+        rest = f"None, {spec.stride}, {pads}, {more}, {spec.groups}, {spec.dilation}"
+    convolution = _name(cell)
     match cell.direction:
         case Direction.FPROP:
             return _single(convolution, ("x", "w"), rest, compiled)
         case Direction.DGRAD | Direction.WGRAD:
             mask = [cell.direction is Direction.DGRAD, cell.direction is Direction.WGRAD, False]
-            geometry = f"{list(spec.stride)}, {list(pads)}, {list(spec.dilation)}, False, {[0] * spec.ndim}, {spec.groups}"
+            geometry = f"{list(spec.stride)}, {list(pads)}, {list(spec.dilation)}, {transposed}, {list(more)}, {spec.groups}"
             return _single("torch.ops.aten.convolution_backward", ("dy", "x", "w"), f"None, {geometry}, {mask}", compiled)
     forward = (
         "def forward_loss(x, w):",
@@ -164,9 +170,13 @@ def _inside(spec: ConvSpec) -> str:
     return ", ".join(f"{lo}:{lo + size}" for size, (lo, _) in zip(spec.spatial, spec.padding, strict=True))
 
 
+def _name(cell: Cell) -> str:
+    return f"F.conv{'_transpose' if cell.spec.transposed else ''}{cell.conv.ndim}d"
+
+
 def _op(cell: Cell) -> str:
-    spec, name = cell.conv, f"F.conv{cell.conv.ndim}d"
-    gradient = "aten.convolution_backward(output_mask={})"
+    spec, name = cell.conv, _name(cell)
+    gradient = f"aten.convolution_backward({'transposed=True, ' if cell.spec.transposed else ''}output_mask={{}})"
     text = {
         Direction.FPROP: name,
         Direction.DGRAD: gradient.format([True, False, False]),

@@ -108,28 +108,26 @@ def _drawn(cell: Cell, seed: int) -> Iterator[str]:
 
 # What is right --------------------------------------------------------------------------------------------------------------
 
-_AT = {
-    "y": """
-def y_at(n, k, *p):
+_FORWARD = """
+def {name}_at(n, k, *p):
     taps = (slice(i * s, i * s + (r - 1) * d + 1, d) for i, s, d, r in zip(p, STRIDE, DILATION, w.shape[2:]))
     return np.sum(padded[(n, slice(k // K * C, k // K * C + C), *taps)] * w[k].astype(np.float64))
-""",
-    "dx": """
-def dx_at(n, c, *q):
+"""
+_INPUT_GRADIENT = """
+def {name}_at(n, c, *q):
     total, group = 0.0, slice(c // C * K, c // C * K + K)
     for tap in np.ndindex(w.shape[2:]):
         steps = [i + lo - t * d for i, (lo, _), t, d in zip(q, PADDING, tap, DILATION)]
         p = tuple(step // s for step, s in zip(steps, STRIDE))
-        if all(step % s == 0 and 0 <= i < out for step, s, i, out in zip(steps, STRIDE, p, dy.shape[2:])):
-            total += dy[(n, group, *p)].astype(np.float64) @ w[(group, c % C, *tap)]
+        if all(step % s == 0 and 0 <= i < out for step, s, i, out in zip(steps, STRIDE, p, {given}.shape[2:])):
+            total += {given}[(n, group, *p)].astype(np.float64) @ w[(group, c % C, *tap)]
     return total
-""",
-    "dw": """
-def dw_at(k, c, *t):
-    seen = (slice(i * d, i * d + (out - 1) * s + 1, s) for i, d, s, out in zip(t, DILATION, STRIDE, dy.shape[2:]))
-    return np.sum(padded[(slice(None), k // K * C + c, *seen)] * dy[:, k].astype(np.float64))
-""",
-}
+"""
+_FILTER_GRADIENT = """
+def {name}_at(k, c, *t):
+    seen = (slice(i * d, i * d + (out - 1) * s + 1, s) for i, d, s, out in zip(t, DILATION, STRIDE, {given}.shape[2:]))
+    return np.sum(padded[(slice(None), k // K * C + c, *seen)] * {given}[:, k].astype(np.float64))
+"""
 _COMPARE = """
 def rms(array):
     return math.sqrt(np.mean(np.square(array, dtype=np.float64)))
@@ -146,8 +144,8 @@ def compare(name, got, right, length, one, other):
             print(f"    WRONG {{name}}{{list(index)}}: {{value:.9g}}, by the definition {{wanted:.9g}}")
 """
 _LOSS = """
-    global dy
-    dy = 2 * got["y"] / got["y"].size  # the gradient of the loss mean(y^2)
+    global dy{padded}
+    dy = 2 * got["y"] / got["y"].size  # the gradient of the loss mean(y^2){again}
     loss = float(np.mean(np.square(got["y"])))
     off, allowed = abs(got["loss"] - loss) / (loss or 1.0), {sums:.3g} * got["y"].size + {unit:.3g}
     print(f"{{'' if off <= allowed else 'WRONG '}}loss: {{float(got['loss']):.9g}}, of y {{loss:.9g}}; allowed {{allowed:.2g}}")
@@ -162,29 +160,37 @@ _UPDATED = """
 
 def _checks(cell: Cell, reason: str) -> Iterator[str]:
     """The definition of what the cell computes, element by element in float64, and what compares some elements with it."""
-    spec, names = cell.conv, cell.direction.outputs
+    spec, names, transposed = cell.conv, cell.direction.outputs, cell.spec.transposed
     unit, sums = cell.precision.unit_roundoff, 2.0**-53 if cell.precision is Precision.FP64 else 2.0**-24
     chosen = [f"*rng.integers(got.size, size={ELEMENTS})", f"*np.flatnonzero(~np.isfinite(got))[:{ELEMENTS}]"]
-    yield "# The definition, in float64; C channels and K filters make a group."
+    of = ": passes of the convolution whose x is y" if transposed else ""
+    yield f"# The definition, in float64{of}; C channels and K filters make a group."
     yield f"STRIDE, DILATION, PADDING = {spec.stride}, {spec.dilation}, {spec.padding}"
     yield f"C, K = {spec.c // spec.groups}, {spec.k // spec.groups}"
-    if names != ("dx",):
-        yield "padded = np.pad(x, ((0, 0), (0, 0), *PADDING))"
+    kinds = {"y": _FORWARD, "dx": _INPUT_GRADIENT, "dw": _FILTER_GRADIENT}
+    if transposed:
+        kinds |= {"y": _INPUT_GRADIENT, "dx": _FORWARD}
+    image, given = ("dy", "x") if transposed else ("x", "dy")
+    padding = f"padded = np.pad({image}, ((0, 0), (0, 0), *PADDING))"
+    late = transposed and "loss" in names  # dy is known once y is
+    if not late and any(kinds[name] is not _INPUT_GRADIENT for name in names):
+        yield padding
     if near := _first_wrong(cell, reason):
         yield f"NEAR = {near}  # where the run found the first wrong element"
         chosen.append(f"*range(NEAR.get(name, got.size), got.size)[:{ELEMENTS}]")
     for name in names:
-        if name in _AT:
-            yield _AT[name]
+        if name in kinds:
+            yield kinds[name].format(name=name, given=given)
     yield _COMPARE.format(chosen=", ".join(chosen), sums=sums, unit=unit)
     yield "def check(got):"
     if "loss" in names:
-        yield _LOSS.strip("\n").format(sums=sums, unit=4 * unit)
+        again = f"\n    {padding}" if late else ""
+        yield _LOSS.strip("\n").format(sums=sums, unit=4 * unit, padded=", padded" if late else "", again=again)
     for name, direction, factors in (
         ("y", Direction.FPROP, "x, w"), ("dx", Direction.DGRAD, "w, dy"), ("dw", Direction.WGRAD, "x, dy"),
     ):  # fmt: skip
         if name in names:
-            yield f'    compare("{name}", got["{name}"], {name}_at, {spec.products(direction)}, {factors})'
+            yield f'    compare("{name}", got["{name}"], {name}_at, {cell.spec.products(direction)}, {factors})'
     if "w" in names:
         yield _updated(cell)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
-from harness.spec import Cell, ConvSpec
+from harness.spec import Cell, parse_workload
 
 CPU, SEED = Device("cpu"), 5
 FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
@@ -30,13 +30,22 @@ KINDS = (
     "n2 c3 k4 5x6x7 f3x3x3 s2x2x2 p1x1x1", "n2 c3 k4 9x9 f3x3 p2x2 d2x2", "n1 c2 k2 6 f3 s2 p2-1", "n2 c4 k8 11 f3 p1 g4",
     "n1 c1 k1 1x1 f1x1",
 )  # fmt: skip
+TRANSPOSED = (
+    "transposed n2 c4 k3 5x6 f3x3 s2x2 p1x1 o1x0",
+    "transposed n2 c4 k6 5x5 f4x3 s2x1 p1x0 d1x2 g2",
+    "transposed n1 c2 k3 7 f3 s2 p1",
+    "transposed n1 c2 k2 3x4x3 f2x2x2 s2x2x2",
+    "transposed n1 c2 k3 5x5 f3x3 s2x2 p0-1x1-0",
+)
 ODD = ("n3 c5 k7 11x13 f5x2 s3x2 p2x0-1", "n1 c6 k9 17x5 f1x4 p0x3 d1x2 g3", "n2 c16 k16 14x14 f7x7 s2x2 p3x3 g16")
 
 
 def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
     """The cells: one of each kind in a small form, or all of the suite `first` and some odd shapes."""
-    for text, layout, (direction, optimizer) in itertools.product(KINDS if which == "part" else ODD, (LAST, FIRST), PASSES):
-        wide = text == PLAIN or direction.single
+    for text, layout, (direction, optimizer) in itertools.product(
+        (*KINDS, *TRANSPOSED) if which == "part" else ODD, (LAST, FIRST), PASSES
+    ):
+        wide = text in (PLAIN, TRANSPOSED[0]) or direction.single
         if which != "part" or wide:
             yield cell(name, text, direction, layout=layout, optimizer=optimizer)
     for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.FP16), PASSES):
@@ -60,7 +69,7 @@ def first(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
 
 
 def cell(name: str, text: str, direction: Direction, **axes: Any) -> Cell:
-    return Cell(text.replace(" ", "_"), ConvSpec.parse(text), direction, name, **axes)
+    return Cell(text.replace(" ", "_"), parse_workload(text), direction, name, **axes)
 
 
 def main(name: str, folder: str, which: str) -> None:

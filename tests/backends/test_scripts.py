@@ -77,7 +77,7 @@ def test_it_imports_numpy_and_its_framework_alone(name: str, precision: Precisio
         for device in (Device("cpu"), Device("gpu", 1)):
             asked = dataclasses.replace(cell, precision=precision, device=device)
             if (script := kind.script(asked)) is None:
-                assert (cell.conv.ndim, cell.layout) == (1, Layout.CHANNELS_LAST)
+                assert (cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1) or not cell.spec.pads_evenly
                 continue
             tree = ast.parse(program(asked, script, [], builders.environment(), 7))
             found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -15,37 +15,38 @@ from harness.axes import Direction, Optimizer, Precision, Values
 from harness.backends.base import Script
 from harness.measure.operands import draw
 from harness.measure.script import program
-from harness.spec import Cell, ConvSpec
+from harness.spec import Cell, parse_workload
 from tests import builders
 
 SPECS = (
     "n2 c3 k4 8x9 f3x3 p1x1", "n1 c2 k2 7x6 f3x2 s2x3 p0-1x2-1", "n2 c4 k6 8x8 f3x3 p2x2 d2x2 g2", "n2 c4 k8 6x6 f3x3 s2x2 g4",
     "n3 c2 k3 12 f5 s2 p3 d2", "n1 c2 k3 4x5x6 f3x1x2 s1x2x1 p1x0x0-1", "n1 c1 k1 1x1 f1x1",
+    "transposed n2 c4 k6 5x4 f3x4 s2x2 p1x0-1 o1x0 g2", "transposed n1 c3 k2 6 f4 s3 p1 d2",
 )  # fmt: skip
 SINGLE = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)
-IMPORTS = ("from harness.backends import numpy as reference", "from harness.spec import ConvSpec")
+IMPORTS = ("from harness.backends.numpy import passes", "from harness.spec import parse_workload")
 # A training step of the reference, in float64 but for what it is told of the filter.
 LOSS = (
     "def launch():",
-    "    y = reference.fprop(SPEC, tx, tw)",
+    "    y = fprop(tx, tw)",
     "    dy = 2 * y / y.size",
-    "    dx, dw = reference.dgrad(SPEC, tw, dy), reference.wgrad(SPEC, tx, dy)",
+    "    dx, dw = dgrad(tw, dy), wgrad(tx, dy)",
     "    return {'y': y, 'loss': np.mean(np.square(y)), 'dx': dx, 'dw': dw}",
 )
 
 
 def of_reference(cell: Cell, spoil: str = "") -> Script:
     """The call of the reference. `spoil` is a line that may do something to the arrays of a result, `got`, by their names."""
-    spec = f"SPEC = ConvSpec.parse({str(cell.spec)!r})"
+    spec = f"fprop, dgrad, wgrad = passes(parse_workload({str(cell.spec)!r}))"
     needed = ("x", "w", "dy") if "dy" in cell.direction.reads else ("x", "w")
     tensors = [f"t{name} = {name}.astype(np.float64)" for name in needed]
     match cell.direction:
         case Direction.FPROP:
-            call: tuple[str, ...] = ("def launch():", "    return {'y': reference.fprop(SPEC, tx, tw)}")
+            call: tuple[str, ...] = ("def launch():", "    return {'y': fprop(tx, tw)}")
         case Direction.DGRAD:
-            call = ("def launch():", "    return {'dx': reference.dgrad(SPEC, tw, tdy)}")
+            call = ("def launch():", "    return {'dx': dgrad(tw, tdy)}")
         case Direction.WGRAD:
-            call = ("def launch():", "    return {'dw': reference.wgrad(SPEC, tx, tdy)}")
+            call = ("def launch():", "    return {'dw': wgrad(tx, tdy)}")
         case Direction.BPROP:
             call = LOSS
         case _:
@@ -74,7 +75,7 @@ def run(
 
 
 def cell(spec: str, direction: Direction, **axes: Any) -> Cell:
-    return builders.cell(workload="one", spec=ConvSpec.parse(spec), direction=direction, **axes)
+    return builders.cell(workload="one", spec=parse_workload(spec), direction=direction, **axes)
 
 
 @pytest.fixture(autouse=True)
