@@ -45,8 +45,8 @@ _SPOT_FLOP = 20_000_000  # about so many FLOP the spot check computes again
 _COPY_SCALE = 2**16  # so many values of a copy are looked at for how large all of them are
 # The tolerance is the error of a random walk times this: the largest of some hundred errors counts, and sums may be blocked or
 # Winograd's.
-_SLACK = 16
-_FURTHEST = 6.0  # no value of N(0, 1) that is drawn is further from 0 than about this
+SLACK = 16
+FURTHEST = 6.0  # no value of N(0, 1) that is drawn is further from 0 than about this
 
 
 def asks_exact(cell: Cell) -> bool:
@@ -178,9 +178,9 @@ def _against(
     length = math.sqrt(products)
     # A random walk of so many products has this size; the sums are larger where the operands are correlated, as in bprop.
     scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
-    tolerance = _SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
+    tolerance = SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
     if cell.operands is Values.DENORMAL:  # a kernel may take each of them for 0, and a result below the smallest number, too
-        scale = max(scale, products * SMALLEST[cell.precision] * _FURTHEST / tolerance)
+        scale = max(scale, products * SMALLEST[cell.precision] * FURTHEST / tolerance)
     rows, columns = chosen
     return held(
         name, _take(whole, chosen), expected, scale, tolerance,

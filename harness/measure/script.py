@@ -16,6 +16,7 @@ from harness.axes import Direction, Optimizer, Precision, Values
 from harness.backends import base
 from harness.backends.base import Script
 from harness.measure.operands import ONE_OF_TEN, SMALLEST
+from harness.measure.oracle import FURTHEST, SLACK
 from harness.plain import plain
 from harness.record import Environment
 from harness.spec import Cell
@@ -136,8 +137,9 @@ def compare(name, got, right, length, one, other):
     flat = [{chosen}]
     chosen = [tuple(map(int, index)) for index in zip(*np.unravel_index(np.unique(flat), got.shape))]
     values, expected = np.array([(got[index], right(*index)) for index in chosen]).T
-    scale = max(math.sqrt(length) * rms(one) * rms(other), rms(expected)) or 1.0  # of a sum of so many products
-    errors, allowed = abs(values - expected) / scale, 16 * (math.sqrt(length) * {sums:.3g} + {unit:.3g})
+    allowed = {slack} * (math.sqrt(length) * {sums:.3g} + {unit:.3g})
+    scale = max(math.sqrt(length) * rms(one) * rms(other), rms(expected)) or 1.0  # of a sum of so many products{denormal}
+    errors = abs(values - expected) / scale
     print(f"{{name}}: error {{errors.max():.2g}} of the size of a sum, allowed {{allowed:.2g}}; {{len(chosen)}} elements")
     for index, value, wanted, error in zip(chosen, values, expected, errors):
         if not error <= allowed:
@@ -181,7 +183,11 @@ def _checks(cell: Cell, reason: str) -> Iterator[str]:
     for name in names:
         if name in kinds:
             yield kinds[name].format(name=name, given=given)
-    yield _COMPARE.format(chosen=", ".join(chosen), sums=sums, unit=unit)
+    denormal = ""
+    if cell.operands is Values.DENORMAL:
+        least = f"length * {SMALLEST[cell.precision]!r} * {FURTHEST} / allowed"
+        denormal = f"\n    scale = max(scale, {least})  # a kernel may take a denormal number for 0"
+    yield _COMPARE.format(chosen=", ".join(chosen), slack=SLACK, sums=sums, unit=unit, denormal=denormal)
     yield "def check(got):"
     if "loss" in names:
         again = f"\n    {padding}" if late else ""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision, Values
 from harness.backends import registry
 from harness.spec import Cell, parse_workload
 
@@ -51,6 +51,9 @@ def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
     for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.FP16), PASSES):
         if which == "part":
             yield cell(name, PLAIN, direction, precision=precision, optimizer=optimizer)
+    for values, direction in itertools.product(Values, (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)):
+        if which == "part" and values is not Values.NORMAL:
+            yield cell(name, PLAIN, direction, operands=values)
     others = sorted(modes - {Mode.EAGER})
     for mode, (direction, optimizer) in itertools.product(others, PASSES):
         step = optimizer is Optimizer.SGD and name != "torch"  # where inductor writes C++, and compiles it

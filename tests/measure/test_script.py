@@ -170,6 +170,14 @@ def test_the_operands_are_those_of_the_run(values, precision, tmp_path, monkeypa
         assert (names[name].dtype, names[name].tobytes()) == (drawn.dtype, drawn.tobytes())
 
 
+@pytest.mark.parametrize(("values", "right"), [(Values.DENORMAL, True), (Values.NORMAL, False)])
+def test_a_kernel_may_take_denormal_numbers_for_zero(values, right, tmp_path, monkeypatch, capsys):
+    asked = cell(SPECS[0], Direction.FPROP, operands=values)
+    text = program(asked, of_reference(asked, "got['y'] *= 0"), [], builders.environment(), 7)
+    run(text, tmp_path, monkeypatch)
+    assert ("WRONG" not in capsys.readouterr().out) == right
+
+
 def test_cores_and_variables_are_set_before_anything_else_is_imported():
     asked = cell(SPECS[0], Direction.FPROP)
     environ = {"OMP_NUM_THREADS": "2", **{f"XLA_FLAG_{n}": "a 'quoted' value" for n in range(9)}}
