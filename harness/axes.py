@@ -153,19 +153,29 @@ class Values(StrEnum):
     SPARSE = "sparse"  # nine of ten elements are 0, the others N(0, 1)
 
 
-AUTOTUNE = "CONVBENCH_AUTOTUNE"  # set in a process whose kernels are not chosen as by default, so that its environment says it
+class Switch(StrEnum):
+    """A switch of a process that maintainers ask for first; which frameworks have it their adapters say."""
+
+    DEFAULT = "default"
+    ONEDNN_OFF = "onednn_off"  # the framework's own kernels instead of oneDNN's
+    ISA_AVX2 = "isa_avx2"  # no instructions newer than AVX2, in oneDNN or in what XLA compiles
+    ISA_AVX512 = "isa_avx512"  # no AMX
+    FLUSH_DENORMALS = "flush_denormals"  # the processor takes denormal numbers for 0
+    YNN_OFF = "ynn_off"  # XLA's own convolution instead of the library YNN's
 
 
 class Option(NamedTuple):
     """An axis whose default leaves no trace: a cell at it has the id, and what is stored of it, of a time before the axis.
 
     The default stands in no id, and in a column as empty text. `meaning` is that of the column. Cells that differ in an axis
-    that `competes` do the same work, so that the fastest of all of them is looked for.
+    that `competes` do the same work, so that the fastest of all of them is looked for. What is settled when a `process` begins
+    keeps cells in processes of their own, whose environment has the value in a variable of `VARIABLES`.
     """
 
     default: StrEnum
     meaning: str
     competes: bool = False
+    process: bool = False
 
 
 OPTIONS: dict[str, Option] = {
@@ -173,6 +183,12 @@ OPTIONS: dict[str, Option] = {
         Autotune.DEFAULT,
         "Whether the kernels of a GPU were chosen by trying them: on or off; empty: as the framework does by default.",
         competes=True,
+        process=True,
+    ),
+    "switch": Option(
+        Switch.DEFAULT,
+        "The switch of the process that was set: onednn_off, isa_avx2, isa_avx512, flush_denormals, ynn_off; empty: none.",
+        process=True,
     ),
     "operands": Option(
         Values.NORMAL,
@@ -180,6 +196,7 @@ OPTIONS: dict[str, Option] = {
         "elements are 0); empty: N(0, 1).",
     ),
 }
+VARIABLES = {name: f"CONVBENCH_{name.upper()}" for name, option in OPTIONS.items() if option.process}
 COMPETING = ("backend", "mode", *(name for name, option in OPTIONS.items() if option.competes))
 
 

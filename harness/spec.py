@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from harness import descriptor
-from harness.axes import CPU, OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Values
+from harness.axes import CPU, OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Switch, Values
 from harness.counting import taps_below
 from harness.workload import Shape, Shapes, Spec
 
@@ -378,6 +378,7 @@ class Cell:
     scaled: str = ""
     autotune: Autotune = Autotune.DEFAULT
     operands: Values = Values.NORMAL
+    switch: Switch = Switch.DEFAULT
 
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
@@ -395,6 +396,11 @@ class Cell:
         """The axes of OPTIONS that are not at their default, each with its value."""
         values = {name: getattr(self, name) for name in OPTIONS}
         return {name: str(value) for name, value in values.items() if value != OPTIONS[name].default}
+
+    @property
+    def of_process(self) -> tuple[tuple[str, str], ...]:
+        """Those of `options` that a process is begun with, which it cannot share with cells that have others."""
+        return tuple((name, value) for name, value in self.options.items() if OPTIONS[name].process)
 
     @property
     def layout_text(self) -> str:

@@ -1,7 +1,7 @@
 """With what a run was measured, as facts by name, and which of them differ from those of another run."""
 
 from harness import outcome, units
-from harness.axes import AUTOTUNE
+from harness.axes import VARIABLES
 from harness.outcome import Difference
 from harness.record import Environment, Run
 
@@ -25,8 +25,9 @@ def facts(run: Run) -> dict[str, str]:
 
 
 def kind(one: Environment) -> str:
-    """The backend of an environment, and how its kernels are chosen where that is not as by default: a run may have both."""
-    return ", autotune ".join(filter(None, (one.backend, one.environ.get(AUTOTUNE, ""))))
+    """The backend of an environment, and what its process was begun with that is not the default: a run may have several."""
+    chosen = (f"{name} {value}" for name, variable in VARIABLES.items() if (value := one.environ.get(variable)))
+    return ", ".join((one.backend, *chosen))
 
 
 def _of_environment(one: Environment) -> dict[str, str]:

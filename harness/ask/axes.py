@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.ask.wording import LONGEST, not_one_of, show
-from harness.axes import OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Values
+from harness.axes import OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Switch, Values
 
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
 REFERENCE = "numpy"
@@ -35,6 +35,7 @@ class Axes:
     cache: tuple[Cache, ...] = (Cache.HOT,)
     autotune: tuple[Autotune, ...] = (Autotune.DEFAULT,)
     operands: tuple[Values, ...] = (Values.NORMAL,)
+    switch: tuple[Switch, ...] = (Switch.DEFAULT,)
 
 
 NAMES = tuple(field.name for field in fields(Axes))

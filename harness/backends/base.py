@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.axes import Autotune, Device, Mode, Precision, Values
+from harness.axes import Autotune, Device, Mode, Precision, Switch, Values
 from harness.profile import Event
 from harness.spec import Cell
 
@@ -81,6 +81,8 @@ def impossible(cell: Cell) -> str | None:
         return "TF32 is a format of NVIDIA GPUs; the CPU has none"
     if cell.device.kind == "cpu" and cell.autotune is not Autotune.DEFAULT:
         return "cuDNN and XLA try kernels on GPUs only; on the CPU there is nothing to choose but autotune=default"
+    if cell.device.kind != "cpu" and cell.switch is not Switch.DEFAULT:
+        return f"{cell.switch} is a switch of libraries for the CPU"
     if cell.operands is Values.DENORMAL and not cell.direction.single:
         return "denormal operands are for the single passes: the squares that bprop and train take of y would be 0"
     return None
@@ -216,6 +218,7 @@ class Backend(ABC):
     distributions: ClassVar[tuple[str, ...]]  # packages whose versions identify the framework; the first one must be there
     modes: ClassVar[frozenset[Mode]]
     autotunes: ClassVar[bool] = False  # whether it can have kernels chosen as a cell says that is not at the default
+    switches: ClassVar[frozenset[Switch]] = frozenset()  # those that it has beside the default
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -241,6 +244,14 @@ class Backend(ABC):
 
         Only such processes measure cells of that choice. It is asked where `autotunes`, and for the default never; what
         needs no variable is for `prepare` to see to.
+        """
+        return {}
+
+    @staticmethod
+    def switching(choice: Switch) -> dict[str, str]:
+        """Environment variables that set a switch of `switches`; set after `environ`, and asked for the default never.
+
+        What needs no variable is for `__init__` to see to, which finds the choice in the variable `VARIABLES["switch"]`.
         """
         return {}
 
@@ -308,4 +319,6 @@ def unsupported(backend: Backend, cell: Cell) -> str | None:
         return reason
     if cell.autotune is not Autotune.DEFAULT and not backend.autotunes:
         return f"{backend.name} does not say how its kernels are chosen: only autotune=default can be measured"
+    if cell.switch is not Switch.DEFAULT and cell.switch not in backend.switches:
+        return f"{backend.name} has no switch {cell.switch} here, only: {', '.join(sorted(backend.switches)) or 'default'}"
     return None

@@ -15,7 +15,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, jax_profile, jax_script, jax_transposed, nvidia, traces
 from harness.backends import jax_settings as settings
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
@@ -37,6 +37,8 @@ class JaxBackend(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
     autotunes: ClassVar[bool] = True
+    switches: ClassVar[frozenset[Switch]] = frozenset(settings.FLAGS)
+    switching = staticmethod(settings.switching)
     script = staticmethod(jax_script.script)
 
     @staticmethod

@@ -1,10 +1,23 @@
-"""How a process of JAX chooses the kernels of a GPU, and what JAX tells of the GPU that it may use."""
+"""What a process of JAX is set to, how it chooses the kernels of a GPU, and what JAX tells of the GPU that it may use."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from harness.axes import Switch
 from harness.backends import nvidia
+
+# Of openxla/xla, xla/debug_options_flags.cc. A process whose XLA does not know one ends, and its cells say so.
+FLAGS = {
+    Switch.YNN_OFF: "--xla_cpu_experimental_ynn_fusion_type=", Switch.ISA_AVX2: "--xla_cpu_max_isa=AVX2",
+    Switch.ISA_AVX512: "--xla_cpu_max_isa=AVX512",
+}  # fmt: skip
+
+
+def switching(choice: Switch) -> dict[str, str]:
+    """XLA_FLAGS with the flag of a switch behind what stands there; of several the last counts."""
+    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {FLAGS[choice]}".strip()}
 
 
 def tuning() -> dict[str, str]:

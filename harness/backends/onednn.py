@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.axes import Switch
 from harness.backends import kinds
 from harness.profile import MOVING, Event, Kind, Level, Role
 from harness.spec import Cell
@@ -196,3 +197,12 @@ def _memory(text: str) -> dict[str, Memory]:
         type_ = "" if match["type"] == "undef" else match["type"]
         found.setdefault(match["name"], Memory(type_, match["format"] or ""))
     return found
+
+
+def isa(choice: Switch) -> dict[str, str]:
+    """The variable by which oneDNN uses no newer instructions than a switch allows; empty where that is about something else.
+
+    Names: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+    """
+    newest = {Switch.ISA_AVX2: "AVX2", Switch.ISA_AVX512: "AVX512_CORE"}.get(choice)
+    return {"ONEDNN_MAX_CPU_ISA": newest} if newest else {}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, tensorflow_script, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
@@ -34,6 +34,7 @@ class TensorFlowBackend(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "greenlet")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
     autotunes: ClassVar[bool] = True
+    switches: ClassVar[frozenset[Switch]] = frozenset({Switch.ONEDNN_OFF, Switch.ISA_AVX2, Switch.ISA_AVX512})
     script = staticmethod(tensorflow_script.script)
 
     @staticmethod
@@ -55,6 +56,11 @@ class TensorFlowBackend(Backend):
     def autotuning(choice: Autotune) -> dict[str, str]:
         """Two switches: that of TensorFlow's own kernels, and XLA's for the mode of that name."""
         return settings.autotuning(choice)
+
+    @staticmethod
+    def switching(choice: Switch) -> dict[str, str]:
+        """TensorFlow reads whether it may use oneDNN, and oneDNN how new its instructions may be."""
+        return {"TF_ENABLE_ONEDNN_OPTS": "0"} if choice is Switch.ONEDNN_OFF else onednn.isa(choice)
 
     def __init__(self, device: Device, threads: int) -> None:
         import numpy

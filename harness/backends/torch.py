@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
-from harness.backends import base, nvidia, torch_profile, torch_programs, torch_script
+from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision, Switch
+from harness.backends import base, nvidia, onednn, torch_profile, torch_programs, torch_script
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
@@ -31,6 +31,8 @@ class TorchBackend(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("torch", "triton")
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
     autotunes: ClassVar[bool] = True
+    switches: ClassVar[frozenset[Switch]] = settings.SWITCHES
+    switching = staticmethod(onednn.isa)  # the other switches are PyTorch's own
     script = staticmethod(torch_script.script)
 
     @staticmethod
@@ -49,6 +51,7 @@ class TorchBackend(Backend):
         import torch
 
         self._torch = torch
+        settings.set_switch(torch)
         if device.kind == "gpu":
             settings.must_be_for_nvidia(torch)
         self._device = torch.device("cpu") if device.kind == "cpu" else torch.device("cuda", device.index)

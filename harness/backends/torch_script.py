@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.axes import Autotune, Direction, Layout, Mode, Optimizer
+from harness.axes import Autotune, Direction, Layout, Mode, Optimizer, Switch
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
 from harness.backends.torch_settings import fp32_precision
@@ -38,6 +38,10 @@ def _imports(cell: Cell) -> tuple[str, ...]:
     lines += ["import torch", "import torch.nn.functional as F", "", "torch.set_num_threads(THREADS)"]
     if cell.device.kind == "cpu":
         mkldnn = "torch.backends.mkldnn"
+        if cell.switch is Switch.ONEDNN_OFF:
+            lines.append(f"{mkldnn}.enabled = False")
+        if cell.switch is Switch.FLUSH_DENORMALS:
+            lines.insert(-1, "torch.set_flush_denormal(True)  # before there are threads, which inherit it")
         return (*lines, f'{mkldnn}.conv.fp32_precision = {mkldnn}.matmul.fp32_precision = "{wanted}"')
     asked = cell.autotune is not Autotune.DEFAULT
     tries = (f"torch.backends.cudnn.benchmark = {cell.autotune is Autotune.ON}",) if asked else ()

@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Any
 
-from harness.axes import Autotune, Mode, Precision
+from harness.axes import VARIABLES, Autotune, Mode, Precision, Switch
 from harness.backends import nvidia
 from harness.backends.base import Build
 from harness.spec import Cell
@@ -44,6 +44,21 @@ def set_autotuning(torch: Any, cell: Cell) -> None:
         torch.backends.cudnn.benchmark = cell.autotune is Autotune.ON
 
 
+SWITCHES = frozenset({Switch.ONEDNN_OFF, Switch.ISA_AVX2, Switch.ISA_AVX512, Switch.FLUSH_DENORMALS})
+
+
+def set_switch(torch: Any) -> None:
+    """Set the switch that this process is for, where it is one of PyTorch's own.
+
+    Threads inherit how the processor takes denormal numbers, so that this comes before there are any.
+    """
+    choice = os.environ.get(VARIABLES["switch"])
+    if choice == Switch.ONEDNN_OFF:
+        torch.backends.mkldnn.enabled = False
+    if choice == Switch.FLUSH_DENORMALS and not torch.set_flush_denormal(True):
+        raise RuntimeError("this processor has no switch that takes denormal numbers for 0")
+
+
 def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
     """The settings of the process that bear on speed and precision, as they are now."""
     convolutions, products = _switches(torch, cell)
@@ -52,6 +67,9 @@ def read_settings(torch: Any, cell: Cell) -> dict[str, str]:
         mkldnn = torch.backends.mkldnn
         read["mkldnn"] = str(mkldnn.is_available() and mkldnn.enabled)
         read["mkldnn.deterministic"] = str(mkldnn.deterministic)
+        if cell.switch is Switch.FLUSH_DENORMALS:
+            smallest = torch.finfo(torch.float32).tiny
+            read["flush_denormal"] = str(bool((torch.tensor([smallest]) / 2 == 0).item()))
     else:
         cudnn = torch.backends.cudnn
         read["cudnn.benchmark"], read["cudnn.deterministic"] = str(cudnn.benchmark), str(cudnn.deterministic)

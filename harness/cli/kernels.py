@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from harness import units
+from harness.axes import OPTIONS
 from harness.cli.options import TableFormat, stdout
 from harness.errors import SelectionError
+from harness.plan import setting
 from harness.profile import Kind
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST, LEAST_SHARE = 8, 0.005  # kernels of a cell that have a line of their own, and their least share of the call
 MOST_WIDTH = 120  # columns
-_AXES = ("precision", "layout", "cache", "device", "threads")  # of which a cell is told where they vary
+_AXES = ("precision", "layout", "cache", "device", "threads", *OPTIONS)  # of which a cell is told where they vary
 
 
 def print_kernels(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat) -> None:
@@ -55,7 +57,8 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", width: int) -> Iter
         yield _cut(f"{' '.join(filter(None, map(str, (name, direction, optimizer))))}  {shape}", width)
         for profile in rows(block):
             yield _cut(f"  {_who(profile, varying)}  {_times(profile)}", width)
-            for note in filter(None, (profile.problem, profile.incomplete)):
+            incomplete = f"incomplete: {profile.incomplete}" if profile.incomplete else ""
+            for note in filter(None, (profile.problem, incomplete)):
                 yield from _wrapped(note, width)
             yield from (_cut(line, width) for line in _kernels(of_cell.get(profile.cell, [])))
         yield ""
@@ -63,8 +66,8 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", width: int) -> Iter
 
 def _who(profile: Any, varying: list[str]) -> str:
     """The backend and the mode of a cell, and of its other axes those that vary."""
-    more = (f"{getattr(profile, name)} threads" if name == "threads" else getattr(profile, name) for name in varying)
-    return " ".join([profile.backend, profile.mode, *more])
+    more = {name: getattr(profile, name) for name in varying if getattr(profile, name) != ""}
+    return " ".join(filter(None, [profile.backend, profile.mode, setting(more)]))
 
 
 def _times(profile: Any) -> str:

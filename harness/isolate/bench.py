@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from harness.axes import Autotune, Device
+from harness.axes import Device
 from harness.backends import registry
 from harness.isolate import interpreter
 from harness.isolate.process import LostError, Refusal, Worker
@@ -30,7 +30,7 @@ from harness.record import Environment, Progress, Record, Status, Visit, joined,
 _IDLE_DEATHS = 3  # so often may a worker end while nothing is asked of it, unless one lived through a turn in between
 
 # A worker serves one backend with one number of threads and one way to choose kernels, and one kind of settings at a time.
-Key = tuple[str, int, Autotune, str]
+Key = tuple[str, int, tuple[tuple[str, str], ...], str]
 
 
 def start(first: Setup | Look, logs: Path, name: str, python: str | None = None) -> Worker | Refusal:
@@ -77,17 +77,17 @@ class Session:
 
     def worker(
         self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], *, first: bool, profile: bool = False,
-        autotune: Autotune = Autotune.DEFAULT,
+        options: Sequence[tuple[str, str]] = (),
     ) -> Worker | Refusal:  # fmt: skip
         """A new worker that uses these cores, or why there is none. In the `first` trial compilers compile anew.
 
-        With `profile` it is one that tells what runs inside calls, and is asked for nothing else. `autotune` is how it has
-        kernels chosen.
+        With `profile` it is one that tells what runs inside calls, and is asked for nothing else. `options` are those of
+        `Cell.of_process`.
         """
         cache = "" if first or self.cache is None or device.kind != "cpu" else str(self.cache.absolute())
         setup = Setup(
             self.target(backend), backend, device, cores, plan.budget, plan.seed, self.run_id, machine=self.machine,
-            cache=cache, profile=profile, autotune=autotune,
+            cache=cache, profile=profile, options=dict(options),
         )  # fmt: skip
         return start(setup, self.logs, backend, plan.interpreter(backend))
 
@@ -145,7 +145,7 @@ class _Going:
 
 def _key(step: Step, settings: str) -> Key:
     """The worker of a step that needs these settings of its process."""
-    return step.cell.backend, step.cell.threads, step.cell.autotune, settings
+    return step.cell.backend, step.cell.threads, step.cell.of_process, settings
 
 
 def _begun(step: Step, visits: Sequence[Visit]) -> _Going:
@@ -193,12 +193,12 @@ class Bench:
         self.lives.clear()
 
     def _start(self, key: Key) -> None:
-        backend, threads, autotune, _ = key
+        backend, threads, options, _ = key
         if reason := self.session.hung.get((backend, self.device)):
             self._refuse(key, Refusal(f"{reason}; it was not tried again"))
             return
         cores = tuple(self.cores[: threads or len(self.cores)])
-        worker = self.session.worker(self.plan, backend, self.device, cores, first=self.first, autotune=autotune)
+        worker = self.session.worker(self.plan, backend, self.device, cores, first=self.first, options=options)
         if isinstance(worker, Worker):
             self.lives[key] = _Life(worker, self.session.processes)
             self.session.processes += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.axes import Autotune, Device
+from harness.axes import Device
 from harness.isolate.bench import Session
 from harness.isolate.process import LostError, Refusal, Worker
 from harness.isolate.wire import Hello
@@ -21,12 +21,12 @@ from harness.profile import Profile, trace_name
 from harness.record import Environment
 from harness.spec import Cell
 
-# As of the workers of a run: backend, device, threads, how kernels are chosen, settings of the process.
-Key = tuple[str, Device, int, Autotune, str]
+# As of the workers of a run: backend, device, threads, what a process is begun with, settings of the process.
+Key = tuple[str, Device, int, tuple[tuple[str, str], ...], str]
 
 
 def _key(cell: Cell) -> Key:
-    return cell.backend, cell.device, cell.threads, cell.autotune, own_process(cell)
+    return cell.backend, cell.device, cell.threads, cell.of_process, own_process(cell)
 
 
 def profiles(
@@ -84,7 +84,7 @@ class _Child:
         if self.refused or (self.worker and not self.worker.ended()):
             return
         self._end()
-        backend, device, threads, autotune, _ = self.key
+        backend, device, threads, options, _ = self.key
         if threads > len(self.cores):
             self.refused = f"asks for {threads} threads; this process may use {len(self.cores)} cores"
             return
@@ -92,7 +92,7 @@ class _Child:
             self.refused = f"{backend} could not be set up: {reason}; it was not tried again"
             return
         cores = tuple(self.cores[: threads or len(self.cores)])
-        found = self.session.worker(self.plan, backend, device, cores, first=True, profile=True, autotune=autotune)
+        found = self.session.worker(self.plan, backend, device, cores, first=True, profile=True, options=options)
         answer: Hello | Refusal = found if isinstance(found, Refusal) else self._greeted(found)
         if isinstance(answer, Hello):
             self.environment_id = answer.environment.id

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from harness import codec
-from harness.axes import Autotune, Device, Mode
+from harness.axes import Device, Mode
 from harness.backends.base import Build
 from harness.plain import plain
 from harness.plan import Budget, Step
@@ -46,7 +46,7 @@ class Setup:
     driver: str = ""
     board: dict[str, str] = field(default_factory=dict)
     profile: bool = False  # whether what runs inside calls is looked at; nothing is timed in such a process
-    autotune: Autotune = Autotune.DEFAULT  # how kernels are to be chosen in this process
+    options: dict[str, str] = field(default_factory=dict)  # those of `Cell.of_process`
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import AUTOTUNE, Autotune, Device
+from harness.axes import VARIABLES, Autotune, Device, Switch
 from harness.backends import packages, registry
 from harness.backends.base import Backend
 from harness.isolate import interpreter
@@ -85,7 +86,7 @@ def _serve(channel: Channel) -> None:
             set_output_apart()
         backend = load(
             setup.target, setup.device, setup.cores, probe=setup.probe, cache=setup.cache, profile=setup.profile,
-            autotune=setup.autotune,
+            options=setup.options,
         )  # fmt: skip
         if setup.foreign and interpreter.outside(backend.distributions[0].replace("-", "_")):
             raise ImportError(f"{backend.distributions[0]} was loaded from outside its interpreter's environment")
@@ -215,11 +216,11 @@ def set_output_apart() -> None:
 
 def load(
     target: str, device: Device, cores: Sequence[int], *, probe: bool = False, cache: str = "", profile: bool = False,
-    autotune: Autotune = Autotune.DEFAULT,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Backend:  # fmt: skip
     """The backend behind `module:Class`, made in this process once all is settled that its framework reads when it is imported.
 
-    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache`, `profile` and `autotune` are
+    `cores` become the affinity. A probe sets none of the backend's environment variables. `cache`, `profile` and `options` are
     those of `Setup`. Raises whatever importing a framework may throw: it may be absent, broken, or built for another CPU;
     `refusal` puts that into words.
     """
@@ -235,9 +236,14 @@ def load(
         os.environ.update(kind.environ(device, threads, cache))
     if profile:
         os.environ.update(kind.profile_environ(device, threads))
-    os.environ.pop(AUTOTUNE, None)
-    if autotune is not Autotune.DEFAULT:
-        os.environ.update(kind.autotuning(autotune) | {AUTOTUNE: str(autotune)})
+    for name, variable in VARIABLES.items():
+        os.environ.pop(variable, None)
+        if value := options.get(name):
+            if name == "autotune":
+                os.environ.update(kind.autotuning(Autotune(value)))
+            elif value in kind.switches:  # whoever has it not says so of each cell
+                os.environ.update(kind.switching(Switch(value)))
+            os.environ[variable] = value
     backend: Backend = kind(device, threads)
     from harness.measure import memory
 

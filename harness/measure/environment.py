@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from harness import codec
-from harness.axes import AUTOTUNE, Device
+from harness.axes import VARIABLES, Device
 from harness.backends.packages import cuda_libraries, versions
 from harness.errors import MachineError
 from harness.measure import machine
@@ -31,7 +31,8 @@ MACHINE = "CONVBENCH_MACHINE"  # the environment variable that names this machin
 # what they compiled, which is another folder in every run and would make another environment of it.
 _PREFIXES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "XLA_", "JAX_", "CUDA_", "CUDNN_", "CUBLAS_",
-    "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES", "NUMPY_", AUTOTUNE,
+    "NVIDIA_TF32_OVERRIDE", "TORCH", "PYTORCH_", "MALLOC_", "LD_PRELOAD", "NPROC", "GLIBC_TUNABLES", "NUMPY_",
+    *VARIABLES.values(),
     # Those of TensorFlow one by one, since Terraform's begin with TF_, too, and its TF_VAR_ and TF_TOKEN_ hold secrets.
     "TF_AUTOTUNE_", "TF_CPP_", "TF_CPU_", "TF_CUBLAS_", "TF_CUDA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_",
     "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SYNC_", "TF_USE_", "TF_XLA_",

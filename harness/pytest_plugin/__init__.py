@@ -166,7 +166,7 @@ class Frameworks:
         self.suites[test.suite.name] = test.suite.sha256
         for key in [key for key in self.running if key[1:3] != (cell.device, cell.threads)]:
             self.running.pop(key).close()
-        apart = cell.autotune, own_process(cell)  # as in a run: what a process is set to is the same for all of its cells
+        apart = cell.of_process, own_process(cell)  # as in a run: what a process is set to is the same for all of its cells
         key, started = (cell.backend, cell.device, cell.threads, *apart), datetime.now(UTC)
         process = self.running[key] = self.running.get(key) or Process(self.session, cell)
         try:

@@ -163,7 +163,7 @@ class Framework:
 
     def __init__(self, cell: Cell, enter: Callable[[str], None]) -> None:
         self.enter = enter  # tells the session which part of a test begins, by a key of `isolate.process.WHERE`
-        self.name, self.device, self.threads, self.autotune = cell.backend, cell.device, cell.threads, cell.autotune
+        self.name, self.device, self.threads, self.options = cell.backend, cell.device, cell.threads, dict(cell.of_process)
         self.environment: Environment | None = None
         self.unmeasured: Row | None = None
         self.broken = False
@@ -283,7 +283,7 @@ class Framework:
             raise _Refused(Status.ERROR, told)
         try:
             cores = available[: self.threads or len(available)]
-            backend = worker.load(registry.find(self.name), self.device, cores, autotune=self.autotune)
+            backend = worker.load(registry.find(self.name), self.device, cores, options=self.options)
         except Exception as error:
             raise _Refused(Status.ERROR, f"{self.name} could not be set up: {worker.refusal(error)}") from None
         from harness.measure import environment, gpu

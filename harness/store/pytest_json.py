@@ -61,6 +61,7 @@ class Row:
     environment_id: str = ""
     autotune: str = ""
     operands: str = ""
+    switch: str = ""
 
     @classmethod
     def of(cls, cell: Cell, suite: str, started_at: datetime) -> Self:

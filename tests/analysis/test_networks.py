@@ -8,7 +8,7 @@ import pytest
 from harness import stats
 from harness.analysis.networks import Sum, by_pass, networks
 from harness.analysis.times import Figures, figures
-from harness.axes import Direction
+from harness.axes import OPTIONS, Direction
 from tests import builders
 from tests.analysis.machine import table, visits_of, wander
 from tests.analysis.visiting import RUN
@@ -19,7 +19,7 @@ def frame(*rows: dict[str, object]) -> pd.DataFrame:
     usual = {
         "run_id": RUN, "network": "Net", "scaled": "", "workload": "w", "backend": "torch", "mode": "eager", "optimizer": "",
         "device": "cpu", "precision": "fp32", "layout": "NHWC", "cache": "hot", "threads": 0,
-        "autotune": "", "direction": "fprop",
+        **dict.fromkeys(OPTIONS, ""), "direction": "fprop",
         "status": "ok", "count": 1, "median_ns": 1.0, "cell": "",
     }  # fmt: skip
     return pd.DataFrame([{**usual, **row} for row in rows])

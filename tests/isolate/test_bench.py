@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.axes import Autotune, Device, Precision
+from harness.axes import Autotune, Device, Precision, Switch, Values
 from harness.isolate import launcher
 from harness.isolate.launcher import Launcher
 from harness.isolate.process import LostError, Refusal, Worker
@@ -43,9 +43,9 @@ class World:
 class Scripted(Worker):
     """Answers at once and holds what it was asked to prepare."""
 
-    def __init__(self, world: World, backend: str, autotune: Autotune) -> None:
+    def __init__(self, world: World, backend: str, options: tuple[tuple[str, str], ...]) -> None:
         self.world, self.backend, self.number = world, backend, len(world.workers)
-        self.autotune = autotune
+        self.options = dict(options)
         self.leaving = self.killed = False
         self.prepared: set[int] = set()
         self.settings = ""
@@ -115,7 +115,7 @@ class Staged(Launcher):
     world: World
 
     def worker(self, plan: Plan, backend: str, device: Device, cores: tuple[int, ...], **more: Any) -> Worker:
-        return Scripted(self.world, backend, more["autotune"])
+        return Scripted(self.world, backend, more["options"])
 
 
 @pytest.fixture
@@ -565,18 +565,21 @@ def test_preparing_on_a_gpu_has_a_limit_of_its_own(world: World, stage: Callable
     assert {timeout for _, timeout in world.timeouts} == {900.0}
 
 
-def test_cells_of_each_autotune_have_workers_of_their_own_and_are_visited_in_the_same_turns(
+def test_cells_of_each_autotune_and_switch_have_workers_of_their_own_and_are_visited_in_the_same_turns(
     world: World, stage: Callable[..., Staged]
 ) -> None:
-    """A process has its kernels chosen in one way: frameworks read it when they are imported, and keep what was found."""
-    choices = list(Autotune)
-    cells = [builders.cell(workload="one", device=Device("gpu", 0), autotune=choice) for choice in choices]
+    """A process is begun with one value of each: frameworks read it when they are imported, and keep what was found."""
+    cells = [builders.cell(workload="one", device=Device("gpu", 0), autotune=choice) for choice in Autotune]
+    cells.append(builders.cell(workload="one", device=Device("gpu", 0), switch=Switch.ISA_AVX2))
+    cells.append(builders.cell(workload="one", device=Device("gpu", 0), operands=Values.ONES))
+    choices = [{}, {"autotune": "on"}, {"autotune": "off"}, {"switch": "isa_avx2"}, {}]
     asked = Plan("tests", tuple(Step(0, order, cell) for order, cell in enumerate(cells)), 7, BUDGET)
     rows, visits = split(list(stage().execute(asked)))
     assert {row.status for row in rows.values()} == {Status.OK}
+    number = {tuple(worker.options.items()): worker.number for worker in world.workers}
+    assert len(world.workers) == len(number) == 4  # operands are a cell's own
     assert {(process, order) for process, _, order in world.asked} == {
-        (worker.number, choices.index(worker.autotune)) for worker in world.workers
+        (number[tuple(options.items())], order) for order, options in enumerate(choices)
     }  # fmt: skip
-    assert len(world.workers) == len(choices)
-    turns = {order: [visit.turn for visit in visits if visit.order == order] for order in range(3)}
-    assert turns[0] == turns[1] == turns[2]
+    turns = {order: [visit.turn for visit in visits if visit.order == order] for order in range(5)}
+    assert all(found == turns[0] for found in turns.values())

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from harness import units
+from harness.axes import OPTIONS
 from harness.flags import Flag
 from harness.page import tables
 from harness.page.view import prepare
@@ -99,7 +100,7 @@ def test_a_network_that_the_page_shows_no_backend_of_is_left_out(view):
     rolled = pd.DataFrame(
         {
             "network": "resnet50", "backend": ["torch", "gone"], "mode": "eager", "device": "cpu", "precision": "fp32",
-            "layout": "NCHW", "cache": "warm", "threads": 0, "autotune": "",
+            "layout": "NCHW", "cache": "warm", "threads": 0, **dict.fromkeys(OPTIONS, ""),
             "optimizer": "", "scaled": "", "layers": 53, "shapes": 20,
             "fprop_ns": [2.5e6, 1e6], "fprop_low_ns": [2.4e6, 1e6], "fprop_high_ns": [2.6e6, 1e6],
             "passes_ns": [float("nan"), 3e6], "passes_low_ns": float("nan"), "passes_high_ns": float("nan"),
