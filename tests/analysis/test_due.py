@@ -100,6 +100,13 @@ def test_a_night_that_was_resumed_does_not_profile_again_what_it_has():
     assert set(known(flat(3, 4), 3, {3: {1: 2.0}})) == {cell_id(0), cell_id(2)}
 
 
+def test_a_profile_that_another_machine_made_is_none_of_its_own():
+    values = flat(2, 4)
+    values[0, 2] = values[1, 3] = float("nan")  # a night of the other machine alone, and one of this machine alone
+    found = known(values, 3, {1: {0: 2.0}, 2: {0: 1.0}}, machines=["machine-1", "machine-2"])
+    assert [(each.cell, each.ago, each.cost_s) for each in found.values()] == [(cell_id(0), 2, 2.0)]
+
+
 def test_it_says_what_it_spent_and_what_had_to_wait():
     made = {"a": Why.SLOWER, "b": Why.TURN, "c": Why.TURN}
     assert Profiled(made, 3, 30.0, 600.0).words == (
