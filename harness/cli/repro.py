@@ -121,8 +121,10 @@ def _title(row: Any, cell: "Cell") -> str:
 
 def _facts(row: Any, cell: "Cell", run: "Run", environment: "Environment") -> list[tuple[str, str]]:
     """What convbench measured and where, each with its name."""
+    from harness import units
+
     shapes = ", ".join(f"{name} {list(cell.operand_shapes[name])}" for name in ("x", "w"))
-    threads, device = f"{len(environment.affinity)} threads", "the CPU"
+    threads, device = units.many(len(environment.affinity), "thread"), "the CPU"
     if cell.device.kind != "cpu":
         threads, device = "", f"{cell.device}, timed on the host; no such program was ever run on a GPU"
     options = (f"{name} {value}" for name, value in cell.options.items())
@@ -153,7 +155,8 @@ def _measured(row: Any) -> str:
         return f"{row.status}: {row.reason}"
     told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns) + ("" if math.isnan(row.ci_low_ns) else " (95 %)")
     told = f"{told} over {units.many(row.trials, 'trial')}"
-    return f"{told}, least {units.duration(row.min_ns)}, {units.flop_rate(row.flop_per_s)}"
+    least = "" if math.isnan(row.min_ns) else f", least {units.duration(row.min_ns)}"
+    return f"{told}{least}, {units.flop_rate(row.flop_per_s)}"
 
 
 def _checked(row: Any) -> str:

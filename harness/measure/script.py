@@ -258,8 +258,8 @@ low, high = us[[max(0, math.ceil(us.size / 2 - half) - 1), min(us.size, math.cei
 print(f"median {{np.median(us):.1f}} us, 95 % {{low:.1f}} to {{high:.1f}} us in this process, least {{us[0]:.1f}} us")
 print(f"{{us.size}} blocks of {{calls}}; {{{flop} / took:.3g}} GFLOP/s; waited for a core {{100 * waited:.1f}} % of the time")
 cpu = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line][:1]
-print(*cpu, f"{{len(os.sched_getaffinity(0))}} cores, {{THREADS}} threads, Python {{platform.python_version()}},", end=" ")
-print("numpy", np.__version__{versions})
+cpu += [f"{{len(os.sched_getaffinity(0))}} cores, {{THREADS}} threads", f"Python {{platform.python_version()}}"]
+print(*cpu, f"numpy {{np.__version__}}"{versions}, sep=", ")
 """
 
 
@@ -270,5 +270,5 @@ def _timing(cell: Cell, script: Script) -> Iterator[str]:
         wait="\n    wait(handle)" if script.wait else "",
         call="wait(launch())" if script.wait else "launch()",
         flop=flops.nominal(cell.spec) * cell.direction.passes,
-        versions="".join(f', "{name}", {version}' for name, version in script.versions),
+        versions="".join(f', f"{name} {{{version}}}"' for name, version in script.versions),
     )
