@@ -511,7 +511,7 @@ def test_under_each_factor_of_a_table_of_many_columns_stands_its_interval(opened
 
 def test_what_ran_in_a_case_is_in_its_dialog_with_its_trace(opened, path):
     page = opened(path, "#case=example/fprop/torch/cpu/eager")
-    kernels = page.locator("#case-b [aria-label='Kernels of this case'] tbody th")
+    kernels = page.locator("#case-b [aria-label='Kernels of this case'] td.w")
     assert kernels.first.inner_text().startswith("jit:avx512_core\n")
     with page.expect_download() as waiting:
         page.locator("#case-b a[download]").click()
