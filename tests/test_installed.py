@@ -60,7 +60,12 @@ INSTEAD: dict[str, list[str]] = {
         'convbench run resnet50 --set n=1 --backend numpy --quick --no-ceilings -k "res5b_branch2a and fprop"',
         "convbench show latest --networks",
     ],
+    "convbench show latest --explain": [
+        'convbench profile smoke --backend numpy -k "tiny_1x1 and wgrad"',
+        "convbench show latest --explain",
+    ],
     "convbench run first --aa": [f"convbench run smoke {QUICK} --aa"],
+    "convbench capture ./net.py:build --input 8,3,224,224": ["convbench capture layers.log"],
     "convbench tune resnet50 --over layout,mode": [f"convbench tune smoke {QUICK} --over layout"],
     'convbench profile first -k "rn50 and wgrad"': [
         'convbench profile smoke --backend numpy -k "tiny_1x1 and wgrad"',
@@ -160,6 +165,7 @@ def test_every_command_of_the_readme_runs_in_a_fresh_environment_from_an_empty_f
 ) -> None:
     place = Place(tmp_path, wheel, lower_bounds.constraints() if versions == "lowest" else [])
     (place.folder / "mine.toml").write_text(fenced("toml"))
+    (place.folder / "layers.log").write_text("--conv --dir=FWD_D mb1ic2ih8oc3oh8kh3ph1\n")
     shutil.copytree(ROOT / "results" / "samples" / "short-nights", place.folder / "nights")
     wrong = []
     for command, instead in INSTEAD.items():
