@@ -3,10 +3,10 @@
 import math
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import OPTIONS
+from harness.cli.kernels import AXES, MOST_WIDTH, varied, who
 from harness.cli.options import TableFormat, stdout
 from harness.errors import SelectionError
 
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 
     from harness.review.reading import Reading
 
-MOST_WIDTH = 120  # columns of a sentence: longer lines are hard to read
 TOLD = (
     "In a line: time of one call, median of the run; % of the call that computes / moves data / is in the framework / is in "
     "nothing that a profile sees; the kernel that computes, and the share that it has alone."
 )
-_AXES = ("device", "precision", "layout", "cache", "threads", *OPTIONS)
 
 
 def print_explained(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat) -> None:
@@ -49,33 +47,24 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", explanations: "pd.D
     from harness.rows import rows
 
     told = with_kernel(profiles.assign(kernel=""), kernels)
-    varying = [name for name in _AXES if profiles[name].nunique() > 1]
-    first = max((len(_who(row, varying)) for row in rows(told)), default=0)
+    varying = [name for name in AXES if profiles[name].nunique() > 1]
+    first = max((len(who(row, varying)) for row in rows(told)), default=0)
     shares = _shares(kernels)
     for (workload, shape, direction, optimizer), block in told.groupby(
         ["workload", "shape", "direction", "optimizer"], sort=False
     ):
         yield f"{workload} {f'{direction} {optimizer}'.strip()}  {shape}"
         for row in rows(block):
-            head = f"  {_who(row, varying):{first}}  "
+            head = f"  {who(row, varying):{first}}  "
             yield head + (row.problem or _figures(row, shares.get((row.cell, row.kernel), math.nan), width - len(head)))
             if row.incomplete:
                 yield from _wrapped(f"incomplete: {row.incomplete}", width, "    ")
         for place, row in enumerate(rows(explanations[explanations["cell"].isin(block["cell"])])):
             remedy = f" Seen to go with {row.remedy}." if row.remedy else ""
-            of = f"{_setting(row, varying)}: " if varying else ""
+            of = f"{varied(row, varying)}: " if varying else ""
             yield from _wrapped(f"{of}{row.sentence}{remedy}", width, "       " if place else "  why  ")
         yield ""
     yield from _wrapped(TOLD, width, "")
-
-
-def _who(row: Any, varying: Sequence[str]) -> str:
-    return " ".join(filter(None, (row.backend, row.mode, _setting(row, varying))))
-
-
-def _setting(row: Any, varying: Sequence[str]) -> str:
-    values = (f"t{row.threads}" if name == "threads" else getattr(row, name) for name in varying)
-    return " ".join(filter(None, values))
 
 
 def _shares(kernels: "pd.DataFrame") -> dict[tuple[str, str], float]:

@@ -3,7 +3,7 @@
 import math
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness import units
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST, LEAST_SHARE = 8, 0.005  # kernels of a cell that have a line of their own, and their least share of the call
 MOST_WIDTH = 120  # columns
-_AXES = ("precision", "layout", "cache", "device", "threads", *OPTIONS)  # of which a cell is told where they vary
+AXES = ("precision", "layout", "cache", "device", "threads", *OPTIONS)  # of which a cell is told where they vary
 
 
 def print_kernels(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat) -> None:
@@ -47,7 +47,7 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", width: int) -> Iter
     """A block for each workload and direction, in the order of the profiles, in lines of at most `width` columns."""
     from harness.rows import rows
 
-    varying = [name for name in _AXES if profiles[name].nunique() > 1]
+    varying = [name for name in AXES if profiles[name].nunique() > 1]
     of_cell: dict[str, list[Any]] = {}
     for kernel in rows(kernels):
         of_cell.setdefault(kernel.cell, []).append(kernel)
@@ -56,7 +56,7 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", width: int) -> Iter
     ):
         yield _cut(f"{' '.join(filter(None, map(str, (name, direction, optimizer))))}  {shape}", width)
         for profile in rows(block):
-            yield _cut(f"  {_who(profile, varying)}  {_times(profile)}", width)
+            yield _cut(f"  {who(profile, varying)}  {_times(profile)}", width)
             incomplete = f"incomplete: {profile.incomplete}" if profile.incomplete else ""
             for note in filter(None, (profile.problem, incomplete)):
                 yield from _wrapped(note, width)
@@ -64,10 +64,14 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", width: int) -> Iter
         yield ""
 
 
-def _who(profile: Any, varying: list[str]) -> str:
+def who(row: Any, varying: Sequence[str]) -> str:
     """The backend and the mode of a cell, and of its other axes those that vary."""
-    more = {name: getattr(profile, name) for name in varying if getattr(profile, name) != ""}
-    return " ".join(filter(None, [profile.backend, profile.mode, setting(more)]))
+    return " ".join(filter(None, (row.backend, row.mode, varied(row, varying))))
+
+
+def varied(row: Any, varying: Sequence[str]) -> str:
+    """The setting of a cell on the axes that vary, without options that are at their default."""
+    return setting({name: value for name in varying if (value := getattr(row, name)) != ""})
 
 
 def _times(profile: Any) -> str:

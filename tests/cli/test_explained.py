@@ -64,8 +64,8 @@ def test_settings_that_differ_are_named() -> None:
     moved = [Kernel(0.6, "jit:avx512_core"), Kernel(0.3, "jit:uni", name="reorder", kind=Kind.REORDER, role="activation")]
     calls = [Call(cell(CONV1, layout=layout, threads=threads), moved, 900) for layout, threads in (("NCHW", 1), ("NHWC", 2))]
     text = lines(*calls)
-    assert [line.split("  ")[1] for line in text[1:3]] == ["torch eager NCHW t1", "torch eager NHWC t2"]
-    assert text[3].startswith("  why  NCHW t1: torch moves activations")
+    assert [line.split("  ")[1] for line in text[1:3]] == ["torch eager NCHW 1 thread", "torch eager NHWC 2 threads"]
+    assert text[3].startswith("  why  NCHW 1 thread: torch moves activations")
 
 
 def test_the_table_of_cells_names_the_kernel_where_there_is_room() -> None:

@@ -477,10 +477,10 @@ def test_right_results_of_any_values_pass(direction: Direction, values: Values) 
     assert valued_check(replace(cell(SPECS["plain"], direction), operands=values)).ok
 
 
-@pytest.mark.parametrize(("values", "held"), [(Values.ONES, True), (Values.SPARSE, True), (Values.ZEROS, True)])
-def test_a_wrong_element_among_other_values_is_wrong(values: Values, held: bool) -> None:
+@pytest.mark.parametrize("values", [Values.ONES, Values.SPARSE, Values.ZEROS])
+def test_wrong_elements_among_other_values_are_wrong(values: Values) -> None:
     asked = replace(cell(SPECS["plain"]), operands=values)
-    assert valued_check(asked, lambda results: one_more_everywhere(results, "y")).ok is not held
+    assert not valued_check(asked, lambda results: one_more_everywhere(results, "y")).ok
 
 
 def test_a_kernel_may_take_denormal_numbers_for_zero_and_no_more() -> None:
