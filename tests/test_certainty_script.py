@@ -1,7 +1,7 @@
 """What scripts/certainty makes of runs, by visits of which the truth is known; and that it goes on where it was cut off."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from harness.analysis.race import Looks
 from scripts import certainty as package
 from scripts.certainty import __main__ as command
-from scripts.certainty import analysis, jobs, place, report
+from scripts.certainty import analysis, axes, issue, jobs, place, programs, report
 from scripts.certainty.analysis import Known, Run
 
 BACKENDS = ("torch", "torch@b", "jax", "jax@b")
@@ -197,7 +197,8 @@ def test_all_measurements_take_at_most_four_hours_and_count_what_is_asked_for() 
     assert jobs.EQUALS_RUNS * 24 >= 240
     assert jobs.ROUNDS * 4 >= 200
     assert {job.after for job in jobs.JOBS.values()} - {""} <= set(jobs.JOBS)
-    told = {name for _, names, _ in report._sections() for name in names}
+    parts = [part for part in jobs.PARTS if part != "issue"]
+    told = {name for part in parts for _, names, _ in report.sections(part) for name in names} | {"issue"}
     assert told == set(jobs.JOBS)
 
 
@@ -250,20 +251,20 @@ def test_what_others_use_is_what_the_machine_used_less_our_own(monkeypatch: pyte
     assert others.cores() == 2.0
 
 
-@pytest.mark.parametrize("name", ["first-66", "equals", "standard", "settings"])
+@pytest.mark.parametrize("name", ["first-66", "equals", "standard", "settings", "programs", "padding"])
 def test_its_suites_are_suites(name: str) -> None:
     from harness.ask import planning, suite
 
     (folder,) = package.__path__
     loaded = suite.load(Path(folder) / f"{name}.toml")
     found = {backend: (planning.Device("cpu"),) for backend in ("torch", "tensorflow", "jax")}
-    counts = {"first-66": 66, "equals": 48, "standard": 12, "settings": 120}
+    counts = {"first-66": 66, "equals": 48, "standard": 12, "settings": 120, "programs": 120, "padding": 2}
     assert len(planning.cells(loaded, found)) == counts[name]
 
 
 def test_the_report_says_what_is_missing_and_tells_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "machine", lambda: "a machine")
-    lines = report.report(tmp_path)
+    (lines,) = report.report(tmp_path, "certainty").values()
     assert "Not measured yet: clock." in lines
     told = {"took_s": 60.0, "started_at": "2026-01-01 00:00", "others": 0.01, "tried": False}
     runs = {name: measured(number, TWICE) for number, name in enumerate(jobs.JOBS)}
@@ -284,10 +285,164 @@ def test_the_report_says_what_is_missing_and_tells_what_is_there(tmp_path: Path,
     monkeypatch.setattr(report.Run, "read", lambda folder: runs[folder.name])
     monkeypatch.setattr(report, "_barred", lambda out, name: {})
     monkeypatch.setattr(report, "_worth", lambda out: ["worth"])
-    text = "\n".join(report.report(tmp_path))
+    (lines,) = report.report(tmp_path, "certainty").values()
+    text = "\n".join(lines)
     assert "Not measured yet" not in text
     assert "| new | 1.0 1.0 1.0 |" in text
     assert "3 of 4 nights were measured; " in text
     assert "| torch | jax | 9 | 1.100 ± 0.000 | 1 MB 1.100 |" in text
     assert "Confirmed as fastest or equal: 1 of 1, in 100% of the full run's time." in text
     assert "table of kills" in text
+
+
+# Programs beside adapters, axes, and an issue ---------------------------------------------------------------------------------
+
+GRADIENT, FORWARD = "one/dgrad/torch/eager/cpu/fp32/nhwc/hot/t1", "one/fprop/jax/compiled/cpu/fp32/nhwc/hot/t1"
+
+
+def test_a_program_is_held_against_its_adapter_by_the_least_of_all_processes() -> None:
+    rounds = [[[GRADIENT, 1e5, 1e5], [FORWARD, 2.2e5, 2.0e5]], [[GRADIENT, 9e4, 3e5], [FORWARD, 2.1e5, 2.5e5]]]
+    lines = programs.tables(rounds)
+    assert lines[2] == "| torch | 1 | **0.900** | NO | 0.475 | 0 of 1 |"  # the least 90 over 100 us, the medians 95 over 200
+    assert lines[3] == "| jax | 1 | **1.050** | NO | 0.956 | 0 of 1 |"
+    assert f"| {GRADIENT} | 100.0 µs | 90.00 µs | 0.900 | 0.475 | 1.000 0.300 |" in lines
+    close = programs.tables([[[GRADIENT, 1.02e5, 1e5], [GRADIENT.replace("dgrad", "wgrad"), 0.9e5, 1e5]]])
+    assert close[2].startswith("| torch | 2 | **0.958** | NO |")
+    assert close[2].endswith("| 1 of 2 |")
+    assert "| yes |" in programs.tables([[[GRADIENT, 1.02e5, 1e5]]])[2]
+
+
+def test_who_is_first_alternates_from_cell_to_cell_and_from_round_to_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.plan import Budget, Plan, Step
+    from harness.store import journal
+    from tests import builders
+
+    cells = [builders.cell(workload=name) for name in ("one", "two")]
+    plan = Plan("programs", tuple(Step(0, order, cell) for order, cell in enumerate(cells)), 0, Budget())
+    asked: list[str] = []
+
+    def reads(name: str, ns: float) -> object:
+        return lambda *given: asked.append(name) or ns
+
+    monkeypatch.setattr(journal, "read_plan", lambda folder: plan)
+    monkeypatch.setattr(programs, "script_ns", reads("script", 1.0))
+    monkeypatch.setattr(programs, "adapter_ns", reads("adapter", 2.0))
+    found = {"run": "run", "programs": {str(cell): f"{cell.workload}.py" for cell in cells}}
+    where = place.Place(tmp_path, tmp_path)
+    pairs = [pair for number in range(2) for pair in programs.in_turns(where, found, number)]
+    assert pairs == [(str(cell), 1.0, 2.0) for cell in cells * 2]
+    assert asked == ["adapter", "script", "script", "adapter", "script", "adapter", "adapter", "script"]
+
+
+def test_a_program_runs_in_an_empty_folder_and_must_be_right(tmp_path: Path) -> None:
+    program = tmp_path / "report-0.py"
+    program.write_text("import os\nassert os.listdir() == ['report.py']\nprint('median 9.0 us, least 7.5 us')\n")
+    assert programs.script_ns(program) == 7500.0
+    program.write_text("print('    WRONG y[0]: 1')\nprint('least 7.5 us')\n")
+    with pytest.raises(SystemExit, match="WRONG y"):
+        programs.script_ns(program)
+    program.write_text("raise RuntimeError('no such library')\n")
+    with pytest.raises(SystemExit, match="no such library"):
+        programs.script_ns(program)
+
+
+def test_an_adapter_is_read_by_the_least_call_of_all_its_visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.isolate.launcher import Launcher
+    from harness.plan import Plan
+    from harness.record import Record, Series, SeriesKind, Status, Visit
+    from tests import builders
+
+    def visit(*block_ns: int) -> Visit:
+        return Visit(0, 0, 0, 0, (Series(SeriesKind.LATENCY, 10, block_ns, (), (), "visits"),) if block_ns else (), 0, 0, None)
+
+    given: list[Plan] = []
+
+    def answers(*found: object) -> object:
+        return lambda launcher, plan: given.append(plan) or iter(found)
+
+    cell = builders.cell(workload="one")
+    monkeypatch.setattr(
+        Launcher, "execute", closable(answers(visit(900, 700), visit(), visit(800, 5000), builders.record(of=cell)))
+    )
+    assert programs.adapter_ns(cell, tmp_path, tmp_path) == 70.0
+    assert [(step.trial, step.cell) for step in given[0].steps] == [(1, cell)]  # no first trial, which would read more
+    assert given[0].budget.visits == programs.VISITS
+    failed: Record = builders.failed(Status.CRASHED, "no such library")
+    monkeypatch.setattr(Launcher, "execute", closable(answers(failed)))
+    with pytest.raises(SystemExit, match="no such library"):
+        programs.adapter_ns(cell, tmp_path, tmp_path)
+    monkeypatch.setattr(Launcher, "execute", closable(answers(visit())))
+    with pytest.raises(SystemExit, match="no visit"):
+        programs.adapter_ns(cell, tmp_path, tmp_path)
+
+
+def closable(made: object) -> object:
+    """What gives an iterator, as what gives a generator, which can be closed."""
+
+    def given(*arguments: object) -> Iterator[object]:
+        yield from made(*arguments)  # type: ignore[operator]
+
+    return given
+
+
+def test_each_named_cell_is_one_of_its_suite() -> None:
+    from harness.ask import expression, planning, suite
+
+    (folder,) = package.__path__
+    found = {backend: (planning.Device("cpu"),) for backend in programs.CELLS}
+    cells = list(map(str, planning.cells(suite.load(Path(folder) / "programs.toml"), found)))
+    for framework, named in programs.CELLS.items():
+        assert {cell.split("/")[1] for cell in named} == {"fprop", "dgrad", "wgrad", "bprop", "train"}
+        for cell in named:
+            fitting = [each for each in cells if expression.keyword(programs.keyword(framework, cell))(each)]
+            assert [programs.framework_of(each) for each in fitting] == [framework], cell
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("operands", 12), ("flush", 2), ("onednn", 4), ("isa", 3), ("ynn", 2), ("padding", 2)]
+)
+def test_the_run_of_each_effect_has_what_it_is_read_by(name: str, count: int) -> None:
+    from typer.testing import CliRunner
+
+    from harness.cli import app
+
+    (effect,) = (each for each in axes.EFFECTS if each.name == name)
+    said = CliRunner().invoke(app, ["run", *effect.run, "--threads", "1", "--dry-run", "--no-ceilings"])
+    assert said.exit_code == 0, said.output
+    assert len(said.stdout.splitlines()) == count
+
+
+def test_an_effect_is_told_as_a_row_per_comparison() -> None:
+    row = {"workload": "one", "direction": "fprop", "backend": "torch", "mode": "eager", "operands": "denormal", "switch": "x",
+           "factor": 1.5, "factor_low": 1.4, "factor_high": 1.6, "difference": "slower", "process_pairs": 5}  # fmt: skip
+    lines = axes.table({"flush": [row], "padding": [{**row, "operands": "normal", "workload": "explicit"}]})
+    assert len(lines) == 4
+    assert lines[2].startswith("| one fprop, torch eager, denormal operands | x over default | 1.5")
+    assert lines[3].startswith("| explicit fprop, torch eager | padding in numbers over SAME | 1.5")
+    assert axes.tried(["a", "-k", "one or two"], "three") == ["a", "-k", "(one or two) and (three)"]
+
+
+def test_what_the_commands_of_an_issue_print_has_its_places_in_the_page() -> None:
+    commands = issue.commands()
+    assert len(commands) == 10
+    said = [{"command": command, "printed": f"of {number}\n"} for number, command in enumerate(commands, start=1)]
+    text = "**title**\n\n```python\nimport os\n```\n\n</details>\n"
+    told = issue.sections({"commands": said, "report.py": "# head\n\nimport os\nrest\n", "issue.md": text})
+    assert told["issue-4"] == ["````", f"$ {commands[3]}", "of 4", "````"]
+    assert told["issue-8"][2:-1] == ["# head", "..."]
+    assert told["issue-10"][2:-1] == ["**title**", "", "```python", "...", "```", "", "</details>"]
+    page = (issue.ROOT / "docs" / "bug-report.md").read_text()
+    for section in (*told, "issue", "programs"):
+        assert page.count(f"<!-- {section}: begin -->\n") == page.count(f"<!-- {section}: end -->") == 1
+
+
+def test_commands_that_fail_are_no_issue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issue, "commands", lambda: ["python -c 'print(7)'; ls > report.py; ls > issue.md", "exit 3"])
+    with pytest.raises(SystemExit, match="exit code 3"):
+        issue.made(place.Place(tmp_path, tmp_path))
+    monkeypatch.setattr(issue, "commands", lambda: ["python -c 'print(7)'; ls > report.py; ls > issue.md"])
+    found = issue.made(place.Place(tmp_path, tmp_path))
+    assert found["commands"][0]["printed"] == "7\n"
+    assert "net.py" in found["issue.md"]

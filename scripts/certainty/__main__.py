@@ -3,7 +3,8 @@
     .venv/bin/python scripts/certainty --out FOLDER             make what is not there yet
     .venv/bin/python scripts/certainty --out FOLDER JOB ...     only these
     .venv/bin/python scripts/certainty --out FOLDER --list      the jobs, what each is expected to take, and which are done
-    .venv/bin/python scripts/certainty --out FOLDER --report    what is there so far, as Markdown
+    .venv/bin/python scripts/certainty --out FOLDER --report    what is there so far, as Markdown; behind it a part: certainty,
+                                                                which is the default, programs, axes or issue
     ... --try                                                   the least that shows that a job's code works, in seconds
 
 What is measured, how often and in which order stands in scripts/certainty/jobs.py. A job begins once others use less than a
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, whose rooms have names that others may have
-from scripts.certainty.jobs import JOBS, Job, done, is_done
+from scripts.certainty.jobs import JOBS, PARTS, Job, done, is_done
 from scripts.certainty.place import Others, Place, wait_for_quiet
 
 
@@ -29,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("jobs", nargs="*", help="by default all")
     parser.add_argument("--out", type=Path, required=True, help="a folder for results and runs")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--report", action="store_true")
-    parser.add_argument("--write", type=Path, help="with --report: a Markdown file whose section `certainty` is replaced")
+    parser.add_argument("--report", nargs="?", const=PARTS[0], choices=PARTS, help="what is there of a part, as Markdown")
+    parser.add_argument("--write", type=Path, help="with --report: a Markdown file whose marked sections of it are replaced")
     parser.add_argument("--try", action="store_true", dest="tries", help="seconds instead of minutes; waits for nobody")
     return parser
 
@@ -81,10 +82,10 @@ def main() -> None:
         from scripts.certainty.report import report
         from scripts.pages import keep
 
-        lines = report(out)
-        print("\n".join(lines))
-        if options.write:
-            keep(options.write, "certainty", lines)
+        for section, lines in report(out, options.report).items():
+            print("\n".join(lines))
+            if options.write:
+                keep(options.write, section, lines)
         return
     failed = []
     for name in options.jobs or JOBS:

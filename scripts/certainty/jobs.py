@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.certainty import engines, neighbours
+from scripts.certainty import axes, engines, issue, neighbours, programs
 from scripts.certainty.place import FAILED, HERE, Place
 from scripts.fidelity.clock import busy_processes
 
@@ -27,6 +27,7 @@ NIGHTS = 10
 FULL_TRIALS, TUNE_SHARE = 6, 0.22  # of its time, so that it ends within a quarter, its start included
 KILLS = 200
 ROUNDS = 50  # of visits after each other framework and after a rest, of four sizes each
+ROUNDS_OF_PROGRAMS = tuple(f"programs-{number}" for number in range(1, programs.ROUNDS + 1))
 SLOWER, WORKLOADS = 1.05, ("example", "rn50_res2_3x3", "rn50_res4_1x1", "grouped")  # all of equals.toml
 
 
@@ -141,29 +142,38 @@ def _neighbours(place: Place) -> dict[str, Any]:
     return neighbours.measured(place.folder / "logs", *((1, 1) if place.tries else (ROUNDS,)))
 
 
+def _programs(place: Place, number: int) -> dict[str, Any]:
+    return {"pairs": list(programs.in_turns(place, done(place.out, "programs"), number))}
+
+
 def _jobs() -> list[Job]:
     turns = [(f"{engine}-{number}", make, number) for number in range(1, ENGINE_RUNS + 1) for engine, make in
              (("old", _old), ("new", _new))]  # fmt: skip
     found = [
-        Job(name, 8.0, partial(make, number=number), f"old-{number}" if make is _new else "") for name, make, number in turns
+        Job(name, 5.5, partial(make, number=number), f"old-{number}" if make is _new else "") for name, make, number in turns
     ]
     found += [Job(f"equals-{number}", 5.5, partial(_equals, number=number)) for number in range(1, EQUALS_RUNS + 1)]
     found += [Job(f"planted-{number}", 5.5, partial(_planted, number=number)) for number in range(1, PLANTED_RUNS + 1)]
     return [
         *found,
-        Job("clock", 4.0, _clock),
-        Job("loops", 9.0, _loops),
+        Job("clock", 7.0, _clock),
+        Job("loops", 8.5, _loops),
         Job("sampling", 2.0, _sampling),
         Job("quiet", 4.0, partial(_beside, busy=0)),
         Job("busy", 4.0, partial(_beside, busy=1)),
         Job("neighbours", 9.0, _neighbours),
-        Job("nights", 22.0, _nights),
-        Job("full", 26.0, _full),
-        Job("tune", 7.0, _tune, "full"),
+        Job("nights", 17.0, _nights),
+        Job("full", 10.0, _full),
+        Job("tune", 3.0, _tune, "full"),
         Job("kills", 30.0, _kills),
+        Job("programs", 2.0, programs.written),
+        *(Job(name, 3.0, partial(_programs, number=number), "programs") for number, name in enumerate(ROUNDS_OF_PROGRAMS)),
+        *(Job(f"axis-{effect.name}", 0.8, partial(axes.measured, effect=effect)) for effect in axes.EFFECTS),
+        Job("issue", 6.0, issue.made),
     ]
 
 
+PARTS = ("certainty", "programs", "axes", "issue")  # of the report; each has marked sections of a page
 JOBS = {job.name: job for job in _jobs()}
 
 

@@ -25,7 +25,8 @@ class Place:
     tries: bool = False
 
     def convbench(
-        self, command: str, suite: Path, *options: str, python: str = sys.executable, environ: dict[str, str] | None = None
+        self, command: str, suite: Path | str, *options: str, python: str = sys.executable,
+        environ: dict[str, str] | None = None,
     ) -> str:  # fmt: skip
         """Its standard output, and the run in `store` below the job's folder. Raises SystemExit where it fails."""
         asked = [python, "-P", "-m", "harness", command, str(suite), "--out", "store", "--reports", "reports", "--no-report",

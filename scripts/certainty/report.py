@@ -1,4 +1,4 @@
-"""The results that are there as Markdown tables, with their hours, for docs/fidelity.md."""
+"""The results that are there as Markdown, with their hours, by the marked section of a page of docs/ that they belong in."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,25 +7,47 @@ import numpy as np
 import pandas as pd
 
 from harness import units
-from scripts.certainty import analysis
+from scripts.certainty import analysis, axes, issue, programs
 from scripts.certainty.analysis import Run
-from scripts.certainty.jobs import CHOSEN_ON, ENGINE_RUNS, EQUALS_RUNS, PLANTED_RUNS, done, is_done
+from scripts.certainty.jobs import (
+    CHOSEN_ON,
+    ENGINE_RUNS,
+    EQUALS_RUNS,
+    PLANTED_RUNS,
+    ROUNDS_OF_PROGRAMS,
+    done,
+    is_done,
+)
 from scripts.pages import machine
 
 Lines = list[str]
+Section = tuple[
+    str, list[str], Callable[[Path], Lines]
+]  # its title, the jobs that it needs, and what makes it of their results
 
 
-def report(out: Path) -> Lines:
-    """A section per group of jobs; what is not there is said."""
+def report(out: Path, part: str) -> dict[str, Lines]:
+    """Of one of PARTS its lines by the name of the marked section that they belong in; what is not there is said."""
+    if part == "issue":
+        return _issue(out)
     lines: Lines = []
-    for title, names, told in _sections():
-        lines += ["", f"### {title}", ""]
+    for title, names, told in sections(part):
+        lines += ["", f"### {title}", ""] if title else [""]
         missing = [name for name in names if not is_done(out, name)]
         lines += [f"Not measured yet: {', '.join(missing)}."] if missing else [*told(out), "", _hours(out, names)]
-    return [*lines[1:], "", machine()]
+    return {part: [*lines[1:], "", machine()]}
 
 
-def _sections() -> list[tuple[str, list[str], Callable[[Path], Lines]]]:
+def sections(part: str) -> list[Section]:
+    """The sections of a part: certainty, programs or axes."""
+    if part == "programs":
+        return [("", ["programs", *ROUNDS_OF_PROGRAMS], _programs)]
+    if part == "axes":
+        return [("", _axes_names(), _axes)]
+    return _certainty()
+
+
+def _certainty() -> list[Section]:
     engines = [f"{engine}-{number}" for number in range(1, ENGINE_RUNS + 1) for engine in ("old", "new")]
     return [
         ("Two engines in the same minutes", engines, _engines),
@@ -303,3 +325,25 @@ def _tuned(out: Path) -> Lines:
         "",
         f"Confirmed as fastest or equal: {confirmed} of {len(rows)}, in {took[0] / took[1]:.0%} of the full run's time.",
     ]
+
+
+# The parts beside certainty --------------------------------------------------------------------------------------------------
+
+
+def _programs(out: Path) -> Lines:
+    return programs.tables([done(out, name)["pairs"] for name in ROUNDS_OF_PROGRAMS])
+
+
+def _axes_names() -> list[str]:
+    return [f"axis-{effect.name}" for effect in axes.EFFECTS]
+
+
+def _axes(out: Path) -> Lines:
+    return axes.table({effect.name: done(out, f"axis-{effect.name}")["rows"] for effect in axes.EFFECTS})
+
+
+def _issue(out: Path) -> dict[str, Lines]:
+    """What each command printed, and below the last one when that was."""
+    if not is_done(out, "issue"):
+        return {"issue": ["Not measured yet."]}
+    return {**issue.sections(done(out, "issue")), "issue": [_hours(out, ["issue"]), "", machine()]}

@@ -1,6 +1,7 @@
 """The page on bug reports: its commands are commands, its links lead somewhere, and a stored run gives what it promises."""
 
 import ast
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -14,10 +15,12 @@ from harness.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "bug-report.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^(convbench .+?)(?: > report\.py)?(?: {2,}.*)?$", PAGE.partition("```\n")[2].partition("```")[0], re.M)
+ISSUE = ROOT / "docs" / "examples" / "issue.sh"
+TEN = re.findall(r"^(convbench .+?)(?: > [a-z.]+)?$", ISSUE.read_text(encoding="utf-8"), re.M)
 SAMPLE = str(ROOT / "results" / "samples" / "first-cpu-2-cores")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *TEN])
 def test_its_commands_have_the_options_that_it_names(command: str) -> None:
     group = typer.main.get_command(app)
     words = shlex.split(command)[1:]
@@ -44,3 +47,18 @@ def test_a_run_that_is_older_than_scripts_gives_one_too(backend: str, direction:
     assert said.exit_code == 0, said.output
     assert ast.parse(said.stdout)
     assert f"rn50_res2_3x3/{direction}/{backend}" in said.stdout
+
+
+def test_the_model_of_the_issue_has_the_layers_that_its_commands_name(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    model = str(ROOT / "docs" / "examples" / "grouped_net.py")
+    said = CliRunner().invoke(app, ["capture", f"{model}:build", "--framework", "jax", "--out", str(tmp_path / "net.toml")])
+    assert said.exit_code == 0, said.output
+    with (tmp_path / "shapes" / "net.csv").open() as file:
+        rows = {row["name"]: row for row in csv.DictReader(line for line in file if not line.startswith("#"))}
+    assert list(rows) == ["stem", "dense", "grouped", "expand"]
+    assert {name: row["groups"] for name, row in rows.items()} == {"stem": "1", "dense": "1", "grouped": "8", "expand": "1"}
+    assert rows["stem"]["count_dgrad"] == "0"
+    for size in ("n", "c", "k", "spatial", "kernel", "stride", "pad_lo", "pad_hi"):
+        assert rows["dense"][size] == rows["grouped"][size]
+    assert len(TEN) == 9  # and the program

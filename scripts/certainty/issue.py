@@ -1,0 +1,57 @@
+"""The way from a model to the text of an issue, for real: the commands of docs/examples/issue.sh, and what each printed."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.certainty.place import FAILED, HERE, Place
+
+ROOT = HERE.parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+MODEL, COMMANDS = EXAMPLES / "grouped_net.py", EXAMPLES / "issue.sh"
+COLUMNS = 110  # of the terminal that the commands print to
+
+
+def commands() -> list[str]:
+    """The commands, one after the other."""
+    return [line for line in COMMANDS.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def made(place: Place) -> dict[str, Any]:
+    """Each command with what it printed, and the files that they leave. Raises SystemExit where one fails."""
+    shutil.copy(MODEL, place.folder / "net.py")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environ = {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": str(COLUMNS)}
+    said = []
+    for command in commands():
+        measures = " run " in command
+        asked = f"{command} --quick" if place.tries and measures else command
+        printed = place.started(["bash", "-c", asked], environ, good=(0, FAILED) if measures else (0,))
+        said.append({"command": command, "printed": printed})
+    files = {name: (place.folder / name).read_text() for name in ("report.py", "issue.md")}
+    return {"commands": said, **files}
+
+
+def sections(found: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What each command printed, as Markdown by the section `issue-N` that it belongs in.
+
+    Of the program its head stands for all of it, and in the text of the issue a line for the program.
+    """
+    told = {}
+    for number, of in enumerate(found["commands"], start=1):
+        printed = of["printed"]
+        if of["command"].endswith("> report.py"):
+            printed = f"{found['report.py'].partition('import os')[0].rstrip()}\n..."
+        elif of["command"].endswith("> issue.md"):
+            printed = without_program(found["issue.md"])
+        told[f"issue-{number}"] = ["````", f"$ {of['command']}", *printed.rstrip().splitlines(), "````"]
+    return told
+
+
+def without_program(issue: str) -> str:
+    """The text of an issue with three dots in the place of its program."""
+    head, fence, rest = issue.partition("```python\n")
+    return f"{head}{fence}...\n```{rest.partition('```')[2]}" if fence else issue
