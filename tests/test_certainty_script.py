@@ -428,8 +428,11 @@ def test_what_the_commands_of_an_issue_print_has_its_places_in_the_page() -> Non
     commands = issue.commands()
     assert len(commands) == 10
     said = [{"command": command, "printed": f"of {number}\n"} for number, command in enumerate(commands, start=1)]
+    said[0]["printed"] = "note     │ CPU clock │ cannot be seen   \n         │  │ why\nfine     │ swap │ none\n"
+    assert len(issue.found_lines(f"warning │ {'x' * 200}")[0]) == issue.WIDTH
     text = "**title**\n\n```python\nimport os\n```\n\n</details>\n"
     told = issue.sections({"commands": said, "report.py": "# head\n\nimport os\nrest\n", "issue.md": text})
+    assert told["issue-1"] == ["````", "$ convbench doctor", "note     │ CPU clock │ cannot be seen", "...", "````"]
     assert told["issue-4"] == ["````", f"$ {commands[3]}", "of 4", "````"]
     assert told["issue-8"][2:-1] == ["# head", "..."]
     assert told["issue-10"][2:-1] == ["**title**", "", "```python", "...", "```", "", "</details>"]
