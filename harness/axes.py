@@ -58,7 +58,7 @@ class Direction(StrEnum):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What a call leaves, by the names of `backends.base.Results`; the loss is a number, the others are arrays."""
+        """What a call leaves that has no bias, by the names of `backends.base.Results`; the loss is a number, not an array."""
         return {
             Direction.FPROP: ("y",),
             Direction.DGRAD: ("dx",),
@@ -68,8 +68,15 @@ class Direction(StrEnum):
             Direction.NONE: ("y",),
         }[self]
 
+    @property
+    def biased_outputs(self) -> tuple[str, ...]:
+        """What a call with a bias leaves: beside a filter that of the bias, its gradient db or its updated value b."""
+        more = {"dw": ("dw", "db"), "w": ("w", "b")}
+        return tuple(each for name in self.outputs for each in more.get(name, (name,)))
+
 
 PASSES = (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)  # each one pass alone
+UPDATED = ("w", "b")  # what an optimizer's step changes, by the names of `backends.base.Results`
 
 
 class Mode(StrEnum):
@@ -164,6 +171,20 @@ class Switch(StrEnum):
     YNN_OFF = "ynn_off"  # XLA's own convolution instead of the library YNN's
 
 
+class Bias(StrEnum):
+    """Whether a convolution adds a bias to its result."""
+
+    NONE = "none"
+    CHANNEL = "channel"  # one value for each output channel
+
+
+class Epilogue(StrEnum):
+    """What is made of the result of a forward pass: in the same call, or by one of its own where a framework makes one."""
+
+    NONE = "none"
+    RELU = "relu"  # max(y, 0), behind the bias where there is one
+
+
 class Option(NamedTuple):
     """An axis whose default leaves no trace: a cell at it has the id, and what is stored of it, of a time before the axis.
 
@@ -194,6 +215,10 @@ OPTIONS: dict[str, Option] = {
         Values.NORMAL,
         "What the operands hold: zeros, ones, denormal (w and dy mostly below the smallest normal number), sparse (nine of ten "
         "elements are 0); empty: N(0, 1).",
+    ),
+    "bias": Option(Bias.NONE, "What the convolution adds to y: channel (a value for each output channel); empty: nothing."),
+    "epilogue": Option(
+        Epilogue.NONE, "What is made of the result of the forward pass, behind the bias: relu (max(y, 0)); empty: nothing."
     ),
 }
 VARIABLES = {name: f"CONVBENCH_{name.upper()}" for name, option in OPTIONS.items() if option.process}

@@ -1,4 +1,6 @@
-"""How many taps of a filter meet the input, without going through them. Numbers in, a number out."""
+"""Of one dimension of a convolution: how many taps of the filter meet the input, and the padding called SAME. Numbers alone."""
+
+import math
 
 
 def taps_below(bound: int, out: int, s: int, r: int, d: int) -> int:
@@ -10,6 +12,15 @@ def taps_below(bound: int, out: int, s: int, r: int, d: int) -> int:
     # Of those from the last backwards, p has (bound - 1 - p * s) // d + 1 taps.
     last = bound - 1 - (whole + some - 1) * s
     return whole * r + some + _floor_sum(some, d, s, last)
+
+
+def same_padding(size: int, taps: int, stride: int, dilation: int) -> tuple[int, int]:
+    """What TensorFlow calls SAME in one dimension, (low, high): ceil(size / stride) outputs, the odd one at the end.
+
+    Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+    """
+    total = max((math.ceil(size / stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
 
 
 def _floor_sum(n: int, m: int, a: int, b: int) -> int:

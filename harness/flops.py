@@ -6,13 +6,15 @@ Never a framework's own counter: torch's FlopCounterMode over-counts the grouped
 
 import math
 
-from harness.axes import Optimizer
+from harness.axes import UPDATED, Optimizer
 from harness.spec import Cell
 from harness.workload import Spec
 
 
 def nominal(spec: Spec) -> int:
     """FLOP of one pass, 2 * N * K * P * Q * (C/g) * R * S; the same for fprop, dgrad and wgrad.
+
+    What a bias and an epilogue add is not counted, so that rates of the same convolution can be compared.
 
     Source: what DeepBench, MIOpen and TensorFlow's profiler count. Taps that fall into the padding are counted too. A matrix
     product has 2 * m * n * k, a copy none.
@@ -33,7 +35,7 @@ def result_bytes(cell: Cell) -> int:
 def least_bytes(cell: Cell) -> int:
     """Least traffic of a call: each operand read once, each result written once, no im2col expansion."""
     operands = cell.operand_shapes
-    return _bytes(cell, *(operands[name] for name in cell.direction.reads)) + _slots(cell) + result_bytes(cell)
+    return _bytes(cell, *(operands[name] for name in cell.reads)) + _slots(cell) + result_bytes(cell)
 
 
 def _bytes(cell: Cell, *shapes: tuple[int, ...]) -> int:
@@ -41,5 +43,6 @@ def _bytes(cell: Cell, *shapes: tuple[int, ...]) -> int:
 
 
 def _slots(cell: Cell) -> int:
-    """Bytes of the two moments that Adam keeps of each element of w."""
-    return 2 * _bytes(cell, cell.operand_shapes["w"]) if cell.optimizer is Optimizer.ADAM else 0
+    """Bytes of the two moments that Adam keeps of each element of the filter and of the bias."""
+    updated = [shape for name, shape in cell.results.items() if name in UPDATED]
+    return 2 * _bytes(cell, *updated) if cell.optimizer is Optimizer.ADAM else 0

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from harness import descriptor
+from harness import axes, descriptor
 from harness.axes import CPU, OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Switch, Values
-from harness.counting import taps_below
+from harness.counting import same_padding, taps_below
 from harness.workload import Shape, Shapes, Spec
 
 
@@ -269,15 +269,6 @@ class TransposedSpec(Spec):
         return cls.of(**found)
 
 
-def same_padding(size: int, taps: int, stride: int, dilation: int) -> tuple[int, int]:
-    """What TensorFlow calls SAME in one dimension, (low, high): ceil(size / stride) outputs, the odd one at the end.
-
-    Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
-    """
-    total = max((math.ceil(size / stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
 # The pass of the mirrored convolution that a single pass of a transposed one is.
 MIRRORED = {Direction.FPROP: Direction.DGRAD, Direction.DGRAD: Direction.FPROP, Direction.WGRAD: Direction.WGRAD}
 
@@ -379,6 +370,8 @@ class Cell:
     autotune: Autotune = Autotune.DEFAULT
     operands: Values = Values.NORMAL
     switch: Switch = Switch.DEFAULT
+    bias: axes.Bias = axes.Bias.NONE
+    epilogue: axes.Epilogue = axes.Epilogue.NONE
 
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):
@@ -408,17 +401,29 @@ class Cell:
         return self.spec.layout_text(self.layout)
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The operands that a call reads, by the names of `backends.base.Operands`."""
+        biased = self.bias is axes.Bias.CHANNEL and "y" in self.direction.outputs
+        return (*self.direction.reads, "b") if biased else self.direction.reads
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a call leaves, by the names of `backends.base.Results`; the loss is a number, the others are arrays."""
+        return self.direction.outputs if self.bias is axes.Bias.NONE else self.direction.biased_outputs
+
+    @property
     def operand_shapes(self) -> dict[str, Shape]:
-        """The shapes of x, w and dy, as `backends.base.Operands` says."""
+        """The shapes of x, w, dy and, where there is a bias, b, as `backends.base.Operands` says."""
         x, w, y = self.spec.shapes(self.precision.itemsize)
-        return {"x": x, "w": w, "dy": y if self.is_convolution else (0,)}
+        shapes = {"x": x, "w": w, "dy": y if self.is_convolution else (0,)}
+        return shapes if self.bias is axes.Bias.NONE else {**shapes, "b": y[1:2]}
 
     @property
     def results(self) -> dict[str, Shape]:
         """The shape of each array that a call leaves, by the names of `backends.base.Results`."""
         x, w, y = self.spec.shapes(self.precision.itemsize)
-        shapes = {"y": y, "dx": x, "dw": w, "w": w}
-        return {name: shapes[name] for name in self.direction.outputs if name in shapes}
+        shapes = {"y": y, "dx": x, "dw": w, "w": w, "db": y[1:2], "b": y[1:2]}
+        return {name: shapes[name] for name in self.outputs if name in shapes}
 
     @property
     def conv(self) -> ConvSpec:
@@ -434,9 +439,9 @@ class Cell:
 
     def __str__(self) -> str:
         """The stable id: every axis, in a fixed order; an optimizer stands at the end, and `options` behind it."""
-        axes = (
+        parts = (
             self.workload, self.direction, self.backend, self.mode, str(self.device), self.precision,
             self.layout.lower(), self.cache, f"t{self.threads}",
         )  # fmt: skip
         optimizer = (self.optimizer,) if self.optimizer else ()
-        return "/".join((*axes, *optimizer, *(f"{name}:{value}" for name, value in self.options.items())))
+        return "/".join((*parts, *optimizer, *(f"{name}:{value}" for name, value in self.options.items())))

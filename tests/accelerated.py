@@ -131,7 +131,8 @@ class Accelerated(NumpyBackend):
         return None
 
     def prepare(self, cell: Cell, operands: Operands) -> Prepared:
-        given = Operands(*(rounded(array, cell.precision) for array in (operands.x, operands.w, operands.dy)))
+        arrays = {name: array for name, array in vars(operands).items() if array is not None}
+        given = Operands(**{name: rounded(array, cell.precision) for name, array in arrays.items()})
         kind = _Convolution if cell.is_convolution else _Ceiling
         prepared = kind(self._np, replace(cell, precision=Precision.FP32), given)
         prepared.precision = cell.precision

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import flops
-from harness.axes import Direction, Optimizer, Precision
+from harness.axes import Bias, Direction, Optimizer, Precision
 from harness.spec import CopySpec, GemmSpec
 from tests.builders import CONV, cell
 from tests.convolutions import products, small_specs, small_transposed, transposed_products
 
-X, W, Y = 16, 18, 32  # elements of CONV's arrays: x [1, 1, 4, 4], w [2, 1, 3, 3], y [1, 2, 4, 4]
+X, W, Y, B = 16, 18, 32, 2  # elements of CONV's arrays: x [1, 1, 4, 4], w [2, 1, 3, 3], y [1, 2, 4, 4], b [2]
 
 
 @settings(deadline=None)
@@ -69,6 +69,23 @@ def test_bytes_by_hand(direction, optimizer, read, written, precision):
     one = cell(direction=direction, optimizer=optimizer, precision=precision)
     assert flops.result_bytes(one) == written * precision.itemsize
     assert flops.least_bytes(one) == (read + written) * precision.itemsize
+
+
+@pytest.mark.parametrize(
+    ("direction", "optimizer", "read", "written"),
+    [
+        (Direction.FPROP, None, X + W + B, Y),
+        (Direction.WGRAD, None, X + Y, W + B),
+        (Direction.BPROP, None, X + W + B, Y + X + W + B),
+        (Direction.TRAIN, Optimizer.SGD, X + W + B, Y + X + 2 * (W + B)),
+        (Direction.TRAIN, Optimizer.ADAM, X + 3 * (W + B), Y + X + 4 * (W + B)),
+    ],
+)
+def test_bytes_of_a_bias_count_and_its_flop_do_not(direction, optimizer, read, written):
+    one = cell(direction=direction, optimizer=optimizer, bias=Bias.CHANNEL)
+    assert flops.result_bytes(one) == written * 4
+    assert flops.least_bytes(one) == (read + written) * 4
+    assert flops.nominal(one.spec) == flops.nominal(cell(direction=direction, optimizer=optimizer).spec)
 
 
 @settings(deadline=None)

@@ -13,7 +13,7 @@ import pytest
 
 from harness import codec
 from harness.analysis.ranking import rank
-from harness.axes import OPTIONS, Autotune, Device, Direction, Optimizer
+from harness.axes import OPTIONS, Autotune, Bias, Device, Direction, Epilogue, Optimizer
 from harness.outcome import TUNING_DIFFERS
 from harness.page.standings import standings
 from harness.page.view import prepare
@@ -36,6 +36,11 @@ TRAIN = {"direction": Direction.TRAIN, "optimizer": Optimizer.ADAM}
         (TRAIN, "conv/train/torch/eager/cpu/fp32/nchw/hot/t0/adam"),
         ({"device": GPU, "autotune": Autotune.ON}, "conv/fprop/torch/eager/gpu:0/fp32/nchw/hot/t0/autotune:on"),
         ({**TRAIN, "autotune": Autotune.OFF}, "conv/train/torch/eager/cpu/fp32/nchw/hot/t0/adam/autotune:off"),
+        ({**TRAIN, "bias": Bias.CHANNEL}, "conv/train/torch/eager/cpu/fp32/nchw/hot/t0/adam/bias:channel"),
+        (
+            {"bias": Bias.CHANNEL, "epilogue": Epilogue.RELU},
+            "conv/fprop/torch/eager/cpu/fp32/nchw/hot/t0/bias:channel/epilogue:relu",
+        ),
     ],
 )
 def test_the_id_of_a_cell_names_an_option_where_it_is_not_at_its_default(of: dict[str, Any], expected: str) -> None:
@@ -223,6 +228,13 @@ def test_both_ways_stand_in_rows_of_their_own_and_a_backend_in_its_faster_one(tm
     assert (found.common, found.total, len(found.means)) == (3, 3, 2)
     assert view.cells["slug"].is_unique
     assert TUNING_DIFFERS in pages.page(reading).text
+
+
+def test_what_a_bias_costs_is_held_against_none(tmp_path: Path) -> None:
+    of = settings.cells(backend=("jax", "torch"), bias=tuple(Bias))
+    frame = Reading(settings.run(tmp_path, of)).along("bias")
+    assert (frame.attrs["base"], set(frame["bias"])) == ("none", {"channel"})
+    assert frame["cell"].tolist() == [f"{base}/bias:channel" for base in frame["base_cell"]]
 
 
 def test_what_trying_is_worth_is_held_against_the_default(tmp_path: Path) -> None:

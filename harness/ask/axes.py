@@ -10,7 +10,21 @@ from enum import StrEnum
 from typing import Any
 
 from harness.ask.wording import LONGEST, not_one_of, show
-from harness.axes import OPTIONS, Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision, Switch, Values
+from harness.axes import (
+    OPTIONS,
+    Autotune,
+    Bias,
+    Cache,
+    Device,
+    Direction,
+    Epilogue,
+    Layout,
+    Mode,
+    Optimizer,
+    Precision,
+    Switch,
+    Values,
+)
 
 # Takes part only where it is named: the reference checks the others and is never ranked among them.
 REFERENCE = "numpy"
@@ -36,6 +50,8 @@ class Axes:
     autotune: tuple[Autotune, ...] = (Autotune.DEFAULT,)
     operands: tuple[Values, ...] = (Values.NORMAL,)
     switch: tuple[Switch, ...] = (Switch.DEFAULT,)
+    bias: tuple[Bias, ...] = (Bias.NONE,)
+    epilogue: tuple[Epilogue, ...] = (Epilogue.NONE,)
 
 
 NAMES = tuple(field.name for field in fields(Axes))

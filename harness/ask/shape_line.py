@@ -220,7 +220,7 @@ def _of_torch(x: list[int], w: list[int], told: Keys) -> Keys:
     """x [N, C, *spatial] and w [K, C/groups, *kernel]."""
     groups = _whole(told.get("groups", 1), "groups")
     if told.get("bias") is not None:
-        raise ValueError("bias: found one; allowed: None, since convolutions are measured without")
+        raise ValueError("bias: found one; allowed: None, since a bias is an axis: -a bias=channel")
     padding = told.get("padding", 0)
     stride = _sizes(told.get("stride", 1), "stride")
     if padding == "same" and stride not in (1, [1] * (len(x) - 2)):

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.axes import Autotune, Device, Mode, Precision, Switch, Values
+from harness.axes import Autotune, Bias, Device, Direction, Epilogue, Mode, Precision, Switch, Values
 from harness.profile import Event
 from harness.spec import Cell
 
@@ -42,12 +42,14 @@ ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 class Operands:
     """Host arrays in canonical layout: x [N, C, *spatial], w [K, C/g, *kernel], dy [N, K, *out_spatial], float32 or float64.
 
-    Of a matrix product x is [m, k], w is [k, n] and dy is empty; of a copy x is [elements], w and dy are empty.
+    b [K] is the bias of a cell that has one, else None. Of a matrix product x is [m, k], w is [k, n] and dy is empty; of a copy
+    x is [elements], w and dy are empty.
     """
 
     x: Array
     w: Array
     dy: Array
+    b: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Results:
     """What a call left, as float64 host arrays in canonical layout; None for what its direction does not compute.
 
     fprop: y. dgrad: dx of the given dy. wgrad: dw of the given dy. bprop: y, the loss mean(y^2), and its gradients dx and dw.
-    train: those, and w after one step of the cell's optimizer. A matrix product leaves y [m, n], a copy y [elements].
+    train: those, and w after one step of the cell's optimizer. With a bias there is db [K] wherever dw is, and b wherever w is.
+    A matrix product leaves y [m, n], a copy y [elements].
     """
 
     y: Array | None = None
@@ -63,6 +66,8 @@ class Results:
     dw: Array | None = None
     loss: float | None = None
     w: Array | None = None
+    db: Array | None = None
+    b: Array | None = None
 
     def items(self) -> dict[str, Any]:
         """What was computed, by name."""
@@ -70,8 +75,8 @@ class Results:
 
 
 def by_name(cell: Cell, handle: Any) -> dict[str, Any]:
-    """What a call gave, by name: one array where it computes one, else as many values as its direction has outputs."""
-    names = cell.direction.outputs
+    """What a call gave, by name: one array where it computes one, else as many values as the cell has outputs."""
+    names = cell.outputs
     return {names[0]: handle} if len(names) == 1 else dict(zip(names, handle, strict=True))
 
 
@@ -85,6 +90,10 @@ def impossible(cell: Cell) -> str | None:
         return f"{cell.switch} is a switch of libraries for the CPU"
     if cell.operands is Values.DENORMAL and not cell.direction.single:
         return "denormal operands are for the single passes: the squares that bprop and train take of y would be 0"
+    if cell.bias is Bias.CHANNEL and cell.direction is Direction.DGRAD:
+        return "a bias changes nothing in the input gradient: measure dgrad with bias=none"
+    if cell.epilogue is not Epilogue.NONE and cell.direction is not Direction.FPROP:
+        return f"an epilogue belongs to the forward pass: {cell.direction} can be measured with epilogue=none only"
     return None
 
 
@@ -219,6 +228,8 @@ class Backend(ABC):
     modes: ClassVar[frozenset[Mode]]
     autotunes: ClassVar[bool] = False  # whether it can have kernels chosen as a cell says that is not at the default
     switches: ClassVar[frozenset[Switch]] = frozenset()  # those that it has beside the default
+    biases: ClassVar[bool] = False  # whether its convolutions can have a bias
+    epilogues: ClassVar[frozenset[Epilogue]] = frozenset()  # those that its forward passes can have beside none
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -321,4 +332,8 @@ def unsupported(backend: Backend, cell: Cell) -> str | None:
         return f"{backend.name} does not say how its kernels are chosen: only autotune=default can be measured"
     if cell.switch is not Switch.DEFAULT and cell.switch not in backend.switches:
         return f"{backend.name} has no switch {cell.switch} here, only: {', '.join(sorted(backend.switches)) or 'default'}"
+    if cell.bias is not Bias.NONE and not backend.biases:
+        return f"{backend.name} has no convolution with a bias here: only bias=none can be measured"
+    if cell.epilogue is not Epilogue.NONE and cell.epilogue not in backend.epilogues:
+        return f"{backend.name} has no epilogue {cell.epilogue} here, only: {', '.join(sorted(backend.epilogues)) or 'none'}"
     return None

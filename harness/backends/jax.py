@@ -15,8 +15,8 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision, Switch
-from harness.backends import base, hlo, jax_profile, jax_script, jax_transposed, nvidia, traces
+from harness.axes import Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.backends import base, hlo, jax_calls, jax_profile, jax_script, jax_transposed, nvidia, traces
 from harness.backends import jax_settings as settings
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
@@ -38,6 +38,8 @@ class JaxBackend(Backend):
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
     autotunes: ClassVar[bool] = True
     switches: ClassVar[frozenset[Switch]] = frozenset(settings.FLAGS)
+    biases: ClassVar[bool] = True
+    epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
     switching = staticmethod(settings.switching)
     script = staticmethod(jax_script.script)
 
@@ -141,7 +143,7 @@ class JaxPrepared(Prepared):
         exact = cell.precision in (Precision.FP32, Precision.FP64)
         # DEFAULT lets XLA use TF32 on a GPU; HIGHEST forbids it.
         self._precision = jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
-        self.wait = waiting(jax, single=len(cell.direction.outputs) == 1)
+        self.wait = waiting(jax, single=len(cell.outputs) == 1)
         self._lowered: Callable[[], Any] | None = None  # the traced program of a compiled call, for what XLA says of it
         self._program: Any = None  # the compiled one, once it was asked for
         self.sources = (f"XLA's profiler, JAX {jax.__version__}",)
@@ -224,6 +226,9 @@ class JaxPrepared(Prepared):
 class JaxConvolution(JaxPrepared):
     """A convolution in JAX."""
 
+    _transposed: Any  # a gradient of dy, un-jitted
+    _like: Any  # what it is a gradient in
+
     def __init__(
         self, jax: Any, np: Any, device: Any, cell: Cell, operands: Operands, compiled: _Compilations
     ) -> None:  # fmt: skip
@@ -235,7 +240,7 @@ class JaxConvolution(JaxPrepared):
         self._numbers = (activations, f"{spatial}IO" if self._last else f"OI{spatial}", activations)
         self._state: Any = None
         self._bind: Callable[[], Callable[[], Any]] | None = None
-        self._name, self._convolution = self._call()
+        self._calls = jax_calls.Calls(jax, cell, self._numbers, self._precision)
         self.load(operands)
         self.op, self._bind = self._choose()
         self.launch = self._bind()
@@ -258,8 +263,11 @@ class JaxConvolution(JaxPrepared):
             array = self._np.moveaxis(array, (0, 1), (-1, -2)) if filter_ else self._np.moveaxis(array, 1, -1)
         return self._placed(array)
 
-    def _canonical(self, array: Any, filter_: bool = False) -> Array:
-        canonical = self._float64(array)
+    def _canonical(self, name: str, array: Any) -> Array:
+        """The host copy of an output, by its name in `Results`, in canonical layout."""
+        canonical, filter_ = self._float64(array), name in ("dw", "w")
+        if name in ("db", "b"):
+            return canonical.reshape(-1)
         if self._last:
             canonical = self._np.moveaxis(canonical, (-1, -2), (0, 1)) if filter_ else self._np.moveaxis(canonical, -1, 1)
         return jax_transposed.turned(canonical, self._groups) if filter_ and self._groups else canonical
@@ -267,17 +275,21 @@ class JaxConvolution(JaxPrepared):
     def load(self, operands: Operands) -> None:
         """Arrays on the device in the cell's layout."""
         self._x, self._dy = self._array(operands.x), self._array(operands.dy)
-        self._w = self._array(operands.w, filter_=True)
+        self._parameters: tuple[Any, ...] = (self._array(operands.w, filter_=True),)
+        if operands.b is not None:  # as y is broadcast: a reshape in the call would be one more operation
+            b = operands.b if self._last else operands.b.reshape(-1, *(1,) * self._cell.conv.ndim)
+            self._parameters = (*self._parameters, self._placed(b))
         if self._cell.direction in (Direction.DGRAD, Direction.WGRAD):
-            self._other = self._w if self._cell.direction is Direction.DGRAD else self._x
+            w, in_x = self._parameters[0], self._cell.direction is Direction.DGRAD
+            self._other, self._like = (w, (self._x,)) if in_x else (self._x, self._parameters)  # beside what and in what
             # Un-jitted, a transpose built in the call would have its tracing timed; jit builds its own, once.
-            self._transposed = self._transpose(self._other)
+            self._transposed = self._calls.transpose(self._other, self._like)
         self.reset()
         if self._bind is not None:
             self.launch = self._bind()
 
     def reset(self) -> None:
-        """The optimizer's state on the first filter; arrays are immutable, so the filter itself is unharmed.
+        """The optimizer's state on the first filter and bias; arrays are immutable, so these themselves are unharmed.
 
         A compiled step counts on its device, as other frameworks' do: a number of Python would be copied there in every call.
         """
@@ -292,47 +304,35 @@ class JaxConvolution(JaxPrepared):
                 base.LEARNING_RATE, base.ADAM_BETA1, base.ADAM_BETA2, base.ADAM_EPSILON
             )
         first = 0 if self._cell.mode is Mode.EAGER else self._jax.device_put(self._np.int32(0), self._device)
-        self._state, self._steps = self._jax.block_until_ready((init(self._w), first))
-
-    def _call(self) -> tuple[str, Callable[[Any, Any], Any]]:
-        """The name of the forward call, and the call of (x, w)."""
-        spec, lax = self._cell.conv, self._jax.lax
-        if self._groups:
-            return jax_transposed.call(lax, spec, self._numbers, self._precision)
-
-        def convolution(x: Any, w: Any) -> Any:
-            return lax.conv_general_dilated(
-                x, w, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=self._numbers,
-                feature_group_count=spec.groups, precision=self._precision,
-            )  # fmt: skip
-
-        return "lax.conv_general_dilated", convolution
+        held = self._parameters if len(self._parameters) > 1 else self._parameters[0]
+        self._state, self._steps = self._jax.block_until_ready((init(held), first))
 
     def _choose(self) -> tuple[str, Callable[[], Callable[[], Any]]]:
         """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded.
 
         No function of Python stands around a single compiled pass, as in the other adapters.
         """
-        name, direction = self._name, self._cell.direction
+        direction, text = self._cell.direction, self._calls.text
         function: Callable[..., Any]
         arguments: Callable[[], tuple[Any, ...]]
         match direction:
             case Direction.FPROP:
-                text, function, arguments = name, self._convolution, lambda: (self._x, self._w)
+                function, arguments = self._calls.forward, lambda: (self._x, *self._parameters)
             case Direction.DGRAD | Direction.WGRAD:
-                text = f"linear_transpose({name}) in {'x' if direction is Direction.DGRAD else 'w'}"
-                function, arguments = lambda dy, other: self._transpose(other)(dy)[0], lambda: (self._dy, self._other)
+                function, arguments = self._gradient, lambda: (self._dy, self._other)
             case Direction.BPROP:
-                text, function, arguments = f"value_and_grad(mean({name}^2))", self._both, lambda: (self._x, self._w)
+                function, arguments = self._calls.both, lambda: (self._x, *self._parameters)
             case Direction.TRAIN:
-                text = f"value_and_grad(mean({name}^2)), optimizers.{self._cell.optimizer}"
-                function, arguments = self._counted, lambda: (self._steps, self._x, self._state)
+                step = self._calls.step(self._params, self._update)
+                function, arguments = step, lambda: (self._steps, self._x, self._state)
         if self._cell.mode is Mode.COMPILED:
             jitted = function = self._jax.jit(function)
             text = f"jax.jit({text})"
             self._lowered = lambda: jitted.lower(*arguments())
         elif direction in (Direction.DGRAD, Direction.WGRAD):
-            function, arguments = lambda dy: self._transposed(dy)[0], lambda: (self._dy,)
+            function, arguments = (lambda dy: self._transposed(dy)[0]), lambda: (self._dy,)
+            if len(self._cell.outputs) > 1:
+                function = self._transposed_in_both
         if direction is not Direction.TRAIN:
             return text, lambda: partial(function, *arguments())
 
@@ -343,43 +343,28 @@ class JaxConvolution(JaxPrepared):
 
         return text, lambda: train
 
-    def _transpose(self, other: Any) -> Any:
-        """The gradient as a function of dy: the transpose of the convolution in x with `other` = w, or in w with x."""
-        if self._cell.direction is Direction.DGRAD:
-            return self._jax.linear_transpose(lambda x: self._convolution(x, other), self._like(self._x))
-        return self._jax.linear_transpose(lambda w: self._convolution(other, w), self._like(self._w))
+    def _gradient(self, dy: Any, other: Any) -> Any:
+        """What is jitted of one gradient, or of those of filter and bias, as a function of dy and the other operand."""
+        found = self._calls.transpose(other, self._like)(dy)
+        return found if len(found) > 1 else found[0]
 
-    def _like(self, array: Any) -> Any:
-        return self._jax.ShapeDtypeStruct(array.shape, array.dtype)
-
-    def _loss(self, x: Any, w: Any) -> tuple[Any, Any]:
-        y = self._convolution(x, w)
-        return self._jax.numpy.mean(self._jax.numpy.square(y)), y
-
-    def _both(self, x: Any, w: Any) -> Any:
-        (loss, y), (dx, dw) = self._jax.value_and_grad(self._loss, argnums=(0, 1), has_aux=True)(x, w)
-        return y, loss, dx, dw
-
-    def _step(self, index: Any, x: Any, state: Any) -> Any:
-        y, loss, dx, dw = self._both(x, self._params(state))
-        return y, loss, dx, dw, self._update(index, dw, state)  # the filter is in the state; returned twice it would be copied
-
-    def _counted(self, index: Any, x: Any, state: Any) -> Any:
-        """The number of the next step, and what this one gives."""
-        return index + 1, self._step(index, x, state)
+    def _transposed_in_both(self, dy: Any) -> Any:
+        """The gradients of filter and bias, un-jitted."""
+        return self._transposed(dy)
 
     def fetch(self, handle: Any) -> Results:
         """Host copies in float64 and canonical layout."""
+        if self._cell.direction is Direction.TRAIN:
+            held = self._params(handle[-1])
+            handle = (*handle[:-1], *(held if len(self._parameters) > 1 else (held,)))
         values = by_name(self._cell, handle)
         loss = float(values.pop("loss")) if "loss" in values else None
-        if "w" in values:
-            values["w"] = self._params(values["w"])
-        arrays = {name: self._canonical(value, filter_=name in ("dw", "w")) for name, value in values.items()}
-        return Results(loss=loss, **arrays)
+        return Results(loss=loss, **{name: self._canonical(name, value) for name, value in values.items()})
 
     def close(self) -> None:
         """Drop the arrays."""
-        self._x = self._w = self._dy = self._other = self._transposed = self._state = self._bind = None
+        self._x = self._dy = self._other = self._transposed = self._like = self._state = self._bind = None
+        self._parameters = ()
         super().close()
 
 

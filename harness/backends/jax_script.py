@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.axes import Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import UPDATED, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Precision
 from harness.backends import base, jax_transposed
 from harness.backends.base import DTYPES, Script
 from harness.spec import Cell
@@ -18,14 +18,14 @@ def script(cell: Cell) -> Script | None:
         call=(*_convolution(cell), *_call(cell)),
         result=_result(cell),
         op=_op(cell),
-        wait='methodcaller("block_until_ready")' if cell.direction.single else "jax.block_until_ready",
+        wait='methodcaller("block_until_ready")' if len(cell.outputs) == 1 else "jax.block_until_ready",
         versions=(("jax", "jax.__version__"), ("jaxlib", "jaxlib.__version__")),
     )
 
 
 def _imports(cell: Cell) -> tuple[str, ...]:
     return (
-        *(("from operator import methodcaller",) if cell.direction.single else ()),
+        *(("from operator import methodcaller",) if len(cell.outputs) == 1 else ()),
         *(("from functools import partial",) if cell.direction is not Direction.TRAIN else ()),
         "import jax",
         "import jax.numpy as jnp",
@@ -44,7 +44,10 @@ def _operands(cell: Cell) -> tuple[str, ...]:
     last = cell.layout is Layout.CHANNELS_LAST
     images, filters = ("np.moveaxis({}, 1, -1)", "np.moveaxis({}, (0, 1), (-1, -2))") if last else ("{}", "{}")
     filters = filters.format("turned({})") if cell.spec.transposed else filters
-    needed = {"x": images, "w": filters, **({"dy": images} if "dy" in cell.direction.reads else {})}
+    more = {"dy": images}
+    if "b" in cell.reads:
+        more["b"] = f"{{}}.reshape({_bias_shape(cell)})"  # as y is broadcast
+    needed = {"x": images, "w": filters, **{name: more[name] for name in more if name in cell.reads}}
     device = "cpu" if cell.device.kind == "cpu" else "cuda"
     return (
         f'device = jax.devices("{device}")[{cell.device.index}]',
@@ -57,6 +60,16 @@ def _operands(cell: Cell) -> tuple[str, ...]:
         *(_turned(cell) if cell.spec.transposed else ()),
         *(f"t{name} = placed({text.format(name)})" for name, text in needed.items()),
     )
+
+
+def _bias_shape(cell: Cell) -> tuple[int, ...]:
+    """The shape of a bias by which it is broadcast to y."""
+    return (*cell.operand_shapes["b"], *(1,) * (0 if cell.layout is Layout.CHANNELS_LAST else cell.conv.ndim))
+
+
+def _given(cell: Cell) -> tuple[str, ...]:
+    """The operands of the forward pass."""
+    return ("x", "w") if cell.bias is Bias.NONE else ("x", "w", "b")
 
 
 def _turned(cell: Cell) -> tuple[str, ...]:
@@ -88,7 +101,22 @@ def _convolution(cell: Cell) -> tuple[str, ...]:
         f"        {ending}",
         "    )",
         "",
+        *_finished(cell),
     )
+
+
+def _finished(cell: Cell) -> tuple[str, ...]:
+    """The forward pass where it is more than the convolution."""
+    if _forward(cell) == "convolution":
+        return ()
+    y = "convolution(x, w)" + " + b" * (cell.bias is Bias.CHANNEL)
+    y = y if cell.epilogue is Epilogue.NONE else f"jax.nn.{cell.epilogue}({y})"
+    return ("", f"def forward({', '.join(_given(cell))}):", f"    return {y}", "")
+
+
+def _forward(cell: Cell) -> str:
+    """The name of the function that makes y."""
+    return "convolution" if cell.bias is Bias.NONE and cell.epilogue is Epilogue.NONE else "forward"
 
 
 def _precision(cell: Cell) -> str:
@@ -104,27 +132,29 @@ def _numbers(cell: Cell) -> tuple[str, str, str]:
 
 
 def _call(cell: Cell) -> tuple[str, ...]:
-    compiled = cell.mode is Mode.COMPILED
+    compiled, forward, given = cell.mode is Mode.COMPILED, _forward(cell), _given(cell)
+    names, tensors = ", ".join(given), ", ".join(f"t{name}" for name in given)
+    gradients = ", ".join(f"d{name}" for name in given)
     match cell.direction:
         case Direction.FPROP:
-            return (f"launch = partial({'jax.jit(convolution)' if compiled else 'convolution'}, tx, tw)",)
+            return (f"launch = partial({f'jax.jit({forward})' if compiled else forward}, {tensors})",)
         case Direction.DGRAD | Direction.WGRAD:
             return _gradient(cell)
     both = (
-        "def loss(x, w):",
-        "    y = convolution(x, w)",
+        f"def loss({names}):",
+        f"    y = {forward}({names})",
         "    return jnp.mean(jnp.square(y)), y",
         "",
         "",
-        "def both(x, w):",
-        "    (value, y), (dx, dw) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, w)",
-        "    return y, value, dx, dw",
+        f"def both({names}):",
+        f"    (value, y), ({gradients}) = jax.value_and_grad(loss, argnums={tuple(range(len(given)))}, has_aux=True)({names})",
+        f"    return y, value, {gradients}",
         "",
         "",
     )
     if cell.direction is Direction.TRAIN:
         return (*both, *_step(cell))
-    return (*both, f"launch = partial({'jax.jit(both)' if compiled else 'both'}, tx, tw)")
+    return (*both, f"launch = partial({'jax.jit(both)' if compiled else 'both'}, {tensors})")
 
 
 def _gradient(cell: Cell) -> tuple[str, ...]:
@@ -132,14 +162,19 @@ def _gradient(cell: Cell) -> tuple[str, ...]:
 
     Un-jitted it is made before the call, so that its tracing is not timed.
     """
-    in_x = cell.direction is Direction.DGRAD
-    variable, other = ("x", "w") if in_x else ("w", "x")
-    like = f"like = jax.ShapeDtypeStruct(t{variable}.shape, t{variable}.dtype)"
+    in_x, names = cell.direction is Direction.DGRAD, ", ".join(_given(cell))
+    variables: tuple[str, ...] = ("x",) if in_x else _given(cell)[1:]
+    other = "w" if in_x else "x"
+    inner, whole = ", ".join(variables), "" if len(variables) > 1 else "[0]"
+    shapes = [f"jax.ShapeDtypeStruct(t{variables[0]}.shape, t{variables[0]}.dtype)"]
+    shapes += [f"jax.ShapeDtypeStruct({_bias_shape(cell)}, {_dtype(cell)})"] if "b" in variables else []
+    like = f"like = [{', '.join(shapes)}]"
     if cell.mode is Mode.EAGER:
+        kept = ", ".join(f"t{name}" if name == other else name for name in _given(cell))
         return (
             like,
-            f"transposed = jax.linear_transpose(lambda {variable}: convolution({'x, tw' if in_x else 'tx, w'}), like)",
-            "launch = partial(lambda dy: transposed(dy)[0], tdy)",
+            f"transposed = jax.linear_transpose(lambda {inner}: {_forward(cell)}({kept}), *like)",
+            f"launch = partial(lambda dy: transposed(dy){whole}, tdy)",
         )
     return (
         like,
@@ -147,7 +182,7 @@ def _gradient(cell: Cell) -> tuple[str, ...]:
         "",
         "@jax.jit",
         f"def gradient(dy, {other}):",
-        f"    return jax.linear_transpose(lambda {variable}: convolution(x, w), like)(dy)[0]",
+        f"    return jax.linear_transpose(lambda {inner}: {_forward(cell)}({names}), *like)(dy){whole}",
         "",
         "",
         f"launch = partial(gradient, tdy, t{other})",
@@ -159,6 +194,9 @@ def _step(cell: Cell) -> tuple[str, ...]:
     made = f"sgd({base.LEARNING_RATE})"
     if cell.optimizer is Optimizer.ADAM:
         made = f"adam({base.LEARNING_RATE}, {base.ADAM_BETA1}, {base.ADAM_BETA2}, {base.ADAM_EPSILON})"
+    given = _given(cell)
+    biased, gradients = len(given) > 2, ", ".join(f"d{name}" for name in given[1:])
+    held, changed, first = ("*params(state)", f"({gradients})", "(tw, tb)") if biased else ("params(state)", gradients, "tw")
     zero = "0" if cell.mode is Mode.EAGER else "jax.device_put(np.int32(0), device)"
     return (
         f"init, update, params = optimizers.{made}",
@@ -166,13 +204,13 @@ def _step(cell: Cell) -> tuple[str, ...]:
         "",
         *(("@jax.jit",) if cell.mode is Mode.COMPILED else ()),
         "def step(index, x, state):",
-        "    y, value, dx, dw = both(x, params(state))",
-        "    return index + 1, (y, value, dx, dw, update(index, dw, state))",
+        f"    y, value, dx, {gradients} = both(x, {held})",
+        f"    return index + 1, (y, value, dx, {gradients}, update(index, {changed}, state))",
         "",
         "",
         "def reset():",
         "    global state, steps",
-        f"    state, steps = jax.block_until_ready((init(tw), {zero}))",
+        f"    state, steps = jax.block_until_ready((init({first}), {zero}))",
         "",
         "",
         "def launch():",
@@ -184,11 +222,13 @@ def _step(cell: Cell) -> tuple[str, ...]:
 
 
 def _result(cell: Cell) -> tuple[str, ...]:
-    last, names = cell.layout is Layout.CHANNELS_LAST, cell.direction.outputs
+    last, names = cell.layout is Layout.CHANNELS_LAST, cell.outputs
 
     def canonical(name: str) -> str:
         """An expression for an output, whose handle has its name."""
-        text = f"host({'params(w)' if name == 'w' else name})"
+        text = f"host({name})"
+        if name in ("db", "b"):
+            return f"{text}.reshape(-1)"
         if not last:
             laid = text
         else:
@@ -196,7 +236,10 @@ def _result(cell: Cell) -> tuple[str, ...]:
         return f"turned({laid})" if cell.spec.transposed and name in ("dw", "w") else laid
 
     values = ", ".join(f'"{name}": {"float(loss)" if name == "loss" else canonical(name)}' for name in names)
-    unpacked = (f"    {names[0]} = handle",) if len(names) == 1 else (f"    {', '.join(names)} = handle",)
+    unpacked: tuple[str, ...] = (f"    {', '.join(names)} = handle",)
+    if cell.direction is Direction.TRAIN:  # filter and bias are in the optimizer's state
+        kept = [name for name in names if name not in UPDATED]
+        unpacked = (f"    {', '.join(kept)}, held = handle", f"    {', '.join(_given(cell)[1:])} = params(held)")
     short = cell.precision.itemsize < 4
     return (
         "def host(array):",
@@ -213,11 +256,12 @@ def _op(cell: Cell) -> str:
     name = "lax.conv_general_dilated"
     if cell.spec.transposed:
         name = "lax.conv_transpose" if cell.conv.groups == 1 else f"{name}(lhs_dilation)"
+    name, y = (f"{name} + b", f"({name} + b)") if cell.bias is Bias.CHANNEL else (name, name)
     text = {
-        Direction.FPROP: name,
+        Direction.FPROP: name if cell.epilogue is Epilogue.NONE else f"jax.nn.{cell.epilogue}({name})",
         Direction.DGRAD: f"linear_transpose({name}) in x",
-        Direction.WGRAD: f"linear_transpose({name}) in w",
-        Direction.BPROP: f"value_and_grad(mean({name}^2))",
-        Direction.TRAIN: f"value_and_grad(mean({name}^2)), optimizers.{cell.optimizer}",
+        Direction.WGRAD: f"linear_transpose({name}) in w{' and b' if cell.bias is Bias.CHANNEL else ''}",
+        Direction.BPROP: f"value_and_grad(mean({y}^2))",
+        Direction.TRAIN: f"value_and_grad(mean({y}^2)), optimizers.{cell.optimizer}",
     }[cell.direction]
     return f"jax.jit({text})" if cell.mode is Mode.COMPILED else text

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Device, Direction, Mode, Optimizer, Precision
+from harness.axes import Bias, Device, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import ALREADY_DONE, Backend, Operands, Prepared, Results
 from harness.spec import Cell, ConvSpec, TransposedSpec, WorkloadSpec
@@ -121,6 +121,23 @@ def passes(spec: WorkloadSpec) -> tuple[Pass, Pass, Pass]:
     return partial(fprop, spec), partial(dgrad, spec), partial(wgrad, spec)
 
 
+def finished(cell: Cell, y: Array, b: Array | None) -> Array:
+    """What bias and epilogue of a cell make of its convolution's y, which is changed itself; b has a value of each channel."""
+    import numpy as np
+
+    if b is not None:
+        y += b.reshape(-1, *(1,) * (y.ndim - 2))
+    if cell.epilogue is Epilogue.RELU:
+        np.maximum(y, 0, out=y)
+    return y
+
+
+def bias_gradient(dy: Array) -> Array:
+    """db [K]: the sum of dy [N, K, *out_spatial] over images and positions."""
+    summed: Array = dy.sum(axis=(0, *range(2, dy.ndim)))
+    return summed
+
+
 def _products(positions: Array, matrices: Array) -> Array:
     """[G, N, *positions, A] times [G, A, B] -> [G, N, *positions, B]."""
     shape = positions.shape
@@ -133,6 +150,8 @@ class NumpyBackend(Backend):
     name: ClassVar[str] = "numpy"
     distributions: ClassVar[tuple[str, ...]] = ("numpy",)
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER})
+    biases: ClassVar[bool] = True
+    epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
 
     def __init__(self, device: Device, threads: int) -> None:
         import numpy
@@ -172,49 +191,61 @@ class NumpyConvolution(Prepared):
         self._dtype = getattr(np, base.DTYPES[cell.precision])
         self._forward, self._input_gradient, self._filter_gradient = passes(cell.spec)
         what = "transposed convolution, " if cell.spec.transposed else ""
-        self.op = f"harness.backends.numpy: {what}{cell.direction}, one matrix product per tap"
+        more = ", bias" * (cell.bias is Bias.CHANNEL) + f", {cell.epilogue}" * (cell.epilogue is not Epilogue.NONE)
+        self.op = f"harness.backends.numpy: {what}{cell.direction}, one matrix product per tap{more}"
         self.settings: Mapping[str, str] = {"dtype": self._dtype.__name__, "filter_layout": "K,C/g,*kernel"}
         self.load(operands)
 
     def load(self, operands: Operands) -> None:
         """Copies in the cell's precision."""
         self._x, self._w, self._dy = (array.astype(self._dtype) for array in (operands.x, operands.w, operands.dy))
-        self._initial_w = self._w
+        self._b = None if operands.b is None else operands.b.astype(self._dtype)
+        self._initial = self._w, self._b
         self.reset()
 
     def reset(self) -> None:
-        """The first filter, and slots of zero."""
-        self._w, self._step = self._initial_w, 0
-        self._m: Array | float = 0.0
-        self._v: Array | float = 0.0
+        """The first filter and bias, and slots of zero."""
+        self._w, self._b = self._initial
+        self._step = 0
+        self._slots: dict[str, tuple[Array | float, Array | float]] = {}
 
     def launch(self) -> Results:
         """The results themselves; numpy is synchronous."""
+        biased = self._b is not None
         match self._cell.direction:
             case Direction.FPROP:
-                return Results(y=self._forward(self._x, self._w))
+                return Results(y=self._finished())
             case Direction.DGRAD:
                 return Results(dx=self._input_gradient(self._w, self._dy))
             case Direction.WGRAD:
-                return Results(dw=self._filter_gradient(self._x, self._dy))
-        y = self._forward(self._x, self._w)
+                db = bias_gradient(self._dy) if biased else None
+                return Results(dw=self._filter_gradient(self._x, self._dy), db=db)
+        y = self._finished()
         loss, dy = float(self._np.mean(self._np.square(y))), y * self._dtype(2 / y.size)
         dx, dw = self._input_gradient(self._w, dy), self._filter_gradient(self._x, dy)
+        db = bias_gradient(dy) if biased else None
         if self._cell.direction is Direction.BPROP:
-            return Results(y=y, loss=loss, dx=dx, dw=dw)
-        self._w = self._updated(dw)
-        return Results(y=y, loss=loss, dx=dx, dw=dw, w=self._w)
+            return Results(y=y, loss=loss, dx=dx, dw=dw, db=db)
+        self._step += 1
+        self._w = self._updated("w", self._w, dw)
+        if self._b is not None and db is not None:
+            self._b = self._updated("b", self._b, db)
+        return Results(y=y, loss=loss, dx=dx, dw=dw, w=self._w, db=db, b=self._b)
 
-    def _updated(self, dw: Array) -> Array:
+    def _finished(self) -> Array:
+        return finished(self._cell, self._forward(self._x, self._w), self._b)
+
+    def _updated(self, name: str, before: Array, gradient: Array) -> Array:
         if self._cell.optimizer is Optimizer.SGD:
-            after: Array = self._w - self._dtype(base.LEARNING_RATE) * dw
+            after: Array = before - self._dtype(base.LEARNING_RATE) * gradient
         else:
-            self._step += 1
-            self._m = base.ADAM_BETA1 * self._m + (1 - base.ADAM_BETA1) * dw
-            self._v = base.ADAM_BETA2 * self._v + (1 - base.ADAM_BETA2) * dw * dw
-            mean, power = self._m / (1 - base.ADAM_BETA1**self._step), self._v / (1 - base.ADAM_BETA2**self._step)
+            m, v = self._slots.get(name, (0.0, 0.0))
+            m = base.ADAM_BETA1 * m + (1 - base.ADAM_BETA1) * gradient
+            v = base.ADAM_BETA2 * v + (1 - base.ADAM_BETA2) * gradient * gradient
+            self._slots[name] = m, v
+            mean, power = m / (1 - base.ADAM_BETA1**self._step), v / (1 - base.ADAM_BETA2**self._step)
             step = base.LEARNING_RATE * mean / (self._np.sqrt(power) + base.ADAM_EPSILON)
-            after = (self._w - step).astype(self._dtype)
+            after = (before - step).astype(self._dtype)
         return after
 
     wait = staticmethod(ALREADY_DONE)
@@ -227,7 +258,7 @@ class NumpyConvolution(Prepared):
 
     def close(self) -> None:
         """Drop the arrays."""
-        del self._x, self._w, self._dy, self._initial_w, self._m, self._v
+        del self._x, self._w, self._dy, self._b, self._initial, self._slots
 
 
 class NumpyCeiling(Prepared):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Autotune, Device, Direction, Layout, Mode, Optimizer, Precision, Switch
+from harness.axes import Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, tensorflow_script, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
@@ -35,6 +35,8 @@ class TensorFlowBackend(Backend):
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED, Mode.XLA})
     autotunes: ClassVar[bool] = True
     switches: ClassVar[frozenset[Switch]] = frozenset({Switch.ONEDNN_OFF, Switch.ISA_AVX2, Switch.ISA_AVX512})
+    biases: ClassVar[bool] = True
+    epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
     script = staticmethod(tensorflow_script.script)
 
     @staticmethod
@@ -282,7 +284,7 @@ class TensorFlowConvolution(TensorFlowPrepared):
         # Where x is padded beforehand a gradient is that of the padded x, which has more elements than were asked for.
         self.composite = self._geometry.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
         self._mutable = cell.direction is Direction.TRAIN
-        self._w: Any = None
+        self._parameters: tuple[Any, ...] = ()  # the filter, and the bias where there is one
         self._optimizer: Any = None
         self._bind: Any = None
         self.load(operands)
@@ -293,27 +295,29 @@ class TensorFlowConvolution(TensorFlowPrepared):
         self.settings = self.read_settings()
 
     def load(self, operands: Operands) -> None:
-        """Tensors on the device; w is a variable where an optimizer updates it."""
+        """Tensors on the device; filter and bias are variables where an optimizer updates them."""
         x = self._tensor(self._geometry.activations(operands.x))
         if self._geometry.prepadded:
             with self._tf.device(self._device):
                 x = self._tf.pad(x, self._geometry.pads)
         self._x, self._dy = x, self._tensor(self._geometry.activations(operands.dy))
-        self._initial_w = self._tensor(self._geometry.filter(operands.w))
+        bias = () if operands.b is None else (self._tensor(operands.b),)
+        self._initial = (self._tensor(self._geometry.filter(operands.w)), *bias)
         if not self._mutable:
-            self._w = self._initial_w
-        elif self._w is None:
+            self._parameters = self._initial
+        elif not self._parameters:
             with self._tf.device(self._device):
-                self._w = self._tf.Variable(self._initial_w)
+                self._parameters = tuple(map(self._tf.Variable, self._initial))
         self.reset()
         if self._bind is not None:
             self.launch = self._bound()
 
     def reset(self) -> None:
-        """The first filter, and the optimizer's slots at zero; the same variables, since a tf.function holds on to them."""
+        """The first filter and bias, and slots of zero; always in the same variables, since a tf.function holds on to them."""
         if not self._mutable:
             return
-        self._w.assign(self._initial_w)
+        for variable, first in zip(self._parameters, self._initial, strict=True):
+            variable.assign(first)
         if self._optimizer is None:
             kinds = self._tf.keras.optimizers
             with self._tf.device(self._device):
@@ -321,26 +325,30 @@ class TensorFlowConvolution(TensorFlowPrepared):
                     self._optimizer = kinds.SGD(base.LEARNING_RATE)
                 else:
                     self._optimizer = kinds.Adam(base.LEARNING_RATE, base.ADAM_BETA1, base.ADAM_BETA2, base.ADAM_EPSILON)
-                self._optimizer.build([self._w])
+                self._optimizer.build([*self._parameters])
         for variable in self._optimizer.variables:
             if variable.path.rsplit("/", 1)[-1] != "learning_rate":
                 variable.assign(self._tf.zeros_like(variable.value))
 
-    def _choose(self) -> tuple[str, Callable[[Any, Any], Callable[[], Any]]]:
+    def _choose(self) -> tuple[str, Callable[..., Callable[[], Any]]]:
         """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded."""
-        direction = self._cell.direction
+        direction, told = self._cell.direction, (self._tf, self._geometry, self._cell)
+        bind: Callable[..., Callable[[], Any]]
         if direction in (Direction.DGRAD, Direction.WGRAD):
-            text, bind = tensorflow_calls.gradient(self._tf, self._geometry, direction)
+            text, bind = tensorflow_calls.gradient(*told)
         elif direction is Direction.FPROP:
-            text, bind = tensorflow_calls.forward(self._tf, self._geometry)
+            text, bind = tensorflow_calls.forward(*told)
         else:
-            text, both = self._both()
+            text, both = tensorflow_calls.both(*told, self._parameters if self._mutable else (), self._optimizer)
             bind = partial(partial, both)  # of (x, w) makes the call both(x, w)
         if self._cell.mode is not Mode.EAGER:
-            unbound = bind
-            traced = self._traced = self._tf.function(lambda a, b: unbound(a, b)(), jit_compile=self._cell.mode is Mode.XLA)
-            bind = partial(partial, traced)
-            text = f"tf.function({text}{', jit_compile=True' if self._cell.mode is Mode.XLA else ''})"
+            unbound, xla = bind, self._cell.mode is Mode.XLA
+            if "b" in self._cell.reads and not self._mutable:
+                self._traced = self._tf.function(lambda a, b, c: unbound(a, b, c)(), jit_compile=xla)
+            else:
+                self._traced = self._tf.function(lambda a, b: unbound(a, b)(), jit_compile=xla)
+            bind = partial(partial, self._traced)
+            text = f"tf.function({text}{', jit_compile=True' if xla else ''})"
         return text + (" on x padded beforehand" if self._geometry.prepadded else ""), bind
 
     def _bound(self) -> Callable[[], Any]:
@@ -355,29 +363,11 @@ class TensorFlowConvolution(TensorFlowPrepared):
             step = self._bind(*self._arguments)
             # The variable is captured, as a model's are. It is handed on itself: a kept copy of its value would make the
             # next step copy the filter before it writes to it.
-            return lambda: (*step(), self._w)
-        pairs = {Direction.DGRAD: (self._dy, self._w), Direction.WGRAD: (self._x, self._dy)}
-        self._arguments = pairs.get(direction, (self._x, self._w))
+            return lambda: (*step(), *self._parameters)
+        pairs = {Direction.DGRAD: (self._dy, self._parameters[0]), Direction.WGRAD: (self._x, self._dy)}
+        self._arguments = pairs.get(direction, (self._x, *self._parameters))
         bound: Callable[[], Any] = self._bind(*self._arguments)
         return bound
-
-    def _both(self) -> tuple[str, Callable[[Any, Any], Any]]:
-        name, forward = tensorflow_calls.forward(self._tf, self._geometry)
-        tf, train = self._tf, self._cell.direction is Direction.TRAIN
-
-        def call(x: Any, w: Any) -> Any:
-            w = self._w if train else w
-            with tf.GradientTape() as tape:
-                tape.watch([x] if train else [x, w])  # a variable is watched by itself, a tensor is not
-                y = forward(x, w)()
-                loss = tf.reduce_mean(tf.square(y))
-            dx, dw = tape.gradient(loss, [x, w])
-            if train:
-                self._optimizer.apply_gradients([(dw, w)])
-            return y, loss, dx, dw
-
-        text = f"{name}, mean(y^2), GradientTape.gradient"
-        return (f"{text}, optimizers.{self._cell.optimizer}.apply_gradients" if train else text), call
 
     def fetch(self, handle: Any) -> Results:
         """Host copies in float64 and canonical layout."""
@@ -400,7 +390,8 @@ class TensorFlowConvolution(TensorFlowPrepared):
 
     def close(self) -> None:
         """Drop the tensors."""
-        self._x = self._w = self._dy = self._initial_w = self._optimizer = self._bind = None
+        self._x = self._dy = self._optimizer = self._bind = None
+        self._parameters = self._initial = ()
         super().close()
 
 

@@ -6,15 +6,40 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from harness.axes import Direction
+from harness.axes import Bias, Direction, Epilogue
 from harness.backends.tensorflow_geometry import Geometry
+from harness.spec import Cell
 
 Call = Callable[[], Any]
-Bind = Callable[[Any, Any], Call]  # of a pass's two operands makes the call
+Bind = Callable[..., Call]  # of a pass's operands makes the call
 
 
-def forward(tf: Any, geometry: Geometry) -> tuple[str, Bind]:
-    """The documented forward call, bound to (x, w); tf.nn takes explicit paddings as pairs in the place of `padding`."""
+def forward(tf: Any, geometry: Geometry, cell: Cell) -> tuple[str, Bind]:
+    """The documented forward call, bound to (x, w) or (x, w, b), and one call more for a bias and for an epilogue."""
+    name, plain = _forward(tf, geometry)
+    biased, finished = cell.bias is Bias.CHANNEL, cell.epilogue is Epilogue.RELU
+    if not biased and not finished:
+        return name, plain
+    bias_add, relu, format_ = tf.nn.bias_add, tf.nn.relu, geometry.bias_format
+
+    def with_bias(x: Any, w: Any, b: Any) -> Call:
+        convolution = plain(x, w)
+        return lambda: bias_add(convolution(), b, format_)
+
+    def with_relu(x: Any, w: Any) -> Call:
+        convolution = plain(x, w)
+        return lambda: relu(convolution())
+
+    def with_both(x: Any, w: Any, b: Any) -> Call:
+        convolution = plain(x, w)
+        return lambda: relu(bias_add(convolution(), b, format_))
+
+    more = ", tf.nn.bias_add" * biased + ", tf.nn.relu" * finished
+    return name + more, (with_both if finished else with_bias) if biased else with_relu
+
+
+def _forward(tf: Any, geometry: Geometry) -> tuple[str, Bind]:
+    """The call of the convolution itself; tf.nn takes explicit paddings as pairs in the place of `padding`."""
     if geometry.transposed:
         name = f"conv{max(2, geometry.spec.ndim)}d_transpose"
         op, shape = getattr(tf.nn, name), tf.constant(geometry.shape(geometry.spec.x_shape), tf.int32)
@@ -23,8 +48,22 @@ def forward(tf: Any, geometry: Geometry) -> tuple[str, Bind]:
     return _convolution(tf, geometry)
 
 
-def gradient(tf: Any, geometry: Geometry, direction: Direction) -> tuple[str, Bind]:
-    """One gradient alone, bound to its two tensors, (dy, w) or (x, dy).
+def gradient(tf: Any, geometry: Geometry, cell: Cell) -> tuple[str, Bind]:
+    """One gradient alone, bound to its two tensors, (dy, w) or (x, dy); beside that of the filter the one of a bias."""
+    name, plain = _gradient(tf, geometry, cell.direction)
+    if "db" not in cell.outputs:
+        return name, plain
+    op, format_ = tf.raw_ops.BiasAddGrad, geometry.bias_format
+
+    def bind(x: Any, dy: Any) -> Call:
+        filters, bias = plain(x, dy), partial(op, out_backprop=dy, data_format=format_)
+        return lambda: (filters(), bias())
+
+    return f"{name}, tf.raw_ops.BiasAddGrad", bind
+
+
+def _gradient(tf: Any, geometry: Geometry, direction: Direction) -> tuple[str, Bind]:
+    """The call of the gradient itself.
 
     It is a raw op, but for the input gradient of a transposed convolution, which is a convolution.
     """
@@ -42,6 +81,26 @@ def gradient(tf: Any, geometry: Geometry, direction: Direction) -> tuple[str, Bi
     if geometry.transposed:  # y of the transposed convolution is what the mirrored one reads
         return f"tf.raw_ops.{name}", lambda x, dy: partial(op, input=dy, filter_sizes=sizes, out_backprop=x, **told)
     return f"tf.raw_ops.{name}", lambda x, dy: partial(op, input=x, filter_sizes=sizes, out_backprop=dy, **told)
+
+
+def both(tf: Any, geometry: Geometry, cell: Cell, variables: tuple[Any, ...], optimizer: Any) -> tuple[str, Bind]:
+    """Forward pass, loss and all gradients, of (x, w) or (x, w, b); with variables in their place the optimizer's step too."""
+    name, bind = forward(tf, geometry, cell)
+    train = bool(variables)
+
+    def call(x: Any, *given: Any) -> Any:
+        parameters = variables if train else given
+        with tf.GradientTape() as tape:
+            tape.watch([x] if train else [x, *given])  # a variable is watched by itself, a tensor is not
+            y = bind(x, *parameters)()
+            loss = tf.reduce_mean(tf.square(y))
+        gradients = tape.gradient(loss, [x, *parameters])
+        if train:
+            optimizer.apply_gradients([(gradients[1 + at], variable) for at, variable in enumerate(variables)])
+        return (y, loss, *gradients)
+
+    text = f"{name}, mean(y^2), GradientTape.gradient"
+    return (f"{text}, optimizers.{cell.optimizer}.apply_gradients" if train else text), call
 
 
 def _convolution(tf: Any, geometry: Geometry) -> tuple[str, Bind]:

@@ -54,6 +54,11 @@ class Geometry:
         return self._around(self.spec.padding, (0, 0))
 
     @property
+    def bias_format(self) -> str:
+        """Where the channels stand, as the ops of a bias are told it for any number of dimensions."""
+        return "NHWC" if self.last else "NCHW"
+
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """Canonical shape of the convolution's x, with the padding that it was given beforehand."""
         n, c, *spatial = self.spec.x_shape
@@ -92,6 +97,8 @@ class Geometry:
         """The output of that name, a field of `Results`, in canonical layout, and without the padding that x was given."""
         if name in ("dw", "w"):
             return self._canonical_filter(array)
+        if name in ("db", "b"):
+            return array
         array = _moved(array, -1, 1) if self.last else array
         array = array[:, :, 0] if self.spec.ndim == 1 else array
         if name == "y" or not self.prepadded:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from harness.axes import Direction, Mode, Optimizer, Precision
+from harness.axes import Bias, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
 from harness.backends.tensorflow_geometry import Geometry
 from harness.spec import Cell
 
-_BARE = {"x": "x", "w": "w", "dy": "dy"}
-_TENSORS = {"x": "tx", "w": "tw", "dy": "tdy"}
+_BARE = {name: name for name in ("x", "w", "b", "dy")}
+_TENSORS = {name: f"t{name}" for name in _BARE}
 
 
 class _Op(NamedTuple):
-    """A function and its arguments as text, in which `{x}`, `{w}` and `{dy}` stand for tensors."""
+    """A function and its arguments as text, in which `{x}`, `{w}`, `{b}` and `{dy}` stand for tensors."""
 
     function: str
     arguments: str
@@ -79,7 +79,9 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
         f"tx = tensor({images.format('x')})",
         f"{'first_w' if cell.direction is Direction.TRAIN else 'tw'} = tensor({filters})",
     ]
-    if "dy" in cell.direction.reads:
+    if "b" in cell.reads:
+        lines.append(f"{'first_b' if cell.direction is Direction.TRAIN else 'tb'} = tensor(b)")
+    if "dy" in cell.reads:
         lines.append(f"tdy = tensor({images.format('dy')})")
     if geometry.prepadded:
         lines.append("# Conv3D takes SAME and VALID alone: for any other padding x is padded beforehand.")
@@ -87,8 +89,18 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _forward(geometry: Geometry) -> _Op:
-    """The documented forward call."""
+def _forward(cell: Cell, geometry: Geometry) -> _Op:
+    """The documented forward call, or nested calls where there is a bias or an epilogue."""
+    op = _plain(geometry)
+    if cell.bias is Bias.CHANNEL:
+        op = _Op("tf.nn.bias_add", f"{op.function}({op.arguments}), {{b}}, {geometry.bias_format!r}")
+    if cell.epilogue is Epilogue.RELU:
+        op = _Op("tf.nn.relu", f"{op.function}({op.arguments})")
+    return op
+
+
+def _plain(geometry: Geometry) -> _Op:
+    """The convolution itself."""
     if not geometry.transposed:
         return _convolution(geometry, "{x}")
     strides, padding, rest = _told(geometry)
@@ -110,7 +122,21 @@ def _told(geometry: Geometry) -> tuple[Any, Any, Mapping[str, Any]]:
     return raw["strides"], padding, {key: value for key, value in raw.items() if key in ("data_format", "dilations")}
 
 
+def _given(cell: Cell) -> tuple[str, ...]:
+    """The operands of the forward pass."""
+    return ("x", "w") if cell.bias is Bias.NONE else ("x", "w", "b")
+
+
 def _backward(cell: Cell, geometry: Geometry) -> _Op:
+    """One gradient alone, or as a pair those of filter and bias."""
+    op = _gradient(cell, geometry)
+    if "db" not in cell.outputs:
+        return op
+    bias = f"tf.raw_ops.BiasAddGrad(out_backprop={{dy}}, data_format={geometry.bias_format!r})"
+    return _Op("", f"{op.function}({op.arguments}), {bias}")
+
+
+def _gradient(cell: Cell, geometry: Geometry) -> _Op:
     """One gradient alone, by its raw op; the input gradient of a transposed convolution is a convolution."""
     volume = geometry.spec.ndim == 3
     prefix = "DepthwiseConv2dNative" if geometry.depthwise else "Conv3D" if volume else "Conv2D"
@@ -131,22 +157,25 @@ def _keywords(told: Mapping[str, Any]) -> str:
 
 def _call(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
     shape = f"shape = tf.constant({geometry.shape(geometry.spec.x_shape)}, tf.int32)"
-    forward, before = _forward(geometry), (shape,) if geometry.transposed else ()
+    forward, before, given = _forward(cell, geometry), (shape,) if geometry.transposed else (), _given(cell)
     match cell.direction:
         case Direction.FPROP:
-            return (*before, *_launched(cell, forward, ("x", "w")))
+            return (*before, *_launched(cell, forward, given))
         case Direction.DGRAD | Direction.WGRAD:
             in_x = cell.direction is Direction.DGRAD
             like = geometry.shape(geometry.x_shape) if in_x else geometry.filter_shape
             sizes = () if in_x and geometry.transposed else (f"sizes = tf.constant({like}, tf.int32)",)
             return (*sizes, *_launched(cell, _backward(cell, geometry), ("dy", "w") if in_x else ("x", "dy")))
         case Direction.BPROP:
-            return (*before, *_both(forward), "", *_launched(cell, _Op("both", "{x}, {w}"), ("x", "w")))
+            called = _Op("both", ", ".join(f"{{{name}}}" for name in given))
+            return (*before, *_both(cell, forward), "", *_launched(cell, called, given))
     return (*before, *_train(cell, forward))
 
 
 def _launched(cell: Cell, op: _Op, names: tuple[str, ...]) -> tuple[str, ...]:
     """The lines that bind an op to tensors: arguments of a tf.function, so that none is folded."""
+    if cell.mode is Mode.EAGER and _several(cell):
+        return (f"launch = lambda: {op.of(_TENSORS)}",)
     if cell.mode is Mode.EAGER:
         return (f"launch = partial({op.function}, {op.arguments.format(**_TENSORS)})",)
     inner = ", ".join(names)
@@ -156,15 +185,22 @@ def _launched(cell: Cell, op: _Op, names: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _both(forward: _Op) -> tuple[str, ...]:
+def _several(cell: Cell) -> bool:
+    """Whether a single pass is made of several ops."""
+    return cell.direction.single and (cell.bias is not Bias.NONE or cell.epilogue is not Epilogue.NONE)
+
+
+def _both(cell: Cell, forward: _Op) -> tuple[str, ...]:
+    names = ", ".join(_given(cell))
+    gradients = ", ".join(f"d{name}" for name in _given(cell))
     return (
-        "def both(x, w):",
+        f"def both({names}):",
         "    with tf.GradientTape() as tape:",
-        "        tape.watch([x, w])",
+        f"        tape.watch([{names}])",
         f"        y = {forward.of(_BARE)}",
         "        loss = tf.reduce_mean(tf.square(y))",
-        "    dx, dw = tape.gradient(loss, [x, w])",
-        "    return y, loss, dx, dw",
+        f"    {gradients} = tape.gradient(loss, [{names}])",
+        f"    return y, loss, {gradients}",
     )
 
 
@@ -173,38 +209,41 @@ def _train(cell: Cell, forward: _Op) -> tuple[str, ...]:
     made = f"SGD({base.LEARNING_RATE})"
     if cell.optimizer is Optimizer.ADAM:
         made = f"Adam({base.LEARNING_RATE}, {base.ADAM_BETA1}, {base.ADAM_BETA2}, {base.ADAM_EPSILON})"
+    parameters = _given(cell)[1:]
+    variables, gradients = (", ".join(f"{letter}{name}" for name in parameters) for letter in ("t", "d"))
+    pairs = ", ".join(f"(d{name}, t{name})" for name in parameters)
     traced = (f"step = tf.function(step, jit_compile={cell.mode is Mode.XLA})",) if cell.mode is not Mode.EAGER else ()
     return (
         f'with tf.device("{_device(cell)}"):',
-        "    tw = tf.Variable(first_w)",
+        *(f"    t{name} = tf.Variable(first_{name})" for name in parameters),
         f"    optimizer = tf.keras.optimizers.{made}",
-        "    optimizer.build([tw])",
+        f"    optimizer.build([{variables}])",
         "",
         "",
         "def step(x):",
         "    with tf.GradientTape() as tape:",
         "        tape.watch([x])  # a variable is watched by itself",
-        f"        y = {forward.of({**_BARE, 'w': 'tw'})}",
+        f"        y = {forward.of({**_TENSORS, 'x': 'x'})}",
         "        loss = tf.reduce_mean(tf.square(y))",
-        "    dx, dw = tape.gradient(loss, [x, tw])",
-        "    optimizer.apply_gradients([(dw, tw)])",
-        "    return y, loss, dx, dw",
+        f"    dx, {gradients} = tape.gradient(loss, [x, {variables}])",
+        f"    optimizer.apply_gradients([{pairs}])",
+        f"    return y, loss, dx, {gradients}",
         "",
         "",
         "def reset():",
-        "    tw.assign(first_w)",
+        *(f"    t{name}.assign(first_{name})" for name in parameters),
         "    for slot in optimizer.variables:",
         '        if slot.path.rsplit("/", 1)[-1] != "learning_rate":',
         "            slot.assign(tf.zeros_like(slot.value))",
         "",
         "",
         *traced,
-        "launch = lambda: (*step(tx), tw)",
+        f"launch = lambda: (*step(tx), {variables})",
     )
 
 
 def _result(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
-    names = cell.direction.outputs
+    names = cell.outputs
     values = ", ".join(f'"{name}": {"float(loss)" if name == "loss" else _canonical(name, geometry)}' for name in names)
     return (
         "def host(value):",
@@ -220,6 +259,8 @@ def _result(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
 def _canonical(name: str, geometry: Geometry) -> str:
     """An expression for the output of that name, whose handle has its name, in canonical layout."""
     spec, text = geometry.spec, f"host({name})"
+    if name in ("db", "b"):
+        return text
     line = "[:, :, 0]" if spec.ndim == 1 else ""
     if name in ("dw", "w"):
         if not geometry.depthwise:
@@ -235,10 +276,11 @@ def _canonical(name: str, geometry: Geometry) -> str:
 
 def _text(cell: Cell, geometry: Geometry) -> str:
     """The name of the call, as the adapter has it."""
-    name = _forward(geometry).function
+    added = ", tf.nn.bias_add" * (cell.bias is Bias.CHANNEL) + ", tf.nn.relu" * (cell.epilogue is Epilogue.RELU)
+    name = _plain(geometry).function + added
     match cell.direction:
         case Direction.DGRAD | Direction.WGRAD:
-            name = _backward(cell, geometry).function
+            name = _gradient(cell, geometry).function + ", tf.raw_ops.BiasAddGrad" * ("db" in cell.outputs)
         case Direction.BPROP:
             name = f"{name}, mean(y^2), GradientTape.gradient"
         case Direction.TRAIN:

@@ -13,12 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision, Switch
-from harness.backends import base, nvidia, onednn, torch_profile, torch_programs, torch_script
+from harness.axes import Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.backends import base, nvidia, onednn, torch_calls, torch_profile, torch_programs, torch_script
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
-from harness.spec import Cell, ConvSpec, TransposedSpec
+from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
     from harness.backends.base import Array
@@ -33,6 +33,8 @@ class TorchBackend(Backend):
     autotunes: ClassVar[bool] = True
     switches: ClassVar[frozenset[Switch]] = settings.SWITCHES
     switching = staticmethod(onednn.isa)  # the other switches are PyTorch's own
+    biases: ClassVar[bool] = True
+    epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
     script = staticmethod(torch_script.script)
 
     @staticmethod
@@ -240,6 +242,7 @@ class TorchConvolution(TorchPrepared):
     """A convolution in PyTorch."""
 
     _x: Any = None
+    _parameters: tuple[Any, ...] = ()  # the filter, and the bias where there is one
     _optimizer: Any = None
 
     def __init__(self, torch: Any, device: Any, cell: Cell, operands: Operands) -> None:
@@ -262,52 +265,46 @@ class TorchConvolution(TorchPrepared):
         return tensor.to(memory_format=self._format)
 
     def load(self, operands: Operands) -> None:
-        """Copies on the device; for bprop and train x and w ask for gradients."""
+        """Copies on the device; for bprop and train x, filter and bias ask for gradients."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
+        b = None if operands.b is None else self._torch.tensor(operands.b, dtype=self._dtype, device=self._device)
+        parameters = (w,) if b is None else (w, b)
         if self._prepadded:
             flat = [side for pair in reversed(self._cell.conv.padding) for side in pair]
             x = self._torch.nn.functional.pad(x, flat).to(memory_format=self._format)
         if self._cell.direction in (Direction.BPROP, Direction.TRAIN):
-            x.requires_grad_()
-            w.requires_grad_()
+            for tensor in (x, *parameters):
+                tensor.requires_grad_()
         if self._x is None:
-            self._x, self._w, self._dy = x, w, dy
+            self._x, self._dy, self._parameters = x, dy, parameters
         else:  # into the same tensors: a compiled call may have specialised on them
             with self._torch.no_grad():
-                for kept, new in ((self._x, x), (self._w, w), (self._dy, dy)):
+                for kept, new in zip((self._x, self._dy, *self._parameters), (x, dy, *parameters), strict=True):
                     kept.copy_(new)
-        self._initial_w = w.detach().clone()
+        self._initial = tuple(tensor.detach().clone() for tensor in parameters)
         self.reset()
 
     def reset(self) -> None:
-        """The first filter, and the optimizer's slots at zero; kept once they are there, since the first step makes them."""
+        """The first filter and bias, and the optimizer's slots at zero; these stay, since only the first step makes them."""
         if self._cell.direction is not Direction.TRAIN:
             return
         with self._torch.no_grad():
-            self._w.copy_(self._initial_w)
+            for kept, first in zip(self._parameters, self._initial, strict=True):
+                kept.copy_(first)
             for slots in self._optimizer.state.values() if self._optimizer else ():
                 for slot in slots.values():
                     if slot is not None:  # SGD's momentum buffer, without momentum
                         slot.zero_()
         if self._optimizer is None and self._cell.optimizer is Optimizer.SGD:
-            self._optimizer = self._torch.optim.SGD([self._w], lr=base.LEARNING_RATE)
+            self._optimizer = self._torch.optim.SGD(self._parameters, lr=base.LEARNING_RATE)
         elif self._optimizer is None:
             betas = (base.ADAM_BETA1, base.ADAM_BETA2)
-            self._optimizer = self._torch.optim.Adam([self._w], lr=base.LEARNING_RATE, betas=betas, eps=base.ADAM_EPSILON)
+            self._optimizer = self._torch.optim.Adam(self._parameters, base.LEARNING_RATE, betas, base.ADAM_EPSILON)
 
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
-        spec, x, w, dy = self._cell.conv, self._x, self._w, self._dy
-        transposed = self._cell.spec.transposed
-        name = f"conv{'_transpose' if transposed else ''}{spec.ndim}d"
-        conv = getattr(self._torch.nn.functional, name)
-        compiled = self._cell.mode is Mode.COMPILED
-        note = " on x padded beforehand" if self._prepadded else ""
-        stride, pads, dilation, groups, more = spec.stride, self._pads, spec.dilation, spec.groups, (0,) * spec.ndim
-        told: tuple[Any, ...] = (None, stride, pads, dilation, groups)  # beside the operands
-        if isinstance(self._cell.spec, TransposedSpec):
-            more = self._cell.spec.sizes["output_padding"]
-            told = (None, stride, pads, more, groups, dilation)
+        torch, cell, x = self._torch, self._cell, self._x
+        given, compiled = (x, *self._parameters), cell.mode is Mode.COMPILED
 
         def wrap(function: Callable[..., Any]) -> Any:
             return self._compiled(function) if compiled else function
@@ -318,53 +315,35 @@ class TorchConvolution(TorchPrepared):
                 return partial(wrap(lambda *tensors: op(*tensors, *rest)), *operands)
             return partial(op, *operands, *rest)
 
-        def forward_loss(x: Any, w: Any) -> tuple[Any, Any]:
-            y = conv(x, w, *told)
-            return y, y.square().mean()
-
-        match self._cell.direction:
+        text, conv, told = torch_calls.forward(torch, cell, self._pads)
+        forward_loss = torch_calls.loss(conv, told, biased=len(given) > 2)
+        match cell.direction:
             case Direction.FPROP:
-                text, launch = f"F.{name}", single(conv, (x, w), *told)
+                launch = single(conv, given, *told)
             case Direction.DGRAD | Direction.WGRAD:
-                mask = [self._cell.direction is Direction.DGRAD, self._cell.direction is Direction.WGRAD, False]
-                how = f"transposed=True, output_mask={mask}" if transposed else f"output_mask={mask}"
-                text, backward = f"aten.convolution_backward({how})", self._torch.ops.aten.convolution_backward
-                geometry = (list(stride), list(pads), list(dilation), transposed, list(more))
-                launch = single(backward, (dy, x, w), None, *geometry, groups, mask)
+                text, backward, told = torch_calls.gradient(torch, cell, self._pads)
+                launch = single(backward, (self._dy, *given[:2]), *told)
             case Direction.BPROP:
-                call, grad = wrap(forward_loss), self._torch.autograd.grad
+                call, grad = wrap(forward_loss), torch.autograd.grad
 
                 def launch() -> Any:
-                    y, loss = call(x, w)
-                    return (y, loss, *grad(loss, (x, w)))
+                    y, loss = call(*given)
+                    return (y, loss, *grad(loss, given))
 
-                text = f"F.{name}, mean(y^2), autograd.grad"
+                text = f"{text}, mean(y^2), autograd.grad"
             case Direction.TRAIN:
-                text, launch = (
-                    f"F.{name}, mean(y^2), backward, optim.{self._cell.optimizer}.step",
-                    self._train(wrap(forward_loss)),
-                )
+                text = f"{text}, mean(y^2), backward, optim.{cell.optimizer}.step"
+                launch = torch_calls.step(wrap(forward_loss), self._optimizer, *given)
         if compiled:  # what follows the forward pass is dispatched by PyTorch itself, as in a program that compiles its model
             compiled_part, comma, rest = text.partition(", backward")
             text = f"torch.compile({compiled_part}){comma}{rest}"
-        return text + note, launch
-
-    def _train(self, forward_loss: Callable[..., Any]) -> Callable[[], Any]:
-        x, w = self._x, self._w
-
-        def launch() -> Any:
-            x.grad = w.grad = None
-            y, loss = forward_loss(x, w)
-            loss.backward()
-            self._optimizer.step()
-            return y, loss, x.grad, w.grad, w
-
-        return launch
+        return text + (" on x padded beforehand" if self._prepadded else ""), launch
 
     def fetch(self, handle: Any) -> Results:
         """Host copies in float64; the part of dx that belongs to beforehand padding is cut off."""
         if self._cell.direction in (Direction.DGRAD, Direction.WGRAD):
-            handle = handle[self._cell.direction is Direction.WGRAD]  # of (dx, dw, None), of which the mask leaves one
+            handle = [made for made in handle if made is not None]  # of (dx, dw, db), of which the mask leaves some
+            handle = handle[0] if len(handle) == 1 else handle
         values = by_name(self._cell, handle)
         arrays = {name: tensor.detach().to("cpu", self._torch.float64).numpy().copy() for name, tensor in values.items()}
         if self._prepadded and "dx" in arrays:
@@ -375,7 +354,8 @@ class TorchConvolution(TorchPrepared):
 
     def close(self) -> None:
         """Drop the tensors."""
-        self._x = self._w = self._dy = self._initial_w = self._optimizer = None
+        self._x = self._dy = self._optimizer = None
+        self._parameters = self._initial = ()
         super().close()
 
 

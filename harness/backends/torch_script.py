@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.axes import Autotune, Direction, Layout, Mode, Optimizer, Switch
+from harness.axes import Autotune, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Switch
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
 from harness.backends.torch_settings import fp32_precision
@@ -66,34 +66,45 @@ def _operands(cell: Cell, device: str) -> tuple[str, ...]:
         "",
         f"{', '.join(f't{name}' for name in needed)} = {', '.join(f'tensor({name})' for name in needed)}",
     ]
+    if "b" in cell.reads:
+        lines.append(f'tb = torch.tensor(b, dtype=torch.{DTYPES[cell.precision]}, device="{device}")')
     if not spec.pads_evenly:
         flat = [side for pair in reversed(spec.padding) for side in pair]
         lines.append("# Asymmetric padding is no argument of any convolution here: x is padded beforehand.")
         lines.append(f"tx = F.pad(tx, {flat}).to(memory_format=torch.{formats[cell.layout]})")
     if not cell.direction.single:
-        lines += ["tx.requires_grad_()", "tw.requires_grad_()"]
+        lines += [f"t{name}.requires_grad_()" for name in _given(cell)]
     return tuple(lines)
 
 
+def _given(cell: Cell) -> tuple[str, ...]:
+    """The operands of the forward pass."""
+    return ("x", "w") if cell.bias is Bias.NONE else ("x", "w", "b")
+
+
 def _call(cell: Cell) -> tuple[str, ...]:
-    spec, compiled = cell.conv, cell.mode is Mode.COMPILED
+    spec, compiled, given = cell.conv, cell.mode is Mode.COMPILED, _given(cell)
     pads = tuple(lo for lo, _ in spec.padding) if spec.pads_evenly else (0,) * spec.ndim
     transposed, more = cell.spec.transposed, (0,) * spec.ndim
-    rest = f"None, {spec.stride}, {pads}, {spec.dilation}, {spec.groups}"
+    rest = f"{spec.stride}, {pads}, {spec.dilation}, {spec.groups}"
     if isinstance(cell.spec, TransposedSpec):
         more = cell.spec.sizes["output_padding"]
-        rest = f"None, {spec.stride}, {pads}, {more}, {spec.groups}, {spec.dilation}"
-    convolution = _name(cell)
+        rest = f"{spec.stride}, {pads}, {more}, {spec.groups}, {spec.dilation}"
+    if cell.bias is Bias.NONE:
+        rest = f"None, {rest}"
     match cell.direction:
         case Direction.FPROP:
-            return _single(convolution, ("x", "w"), rest, compiled)
+            after = "" if cell.epilogue is Epilogue.NONE else f"F.{cell.epilogue}"
+            return _single(_name(cell), given, rest, compiled, after)
         case Direction.DGRAD | Direction.WGRAD:
-            mask = [cell.direction is Direction.DGRAD, cell.direction is Direction.WGRAD, False]
+            sizes = list(cell.operand_shapes["b"]) if "db" in cell.outputs else None
             geometry = f"{list(spec.stride)}, {list(pads)}, {list(spec.dilation)}, {transposed}, {list(more)}, {spec.groups}"
-            return _single("torch.ops.aten.convolution_backward", ("dy", "x", "w"), f"None, {geometry}, {mask}", compiled)
+            told = f"{sizes}, {geometry}, {_mask(cell)}"
+            return _single("torch.ops.aten.convolution_backward", ("dy", "x", "w"), told, compiled)
+    names, tensors = ", ".join(given), ", ".join(f"t{name}" for name in given)
     forward = (
-        "def forward_loss(x, w):",
-        f"    y = {convolution}(x, w, {rest})",
+        f"def forward_loss({names}):",
+        f"    y = {_name(cell)}({names}, {rest})",
         "    return y, y.square().mean()",
         "",
         "",
@@ -104,61 +115,70 @@ def _call(cell: Cell) -> tuple[str, ...]:
     return (
         *forward,
         "def launch():",
-        "    y, loss = forward_loss(tx, tw)",
-        "    return (y, loss, *torch.autograd.grad(loss, (tx, tw)))",
+        f"    y, loss = forward_loss({tensors})",
+        f"    return (y, loss, *torch.autograd.grad(loss, ({tensors})))",
     )
 
 
-def _single(function: str, names: tuple[str, ...], rest: str, compiled: bool) -> tuple[str, ...]:
-    """One op; eager without a function around it, which would be timed with it."""
-    tensors = ", ".join(f"t{name}" for name in names)
-    if not compiled:
+def _mask(cell: Cell) -> list[bool]:
+    """Which gradients `aten.convolution_backward` is asked for: of input, filter and bias."""
+    return [cell.direction is Direction.DGRAD, cell.direction is Direction.WGRAD, "db" in cell.outputs]
+
+
+def _single(function: str, names: tuple[str, ...], rest: str, compiled: bool, after: str = "") -> tuple[str, ...]:
+    """One op, eager without a function around it, which would be timed, too; `after` is called on its result."""
+    tensors, inner = ", ".join(f"t{name}" for name in names), ", ".join(names)
+    if not compiled and not after:
         return (f"launch = partial({function}, {tensors}, {rest})",)
-    inner = ", ".join(names)
+    called = f"{function}({inner}, {rest})"
+    whole = f"lambda {inner}: {f'{after}({called})' if after else called}"
+    if not compiled:
+        return (f"launch = partial({whole}, {tensors})",)
     return (
-        f"call = torch.compile(lambda {inner}: {function}({inner}, {rest}), dynamic=False, fullgraph=True)",
+        f"call = torch.compile({whole}, dynamic=False, fullgraph=True)",
         f"launch = partial(call, {tensors})",
     )
 
 
 def _step(cell: Cell) -> tuple[str, ...]:
-    """A training step, and what brings back the filter and the optimizer's slots, which the first step makes."""
+    """A training step, and what brings back the filter, the bias and the optimizer's slots, which the first step makes."""
     rate, betas = base.LEARNING_RATE, (base.ADAM_BETA1, base.ADAM_BETA2)
-    adam = cell.optimizer is Optimizer.ADAM
+    adam, given = cell.optimizer is Optimizer.ADAM, _given(cell)
+    told, gradients = ", ".join(f"t{name}" for name in given[1:]), ", ".join(f"t{name}.grad" for name in given)
     slots = (
         "        for slots in optimizer.state.values():",
         "            for slot in slots.values():",
         "                slot.zero_()",
     )
     return (
-        f"optimizer = torch.optim.Adam([tw], lr={rate}, betas={betas}, eps={base.ADAM_EPSILON})"
+        f"optimizer = torch.optim.Adam([{told}], lr={rate}, betas={betas}, eps={base.ADAM_EPSILON})"
         if adam
-        else f"optimizer = torch.optim.SGD([tw], lr={rate})",
-        "first_w = tw.detach().clone()",
+        else f"optimizer = torch.optim.SGD([{told}], lr={rate})",
+        *(f"first_{name} = t{name}.detach().clone()" for name in given[1:]),
         "",
         "",
         "def reset():",
         "    with torch.no_grad():",
-        "        tw.copy_(first_w)",
+        *(f"        t{name}.copy_(first_{name})" for name in given[1:]),
         *(slots if adam else ()),
         "",
         "",
         "def launch():",
-        "    tx.grad = tw.grad = None",
-        "    y, loss = forward_loss(tx, tw)",
+        f"    {gradients.replace(', ', ' = ')} = None",
+        f"    y, loss = forward_loss(tx, {told})",
         "    loss.backward()",
         "    optimizer.step()",
-        "    return y, loss, tx.grad, tw.grad, tw",
+        f"    return y, loss, {gradients}, {told}",
     )
 
 
 def _result(cell: Cell) -> tuple[str, ...]:
-    names = cell.direction.outputs
+    names = cell.outputs
     cut = "" if cell.conv.pads_evenly else f"[:, :, {_inside(cell.conv)}]"
     values = ", ".join(f'"{name}": host({name}){cut if name == "dx" else ""}' for name in names)
-    # Of (dx, dw, db) the mask leaves one.
-    of_three = {Direction.DGRAD: "dx, _, _", Direction.WGRAD: "_, dw, _"}
-    unpacked = of_three.get(cell.direction, ", ".join(names))
+    unpacked = ", ".join(names)
+    if cell.direction in (Direction.DGRAD, Direction.WGRAD):  # of three gradients the mask leaves some
+        unpacked = ", ".join(name if name in names else "_" for name in ("dx", "dw", "db"))
     return (
         "def host(tensor):",
         '    return tensor.detach().to("cpu", torch.float64).numpy().copy()',
@@ -180,13 +200,14 @@ def _name(cell: Cell) -> str:
 
 def _op(cell: Cell) -> str:
     spec, name = cell.conv, _name(cell)
-    gradient = f"aten.convolution_backward({'transposed=True, ' if cell.spec.transposed else ''}output_mask={{}})"
+    gradient = f"aten.convolution_backward({'transposed=True, ' if cell.spec.transposed else ''}output_mask={_mask(cell)})"
+    forward = name if cell.bias is Bias.NONE else f"{name}(bias=b)"
     text = {
-        Direction.FPROP: name,
-        Direction.DGRAD: gradient.format([True, False, False]),
-        Direction.WGRAD: gradient.format([False, True, False]),
-        Direction.BPROP: f"{name}, mean(y^2), autograd.grad",
-        Direction.TRAIN: f"{name}, mean(y^2), backward, optim.{cell.optimizer}.step",
+        Direction.FPROP: forward if cell.epilogue is Epilogue.NONE else f"{forward}, F.{cell.epilogue}",
+        Direction.DGRAD: gradient,
+        Direction.WGRAD: gradient,
+        Direction.BPROP: f"{forward}, mean(y^2), autograd.grad",
+        Direction.TRAIN: f"{forward}, mean(y^2), backward, optim.{cell.optimizer}.step",
     }[cell.direction]
     if cell.mode is Mode.COMPILED:
         compiled, comma, rest = text.partition(", backward")

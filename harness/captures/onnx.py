@@ -6,8 +6,8 @@ from typing import Any
 from harness.axes import Direction, Layout, Precision
 from harness.calls import Call, Seen, layer
 from harness.captures.base import DATA, Capture, Input, Notes, Request, constant, followed, passes, weighed
+from harness.counting import same_padding
 from harness.errors import CaptureError
-from harness.spec import same_padding
 
 # onnx.TensorProto.DataType, which stands in files and so never changes.
 _PRECISIONS = {1: Precision.FP32, 10: Precision.FP16, 11: Precision.FP64, 16: Precision.BF16}

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from harness.axes import Direction, Layout
 from harness.calls import Call, Seen, precision
 from harness.captures.base import Capture, Input, Notes, Request, is_named
+from harness.counting import same_padding
 from harness.errors import CaptureError
-from harness.spec import ConvSpec, TransposedSpec, same_padding
+from harness.spec import ConvSpec, TransposedSpec
 
 _OPERATION = re.compile(r"(Conv2D|Conv3D|DepthwiseConv2dNative)(BackpropInput|BackpropFilter)?(?:V2)?")
 _OTHER = re.compile(r"Conv(?!ert)")

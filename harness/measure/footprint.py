@@ -114,8 +114,8 @@ def need(cell: Cell, cores: int, prepadded: bool = False) -> Need:
     `prepadded`: the backend pads x before the call (see `Backend.pads_beforehand`), so that x has its padding's size on the
     device, and so has the dx that is computed of it.
     """
-    x, w, dy = (math.prod(shape) for shape in cell.operand_shapes.values())
-    elements, size = x + w + dy, cell.precision.itemsize
+    x, w, dy, *b = (math.prod(shape) for shape in cell.operand_shapes.values())
+    elements, size = x + w + dy + sum(b), cell.precision.itemsize
     margin = cell.spec.padding_elements
     padding = margin if prepadded else 0
     placed = elements + padding

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.axes import Direction, Precision
+from harness.axes import UPDATED, Direction, Precision
 from harness.backends.base import Operands, Prepared, Results
 from harness.measure import oracle
 from harness.measure.wrong import Finding, check_of, fetched, held
@@ -28,21 +28,22 @@ class First:
     """The result of the first call, which was found to be right, and what is known of later calls.
 
     The result lies in memory pages of its own: in the heap it would take the place that the framework's buffers would get
-    without it. The updated filter is not kept, since the optimizer's formula says what it must be. Nor is the result of a copy,
+    without it. What an optimizer updated is not kept, since its formula says what it must be. Nor is the result of a copy,
     which must equal its operand.
     """
 
     def __init__(self, cell: Cell, operands: Operands, results: Results, findings: Iterable[Finding], place: float) -> None:
         self.cell = cell
         self.x = operands.x if not cell.spec.computes else None  # what a copy must give
-        self.w = operands.w if cell.direction is Direction.TRAIN else None  # the filter before a training step
+        training = cell.direction is Direction.TRAIN
+        self.before = {name: getattr(operands, name) for name in UPDATED} if training else {}  # as before a training step
         self.place = place  # see `by_lot`
         self.made = 1  # the number of calls made so far, the first one included
         self.findings = {found.output: found for found in findings}
         self.varies = 0.0  # the largest difference so far, in units of `max_rel_err`
         self.calls: list[int] = []  # the numbers of the calls that were compared, from 1
         kept = results.items().items() if cell.spec.computes else ()
-        self.kept = {name: _set_aside(cell, value) for name, value in kept if name != "w"}
+        self.kept = {name: _set_aside(cell, value) for name, value in kept if name not in UPDATED}
 
     def compare(self, prepared: Prepared, handle: Any, which: str) -> None:
         """Compare the result of a later call with it. Raises WrongResultError where they differ by more than the check allows.
@@ -54,7 +55,7 @@ class First:
         outputs = fetched(self.cell, prepared, handle, when)
         findings = self._findings(outputs)
         check_of(findings, when)
-        self.varies = max(self.varies, *(found.error for found in findings if found.output != "w"))
+        self.varies = max(self.varies, *(found.error for found in findings if found.output not in UPDATED))
 
     def compare_last(self, prepared: Prepared, handle: Any) -> None:
         """Compare the last of the calls made so far, and note its number."""
@@ -77,9 +78,7 @@ class First:
             held(name, given[name], kept, self.findings[name].scale, self.findings[name].tolerance)
             for name, kept in self.kept.items()
         ]
-        if self.w is not None:
-            found.append(oracle.updated_filter(self.cell, self.w, given["dw"], given["w"]))
-        return found
+        return [*found, *oracle.updated(self.cell, self.before, given)]
 
 
 def by_lot(rng: np.random.Generator) -> float:
@@ -91,7 +90,7 @@ def kept_bytes(cell: Cell) -> int:
     """The bytes of the result that `First` keeps of a cell."""
     if not cell.spec.computes:
         return 0
-    kept = (math.prod(shape) for name, shape in cell.results.items() if name != "w")
+    kept = (math.prod(shape) for name, shape in cell.results.items() if name not in UPDATED)
     return sum(kept) * _dtype(cell).itemsize
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,19 +46,25 @@ def draw(cell: Cell, seed: int) -> tuple[Operands, np.random.Generator]:
 
 def valued(cell: Cell, drawn: Operands) -> Operands:
     """The operands that a cell has by its axis `operands`, made of those of N(0, 1)."""
-    x, w, dy = drawn.x, drawn.w, drawn.dy
     match cell.operands:
         case Values.ZEROS:
-            return Operands(*map(np.zeros_like, (x, w, dy)))
+            return _each(drawn, np.zeros_like)
         case Values.ONES:
-            return Operands(*map(np.ones_like, (x, w, dy)))
+            return _each(drawn, np.ones_like)
         case Values.DENORMAL:
             factor = SMALLEST[cell.precision] / 8
-            return Operands(x, *(rounded(array * array.dtype.type(factor), cell.precision) for array in (w, dy)))
+            small = _each(drawn, lambda array: rounded(array * array.dtype.type(factor), cell.precision))
+            return replace(small, x=drawn.x)
         case Values.SPARSE:  # one of ten is as far out
-            return Operands(*(np.where(np.abs(array) > ONE_OF_TEN, array, array.dtype.type(0)) for array in (x, w, dy)))
+            return _each(drawn, lambda array: np.where(np.abs(array) > ONE_OF_TEN, array, array.dtype.type(0)))
         case _:
             return drawn
+
+
+def _each(drawn: Operands, change: Callable[[Array], Array]) -> Operands:
+    """The operands with this made of each of them that there is."""
+    b = None if drawn.b is None else change(drawn.b)
+    return Operands(change(drawn.x), change(drawn.w), change(drawn.dy), b)
 
 
 def normal_operands(cell: Cell, rng: np.random.Generator) -> Operands:

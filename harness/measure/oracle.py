@@ -11,22 +11,23 @@ spot    The operands are those that are timed, N(0, 1), and a few hundred elemen
         the square root of the reduction length, since rounding errors add up like a random walk (Higham, Accuracy and
         Stability, 2nd ed., 2.8).
 
-bprop and train undergo the spot check for y and for both gradients at dy = 2 y / numel(y), and the updated filter is compared
-with the optimizer's formula. A matrix product undergoes both checks. Of a copy every bit of the timed operand must arrive.
-`wrong` does the comparing and says what is wrong.
+bprop and train undergo the spot check for y and for the gradients at dy = 2 y / numel(y), and the updated filter and bias are
+compared with the optimizer's formula. An epilogue is not linear: large cells with one undergo the exact check in a part of the
+channels, without sums (`exact_part`). A matrix product undergoes both checks. Of a copy every bit of the timed operand must
+arrive. `wrong` does the comparing and says what is wrong.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness import flops
-from harness.axes import Direction, Optimizer, Precision, Values
+from harness.axes import UPDATED, Direction, Epilogue, Optimizer, Precision, Values
 from harness.backends import numpy as reference
 from harness.backends.base import ADAM_BETA2, ADAM_EPSILON, LEARNING_RATE, Operands, Results
 from harness.measure.operands import SMALLEST
@@ -59,10 +60,34 @@ def exact(cell: Cell, operands: Operands, results: Results, rng: np.random.Gener
 
     Raises ValueError for a direction that is no single pass.
     """
+    if not cell.is_convolution:
+        x, w = operands.x.astype(np.float64), operands.w.astype(np.float64)
+        return _exact_product(x, w, results.y, rng, dense=flops.nominal(cell.spec) <= _DENSE_FLOP)
+    if cell.epilogue is not Epilogue.NONE and results.y is not None:
+        return _exact_finished(cell, operands, results.y, rng)
+    if operands.b is not None and results.y is not None:  # a difference of integers is exact
+        results = replace(results, y=results.y - operands.b.reshape(-1, *(1,) * cell.conv.ndim))
+    right, method = _exact_pass(cell, operands, results, rng)
+    if "db" in cell.outputs:
+        right = right and np.array_equal(results.items()["db"], reference.bias_gradient(operands.dy.astype(np.float64)))
+    return right, method
+
+
+def _exact_finished(cell: Cell, operands: Operands, y: Array, rng: np.random.Generator) -> tuple[bool, str]:
+    """The same for a y with an epilogue, of which no sums can be made: of a large cell some channels are looked at."""
+    if flops.nominal(cell.spec) <= _DENSE_FLOP:
+        forward, _, _ = reference.passes(cell.spec)
+        expected = forward(operands.x.astype(np.float64), operands.w.astype(np.float64))
+        b = None if operands.b is None else operands.b.astype(np.float64)
+        return bool(np.array_equal(y, reference.finished(cell, expected, b))), "exact"
+    expected, _, chosen = _recomputed(cell, Direction.FPROP, operands, operands.dy, rng)
+    return bool(np.array_equal(_take(y, chosen), expected)), "exact_part"
+
+
+def _exact_pass(cell: Cell, operands: Operands, results: Results, rng: np.random.Generator) -> tuple[bool, str]:
+    """The same for a pass of the convolution itself."""
     x, w, dy = (array.astype(np.float64) for array in (operands.x, operands.w, operands.dy))
     outputs, direction = results.items(), cell.direction
-    if not cell.is_convolution:
-        return _exact_product(x, w, outputs.get("y"), rng, dense=flops.nominal(cell.spec) <= _DENSE_FLOP)
     if cell.spec.transposed and direction.single:  # as a pass of the mirrored convolution
         direction, x, dy = MIRRORED[direction], dy, x
         outputs = {{"y": "dx", "dx": "y"}.get(name, name): value for name, value in outputs.items()}
@@ -116,7 +141,6 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
     if not cell.is_convolution:
         yield _product(cell, operands, results.items()["y"], rng)
         return
-    spec = cell.conv
     dy = operands.dy
     if results.loss is not None and results.y is not None:
         dy = 2 * results.y / results.y.size
@@ -126,13 +150,40 @@ def _comparisons(cell: Cell, operands: Operands, results: Results, rng: np.rando
         yield held("loss", results.loss, loss, loss or 1.0, tolerance)
     for direction, name in ((Direction.FPROP, "y"), (Direction.DGRAD, "dx"), (Direction.WGRAD, "dw")):
         if (got := getattr(results, name)) is not None:
-            x = operands.x
-            of, x, out = (MIRRORED[direction], dy, x) if cell.spec.transposed else (direction, x, dy)
-            part, chosen = _part(spec, of, rng)
-            taken = _take(x, chosen.x), _take(operands.w, chosen.w), _take(out, chosen.dy)
-            yield _compare(cell, name, of, got, chosen.result, part, *taken)
-    if results.w is not None and results.dw is not None:
-        yield updated_filter(cell, operands.w, results.dw, results.w)
+            expected, factors, chosen = _recomputed(cell, direction, operands, dy, rng)
+            yield _against(cell, name, got, chosen, expected, factors, cell.spec.products(direction))
+    if results.db is not None:
+        yield _bias_gradient(cell, results.db, dy.astype(np.float64))
+    yield from updated(cell, {"w": operands.w, "b": operands.b}, results.items())
+
+
+def _recomputed(
+    cell: Cell, direction: Direction, operands: Operands, dy: Array, rng: np.random.Generator
+) -> tuple[Array, tuple[Array, Array], tuple[Indices, Indices]]:
+    """A part of the result of a pass in float64, the parts of its two operands, and the indices of that part."""
+    x, out, of = operands.x, dy, direction
+    if cell.spec.transposed:  # as a pass of the mirrored convolution
+        x, out, of = dy, operands.x, MIRRORED[direction]
+    part, chosen = _part(cell.conv, of, rng)
+    x, w, out = _take(x, chosen.x), _take(operands.w, chosen.w), _take(out, chosen.dy)
+    match of:
+        case Direction.FPROP:
+            expected, factors = reference.fprop(part, x, w), (x, w)
+        case Direction.DGRAD:
+            expected, factors = reference.dgrad(part, w, out), (w, out)
+        case _:
+            expected, factors = reference.wgrad(part, x, out), (x, out)
+    if direction is Direction.FPROP:
+        b = None if operands.b is None else operands.b[chosen.result[1]].astype(np.float64)
+        expected = reference.finished(cell, expected, b)
+    return expected, factors, chosen.result
+
+
+def _bias_gradient(cell: Cell, db: Array, dy: Array) -> Finding:
+    """What was found of the gradient of the bias, all of which is summed again."""
+    expected = reference.bias_gradient(dy)
+    scale, tolerance = _allowed(cell, _rms(dy), expected, dy.size // expected.size)
+    return held("db", db, expected, scale, tolerance)
 
 
 def _product(cell: Cell, operands: Operands, y: Array, rng: np.random.Generator) -> Finding:
@@ -148,39 +199,12 @@ def _roundoff(cell: Cell) -> float:
     return max(Precision.FP64.unit_roundoff, Precision.FP32.unit_roundoff if cell.precision is not Precision.FP64 else 0.0)
 
 
-def _compare(
-    cell: Cell,
-    name: str,
-    direction: Direction,
-    whole: Array,
-    chosen: tuple[Indices, Indices],
-    part: ConvSpec,
-    x: Array,
-    w: Array,
-    dy: Array,
-) -> Finding:
-    """What was found of the chosen elements of the output `name`, which that pass of `part` computes from its x, w and dy."""
-    match direction:
-        case Direction.FPROP:
-            expected, factors = reference.fprop(part, x, w), (x, w)
-        case Direction.DGRAD:
-            expected, factors = reference.dgrad(part, w, dy), (w, dy)
-        case _:
-            expected, factors = reference.wgrad(part, x, dy), (x, dy)
-    return _against(cell, name, whole, chosen, expected, factors, cell.conv.products(direction))
-
-
 def _against(
     cell: Cell, name: str, whole: Array, chosen: tuple[Indices, Indices], expected: Array, factors: tuple[Array, Array],
     products: int,
 ) -> Finding:  # fmt: skip
-    """What was found of the chosen elements; errors are relative to the size of a sum of so many products of such factors."""
-    length = math.sqrt(products)
-    # A random walk of so many products has this size; the sums are larger where the operands are correlated, as in bprop.
-    scale = max(length * _rms(factors[0]) * _rms(factors[1]), _rms(expected)) or 1.0
-    tolerance = SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
-    if cell.operands is Values.DENORMAL:  # a kernel may take each of them for 0, and a result below the smallest number, too
-        scale = max(scale, products * SMALLEST[cell.precision] * FURTHEST / tolerance)
+    """What was found of the chosen elements, each a sum of so many products of such factors."""
+    scale, tolerance = _allowed(cell, _rms(factors[0]) * _rms(factors[1]), expected, products)
     rows, columns = chosen
     return held(
         name, _take(whole, chosen), expected, scale, tolerance,
@@ -188,30 +212,47 @@ def _against(
     )  # fmt: skip
 
 
+def _allowed(cell: Cell, size: float, expected: Array, summed: int) -> tuple[float, float]:
+    """The size of a sum of so many terms of this size, and by what share of it one that is right may be off."""
+    length = math.sqrt(summed)
+    # A random walk of so many terms has this size; the sums are larger where the operands are correlated, as in bprop.
+    scale = max(length * size, _rms(expected)) or 1.0
+    tolerance = SLACK * (length * _roundoff(cell) + cell.precision.unit_roundoff)
+    if cell.operands is Values.DENORMAL:  # a kernel may take each of them for 0, and a result below the smallest number, too
+        scale = max(scale, summed * SMALLEST[cell.precision] * FURTHEST / tolerance)
+    return scale, tolerance
+
+
 def _rms(array: Array) -> float:
     return float(np.sqrt(np.mean(np.square(array))))
 
 
-def updated_filter(cell: Cell, before: Array, dw: Array, after: Array) -> Finding:
-    """What was found of the filter after the optimizer's first step, element by element, by its formula in float64.
+def updated(cell: Cell, before: Mapping[str, Array | None], outputs: Mapping[str, Any]) -> Iterator[Finding]:
+    """What was found of filter and bias after the optimizer's first step, by its formula in float64, where they are outputs.
 
-    `before` is the filter before the step and `dw` the gradient that the call itself gave.
+    `before` has them as they were before the step; the gradients are those that the call itself gave.
     """
-    before = before.astype(np.float64)
+    for name in UPDATED:
+        if (start := before.get(name)) is not None and name in outputs:
+            yield _updated(cell, name, start.astype(np.float64), outputs[f"d{name}"], outputs[name])
+
+
+def _updated(cell: Cell, name: str, before: Array, gradient: Array, after: Array) -> Finding:
+    """What was found of one of them, element by element."""
     if cell.optimizer is Optimizer.SGD:
-        step: Array = LEARNING_RATE * dw
+        step: Array = LEARNING_RATE * gradient
         ambiguity: Array | float = 0.0
-    else:  # at the first step both moments are dw's own, so that the step is rate * dw / (|dw| + epsilon)
-        step = LEARNING_RATE * dw / (np.abs(dw) + ADAM_EPSILON)
+    else:  # at the first step both moments are the gradient's own, so that the step is rate * dw / (|dw| + epsilon)
+        step = LEARNING_RATE * gradient / (np.abs(gradient) + ADAM_EPSILON)
         # Some frameworks add epsilon before they correct the second moment and some after: a factor of 1 / sqrt(1 - 0.999) =
         # 32.
-        ambiguity = LEARNING_RATE * np.minimum(1.0, 40 * ADAM_EPSILON / np.maximum(np.abs(dw), 1e-300))
+        ambiguity = LEARNING_RATE * np.minimum(1.0, 40 * ADAM_EPSILON / np.maximum(np.abs(gradient), 1e-300))
         # Some round 0.999 to float32 before they subtract it from 1, also where they compute in float64.
         ambiguity = ambiguity + Precision.FP32.unit_roundoff / (1 - ADAM_BETA2) * np.abs(step)
     unit = cell.precision.unit_roundoff
     # Some frameworks hold the learning rate in float32, also where they compute in float64.
     allowed = 8 * unit * (np.abs(before) + np.abs(step)) + Precision.FP32.unit_roundoff * np.abs(step) + ambiguity
-    return held("w", after, before - step, np.maximum(allowed, 1e-300) / (8 * unit), 8 * unit)
+    return held(name, after, before - step, np.maximum(allowed, 1e-300) / (8 * unit), 8 * unit)
 
 
 # Parts of a convolution: some channels of some groups at all positions, so that every edge is compared --------------------

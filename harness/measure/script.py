@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from harness import flops
-from harness.axes import Direction, Optimizer, Precision, Values
+from harness.axes import UPDATED, Bias, Direction, Epilogue, Optimizer, Precision, Values
 from harness.backends import base
 from harness.backends.base import Script
 from harness.measure.operands import ONE_OF_TEN, SMALLEST
@@ -24,7 +24,7 @@ from harness.spec import Cell
 ELEMENTS = 24  # of each result that are compared
 _WIDTH = 120
 _AT_START = ("LD_", "MALLOC_", "GLIBC_")  # variables that are read when a process starts, so that it cannot set them itself
-_FIRST_WRONG = re.compile(r"\b(y|dx|dw|w) is wrong in [^:]*?, the first at \[([0-9]+(?:, [0-9]+)*)\]")
+_FIRST_WRONG = re.compile(r"\b(y|dx|dw|db|w|b) is wrong in [^:]*?, the first at \[([0-9]+(?:, [0-9]+)*)\]")
 
 
 def program(
@@ -89,10 +89,12 @@ def _rounded(cell: Cell, names: str) -> Iterator[str]:
 
 def _drawn(cell: Cell, seed: int) -> Iterator[str]:
     """The operands that the cell was timed on: see `operands.draw` and `operands.rounded`."""
-    drawn = ["x", "w", "dy"] if "dy" in cell.direction.reads else ["x", "w"]
+    every = list(cell.operand_shapes)  # in the order of the draw, up to the last one that is read
+    drawn = every[: 1 + max(map(every.index, cell.reads))]
     shapes, names = ", ".join(str(cell.operand_shapes[name]) for name in drawn), ", ".join(drawn)
     dtype = "float64" if cell.precision is Precision.FP64 else "float32"
-    yield "# The operands of the run, by its seed and the crc32 of the workload's name: x [N, C, ...], w [K, C/g, ...], dy."
+    b = ", b [K]" if "b" in drawn else ""
+    yield f"# The operands of the run, by its seed and the crc32 of the workload's name: x [N, C, ...], w [K, C/g, ...], dy{b}."
     yield f"rng = np.random.default_rng([{seed}, {zlib.crc32(cell.workload.encode())}])"
     yield f"{names} = (rng.standard_normal(shape, dtype=np.{dtype}) for shape in ({shapes}))"
     yield from _rounded(cell, names)
@@ -155,14 +157,25 @@ _LOSS = """
 _UPDATED = """
     step = {step}  # the optimizer's first, of the gradient that the call gave
     allowed = {allowed}
-    off = (abs(got["w"] - (w - step)) / np.maximum(allowed, 1e-300)).max()
-    print(f"{{'' if off <= 1 else 'WRONG '}}w after the step: its largest error is {{off:.2g}} of what is allowed")
+    off = (abs(got["{name}"] - ({name} - step)) / np.maximum(allowed, 1e-300)).max()
+    print(f"{{'' if off <= 1 else 'WRONG '}}{name} after the step: its largest error is {{off:.2g}} of what is allowed")
+"""
+
+
+_FINISHED = """
+convolved = y_at
+def y_at(n, k, *p):
+    return {y}
+"""
+_BIAS_GRADIENT = """
+def db_at(k):
+    return np.sum(dy[:, k].astype(np.float64))
 """
 
 
 def _checks(cell: Cell, reason: str) -> Iterator[str]:
     """The definition of what the cell computes, element by element in float64, and what compares some elements with it."""
-    spec, names, transposed = cell.conv, cell.direction.outputs, cell.spec.transposed
+    spec, names, transposed = cell.conv, cell.outputs, cell.spec.transposed
     unit, sums = cell.precision.unit_roundoff, 2.0**-53 if cell.precision is Precision.FP64 else 2.0**-24
     chosen = [f"*rng.integers(got.size, size={ELEMENTS})", f"*np.flatnonzero(~np.isfinite(got))[:{ELEMENTS}]"]
     of = ": passes of the convolution whose x is y" if transposed else ""
@@ -183,6 +196,7 @@ def _checks(cell: Cell, reason: str) -> Iterator[str]:
     for name in names:
         if name in kinds:
             yield kinds[name].format(name=name, given=given)
+    yield from _added(cell)
     denormal = ""
     if cell.operands is Values.DENORMAL:
         least = f"length * {SMALLEST[cell.precision]!r} * {FURTHEST} / allowed"
@@ -197,20 +211,33 @@ def _checks(cell: Cell, reason: str) -> Iterator[str]:
     ):  # fmt: skip
         if name in names:
             yield f'    compare("{name}", got["{name}"], {name}_at, {cell.spec.products(direction)}, {factors})'
-    if "w" in names:
-        yield _updated(cell)
+    if "db" in names:
+        yield '    compare("db", got["db"], db_at, dy.size // dy.shape[1], dy, np.ones(1))'
+    for name in UPDATED:
+        if name in names:
+            yield _updated(cell, name)
 
 
-def _updated(cell: Cell) -> str:
-    """What compares the updated filter with the optimizer's formula: see `oracle.updated_filter`."""
-    size, unit = 'abs(got["dw"])', cell.precision.unit_roundoff
-    step, ambiguity = f'{base.LEARNING_RATE} * got["dw"]', ""
+def _added(cell: Cell) -> Iterator[str]:
+    """The definition of what bias and epilogue make of y, and of the gradient of the bias."""
+    y = "convolved(n, k, *p)" + " + float(b[k])" * (cell.bias is Bias.CHANNEL)
+    y = f"max({y}, 0.0)" if cell.epilogue is Epilogue.RELU else y
+    if "y" in cell.outputs and y != "convolved(n, k, *p)":
+        yield _FINISHED.format(y=y)
+    if "db" in cell.outputs:
+        yield _BIAS_GRADIENT
+
+
+def _updated(cell: Cell, name: str) -> str:
+    """What compares the updated filter or bias with the optimizer's formula: see `oracle.updated`."""
+    size, unit = f'abs(got["d{name}"])', cell.precision.unit_roundoff
+    step, ambiguity = f'{base.LEARNING_RATE} * got["d{name}"]', ""
     if cell.optimizer is Optimizer.ADAM:  # which is free to add epsilon before or after a correction
         step = f"{step} / ({size} + {base.ADAM_EPSILON})"
         early = f"np.minimum(1, {40 * base.ADAM_EPSILON} / np.maximum({size}, 1e-300))"
         ambiguity = f" + {base.LEARNING_RATE} * {early} + {2.0**-24 / (1 - base.ADAM_BETA2):.3g} * abs(step)"
-    allowed = f"{8 * unit:.3g} * (abs(w) + abs(step)) + {2.0**-24:.3g} * abs(step){ambiguity}"
-    return _UPDATED.strip("\n").format(step=step, allowed=allowed)
+    allowed = f"{8 * unit:.3g} * (abs({name}) + abs(step)) + {2.0**-24:.3g} * abs(step){ambiguity}"
+    return _UPDATED.strip("\n").format(name=name, step=step, allowed=allowed)
 
 
 def _first_wrong(cell: Cell, reason: str) -> dict[str, int]:

@@ -95,12 +95,12 @@ def fetched(cell: Cell, prepared: Prepared, handle: Any, when: str = "") -> Resu
 
 
 def sound(cell: Cell, results: Any, when: str = "") -> Results:
-    """The outputs of the cell's direction, as float64. Raises WrongResultError where one is missing or has another shape."""
+    """The outputs of the cell, as float64. Raises WrongResultError where one is missing or has another shape."""
     shapes = cell.results
     if not isinstance(results, Results):
         raise _misshapen(f"the result is {_kind(results)}, expected Results", when)
     found: dict[str, Any] = {}
-    for name in cell.direction.outputs:
+    for name in cell.outputs:
         value, shape = getattr(results, name), shapes.get(name)
         if value is None:
             raise _misshapen(f"{name} is missing", when)

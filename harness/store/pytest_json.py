@@ -62,6 +62,8 @@ class Row:
     autotune: str = ""
     operands: str = ""
     switch: str = ""
+    bias: str = ""
+    epilogue: str = ""
 
     @classmethod
     def of(cls, cell: Cell, suite: str, started_at: datetime) -> Self:

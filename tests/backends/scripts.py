@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision, Values
+from harness.axes import Bias, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Values
 from harness.backends import registry
 from harness.spec import Cell, parse_workload
 
@@ -54,6 +54,8 @@ def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
     for values, direction in itertools.product(Values, (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)):
         if which == "part" and values is not Values.NORMAL:
             yield cell(name, PLAIN, direction, operands=values)
+    if which == "part":
+        yield from more_than_convolutions(name, modes)
     others = sorted(modes - {Mode.EAGER})
     for mode, (direction, optimizer) in itertools.product(others, PASSES):
         step = optimizer is Optimizer.SGD and name != "torch"  # where inductor writes C++, and compiles it
@@ -61,6 +63,24 @@ def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
             yield cell(name, PLAIN, direction, mode=mode, optimizer=optimizer, layout=FIRST if name == "torch" else LAST)
     if which == "first":
         yield from first(name, modes)
+
+
+def more_than_convolutions(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
+    """With a bias and with an epilogue: each kind in each pass, and in modes that compile the plain one."""
+    for text, layout, (direction, optimizer) in itertools.product((*KINDS[:6], *TRANSPOSED[:2]), (LAST, FIRST), PASSES):
+        if direction is not Direction.DGRAD and (text == PLAIN or direction.single):
+            yield cell(name, text, direction, layout=layout, optimizer=optimizer, bias=Bias.CHANNEL)
+    for text, bias in itertools.product((PLAIN, TRANSPOSED[0]), Bias):
+        yield cell(name, text, Direction.FPROP, bias=bias, epilogue=Epilogue.RELU)
+    for precision, values in ((Precision.BF16, Values.NORMAL), (Precision.FP32, Values.DENORMAL)):
+        for direction in (Direction.FPROP, Direction.WGRAD):
+            yield cell(name, PLAIN, direction, bias=Bias.CHANNEL, precision=precision, operands=values)
+    for mode in sorted(modes - {Mode.EAGER}):
+        yield cell(name, PLAIN, Direction.FPROP, mode=mode, bias=Bias.CHANNEL, epilogue=Epilogue.RELU)
+        yield cell(name, PLAIN, Direction.WGRAD, mode=mode, bias=Bias.CHANNEL)
+        if name != "torch":  # where inductor writes C++, and compiles it
+            yield cell(name, PLAIN, Direction.BPROP, mode=mode, bias=Bias.CHANNEL)
+            yield cell(name, PLAIN, Direction.TRAIN, mode=mode, bias=Bias.CHANNEL, optimizer=Optimizer.ADAM)
 
 
 def first(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:

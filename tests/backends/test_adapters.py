@@ -128,7 +128,7 @@ OF_ONE = {
     "torch": """
 def strides_last(call):
     spec = call._cell.spec
-    channels = ((call._x, spec.c), (call._w, spec.c // spec.groups), (call._dy, spec.k))
+    channels = ((call._x, spec.c), (call._parameters[0], spec.c // spec.groups), (call._dy, spec.k))
     return all(tensor.stride(1) == 1 and tensor.stride(3) == many for tensor, many in channels)
 
 shapes = ("n2 c1 k4 6x6 f3x3", "n2 c4 k8 6x6 f3x3 g4", "n2 c3 k4 6x6 f1x1", "n2 c3 k1 3x3 f3x3", "n2 c1 k4 6x6 f3x3 p0-1x0")

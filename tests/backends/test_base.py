@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.axes import Autotune, Precision
+from harness.axes import Autotune, Bias, Direction, Epilogue, Precision
 from harness.backends import base, registry
 from harness.backends.numpy import NumpyBackend
 from tests.builders import cell
@@ -85,6 +85,7 @@ def test_what_is_optional_has_a_default():
     assert (backend.board(), backend.build()) == ({}, None)
     assert backend.environ(None, 1, "/a/folder") == {}
     assert (backend.idle_bytes(), backend.autotunes, backend.autotuning(Autotune.ON)) == (0, False, {})
+    assert (backend.biases, backend.epilogues) == (False, frozenset())
     assert [backend.process_wide(cell(precision=precision)) for precision in Precision] == list(Precision)
     call.settings = {"a switch": "on"}
     assert call.read_settings() == call.settings
@@ -94,6 +95,31 @@ def test_what_is_optional_has_a_default():
     with call.watched() as read:
         pass
     assert (backend.profile_environ(None, 1), call.sources, list(read()), call.compiled_flops()) == ({}, (), [], None)
+
+
+@pytest.mark.fault(
+    "an adapter of another package knows nothing of a bias or an epilogue",
+    "cells that have one are unsupported, and no convolution without is measured in their place",
+)
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({}, None),
+        (
+            {"bias": Bias.CHANNEL, "direction": Direction.WGRAD},
+            "older has no convolution with a bias here: only bias=none can be measured",
+        ),
+        ({"epilogue": Epilogue.RELU}, "older has no epilogue relu here, only: none"),
+    ],
+)
+def test_an_adapter_that_does_not_say_that_it_has_a_bias_or_an_epilogue_has_none(axes, reason):
+    class Older(NumpyBackend):
+        name, biases, epilogues = "older", base.Backend.biases, base.Backend.epilogues
+
+    backend = Older(None, 1)
+    assert backend.supports(cell(**axes)) is None
+    assert base.unsupported(backend, cell(**axes)) == reason
+    assert base.unsupported(NumpyBackend(None, 1), cell(**axes)) is None
 
 
 @pytest.mark.parametrize("missing", ["load", "fetch", "close"])

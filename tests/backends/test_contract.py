@@ -13,7 +13,7 @@ from functools import cache
 
 import pytest
 
-from harness.axes import Direction, Layout, Mode, Optimizer, Precision
+from harness.axes import Bias, Direction, Epilogue, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
 from harness.isolate.launcher import Launcher
 from harness.plan import Budget, Plan, Step
@@ -61,6 +61,7 @@ SPECS = {
 }
 CEILINGS = {"product": GemmSpec(m=33, n=17, k=65), "move": CopySpec(2**16 + 16)}
 VARIED = ("plain", "lopsided", "grouped", "depthwise", "line", "volume_strided", "transposed")  # one of each kind
+BIASED = ("plain", "lopsided", "grouped", "depthwise", "line", "volume_strided", "transposed", "transposed_volume")
 
 
 def cells(backend: str, whole: bool = True) -> Iterator[Cell]:
@@ -74,12 +75,33 @@ def cells(backend: str, whole: bool = True) -> Iterator[Cell]:
         if not whole and not represents(mode, name, layout, direction, optimizer):
             continue
         yield Cell(name, SPECS[name], direction, backend, mode, layout=layout, optimizer=optimizer)
+    yield from more_than_convolutions(backend, modes)
     for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.TF32), ASKED):
         yield Cell("plain", SPECS["plain"], direction, backend, layout=LAST, precision=precision, optimizer=optimizer)
     for mode, (name, ceiling) in itertools.product(modes, CEILINGS.items()):
         yield Cell(name, ceiling, Direction.NONE, backend, mode)
     for precision in (Precision.FP64, Precision.FP16, Precision.BF16, Precision.TF32):
         yield Cell("product", CEILINGS["product"], Direction.NONE, backend, precision=precision)
+
+
+def more_than_convolutions(backend: str, modes: frozenset[Mode]) -> Iterator[Cell]:
+    """Cells with a bias in every direction, and forward passes with an epilogue."""
+    for mode, name, layout in itertools.product(modes, BIASED, Layout):
+        if mode is not Mode.EAGER and (name not in ("plain", "transposed") or layout is FIRST):  # each takes seconds to compile
+            continue
+        kind = {"mode": mode, "layout": layout}
+        for direction, optimizer in ASKED:
+            slow = (backend, mode) in SLOW_TO_COMPILE and (name != "plain" or direction in (Direction.FPROP, Direction.BPROP))
+            if not slow and (optimizer is not Optimizer.ADAM or (name, mode) == ("plain", Mode.EAGER)):
+                yield Cell(name, SPECS[name], direction, backend, optimizer=optimizer, bias=Bias.CHANNEL, **kind)
+        for bias in Bias:
+            if (backend, mode) not in SLOW_TO_COMPILE or name == "plain":
+                yield Cell(name, SPECS[name], Direction.FPROP, backend, bias=bias, epilogue=Epilogue.RELU, **kind)
+    yield Cell("plain", SPECS["plain"], Direction.WGRAD, backend, epilogue=Epilogue.RELU)
+    others = (Precision.FP64, Precision.FP16, Precision.BF16)
+    for precision, direction in itertools.product(others, (Direction.FPROP, Direction.WGRAD)):
+        epilogue = Epilogue.RELU if direction is Direction.FPROP else Epilogue.NONE
+        yield Cell("plain", SPECS["plain"], direction, backend, precision=precision, bias=Bias.CHANNEL, epilogue=epilogue)
 
 
 def represents(mode: Mode, name: str, layout: Layout, direction: Direction, optimizer: Optimizer | None) -> bool:
@@ -141,7 +163,8 @@ def records(measured: Callable[[str], Measured], backend: str) -> dict[Cell, Rec
 
 def one(records: dict[Cell, Record], workload: str, direction: Direction, **axes: object) -> Record:
     """The only record of a workload and direction, eager and channels last in fp32 where nothing else is said."""
-    wanted = {"mode": Mode.EAGER, "layout": LAST, "precision": Precision.FP32, **axes}
+    plain = {"mode": Mode.EAGER, "layout": LAST, "precision": Precision.FP32, "bias": Bias.NONE, "epilogue": Epilogue.NONE}
+    wanted = {**plain, **axes}
     if direction is Direction.TRAIN:
         wanted = {"optimizer": Optimizer.SGD, **wanted}
     (found,) = [
@@ -221,6 +244,10 @@ def test_tf32_is_no_format_of_a_cpu(records: dict[Cell, Record]):
 def impossible(backend: str, cell: Cell) -> bool:
     """The cells that a CPU cannot be asked for, by backend."""
     if cell.precision is Precision.TF32:
+        return True
+    if cell.bias is Bias.CHANNEL and cell.direction is Direction.DGRAD:
+        return True
+    if cell.epilogue is Epilogue.RELU and cell.direction is not Direction.FPROP:
         return True
     match backend:
         case "numpy":
@@ -332,6 +359,50 @@ OPS = {
 def test_the_call_that_was_timed_is_named(records: dict[Cell, Record], backend: str, workload: str, direction: Direction):
     layout = FIRST if (backend, workload) == ("torch", "line") else LAST
     assert one(records, workload, direction, layout=layout).op == OPS[backend, workload, direction]
+
+
+WITH = {
+    ("torch", Direction.FPROP, Bias.CHANNEL, Epilogue.NONE): "F.conv2d(bias=b)",
+    ("torch", Direction.FPROP, Bias.NONE, Epilogue.RELU): "F.conv2d, F.relu",
+    ("torch", Direction.FPROP, Bias.CHANNEL, Epilogue.RELU): "F.conv2d(bias=b), F.relu",
+    (
+        "torch",
+        Direction.WGRAD,
+        Bias.CHANNEL,
+        Epilogue.NONE,
+    ): "aten.convolution_backward(output_mask=[False, True, True])",
+    ("torch", Direction.TRAIN, Bias.CHANNEL, Epilogue.NONE): "F.conv2d(bias=b), mean(y^2), backward, optim.sgd.step",
+    ("tensorflow", Direction.FPROP, Bias.CHANNEL, Epilogue.NONE): "tf.nn.conv2d, tf.nn.bias_add",
+    ("tensorflow", Direction.FPROP, Bias.NONE, Epilogue.RELU): "tf.nn.conv2d, tf.nn.relu",
+    ("tensorflow", Direction.FPROP, Bias.CHANNEL, Epilogue.RELU): "tf.nn.conv2d, tf.nn.bias_add, tf.nn.relu",
+    (
+        "tensorflow",
+        Direction.WGRAD,
+        Bias.CHANNEL,
+        Epilogue.NONE,
+    ): "tf.raw_ops.Conv2DBackpropFilter, tf.raw_ops.BiasAddGrad",
+    (
+        "tensorflow",
+        Direction.BPROP,
+        Bias.CHANNEL,
+        Epilogue.NONE,
+    ): "tf.nn.conv2d, tf.nn.bias_add, mean(y^2), GradientTape.gradient",
+    ("jax", Direction.FPROP, Bias.CHANNEL, Epilogue.NONE): "lax.conv_general_dilated + b",
+    ("jax", Direction.FPROP, Bias.NONE, Epilogue.RELU): "jax.nn.relu(lax.conv_general_dilated)",
+    ("jax", Direction.FPROP, Bias.CHANNEL, Epilogue.RELU): "jax.nn.relu(lax.conv_general_dilated + b)",
+    ("jax", Direction.WGRAD, Bias.CHANNEL, Epilogue.NONE): "linear_transpose(lax.conv_general_dilated + b) in w and b",
+    ("jax", Direction.BPROP, Bias.CHANNEL, Epilogue.NONE): "value_and_grad(mean((lax.conv_general_dilated + b)^2))",
+    ("numpy", Direction.FPROP, Bias.CHANNEL, Epilogue.RELU): (
+        "harness.backends.numpy: fprop, one matrix product per tap, bias, relu"
+    ),
+}
+
+
+@pytest.mark.parametrize(("backend", "direction", "bias", "epilogue"), WITH)
+def test_the_call_is_named_with_what_it_adds(
+    records: dict[Cell, Record], backend: str, direction: Direction, bias: Bias, epilogue: Epilogue
+):
+    assert one(records, "plain", direction, bias=bias, epilogue=epilogue).op == WITH[backend, direction, bias, epilogue]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.axes import Device, Direction, Mode, Optimizer, Precision
+from harness.axes import Bias, Device, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import numpy as reference
 from harness.backends.base import ALREADY_DONE, Operands, Results
 from harness.backends.numpy import NumpyBackend
@@ -194,6 +195,58 @@ def test_reset_brings_back_the_first_filter_and_load_another():
     np.testing.assert_array_equal(prepared.fetch(prepared.launch()).w, measured(of, other).w)
 
 
+def biased(spec: ConvSpec, seed: int) -> Operands:
+    given_ = integers(spec, seed)
+    return replace(given_, b=np.random.default_rng(seed).integers(-4, 5, spec.k).astype(np.float64))
+
+
+@pytest.mark.parametrize("epilogue", Epilogue)
+def test_a_bias_is_added_to_every_position_of_its_channel_and_relu_takes_what_is_negative_for_0(epilogue: Epilogue):
+    spec, given_ = conv((5, 4), (3, 3), groups=2), biased(conv((5, 4), (3, 3), groups=2), 4)
+    found = measured(cell(spec=spec, precision=Precision.FP64, bias=Bias.CHANNEL, epilogue=epilogue), given_)
+    plain = reference.fprop(spec, given_.x, given_.w)
+    for n, k, *at in np.ndindex(spec.y_shape):
+        y = plain[(n, k, *at)] + given_.b[k]
+        assert found.y[(n, k, *at)] == (max(y, 0) if epilogue is Epilogue.RELU else y)
+    assert (found.y == 0).sum() > 10 if epilogue is Epilogue.RELU else (found.y < 0).sum() > 10
+    without = measured(cell(spec=spec, precision=Precision.FP64, epilogue=epilogue), replace(given_, b=None))
+    np.testing.assert_array_equal(without.y, np.maximum(plain, 0) if epilogue is Epilogue.RELU else plain)
+
+
+def test_the_gradient_of_a_bias_is_the_sum_of_dy_over_images_and_positions():
+    spec, given_ = conv((5, 4), (3, 3)), biased(conv((5, 4), (3, 3)), 4)
+    found = measured(cell(spec=spec, direction=Direction.WGRAD, precision=Precision.FP64, bias=Bias.CHANNEL), given_)
+    summed = np.zeros(spec.k)
+    for n, k, *at in np.ndindex(spec.y_shape):
+        summed[k] += given_.dy[(n, k, *at)]
+    np.testing.assert_array_equal(found.db, summed)
+    np.testing.assert_array_equal(found.dw, reference.wgrad(spec, given_.x, given_.dy))
+
+
+def test_the_gradient_of_a_bias_in_bprop_is_the_slope_of_the_loss():
+    given_ = biased(CONV, 2)
+    of = cell(direction=Direction.BPROP, precision=Precision.FP64, bias=Bias.CHANNEL)
+    found, step = measured(of, given_), 1e-6
+    for k in range(CONV.k):
+        there = np.zeros(CONV.k)
+        there[k] = step
+        up, down = (measured(of, replace(given_, b=given_.b + sign * there)).loss for sign in (1, -1))
+        assert found.db[k] == pytest.approx((up - down) / (2 * step), rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_an_optimizer_steps_the_bias_as_it_steps_the_filter(optimizer: Optimizer):
+    given_ = biased(CONV, 1)
+    of = cell(direction=Direction.TRAIN, optimizer=optimizer, precision=Precision.FP64, bias=Bias.CHANNEL)
+    b, m, v = given_.b, 0.0, 0.0
+    for step in (1, 2, 3):
+        found = measured(of, given_, calls=step)
+        m, v = 0.9 * m + 0.1 * found.db, 0.999 * v + 0.001 * found.db**2
+        adam = (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        b = b - 0.01 * (adam if optimizer is Optimizer.ADAM else found.db)
+        np.testing.assert_allclose(found.b, b, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -203,6 +256,16 @@ def test_reset_brings_back_the_first_filter_and_load_another():
         ({"precision": Precision.TF32}, "TF32 is a format of NVIDIA GPUs; the CPU has none"),
         ({"mode": Mode.COMPILED}, "numpy has no mode compiled"),
         ({"device": Device("gpu")}, "numpy computes on the CPU only"),
+        ({"bias": Bias.CHANNEL}, None),
+        (
+            {"bias": Bias.CHANNEL, "direction": Direction.DGRAD},
+            "a bias changes nothing in the input gradient: measure dgrad with bias=none",
+        ),
+        ({"epilogue": Epilogue.RELU}, None),
+        (
+            {"epilogue": Epilogue.RELU, "direction": Direction.BPROP},
+            "an epilogue belongs to the forward pass: bprop can be measured with epilogue=none only",
+        ),
     ],
 )
 def test_what_numpy_cannot_do_it_says(changes: dict[str, Any], reason: str | None):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.axes import Direction, Precision, Values
+from harness.axes import Bias, Direction, Precision, Values
 from harness.measure.operands import SMALLEST, draw, integer_operands, normal_operands, rounded
 from harness.spec import ConvSpec
 from tests import builders
@@ -125,7 +125,34 @@ def test_operands_hold_what_the_axis_says(precision: Precision) -> None:
         assert np.count_nonzero(array) > 0.5 * array.size
         assert np.mean(np.abs(array) < SMALLEST[precision]) > 0.99
     assert 0.05 < np.count_nonzero(sparse.x) / sparse.x.size < 0.15
-    assert {array.dtype for operands in made.values() for array in vars(operands).values()} == {normal.x.dtype}
+    assert {array.dtype for each in made.values() for array in (each.x, each.w, each.dy)} == {normal.x.dtype}
+    assert {each.b for each in made.values()} == {None}
+
+
+@pytest.mark.parametrize("values", Values)
+def test_a_bias_is_drawn_behind_the_others_and_changes_none_of_them(values: Values) -> None:
+    spec = ConvSpec.parse("n2 c4 k32 9x9 f3x3 p1x1")
+    plain = builders.cell(spec=spec, precision=Precision.BF16, operands=values)
+    (without, _), (drawn, _) = (draw(each, 3) for each in (plain, replace(plain, bias=Bias.CHANNEL)))
+    for name in ("x", "w", "dy"):
+        np.testing.assert_array_equal(getattr(without, name), getattr(drawn, name))
+    assert drawn.b.shape == (32,)
+    assert drawn.b.dtype == drawn.w.dtype
+    np.testing.assert_array_equal(rounded(drawn.b, Precision.BF16), drawn.b)
+    smallest = SMALLEST[Precision.BF16]
+    held = {
+        Values.NORMAL: 0.5 < drawn.b.std() < 1.5, Values.ZEROS: not drawn.b.any(), Values.ONES: (drawn.b == 1).all(),
+        Values.DENORMAL: drawn.b.any() and (np.abs(drawn.b) < smallest).all(), Values.SPARSE: np.count_nonzero(drawn.b) < 12,
+    }  # fmt: skip
+    assert held[values]
+
+
+def test_a_bias_of_the_exact_check_is_one_of_small_integers() -> None:
+    asked = replace(cell("n2 c4 k32 9x9 f3x3 p1x1"), bias=Bias.CHANNEL)
+    b = integer_operands(asked, rng()).b
+    assert b.shape == (32,)
+    assert np.array_equal(b, np.round(b))
+    assert 0 < np.abs(b).max() <= 4
 
 
 def test_values_change_neither_the_draw_nor_what_is_checked() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.axes import Device, Direction, Optimizer, Precision, Values
+from harness.axes import Bias, Device, Direction, Epilogue, Optimizer, Precision, Values
 from harness.backends import numpy as reference
 from harness.backends.base import LEARNING_RATE, Operands, Results
 from harness.backends.numpy import NumpyBackend
@@ -487,3 +487,85 @@ def test_a_kernel_may_take_denormal_numbers_for_zero_and_no_more() -> None:
     asked = replace(cell(SPECS["plain"]), operands=Values.DENORMAL)
     assert valued_check(asked, lambda results: replace(results, y=np.zeros_like(results.y))).ok
     assert not valued_check(asked, lambda results: replace(results, y=results.y + 1e-30)).ok
+
+
+# A bias and an epilogue -----------------------------------------------------------------------------------------------------
+
+BIASED = [direction for direction in Direction if direction not in (Direction.DGRAD, Direction.NONE)]
+WITH = [(Bias.CHANNEL, Epilogue.NONE), (Bias.NONE, Epilogue.RELU), (Bias.CHANNEL, Epilogue.RELU)]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP64])
+@pytest.mark.parametrize("direction", BIASED)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_right_results_with_a_bias_pass(spec: str, direction: Direction, precision: Precision) -> None:
+    asked = replace(cell(spec, direction, precision), bias=Bias.CHANNEL)
+    assert spotted(asked).ok
+    assert not oracle.asks_exact(asked) or exactly(asked) == (True, "exact")
+
+
+@pytest.mark.parametrize(("bias", "epilogue"), WITH)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_of_a_large_convolution_sums_have_a_bias_and_of_an_epilogue_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, spec: str, bias: Bias, epilogue: Epilogue
+) -> None:
+    asked = replace(cell(spec), bias=bias, epilogue=epilogue)
+    assert exactly(asked) == (True, "exact")
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", 0)
+    method = "exact_sums" if epilogue is Epilogue.NONE else "exact_part"
+    assert exactly(asked) == (True, method)
+    assert exactly(asked, lambda results: one_more(results, "y", 0)) == (False, method)
+    monkeypatch.setattr(oracle, "_SPOT_FLOP", 1)  # then a part is one channel of one group
+    assert exactly(asked) == (True, method)
+    assert spotted(asked).ok
+
+
+@pytest.mark.parametrize("dense_flop", [10**9, 0], ids=["dense", "sums"])
+@pytest.mark.parametrize(("bias", "epilogue"), WITH)
+@pytest.mark.parametrize("spec", [SPECS["grouped"], SPECS["transposed"]])
+def test_a_bias_or_an_epilogue_that_is_missing_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, spec: str, bias: Bias, epilogue: Epilogue, dense_flop: int
+) -> None:
+    monkeypatch.setattr(oracle, "_DENSE_FLOP", dense_flop)
+    asked = replace(cell(spec), bias=bias, epilogue=epilogue)
+    for operands, check in ((integer_operands(asked, rng()), "exact"), (normal_operands(asked, rng()), "spot")):
+        bare = answer(cell(spec), replace(operands, b=None))
+        others = [bare]
+        if operands.b is not None:  # the bias of another channel
+            others.append(answer(asked, replace(operands, b=np.roll(operands.b, 1))))
+        for wrong in others:
+            if check == "exact":
+                assert not oracle.exact(asked, operands, wrong, rng(2))[0]
+            else:
+                assert not spot(asked, operands, wrong, rng(2)).ok
+
+
+@pytest.mark.parametrize("direction", [Direction.WGRAD, Direction.BPROP, Direction.TRAIN])
+@pytest.mark.parametrize("spec", [SPECS["grouped"], SPECS["transposed"]])
+def test_one_wrong_element_of_the_gradient_of_a_bias_is_wrong(spec: str, direction: Direction) -> None:
+    asked = replace(cell(spec, direction), bias=Bias.CHANNEL)
+    for at in (0, -1):
+        found = spotted(asked, lambda results, at=at: one_more(results, "db", at))
+        assert (found.ok, found.method) == (False, "spot")
+    assert not spotted(asked, lambda results: replace(results, db=results.db * np.nan)).ok
+    if direction is Direction.WGRAD:
+        assert not exactly(asked, lambda results: one_more(results, "db", 1))[0]
+    assert spotted(asked, lambda results: replace(results, db=results.db[:-1])).method == "shape"
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, -1.0])
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_a_bias_that_is_not_stepped_rightly_is_wrong(optimizer: Optimizer, factor: float) -> None:
+    asked = replace(cell(SPECS["plain"], Direction.TRAIN, optimizer=optimizer), bias=Bias.CHANNEL)
+    operands = normal_operands(asked, rng())
+    results = answer(asked, operands)
+    assert spot(asked, operands, results, rng()).ok
+    step = operands.b - results.b
+    assert not spot(asked, operands, replace(results, b=operands.b - factor * step), rng()).ok
+
+
+@pytest.mark.parametrize("direction", [Direction.FPROP, Direction.WGRAD])
+def test_denormal_operands_may_be_taken_for_zero_beside_a_bias_too(direction: Direction) -> None:
+    asked = replace(cell(SPECS["plain"], direction), operands=Values.DENORMAL, bias=Bias.CHANNEL)
+    assert valued_check(asked).ok
+    assert valued_check(asked, lambda results: Results(**{name: 0 * value for name, value in results.items().items()})).ok

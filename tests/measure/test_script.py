@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.axes import Direction, Optimizer, Precision, Values
+from harness.axes import Bias, Direction, Epilogue, Optimizer, Precision, Values
 from harness.backends.base import Script
 from harness.measure.operands import draw
 from harness.measure.script import program
@@ -28,25 +28,30 @@ IMPORTS = ("from harness.backends.numpy import passes", "from harness.spec impor
 # A training step of the reference, in float64 but for what it is told of the filter.
 LOSS = (
     "def launch():",
-    "    y = fprop(tx, tw)",
+    "    y = forward(tx, tw)",
     "    dy = 2 * y / y.size",
     "    dx, dw = dgrad(tw, dy), wgrad(tx, dy)",
-    "    return {'y': y, 'loss': np.mean(np.square(y)), 'dx': dx, 'dw': dw}",
+    "    return {'y': y, 'loss': np.mean(np.square(y)), 'dx': dx, 'dw': dw, **added(dy)}",
 )
 
 
 def of_reference(cell: Cell, spoil: str = "") -> Script:
     """The call of the reference. `spoil` is a line that may do something to the arrays of a result, `got`, by their names."""
     spec = f"fprop, dgrad, wgrad = passes(parse_workload({str(cell.spec)!r}))"
-    needed = ("x", "w", "dy") if "dy" in cell.direction.reads else ("x", "w")
+    needed = ("x", "w", *(name for name in ("dy", "b") if name in cell.reads))
     tensors = [f"t{name} = {name}.astype(np.float64)" for name in needed]
+    y = "fprop(x, w)" + " + tb.reshape(-1, *(1,) * (tx.ndim - 2))" * ("b" in cell.reads)
+    y = f"np.maximum({y}, 0)" if cell.epilogue is Epilogue.RELU else y
+    tensors += ["def forward(x, w):", f"    return {y}"]
+    added = "{'db': dy.sum(axis=(0, *range(2, dy.ndim)))}" if "db" in cell.outputs else "{}"
+    tensors += ["def added(dy):", f"    return {added}"]
     match cell.direction:
         case Direction.FPROP:
-            call: tuple[str, ...] = ("def launch():", "    return {'y': fprop(tx, tw)}")
+            call: tuple[str, ...] = ("def launch():", "    return {'y': forward(tx, tw)}")
         case Direction.DGRAD:
             call = ("def launch():", "    return {'dx': dgrad(tw, tdy)}")
         case Direction.WGRAD:
-            call = ("def launch():", "    return {'dw': wgrad(tx, tdy)}")
+            call = ("def launch():", "    return {'dw': wgrad(tx, tdy), **added(tdy)}")
         case Direction.BPROP:
             call = LOSS
         case _:
@@ -96,6 +101,32 @@ def test_a_right_result_is_right_by_the_definition(spec, direction, tmp_path, mo
     assert said.splitlines()[0] == "a call"
     assert "WRONG" not in said
     assert all(said.count(f"{name}: ") == 2 for name in direction.outputs)  # the first call and the last
+
+
+WITH = [(Bias.CHANNEL, Epilogue.NONE), (Bias.NONE, Epilogue.RELU), (Bias.CHANNEL, Epilogue.RELU)]
+
+
+@pytest.mark.parametrize(("bias", "epilogue"), WITH)
+@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2], SPECS[7]])
+def test_the_definition_has_a_bias_and_an_epilogue(spec, bias, epilogue, tmp_path, monkeypatch, capsys):
+    asked = cell(spec, Direction.FPROP, bias=bias, epilogue=epilogue)
+    run(program(asked, of_reference(asked), [], builders.environment(), 7), tmp_path, monkeypatch)
+    assert "WRONG" not in capsys.readouterr().out
+    bare = of_reference(cell(spec, Direction.FPROP))
+    run(program(asked, bare, [], builders.environment(), 7), tmp_path, monkeypatch)
+    assert "WRONG y[" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("direction", [Direction.WGRAD, Direction.BPROP])
+@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2], SPECS[7]])
+def test_the_gradient_of_a_bias_is_compared(spec, direction, tmp_path, monkeypatch, capsys):
+    asked = cell(spec, direction, bias=Bias.CHANNEL)
+    run(program(asked, of_reference(asked), [], builders.environment(), 7), tmp_path, monkeypatch)
+    said = capsys.readouterr().out
+    assert "WRONG" not in said
+    assert said.count("db: ") == 2
+    run(program(asked, of_reference(asked, "got['db'] += 1"), [], builders.environment(), 7), tmp_path, monkeypatch)
+    assert "WRONG db[" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("optimizer", Optimizer)
@@ -166,6 +197,18 @@ def test_the_operands_are_those_of_the_run(values, precision, tmp_path, monkeypa
     names = run(program(asked, of_reference(asked), [], builders.environment(), 11), tmp_path, monkeypatch)
     operands, _ = draw(asked, 11)
     for name in ("x", "w", "dy"):
+        drawn = getattr(operands, name)
+        assert (names[name].dtype, names[name].tobytes()) == (drawn.dtype, drawn.tobytes())
+
+
+@pytest.mark.parametrize("precision", [Precision.FP64, Precision.BF16])
+@pytest.mark.parametrize("values", Values)
+def test_the_bias_is_that_of_the_run(values, precision, tmp_path, monkeypatch):
+    """It is drawn behind dy, which the forward pass does not read."""
+    asked = cell(SPECS[0], Direction.FPROP, precision=precision, operands=values, bias=Bias.CHANNEL)
+    names = run(program(asked, of_reference(asked), [], builders.environment(), 11), tmp_path, monkeypatch)
+    operands, _ = draw(asked, 11)
+    for name in ("x", "w", "b"):
         drawn = getattr(operands, name)
         assert (names[name].dtype, names[name].tobytes()) == (drawn.dtype, drawn.tobytes())
 
