@@ -27,8 +27,8 @@ def made(place: Place) -> dict[str, Any]:
     environ = {"PATH": path, "PYTHONPATH": str(ROOT)}
     said = []
     for command in commands():
-        measures = " run " in command
-        asked = f"{command} --quick" if place.tries and measures else command
+        measures = " run " in command or " profile " in command
+        asked = f"{command} --quick" if place.tries and " run " in command else command
         printed = place.started(["bash", "-c", asked], environ, good=(0, FAILED) if measures else (0,))
         said.append({"command": command, "printed": printed})
     files = {name: (place.folder / name).read_text() for name in ("report.py", "issue.md")}
