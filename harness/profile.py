@@ -125,9 +125,10 @@ class Profile:
     spent_ns: int = 0
 
 
-TRACE_NAME = re.compile(r"traces/[0-9a-f]{16}\.json\.gz")
+TRACES = "traces"  # the folder of a run that holds them
+TRACE_NAME = re.compile(rf"{TRACES}/[0-9a-f]{{16}}\.json\.gz")
 
 
 def trace_name(cell: Cell) -> str:
     """The name of the trace of a cell among the files of a run."""
-    return f"traces/{hashlib.sha256(str(cell).encode()).hexdigest()[:16]}.json.gz"
+    return f"{TRACES}/{hashlib.sha256(str(cell).encode()).hexdigest()[:16]}.json.gz"

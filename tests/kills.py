@@ -1,19 +1,26 @@
-"""A run of the reference whose process kills itself at a chosen place, as SIGKILL from outside would: nothing is cleaned up."""
+"""A run whose process kills itself at a chosen place, as SIGKILL from outside would: nothing is cleaned up."""
 
 import functools
+import itertools
 import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from harness import drafts
-from harness.execution import execute, host
+from harness.backends import registry
+from harness.execution import execute, host, profiles
+from harness.isolate.process import Worker
+from harness.profile import Profile
 from harness.record import Environment, Record, Status, Visit
 from harness.review import pages
 from harness.store import journal, table
+from tests.command import ROOT
 
 MARK = "CONVBENCH_TEST_OF_KILLS"  # in the environment of whatever such a run starts
 
@@ -38,6 +45,7 @@ spatial = [5, 5]
 kernel = [3, 3]
 padding = "same"
 """
+WATCHED = SUITE.replace('"fprop", "wgrad"', '"fprop", "dgrad", "wgrad"').replace("numpy", "watched")  # can be profiled
 
 
 def die() -> None:
@@ -87,6 +95,12 @@ def event(order: int, status: Status = Status.OK) -> Callable[..., bool]:
     return lambda book, of: isinstance(of, Record) and (of.order, of.status) == (order, status)
 
 
+def profile(nth: int) -> Callable[..., bool]:
+    """Whether it is a profile, for the nth time."""
+    seen = itertools.count(1)
+    return lambda book, of: isinstance(of, Profile) and next(seen) == nth
+
+
 def visit(turn: int, place: int) -> Callable[..., bool]:
     return lambda book, of: isinstance(of, Visit) and (of.turn, of.place) == (turn, place)
 
@@ -114,6 +128,18 @@ def part_of_a_line(keep: Callable[[bytes], bytes], *, start: bytes = b'{"record"
         book._file = Dying(book._file)
 
     journal.Journal.__init__ = init  # type: ignore[method-assign]
+
+
+def child_is_killed() -> None:
+    """The process that profiles is killed before it is asked for its second cell."""
+    really, asked = Worker.watch, itertools.count(1)
+
+    def watch(worker: Worker, *what: Any) -> Profile:
+        if next(asked) == 2:
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return really(worker, *what)
+
+    Worker.watch = watch  # type: ignore[method-assign]
 
 
 def ended_by_ctrl_c() -> None:
@@ -155,18 +181,49 @@ PLACES: dict[str, Callable[[], None]] = {
     "the last table is written under another name": lambda: before(Path, "replace", when=named("samples.parquet")),
     "the run is sealed, and there is no page": lambda: before(pages, "publish"),
 }
+LINE = b'{"profile":'
+OF_PROFILES: dict[str, Callable[[], None]] = {
+    "every record is kept, and no profile": lambda: before(journal.Journal, "append", when=profile(1)),
+    "half a profile is written": lambda: part_of_a_line(lambda line: line[: len(line) // 2], start=LINE, part=b""),
+    "a profile is written without its end": lambda: part_of_a_line(lambda line: line[:-1], start=LINE, part=b""),
+    "one profile is kept": lambda: after(journal.Journal, "append", when=profile(1)),
+    "the last profile is kept": lambda: after(journal.Journal, "append", when=profile(3)),
+    "no table of profiles is there": lambda: before(Path, "replace", when=named("kernels.parquet")),
+    "one of two tables of profiles is there": lambda: before(Path, "replace", when=named("profiles.parquet")),
+}
+THE_CHILD = "the process that profiles is killed, and the run is not"
 
 
-def convbench(folder: Path, arguments: list[str], place: str = "") -> None:
-    """The command in this process, which was forked for it; what it prints is in `said`."""
+def find_watched() -> None:
+    """Have commands and their workers find the scripted backend that can be profiled."""
+    really, scripted = registry.metadata.entry_points, EntryPoint("watched", "tests.isolate.backends:Watched", registry.GROUP)
+
+    def entry_points(**asked: Any) -> Any:
+        found = really(**asked)
+        return [*found, scripted] if asked.get("group") == registry.GROUP else found
+
+    registry.metadata.entry_points = entry_points
+    os.environ["PYTHONPATH"] = str(ROOT)
+
+
+def convbench(folder: Path, arguments: list[str], place: str = "", profiled_s: float | None = None) -> None:
+    """The command in this process, which was forked for it; what it prints is in `said`.
+
+    It dies at that place, or after it has profiled for `profiled_s` seconds.
+    """
     os.chdir(folder)
     os.environ |= {MARK: str(folder), host.VARIABLE: str(folder / "lock")}
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(said, number)
     os.write(said, f"$ {shlex.join(arguments)}\n".encode())
+    find_watched()
     if place:
-        PLACES[place]()
+        (PLACES | OF_PROFILES | {THE_CHILD: child_is_killed})[place]()
+    if profiled_s is not None:
+        timer = threading.Timer(profiled_s, die)
+        timer.daemon = True
+        before(profiles, "keep", then=timer.start)
     from harness.cli import main
 
     sys.argv = ["convbench", *arguments]

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.profile import TRACES
 from harness.store import journal, table
 from tests import kills
 from tests.command import TIMEOUT_S, forked
@@ -27,8 +28,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, *arguments: str, place: str = "") -> BaseProcess:
-    return forked(kills.convbench, folder, list(arguments), place)
+def started(folder: Path, *arguments: str, place: str = "", profiled_s: float | None = None) -> BaseProcess:
+    return forked(kills.convbench, folder, list(arguments), place, profiled_s)
 
 
 def ended(process: BaseProcess, folder: Path) -> int | None:
@@ -183,3 +184,150 @@ def test_what_is_left_of_a_run_that_had_not_begun_is_not_seen_and_not_kept(folde
         kills.os.utime(path, (time.time() - 4000,) * 2)
     gone_on_with(folder, undisturbed, "--no-report")
     assert len(list((folder / "results" / "runs").iterdir())) == 1
+
+
+# While it is profiled -----------------------------------------------------------------------------------------------------
+
+PROFILED = [*RUN, "--profile", "--no-report"]
+
+
+@pytest.fixture
+def watched(folder: Path) -> Path:
+    """The folder whose suite is of three cells that can be profiled."""
+    (folder / "suites" / "tiny.toml").write_text(kills.WATCHED)
+    return folder
+
+
+def the_run(folder: Path) -> Path:
+    (run,) = (folder / "results" / "runs").glob("[!.]*")
+    return run
+
+
+def profiled_on(folder: Path) -> int:
+    """Resume a run that was killed while it was profiled; how many profiles it had.
+
+    They are there, unchanged, and each of the other cells has one now; nothing is timed again, and no draft is left.
+    """
+    run = the_run(folder)
+    kept, before = whole_lines(run), journal.scan(run)
+    code = ended(started(folder, "run", "--resume", str(run), "--no-report"), folder)
+    assert code == 0, (folder / "said").read_text()
+    assert (run / journal.JOURNAL).read_bytes().split(b"\n")[: len(kept)] == kept
+    found, had = journal.scan(run), len(before.profiles)
+    assert found.records == before.records
+    assert found.profiles[:had] == before.profiles
+    assert Counter(str(profile.cell) for profile in found.profiles) == dict.fromkeys(table.load(run)["cell"], 1)
+    assert [profile.problem for profile in found.profiles] == [""] * 3
+    assert {path.name for path in (run / TRACES).iterdir()} == {Path(profile.trace).name for profile in found.profiles}
+    of = table.Stored(run, journal.read_run(run))
+    for kind in table._OF_PROFILES:
+        assert set(table._sealed(of, kind)["cell"]) == set(table.load(run)["cell"])
+    return had
+
+
+@pytest.mark.fault(
+    "kill -9 at any of seven places between two writes while a run is profiled",
+    "no record and no profile is lost, `--resume` makes the others and times nothing again, no process and no draft is left",
+)
+@pytest.mark.parametrize(("place", "had"), list(zip(kills.OF_PROFILES, (0, 0, 1, 1, 3, 3, 3), strict=True)))
+def test_a_run_that_is_killed_while_it_is_profiled_loses_the_profile_that_was_made(
+    watched: Path, place: str, had: int
+) -> None:  # fmt: skip
+    assert ended(started(watched, *PROFILED, place=place), watched) == -9, (watched / "said").read_text()
+    assert profiled_on(watched) == had
+
+
+def moments_of_profiling(watched: Path, count: int) -> Iterator[int]:
+    """So many runs, each killed at a moment of its own once it is profiled; how many profiles each had."""
+    assert ended(started(watched, *PROFILED), watched) == 0, (watched / "said").read_text()
+    took_s = (
+        1 + sum(profile.spent_ns for profile in journal.scan(the_run(watched)).profiles) / 1e9
+    )  # 1 s until there is a child
+    chance = random.Random(f"{count} kills of profiles")
+    for number in range(count):
+        here = watched / f"{number}"
+        here.mkdir()
+        (here / "suites").symlink_to(watched / "suites")
+        process = started(here, *PROFILED, profiled_s=chance.uniform(0, took_s))
+        assert ended(process, here) in (-9, 0)
+        yield profiled_on(here)
+
+
+@pytest.mark.fault(
+    "kill -9 of a run at some moment of its profiling",
+    "no record and no profile that it had is lost, and `--resume` makes the others",
+)
+def test_a_run_that_is_killed_at_some_moment_of_its_profiling_loses_nothing_else(watched: Path) -> None:
+    assert len(list(moments_of_profiling(watched, 3))) == 3
+
+
+@pytest.mark.fault(
+    "kill -9 of a run at 100 moments of its profiling",
+    "no record and no profile that it had is lost, and `--resume` makes the others",
+)
+@pytest.mark.long
+def test_a_run_that_is_killed_at_any_of_a_hundred_moments_of_its_profiling_loses_nothing_else(watched: Path) -> None:
+    had = list(moments_of_profiling(watched, 100))
+    print("profiles at the moment of death:", {count: had.count(count) for count in sorted(set(had))})
+    assert len(set(had)) > 1  # they fell on different stages
+
+
+@pytest.mark.fault(
+    "kill -9 of the process that profiles", "its cell has no profile and says why, the run ends well, `--resume` makes it"
+)
+def test_a_child_that_is_killed_costs_the_profile_of_its_cell(watched: Path) -> None:
+    assert ended(started(watched, *PROFILED, place=kills.THE_CHILD), watched) == 0, (watched / "said").read_text()
+    run = the_run(watched)
+    made = journal.scan(run).profiles
+    assert [profile.problem for profile in made] == ["", "crashed: killed by SIGKILL", ""]
+    assert set(table.load(run)["status"]) == {"ok"}
+    assert ended(started(watched, "run", "--resume", str(run), "--no-report"), watched) == 0
+    *before, last = journal.scan(run).profiles
+    assert (before, last.cell, last.problem) == (made, made[1].cell, "")
+
+
+def of_workloads(folder: Path, *names: str) -> Path:
+    """The folder whose suite has the same convolution under these names, which say what its child does, in one direction."""
+    head, _, workload = kills.WATCHED.partition("[[workload]]")
+    head = head.replace('"fprop", "dgrad", "wgrad"', '"fprop"').replace("visit_s", "timeout_s = 3\nvisit_s")
+    parts = [head, *(workload.replace('"plain"', f'"{name}"') for name in names)]
+    (folder / "suites" / "tiny.toml").write_text("[[workload]]".join(parts))
+    return folder
+
+
+def problems(run: Path) -> dict[str, str]:
+    """Why cells have no profile, by workload; empty for those that have one."""
+    return {profile.cell.workload: profile.problem for profile in journal.scan(run).profiles}
+
+
+@pytest.mark.fault(
+    "kill -9 of the process that profiles while it writes a trace", "that profile is lost alone, and no draft is left"
+)
+def test_a_child_that_is_killed_amid_its_trace_leaves_no_draft(folder: Path) -> None:
+    of_workloads(folder, "plain", "torn")
+    assert ended(started(folder, *PROFILED), folder) == 0, (folder / "said").read_text()
+    run = the_run(folder)
+    assert problems(run) == {"plain": "", "torn": "crashed: killed by SIGKILL in the watched calls"}
+    assert [path.suffix for path in (run / TRACES).iterdir()] == [".gz"]
+
+
+@pytest.mark.fault(
+    "processes that profile crash, hang, are killed and break, in one run",
+    "each costs the profile of its cell, which says why; the run ends well, and shows that",
+)
+@pytest.mark.long
+def test_a_run_whose_children_crash_hang_are_killed_or_break_ends_well(folder: Path) -> None:
+    of_workloads(folder, "plain", "crash", "hang", "killed", "breaks", "last")
+    assert ended(started(folder, *PROFILED), folder) == 0, (folder / "said").read_text()
+    run = the_run(folder)
+    assert set(table.load(run)["status"]) == {"ok"}
+    found = {
+        "plain": "", "last": "", "hang": "timeout: took longer than 6 s and was ended in the watched calls",
+        "crash": "crashed: killed by SIGSEGV in the watched calls; last output: about to fall over",
+        "killed": "crashed: killed by SIGKILL in the watched calls",
+        "breaks": "RuntimeError: CUDA error: an illegal memory access was encountered",
+    }  # fmt: skip
+    assert problems(run) == found
+    assert ended(started(folder, "show", "--kernels"), folder) == 0
+    said = " ".join((folder / "said").read_text().split("$ ")[-1].split())
+    assert [problem for problem in found.values() if problem not in said] == []

@@ -41,7 +41,7 @@ REORDERING = frozenset({Kind.REORDER, Kind.TRANSPOSE})
 LIBRARY = "oneDNN"
 _HIDDEN_LAYOUT = "ncsp_convolution"  # in the name of a kernel of oneDNN that reorders inside of itself
 _ASIDE = frozenset({"Shape", "_EagerConst"})  # operators that only tell a shape or make a constant
-_REFERENCE = "ref:"
+_REFERENCE = re.compile(r"(?:^|\+)ref:")  # alone, or in what another one wraps: conv:any+ref:any
 _DILATED = re.compile(r"lhs_dilate=(\d+(?:x\d+)*)")
 _FP32 = re.compile(r"(?<![a-z0-9])f32")
 _HALVES = frozenset({Precision.BF16, Precision.FP16})
@@ -73,7 +73,7 @@ def _percent(share: float) -> str:
 def layout(call: Call) -> Explanation | None:
     """Activations are reordered.
 
-    Seen: 37 to 46 % of torch's depthwise convolutions in NCHW, 1 % in NHWC. A kernel may do it inside of itself, too: then how
+    Seen: 54 to 57 % of torch's depthwise convolutions in NCHW, none in NHWC. A kernel may do it inside of itself, too: then how
     long it takes is not known.
     """
     last = Layout.CHANNELS_LAST.text(call.spec.ndim)
@@ -91,21 +91,21 @@ def layout(call: Call) -> Explanation | None:
 def repacked_filter(call: Call) -> Explanation | None:
     """The filter, or its gradient, is repacked at each call.
 
-    Seen: 45 % of the dgrad of rn50_res5_3x3 in JAX at batch 1, 15 % at batch 8.
+    Seen: 39 to 56 % of the dgrad of rn50_res5_3x3 in three frameworks at batch 1, 11 to 21 % at batch 8, 4 to 6 % at batch 32.
     """
     share = call.share(REORDERING, Role.FILTER)
     if share < FILTER_SHARE:
         return None
     what = "the gradient of the filter" if call.of.direction == str(Direction.WGRAD) else "the filter"
     told = f"{call.who} repacks {what} in each call: {_percent(share)} of it."
-    remedy = "batch 8" if call.spec.n < FEW_IMAGES else ""
+    remedy = "batch 32" if call.spec.n < FEW_IMAGES else ""
     return Explanation(told, rule_share=share, remedy=remedy)
 
 
 def dispatch(call: Call) -> Explanation | None:
     """Most of a short call is outside of the kernels.
 
-    Seen: the wgrad of `example` takes 277 us in TensorFlow and 117 us in torch, of which the same primitive has 49 us.
+    Seen: the wgrad of `example` takes 195 us in TensorFlow and 108 us in torch, of which the same primitive has 61 us.
     """
     share = call.of.framework_share + call.of.outside_ns / call.of.watched_ns
     if not (share >= DISPATCH_SHARE and call.ns < DISPATCH_BELOW_NS):
@@ -118,7 +118,7 @@ def dispatch(call: Call) -> Explanation | None:
 def more_operators(call: Call) -> Explanation | None:
     """The framework runs operators that were not asked for.
 
-    Seen: `tf.nn.depthwise_conv2d` runs Shape, _EagerConst and DepthwiseConv2dNative, 268 us; the last alone takes 65 us.
+    Seen: `tf.nn.depthwise_conv2d` runs Shape, _EagerConst and DepthwiseConv2dNative, 244 us; the last alone takes 77 us.
     """
     aside = [each for each in call.kernels if each.level == Level.OPERATOR and each.name in _ASIDE]
     names = sorted({each.name for each in aside})
@@ -132,21 +132,24 @@ def more_operators(call: Call) -> Explanation | None:
 def reference_code(call: Call) -> Explanation | None:
     """The library runs its reference code.
 
-    Seen: the wgrad of fp16 in torch, `ref:any` for 3.6 s; 0.4 to 0.8 ms in bf16 by `brgconv_bwd_w` with AMX.
+    Seen: the wgrad of fp16 in torch, `ref:any` for 3.6 s; 0.4 to 0.8 ms in bf16 by `brgconv_bwd_w` with AMX. And the dgrad of a
+    volume in bf16 whose padding is wider than its filter, 37 ms in NDHWC; 1.05 ms in NCDHW by `x64:gemm:jit`.
     """
-    found = [each for each in call.kernels if each.implementation.startswith(_REFERENCE)]
+    found = [each for each in call.kernels if _REFERENCE.search(each.implementation)]
     share = sum(each.share for each in found)
     if share < REFERENCE_SHARE:
         return None
     told = f"{call.who} runs the library's reference code, {found[0].implementation}: {_percent(share)} of the call."
     remedy = str(Precision.BF16) if call.of.precision == str(Precision.FP16) else ""
+    if not remedy and call.spec.ndim == 3 and call.of.layout == Layout.CHANNELS_LAST.text(3):
+        remedy = f"layout {Layout.CHANNELS_FIRST.text(3)}"
     return Explanation(told, rule_share=share, remedy=remedy)
 
 
 def own_operator(call: Call) -> Explanation | None:
     """The framework computes in its own operator, though a library is there. It is called slow only beside a faster one.
 
-    Seen: TensorFlow with explicit padding, 14.1 ms by Eigen in the wgrad of rn50_conv1, 3.1 ms with SAME by oneDNN; torch, one
+    Seen: TensorFlow with explicit padding, 5.1 ms by Eigen in the wgrad of rn50_conv1, 2.5 ms with SAME by oneDNN; torch, one
     image by 1x1 on one thread, by `_slow_conv2d`, on two by `brgconv_1x1`. And 10.9 ms in Eigen for the dgrad of
     rn50_conv1, which takes 17.7 ms in oneDNN.
     """
@@ -198,19 +201,19 @@ def group_by_group(call: Call) -> Explanation | None:
 def computed_as_dense(call: Call) -> Explanation | None:
     """The compiled program has far more FLOP than the convolution.
 
-    Seen: the wgrad of depthwise convolutions in XLA, 58, 117, 234 times for 64, 128, 256 channels; one group takes as long.
+    Seen: the wgrad of depthwise convolutions in XLA, 64 times for 64 channels, 128 times for 128; one group takes as long.
     """
     ratio, groups = call.of.flop_ratio, call.spec.groups
     if groups == 1 or not ratio >= DENSE_RATIO:
         return None
-    told = f"{call.who} compiled a program of {units.ratio(ratio)} the FLOP of the convolution, which has {groups} groups."
+    told = f"{call.who} runs a program of {units.ratio(ratio)} the FLOP of the convolution, which has {groups} groups."
     return Explanation(told, rule_factor=ratio)
 
 
 def generic_convolution(call: Call) -> Explanation | None:
     """XLA runs its own generic convolution over an input that is spread far.
 
-    Seen: the wgrad of 32 groups in JAX, 1.16 s with `lhs_dilate=1x1x32`; with one group 10 ms, by a kernel of YNN.
+    Seen: the wgrad of 32 groups in JAX, 483 ms with `lhs_dilate=1x1x32`; with one group 2.2 ms, by a kernel of YNN.
     """
     own = [each for each in call.kernels if each.level == Level.COMPILED and each.kind == Kind.CONVOLUTION]
     spread = max((_dilation(each.detail) for each in own), default=1)
@@ -230,7 +233,7 @@ def _dilation(detail: str) -> int:
 def computed_in_fp32(call: Call) -> Explanation | None:
     """Numbers of two bytes are converted, and the convolution is of fp32.
 
-    Seen: bf16 in JAX, 17 % in conversions and 1.9 ms, in fp32 1.6 ms. No setting is known that changes it.
+    Seen: a filter of 1x1 in bf16 in JAX, 20 % in conversions and 698 us, in fp32 555 us. No setting is known that changes it.
     """
     share = call.share({Kind.CONVERT})
     in_fp32 = any(each.kind in CONVOLVING and _FP32.search(each.detail) for each in call.kernels)
@@ -256,7 +259,8 @@ def idle_threads(call: Call) -> Explanation | None:
 def other_library(call: Call) -> Explanation | None:
     """The kernel of one library takes far longer than that of another.
 
-    Seen: the wgrad of rn50_res4_1x1 in JAX, 2.84 ms by YNN, and 1.26 ms with the flag that has XLA compute it itself.
+    Seen: the wgrad of rn50_res4_1x1 at batch 8 in JAX, 22.3 ms by YNN, and 9.5 ms with the flag that has XLA compute it itself.
+    With that a filter of 3x3 takes as long as before, and a depthwise one 4.6 times as long.
     """
     main = call.main
     if not main or not _in_its_library(call):
@@ -271,7 +275,8 @@ def other_library(call: Call) -> Explanation | None:
     )
     if call.of.device != str(CPU):
         told += " Whether kernels were tried before one was chosen, the setting “autotuned” of each says."
-    remedy = "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=" if _YNN in main.implementation else ""
+    product = set(call.spec.kernel) == {1} and call.of.direction == str(Direction.WGRAD)
+    remedy = "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=" if _YNN in main.implementation and product else ""
     return Explanation(told, rule_share=share, rule_factor=factor, remedy=remedy)
 
 

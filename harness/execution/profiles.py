@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
+from harness import drafts
 from harness.ask import expression
 from harness.axes import NO_COMPETITOR
 from harness.errors import SelectionError
@@ -12,7 +13,7 @@ from harness.execution.interrupts import Interrupts
 from harness.execution.watcher import Watcher
 from harness.isolate.launcher import Launcher
 from harness.plan import Plan
-from harness.profile import Profile
+from harness.profile import TRACES, Profile
 from harness.record import Status
 from harness.spec import Cell
 from harness.store import journal
@@ -47,15 +48,18 @@ def keep(
 ) -> Generator[Profile]:  # fmt: skip
     """Profile these cells: each profile once it is kept, with its environment and its trace, in the folder of the run.
 
-    Whoever closes this early ends the profiling.
+    Whoever closes this early ends the profiling. What a child that was lost had written of a trace is removed in the end.
     """
     watcher.profiling(len(cells))
-    with contextlib.closing(executor.profile(plan, cells, folder)) as answers:
-        for answer in answers:
-            with interrupts.put_off():
-                book.append(answer)
-            if isinstance(answer, Profile):
-                watcher.profiled(answer)
-                yield answer
-            else:
-                watcher.environment(answer)
+    try:
+        with contextlib.closing(executor.profile(plan, cells, folder)) as answers:
+            for answer in answers:
+                with interrupts.put_off():
+                    book.append(answer)
+                if isinstance(answer, Profile):
+                    watcher.profiled(answer)
+                    yield answer
+                else:
+                    watcher.environment(answer)
+    finally:
+        drafts.sweep(folder / TRACES)

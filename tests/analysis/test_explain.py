@@ -13,7 +13,7 @@ from harness.axes import Autotune, Device, Direction
 from harness.columns import EXPLANATION_COLUMNS
 from harness.profile import Kind, Level
 from harness.rows import rows
-from harness.spec import GemmSpec, TransposedSpec
+from harness.spec import ConvSpec, GemmSpec, TransposedSpec
 from tests import builders
 from tests.profiled import COMPILER, Call, Kernel, cell, kernels, profiles, spec
 
@@ -94,7 +94,7 @@ def test_a_filter_that_is_repacked(backend: str, share: float) -> None:
     told = said("repacked filter", call)
     assert told.rule_share == pytest.approx(share)
     assert told.sentence == f"{backend} repacks the filter in each call: {100 * share:.0f} % of it."
-    assert told.remedy == "batch 8"
+    assert told.remedy == "batch 32"
 
 
 def test_of_a_large_batch_no_larger_one_is_named_and_little_repacking_is_not_told() -> None:
@@ -149,6 +149,21 @@ def test_reference_code_of_the_library() -> None:
         cell(CONV1, "wgrad", precision="bf16"), [Kernel(0.9, "brgconv_bwd_w:avx10_1_512_amx"), Kernel(0.01, "ref:any")], 600
     )
     assert said("reference code", half) is None
+
+
+def test_reference_code_of_a_volume_and_what_another_kernel_wraps() -> None:
+    volume = ConvSpec(1, 24, 8, (8, 12, 12), (3,) * 3, (1,) * 3, (1,) * 3, ((3, 3),) * 3)
+
+    def of(implementation: str, layout: str = "NHWC") -> Any:
+        return said(
+            "reference code",
+            Call(cell(volume, "dgrad", precision="bf16", layout=layout), [Kernel(0.99, implementation)], 37_000),
+        )
+
+    assert of("ref:any").remedy == "layout NCDHW"
+    assert of("conv:any+ref:any").sentence.endswith("conv:any+ref:any: 99 % of the call.")
+    assert of("ref:any", layout="NCHW").remedy == ""
+    assert of("conv:any+x64:gemm:jit") is None
 
 
 def in_eigen(direction: str, us: float, share: float = 0.79) -> Call:
@@ -315,6 +330,14 @@ def test_a_library_that_takes_twice_as_long_as_another() -> None:
     assert said("other library", in_ynn(2_840), in_jit(layout="NCHW")) is None
 
 
+def test_the_flag_of_xla_is_named_for_the_filter_of_a_product_alone() -> None:
+    def of(of: ConvSpec, direction: str) -> Any:
+        slow = Call(cell(of, direction, "jax", "compiled"), [thunk(0.9, "ynn_fusion")], 3_000, {"sources": COMPILER})
+        return said("other library", slow, Call(cell(of, direction), [Kernel(0.9, "jit:avx512_core")], 1_000))
+
+    assert [of(RES4_1X1, "fprop").remedy, of(RES5_3X3, "wgrad").remedy] == ["", ""]
+
+
 def test_on_a_gpu_it_is_said_that_tuning_may_be_a_part_of_it() -> None:
     def on_gpu(kernel: str, us: float, autotune: Autotune) -> Call:
         of = dataclasses.replace(cell(RES5_3X3), device=Device("gpu"), autotune=autotune)
@@ -386,3 +409,70 @@ def test_the_kernel_that_computes_joins_the_summary() -> None:
     found = with_kernel(summary, kernels(*calls))
     assert found["kernel"].to_list() == ["Eigen", "jit:avx512_core", ""]
     assert list(with_kernel(summary, kernels(*calls).iloc[:0]).columns) == ["cell"]
+
+
+# Thresholds --------------------------------------------------------------------------------------------------------------
+
+
+def at_once(share: float) -> Call:
+    """The filter gradient of `example` in TensorFlow, with so much of it in the framework."""
+    return Call(cell(EXAMPLE, "wgrad", "tensorflow"), [Kernel(0.97 - share, "jit:avx512_core"), framework(share)], 277)
+
+
+def with_aside(*names: str) -> Call:
+    told = [Kernel(0.02, name=name, kind=Kind.BOOKKEEPING, level=Level.OPERATOR) for name in names]
+    of = cell(spec(512, 512, 14, 3, groups=512), backend="tensorflow")
+    return Call(of, [Kernel(0.14, "brgdmm_dw:avx512_core"), framework(0.3), *told], 268)
+
+
+def in_fp32(share: float) -> Call:
+    converts = thunk(share, kind=Kind.CONVERT)
+    return Call(cell(CONV1, backend="jax", precision="bf16"), [thunk(0.7, "ynn", "f32 1x112x112x64"), converts], 1_900)
+
+
+REPACKED = Call(cell(RES5_3X3, "dgrad", "jax"), [thunk(0.5, "ynn"), moves(0.45, "filter", Kind.TRANSPOSE)], 600)
+REFERENCE = Call(cell(CONV1, "wgrad", precision="fp16"), [Kernel(0.99, "ref:any")], 3_600_000)
+ONE_BY_ONE = Call(cell(GROUPED, precision="fp64"), [own(0.9, "aten::_slow_conv2d_forward", 32)], 9_000)
+OF_DENSE = Call(
+    cell(spec(64, 64, 14, 3, groups=64), "wgrad", "jax", "compiled"), [thunk(0.95, "ynn")], 177, {"flop_ratio": 58.0}
+)
+IDLE = Call(cell(CONV1, backend="jax", threads=2), [thunk(0.9, "ynn")], 2_000, {"effective_cores": 1.01})
+# Of each threshold a value just past the example of its rule, the rule, and the example with what it is held against.
+PAST: dict[str, tuple[float, str, tuple[Call, ...]]] = {
+    "LAYOUT_SHARE": (0.38, "layout", (depthwise("fprop", "NCHW", 633, 0.37),)),
+    "FILTER_SHARE": (0.46, "repacked filter", (REPACKED,)),
+    "DISPATCH_SHARE": (0.76, "dispatch", (at_once(0.72),)),
+    "DISPATCH_BELOW_NS": (276e3, "dispatch", (at_once(0.72),)),
+    "MORE_OPERATORS": (3, "more operators", (with_aside("Shape", "_EagerConst"),)),
+    "REFERENCE_SHARE": (0.995, "reference code", (REFERENCE,)),
+    "OWN_OPERATOR_SHARE": (0.80, "own operator", (in_eigen("wgrad", 14_100),)),
+    "CALLS_PER_GROUP": (1.01, "group by group", (ONE_BY_ONE,)),
+    "DENSE_RATIO": (59.0, "computed as dense", (OF_DENSE,)),
+    "LEAST_DILATION": (33, "generic convolution", (of_xla("1x1x32", 32, 1_160_000),)),
+    "CONVERT_SHARE": (0.18, "computed in fp32", (in_fp32(0.17),)),
+    "BUSY_SHARE": (0.50, "idle threads", (IDLE,)),
+    "IDLE_FROM_NS": (2.1e6, "idle threads", (IDLE,)),
+    "LIBRARY_FACTOR": (2.4, "other library", (in_ynn(2_840), in_jit())),
+    "CONVOLUTION_SHARE": (0.70, "other library", (in_ynn(2_840), in_jit())),
+}
+
+
+@pytest.mark.parametrize("threshold", PAST)
+def test_a_threshold_past_the_example_of_its_rule_silences_it(threshold: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, rule, calls = PAST[threshold]
+    assert said(rule, *calls) is not None
+    monkeypatch.setattr(explain, threshold, value)
+    assert said(rule, *calls) is None
+
+
+def test_what_a_call_is_called_slow_beside_has_a_threshold_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = in_eigen("wgrad", 14_100), in_onednn("wgrad", 2_400)
+    assert said("own operator", *calls).rule_factor == pytest.approx(5.875)
+    monkeypatch.setattr(explain, "FASTER_BY", 5.9)
+    assert math.isnan(said("own operator", *calls).rule_factor)
+
+
+def test_every_rule_and_every_threshold_is_among_them() -> None:
+    numbers = {name for name, value in vars(explain).items() if name.isupper() and isinstance(value, int | float)}
+    assert numbers - set(PAST) == {"FASTER_BY", "FEW_IMAGES"}  # that above, and a batch for which there is a remedy
+    assert {rule for _, rule, _ in PAST.values()} == {explain.name_of(rule) for rule in explain.RULES}

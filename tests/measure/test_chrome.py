@@ -1,8 +1,12 @@
 """The trace as any reader of the format sees it: required keys, events that nest on each track, and as many as there were."""
 
+import csv
 import gzip
 import itertools
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,3 +98,31 @@ def test_the_same_calls_make_the_same_file(calls: Sequence[Call], tmp_path: Path
     for name in ("a", "b"):
         chrome.write(tmp_path / name, {}, calls)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+PERFETTO = os.environ.get("PERFETTO_BIN") or shutil.which("trace_processor_shell") or shutil.which("trace_processor")
+QUERIES = {
+    "SELECT name, ts, dur FROM slice WHERE category = 'call' ORDER BY ts": [
+        ["call 1", "0", "10000"], ["call 2", "10000", "11000"], ["call 3", "21000", "9000"],
+    ],
+    "SELECT COUNT(*) FROM slice WHERE category = 'convolution' AND dur = 6000": [["3"]],
+    "SELECT DISTINCT thread.name FROM slice JOIN thread_track ON slice.track_id = thread_track.id JOIN thread USING (utid)"
+    " ORDER BY thread.name": [["XLA 9"], ["XLA 9 (2)"], ["calls"], ["oneDNN"], ["torch.profiler 7"]],
+    "SELECT name, value FROM stats WHERE severity IN ('error', 'data_loss') AND value > 0": [],
+}  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not PERFETTO,
+    reason="needs Perfetto's trace processor: PERFETTO_BIN must name the program trace_processor_shell, which is part of every "
+    "release at https://github.com/google/perfetto/releases",
+)
+@pytest.mark.parametrize("query", QUERIES)
+def test_perfetto_reads_all_of_it_and_drops_nothing(calls: Sequence[Call], tmp_path: Path, query: str):
+    chrome.write(tmp_path / "a.json.gz", {"cell": "conv/fprop"}, calls)
+    (tmp_path / "query").write_text(f"{query};\n")
+    command = [str(PERFETTO), "-q", str(tmp_path / "query"), str(tmp_path / "a.json.gz")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 0, said.stderr
+    _, *rows = [row for row in csv.reader(said.stdout.splitlines()) if row]  # under the names of the columns
+    assert rows == QUERIES[query]
