@@ -44,11 +44,15 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Timing:
-    """A step of the model and the convolutions in it, in ns: medians over `steps` of each."""
+    """A step of the model and the convolutions in it, in ns: medians over `steps` of each.
+
+    `shared_ns` is the part of `convolutions_ns` in operations that have other work fused into them.
+    """
 
     step_ns: int
     convolutions_ns: int
     steps: int
+    shared_ns: int = 0
 
 
 @dataclass(frozen=True)

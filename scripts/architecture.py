@@ -18,7 +18,7 @@ DOOR, GROUND = "The door", "The ground"
 DOORS = ("__init__.py", "__main__.py")
 # From the ground up: the wings, then the faces; what is not named here comes last.
 ORDER = (
-    DOOR, GROUND, "backends", "captures", "measure", "isolate", "ask", "store", "analysis", "page", "page/charts", "execution",
+    DOOR, GROUND, "backends", "measure", "isolate", "captures", "ask", "store", "analysis", "page", "page/charts", "execution",
     "review", "nights", "cli", "doctor", "deploy", "pytest_plugin",
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ WINGS = {
     "backends": {"ground", "backends"},
     "measure": {"ground", "backends", "measure"},
     "isolate": {"ground", "backends", "measure", "isolate"},
-    "captures": {"ground", "captures"},
+    "captures": {"ground", "backends", "measure", "captures"},
     "ask": {"ground", "ask"},
     "store": {"ground", "store"},
     "analysis": {"ground", "analysis"},

@@ -60,6 +60,7 @@ _INSTRUCTION = re.compile(
     r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>\(.*?\)|\S+) (?P<opcode>[a-z][\w\-]*)\((?P<operands>[^)]*)\)(?P<rest>.*)"
 )
 _SHAPE = re.compile(r"(?P<type>[a-z]\w*)\[(?P<dims>[\d,]*)\](?:\{(?P<layout>[\d,]*))?")
+_MADE_OF = re.compile(r'op_name="(?:[^"]*/)?([^"/\[]*)')
 _REFERENCE = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.\-]+)")
 _WINDOW = re.compile(r"window=\{([^}]*)\}")
@@ -102,10 +103,13 @@ class Instruction:
 
 @dataclass
 class Program:
-    """The operations of a program by name. Of what its text does not have, the name alone is asked."""
+    """The operations of a program by name. Of what its text does not have, the name alone is asked.
+
+    `cell` is the one that it computes, by which tensors are told; None: a program of anything.
+    """
 
     text: str
-    cell: Cell
+    cell: Cell | None = None
     _computations: dict[str, dict[str, Instruction]] = field(init=False, repr=False)
     _operations: dict[tuple[str, str], Operation] = field(default_factory=dict, init=False, repr=False)
 
@@ -115,21 +119,37 @@ class Program:
     def operation(self, name: str, module: str = "") -> Operation:
         """What an operation of this name is. `module` is the name of the program that it belongs to, as a trace has it."""
         if (name, module) not in self._operations:
-            self._operations[name, module] = self._found(name) or _by_name(name, module)
+            found = self._instruction(name)
+            self._operations[name, module] = self._described(*found) if found else _by_name(name, module)
         return self._operations[name, module]
 
-    def _found(self, name: str) -> Operation | None:
-        for computation in self._computations.values():
-            if instruction := computation.get(name):
-                return self._described(instruction, computation)
-        return None
+    def made_of(self, name: str) -> tuple[tuple[Kind, str], ...]:
+        """What works in an operation, itself or fused into it: its kind, and what the framework's own program calls it.
+
+        That is the last part of its `op_name`, of JAX a primitive as `conv_general_dilated`; empty where it has none. Of what
+        the text does not have there is nothing.
+        """
+        found = self._instruction(name)
+        if found is None:
+            return ()
+        inner = self._inside(found[0])
+        each = [(one, inner) for one in inner.values()] or [found]
+        told = ((self._described(*one).kind, _MADE_OF.search(one[0].rest)) for one in each)
+        return tuple((kind, named[1] if named else "") for kind, named in told if kind is not Kind.BOOKKEEPING)
+
+    def _instruction(self, name: str) -> tuple[Instruction, dict[str, Instruction]] | None:
+        """The instruction of this name, and the computation that it stands in."""
+        return next(((each[name], each) for each in self._computations.values() if name in each), None)
+
+    def _inside(self, instruction: Instruction) -> dict[str, Instruction]:
+        """What is fused into an instruction; nothing where it is no fusion."""
+        called = _CALLED.search(instruction.rest)
+        return self._computations.get(called[1], {}) if called and instruction.opcode == _FUSION else {}
 
     def _described(self, instruction: Instruction, computation: dict[str, Instruction]) -> Operation:
-        opcode, rest = instruction.opcode, instruction.rest
+        opcode, inner = instruction.opcode, self._inside(instruction)
         if opcode == "custom-call":
             return _custom_call(instruction, computation)
-        called = _CALLED.search(rest)
-        inner = self._computations.get(called[1], {}) if called and opcode == _FUSION else {}
         kind = kind_of(each.opcode for each in inner.values()) if inner else kind_of([opcode])
         implementation = _implementation(instruction)
         for within, others in ((instruction, computation), *((each, inner) for each in inner.values())):

@@ -55,9 +55,9 @@ def starting(operator: Event) -> Event:
     return replace(operator, kind=Kind.FRAMEWORK, implementation="")
 
 
-def role(dims: Sequence[int], cell: Cell) -> Role:
+def role(dims: Sequence[int], cell: Cell | None) -> Role:
     """Which tensor of a convolution has these dimensions, or else as many elements; UNKNOWN where none has, or both."""
-    if not isinstance(cell.spec, ConvSpec):
+    if cell is None or not isinstance(cell.spec, ConvSpec):
         return Role.UNKNOWN
     spec = cell.spec
     padded = (spec.n, spec.c, *(low + size + high for size, (low, high) in zip(spec.spatial, spec.padding, strict=True)))

@@ -1,12 +1,14 @@
 """What a capture is asked and what it is: Request, and Capture, the base class of the frameworks' captures."""
 
 import contextlib
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from typing import Any, ClassVar
 
 from harness.axes import PASSES, Direction
@@ -14,11 +16,19 @@ from harness.calls import Call, LeftOut, Seen
 from harness.errors import CaptureError
 from harness.plain import plain
 
-# Captures by the name of their framework, `module:Class`. No framework is imported before its class is made.
+# Captures by the name of their framework, `module:Class`. No framework is imported before its class is made. They stand here
+# and not in the package's metadata, of which an interpreter that is named by --python is shown nothing.
 CAPTURES = {
     "torch": "harness.captures.torch:TorchCapture", "tensorflow": "harness.captures.tensorflow:TensorFlowCapture",
     "jax": "harness.captures.jax:JaxCapture", "onnx": "harness.captures.onnx:OnnxCapture",
 }  # fmt: skip
+GROUP = "harness.captures"  # of the entry points by which other packages add captures
+
+
+def known() -> dict[str, str]:
+    """The captures of this interpreter: ours, and those that other packages register in it under names of their own."""
+    others = {point.name: point.value for point in metadata.entry_points(group=GROUP)}
+    return {**CAPTURES, **{name: target for name, target in sorted(others.items()) if name not in CAPTURES}}
 
 
 @dataclass(frozen=True)
@@ -75,12 +85,24 @@ class Capture(ABC):
 
 
 # Operations of models without convolutions, as frameworks call them.
-_PRODUCTS = re.compile(r"mm$|matmul|dot|gemm|linear|attention|einsum", re.IGNORECASE)
+_PRODUCTS = re.compile(r"mm$|matmul|dot|gemm|linear|attention|einsum|fft|^DFT$", re.IGNORECASE)
+_FOURIER = re.compile(r"fft|^DFT$", re.IGNORECASE)  # by which a convolution can be computed, and much else
+_MOST_NAMED = 6  # operations in a message
 
 
 def is_named(model: object, *packages: str) -> bool:
     """Whether a class of the object, or one that it inherits from, was defined in one of these packages."""
     return any(kind.__module__.partition(".")[0] in packages for kind in type(model).__mro__)
+
+
+def wanted(function: Callable[..., Any]) -> str:
+    """The names of what a function must be called with."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return "inputs"
+    names = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
+    return ", ".join(names) or "no input by a name"
 
 
 class Notes:
@@ -114,10 +136,17 @@ class Notes:
         """All of it. Raises CaptureError where no convolution is in it."""
         if not self._calls and not self._left:
             products = [found for found in self.operations.most_common() if _PRODUCTS.search(found[0])]
-            told = ", ".join(f"{name} x {times}" for name, times in (products or self.operations.most_common())[:6])
+            told = _counted((products or self.operations.most_common())[:_MOST_NAMED])
             raise CaptureError(f"no convolution seen; what was seen: {told or 'no operation at all'}")
+        if fourier := _counted(found for found in self.operations.most_common() if _FOURIER.search(found[0])):
+            self.said[f"Fourier transforms were seen ({fourier}): a convolution that is computed by them is left out"] = None
         left = tuple(replace(one, times=times) for one, times in self._left.items())
         return Seen(source, self.calls, left, dict(self.operations), tuple(self.said), **more)
+
+
+def _counted(operations: Iterable[tuple[str, int]]) -> str:
+    """Operations, each with how often it was seen."""
+    return ", ".join(f"{name} x {times}" for name, times in operations)
 
 
 # How a value came about, for graphs without gradients: it depends on the model's inputs, and on what is trained.

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.axes import Direction, Layout
-from harness.calls import Call, Seen, precision
+from harness.calls import Call, Seen, Timing, precision
+from harness.captures import jax_timing, timing
 from harness.captures.base import (
     DATA,
     TRAINED,
@@ -16,12 +17,14 @@ from harness.captures.base import (
     followed,
     is_named,
     passes,
+    wanted,
     weighed,
 )
+from harness.captures.jax_timing import CONVOLUTION
 from harness.errors import CaptureError
 from harness.spec import ConvSpec, TransposedSpec
 
-_PRODUCTS = ("conv_general_dilated", "dot_general")
+_PRODUCTS = (CONVOLUTION, "dot_general")
 _ROUNDS = 3  # after which what a loop carries has come about as it will: there are two bits of it
 _DATA = ("ConcretizationTypeError", "TracerBoolConversionError", "TracerIntegerConversionError", "TracerArrayConversionError")
 
@@ -35,6 +38,7 @@ class JaxCapture(Capture):
 
     name = "jax"
     functions = True
+    options = frozenset({"timed"})
 
     def __init__(self) -> None:
         import jax
@@ -50,7 +54,7 @@ class JaxCapture(Capture):
         """What a step of the function asks for. Of its arguments those that hold several arrays are trained."""
         jax = self._jax
         if not inputs:
-            raise CaptureError("--input: the function wants inputs; give the shape of each, as in --input 8,224,224,3")
+            raise CaptureError(f"--input: the function wants {wanted(model)}; give the shape of each, as in --input 8,99,99,3")
         arguments = [jax.tree.map(self._ready, given, is_leaf=lambda each: isinstance(each, Input)) for given in inputs]
         about = [
             DATA if given is argument or hasattr(argument, "shape") else TRAINED
@@ -69,7 +73,28 @@ class JaxCapture(Capture):
         _Jaxpr(notes, request.gradients).walk(closed, about, 1, "")
         if any(call.direction is not Direction.FPROP for call in notes.calls):
             notes.said["the gradients are those that training would ask for: they follow from the forward pass"] = None
-        return notes.seen(f"JAX {jax.__version__}")
+        taken = None
+        if request.timed and notes.calls:
+            leaves = [leaf for given in inputs for leaf in jax.tree.leaves(given)]
+            leaves = [self._ready(leaf) if isinstance(leaf, Input) else leaf for leaf in leaves]
+            taken = timing.known(notes, lambda: self._timed(closed, leaves, about, notes, request.gradients))
+        return notes.seen(f"JAX {jax.__version__}", timing=taken)
+
+    def _timed(self, closed: Any, leaves: Sequence[Any], about: Sequence[int], notes: Notes, gradients: bool) -> Timing:
+        """The time of a step of the function, whose gradients are taken, and that of its convolutions."""
+        jax = self._jax
+        given = jax_timing.values(jax, leaves, about)
+        function, arrays = jax_timing.step(jax, closed, given, about, gradients)
+        made = Notes()
+        _Jaxpr(made, gradients=False).walk(jax.make_jaxpr(function)(*arrays), [DATA], 1, "")
+        # A gradient is one convolution of JAX's, too. What is computed again makes more of them.
+        backward = sum(call.times for call in notes.calls if call.direction is not Direction.FPROP)
+        seen, there = notes.operations[CONVOLUTION] + backward, made.operations[CONVOLUTION]
+        if there < seen:
+            raise timing.UnknownShareError(
+                f"a step has {there} convolutions, not {seen}: no gradient can be asked for in arrays that the function makes"
+            )
+        return jax_timing.timed(jax, function, arrays)
 
     def _ready(self, given: Any) -> Any:
         """An array by its shape and type alone."""
@@ -107,7 +132,7 @@ class _Jaxpr:
         if not self._silent:
             self._notes.operations[name] += times
         if name in _PRODUCTS:
-            if name == "conv_general_dilated" and not self._silent:
+            if name == CONVOLUTION and not self._silent:
                 self._convolution(equation, operands, times, remark)
             return [weighed(operands[0], operands[1])] * len(equation.outvars)
         if name == "scan":

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from harness.axes import Direction, Layout
 from harness.calls import Call, Seen, precision
-from harness.captures.base import Capture, Input, Notes, Request, is_named
+from harness.captures import tensorflow_timing, timing
+from harness.captures.base import Capture, Input, Notes, Request, is_named, wanted
 from harness.counting import same_padding
 from harness.errors import CaptureError
 from harness.spec import ConvSpec, TransposedSpec
@@ -30,6 +31,7 @@ class TensorFlowCapture(Capture):
 
     name = "tensorflow"
     functions = True
+    options = frozenset({"timed"})
 
     def __init__(self) -> None:
         import tensorflow
@@ -62,8 +64,9 @@ class TensorFlowCapture(Capture):
             return given, [each for each in tape.gradient(loss, trained) if each is not None]
 
         signature = [self._signature(model, place, given) for place, given in enumerate(inputs)]
+        function, taken = tf.function(step, autograph=False), None
         try:
-            graph = tf.function(step, autograph=False).get_concrete_function(*signature).graph
+            graph = function.get_concrete_function(*signature).graph
         except Exception as error:
             if "OperatorNotAllowedInGraphError" in type(error).__name__:
                 raise CaptureError(
@@ -73,7 +76,12 @@ class TensorFlowCapture(Capture):
         notes = Notes()
         layers = {layer.name for layer in getattr(model, "_flatten_layers", lambda: ())()}
         _note(notes, list(_operations(graph, graph.outputs, forward, "")), layers, tf)
-        return notes.seen(f"TensorFlow {tf.__version__}")
+        if request.timed and notes.calls:
+            values = [tensorflow_timing.values(tf, given, asked) for given, asked in zip(inputs, signature, strict=True)]
+            taken = timing.known(notes, lambda: tensorflow_timing.timed(tf, lambda: function(*values)))
+            if taken and getattr(model, "compiled", False) and model.jit_compile:
+                notes.said["timed as a tf.function without XLA, which the model is compiled for (jit_compile)"] = None
+        return notes.seen(f"TensorFlow {tf.__version__}", timing=taken)
 
     def _called(self, model: Any, values: Sequence[Any], *, training: bool) -> Any:
         """What the model gives for these inputs."""
@@ -98,7 +106,7 @@ def _wanted(model: Any) -> str:
     """What a model must be called with, as far as it says so."""
     inputs = getattr(model, "inputs", None) or []
     told = [f"{each.name} ({','.join('?' if size is None else str(size) for size in each.shape)})" for each in inputs]
-    return ", ".join(told) or "inputs"
+    return ", ".join(told) or wanted(getattr(model, "call", model))
 
 
 def _trained(model: Any, tape: Any) -> list[Any]:
@@ -177,7 +185,8 @@ def _note(notes: Notes, found: Sequence[_Found], layers: set[str], tf: Any) -> N
         matched = _OPERATION.fullmatch(each.operation.type)
         if matched is None:
             if _OTHER.search(each.operation.type):
-                notes.left_out(each.operation.type, "an operation of its own, not a plain convolution", each.path)
+                why = "quantized" if "Quantized" in each.operation.type else "an operation of its own, not a plain convolution"
+                notes.left_out(each.operation.type, why, each.path)
             continue
         kind = each.operation.inputs[-1].dtype.name
         of = precision(kind)

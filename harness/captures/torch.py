@@ -1,18 +1,18 @@
 """What PyTorch's dispatcher is asked for in a step of a model: the model as it is, run on tensors that hold no numbers."""
 
 import contextlib
-import inspect
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import is_dataclass, replace
+from functools import partial
 from typing import Any
 
 from harness.axes import Direction, Layout
 from harness.calls import Call, Seen, layer, precision
-from harness.captures import torch_timing
-from harness.captures.base import Capture, Input, Notes, Request
+from harness.captures import timing, torch_timing
+from harness.captures.base import Capture, Input, Notes, Request, wanted
 from harness.errors import CaptureError
 
 # Errors of operations whose result depends on the values of tensors, and not on their shapes alone.
@@ -52,16 +52,17 @@ class TorchCapture(Capture):
         gradients = [parameter.grad for parameter in parameters]
         modes = [(module, module.training) for module in model.modules()] if self.takes(model) else []
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if self.takes(model) else []
-        notes, timing = _TorchNotes(self._torch), None
+        notes, taken = _TorchNotes(self._torch), None
         try:
             self._prepare(model, request)
             with self._without_numbers(request) as fake, notes.named(model):
                 arguments, named = self._arguments(model, inputs, request, fake)
                 with notes.watching():
                     self._step(model, arguments, named, request.gradients)
-            if request.timed:
+            if request.timed and notes.calls:
                 arguments, named = self._arguments(model, inputs, replace(request, real=True), None)
-                timing = torch_timing.timed(self._torch, lambda: self._step(model, arguments, named, request.gradients))
+                step = partial(self._step, model, arguments, named, request.gradients)
+                taken = timing.known(notes, lambda: torch_timing.timed(self._torch, step))
         except Exception as error:
             if (told := _told(error)) is None:
                 raise
@@ -74,7 +75,7 @@ class TorchCapture(Capture):
             with self._torch.no_grad():
                 for buffer, before in buffers:  # those of batch norm count their calls
                     buffer.copy_(before)
-        return notes.seen(f"PyTorch {self._torch.__version__}", timing=timing)
+        return notes.seen(f"PyTorch {self._torch.__version__}", timing=taken)
 
     def _prepare(self, model: Any, request: Request) -> None:
         """Convert the model as asked for, and set it to inference where no gradient is."""
@@ -110,7 +111,8 @@ class TorchCapture(Capture):
         """What the model is called with, by position and by name."""
         torch = self._torch
         if not inputs:
-            raise CaptureError(f"--input: the model wants {_wanted(model)}; give the shape of each, as in --input 8,3,224,224")
+            names = wanted(getattr(model, "forward", model))
+            raise CaptureError(f"--input: the model wants {names}; give the shape of each, as in --input 8,3,224,224")
         first = next((tensor for tensor in _parameters(model) if tensor.is_floating_point()), None)
         kinds = torch.float32 if first is None else first.dtype
         device = "meta" if not request.weights else "cpu" if first is None else first.device
@@ -272,16 +274,6 @@ def _parameters(model: Any) -> list[Any]:
     """The parameters of a model; none of a function."""
     parameters: Callable[[], Any] = getattr(model, "parameters", list)
     return list(parameters())
-
-
-def _wanted(model: Any) -> str:
-    """The names of what a model must be called with."""
-    try:
-        parameters = inspect.signature(getattr(model, "forward", model)).parameters.values()
-    except (TypeError, ValueError):
-        return "inputs"
-    names = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
-    return ", ".join(names) or "no input by a name"
 
 
 def _told(error: Exception) -> CaptureError | None:

@@ -1,36 +1,33 @@
-"""How much of a real step in PyTorch its convolutions take: whole steps and steps whose convolutions are timed, in turns."""
+"""How much of a real step in PyTorch its convolutions take: each of them is timed on its own."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 from harness.calls import Timing
-
-_FEWEST, _MOST, _BUDGET_S = 3, 20, 10.0  # of each kind, and for how long it goes on beyond the fewest
+from harness.captures import timing
 
 
 def timed(torch: Any, step: Callable[[], None]) -> Timing:
-    """The time of a step without any look into it, and that of the convolutions in the steps between.
+    """The time of a step, and that of its convolutions.
 
     On a GPU these wait for what was launched before them and for themselves, so that their times are their own.
     """
-    on_gpu = torch.cuda.is_available()
-    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     watch = _watch(torch, wait)
-    step()  # allocators, caches of compiled kernels
-    whole, convolutions, until = list[int](), list[int](), time.monotonic() + _BUDGET_S
-    while len(whole) < _FEWEST or (len(whole) < _MOST and time.monotonic() < until):
-        wait()
-        begun = time.perf_counter_ns()
+
+    def whole() -> None:
         step()
         wait()
-        whole.append(time.perf_counter_ns() - begun)
+
+    def watched() -> timing.Watched:
         watch.spent_ns = 0
         with watch:
             step()
-        convolutions.append(watch.spent_ns)
-    return Timing(round(statistics.median(whole)), round(statistics.median(convolutions)), len(whole))
+        wait()
+        return timing.Watched(watch.spent_ns)
+
+    return timing.measured(whole, watched)
 
 
 def _watch(torch: Any, wait: Callable[[], None]) -> Any:

@@ -5,6 +5,7 @@ Naming a callable runs its file, as `python file.py` would.
 
 import ast
 import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -21,7 +22,7 @@ from typing import Any
 
 from harness import codec
 from harness.calls import Seen
-from harness.captures.base import CAPTURES, Capture, Request
+from harness.captures.base import Capture, Request, known
 from harness.errors import CaptureError
 from harness.plain import plain
 
@@ -58,7 +59,7 @@ def answer(request: Request) -> Answer:
     try:
         return Answer(seen(request))
     except CaptureError as error:
-        return Answer(error=str(error))
+        return Answer(error=f"{error}{_where(error.__cause__)}")
     except Exception as error:
         return Answer(error=told(error))
 
@@ -66,9 +67,13 @@ def answer(request: Request) -> Answer:
 def told(error: BaseException) -> str:
     """An error of the user's code on one line: what, and where in a file of the user's."""
     lines = str(error).strip().splitlines() or [""]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return plain(f"{type(error).__name__}: {lines[0]}"[:400] + where)
+    return plain(f"{type(error).__name__}: {lines[0]}"[:400] + _where(error))
+
+
+def _where(error: BaseException | None) -> str:
+    """The last place in a file of the user's that an error went through; empty where it went through none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__ if error else None) if _is_users(frame.filename)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _is_users(file: str) -> bool:
@@ -81,9 +86,11 @@ def _is_users(file: str) -> bool:
 
 def seen(request: Request) -> Seen:
     """What is seen of a model that has yet to be made. Raises CaptureError, and whatever the user's code raises."""
-    kinds = {name: _resolve(target) for name, target in CAPTURES.items()}
+    kinds = _kinds(request.framework)
     reads = [kind for kind in kinds.values() if request.target.endswith(kind.suffixes or ("\0",))]
     if reads:
+        if request.arguments:
+            raise CaptureError("--arg: found with a file; allowed: with a callable")
         return of_model(request.target, request.inputs, request, reads[0])
     notes: tuple[str, ...] = ()
     named = _callable(request.target)
@@ -91,8 +98,12 @@ def seen(request: Request) -> Seen:
         request = replace(request, arguments={**request.arguments, "weights": "None"})
         notes = ("weights=None: nothing is fetched; --arg weights=... says otherwise",)
     kind = _kind(kinds, request, named)
-    if kind is not None and (kind.takes(named) or (kind.functions and _wants_more(named, request))):
+    if kind is not None and kind.takes(named):
+        if request.arguments:
+            raise CaptureError(f"--arg: {request.target} is a model already; allowed: with a callable that makes one")
         made = named
+    elif kind is not None and kind.functions and _wants_more(named, request):
+        made = functools.partial(named, **_literals(request)) if request.arguments else named
     else:
         made = _built(named, kind, request)
     model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, ())
@@ -103,17 +114,31 @@ def seen(request: Request) -> Seen:
 
 def of_model(model: Any, inputs: Sequence[Any], request: Request, kind: type[Capture] | None = None) -> Seen:
     """What is seen of a model, by this capture, or by that of the framework that it is of. Raises CaptureError."""
-    kinds = {name: _resolve(target) for name, target in CAPTURES.items()}
+    kinds = _kinds(request.framework)
     kind = kind or kinds.get(request.framework)
     kind = kind or next((each for each in kinds.values() if each.takes(model)), None) or _loaded(kinds)
     if kind is None:
         raise CaptureError(f"it gives no model of a framework that is known; say which with --framework {', '.join(kinds)}")
-    return _made(kind).capture(model, inputs, _checked(kind, request))
+    return _made(kind).capture(model, inputs, _checked(kinds, kind, request))
+
+
+def _kinds(framework: str) -> dict[str, type[Capture]]:
+    """The captures by name, the one that is asked for among them; another package's that is broken is passed over otherwise."""
+    found = {}
+    for name, target in known().items():
+        try:
+            found[name] = _resolve(target)
+        except Exception as error:
+            if name == framework:
+                raise CaptureError(f"--framework {name}: its capture {target} cannot be had: {told(error)}") from None
+    if framework and framework not in found:
+        raise CaptureError(f"--framework: found {framework!r}; allowed: {', '.join(found)}")
+    return found
 
 
 def _built(named: Callable[..., Any], kind: type[Capture] | None, request: Request) -> Any:
     """What the callable gives."""
-    arguments = {name: _literal(name, text) for name, text in request.arguments.items()}
+    arguments = _literals(request)
     try:
         inspect.signature(named).bind(**arguments)
     except TypeError as error:
@@ -142,8 +167,6 @@ def _wants_more(named: Any, request: Request) -> bool:
 def _kind(kinds: dict[str, type[Capture]], request: Request, named: Any) -> type[Capture] | None:
     """The capture that the request names, or that is clear before anything is made; None where the model will tell."""
     if request.framework:
-        if request.framework not in kinds:
-            raise CaptureError(f"--framework: found {request.framework!r}; allowed: {', '.join(kinds)}")
         return kinds[request.framework]
     if not request.weights:
         return next(kind for kind in kinds.values() if "weights" in kind.options)
@@ -157,7 +180,7 @@ def _loaded(kinds: dict[str, type[Capture]]) -> type[Capture] | None:
     return found[0] if len(found) == 1 and found[0].functions else None
 
 
-def _checked(kind: type[Capture], request: Request) -> Request:
+def _checked(kinds: dict[str, type[Capture]], kind: type[Capture], request: Request) -> Request:
     """The request, where this capture heeds all of it. Raises CaptureError."""
     asked = {
         "--no-weights": ("weights", not request.weights), "--real": ("real", request.real), "--time": ("timed", request.timed),
@@ -166,14 +189,18 @@ def _checked(kind: type[Capture], request: Request) -> Request:
     }  # fmt: skip
     for option, (field, given) in asked.items():
         if given and field not in kind.options:
-            able = [name for name, target in CAPTURES.items() if field in _resolve(target).options]
-            raise CaptureError(f"{option}: found with {kind.name}; allowed: with {', '.join(able)}")
+            able = [name for name, other in kinds.items() if field in other.options]
+            parsed = ", whose file is parsed and not run" if request.target.endswith(kind.suffixes or ("\0",)) else ""
+            raise CaptureError(f"{option}: found with {kind.name}{parsed}; allowed: with {', '.join(able)}")
     return request
 
 
 def _resolve(target: str) -> type[Capture]:
+    """The class behind `module:Class`. Raises TypeError for what is none of Capture's."""
     module, _, name = target.partition(":")
-    found: type[Capture] = getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, Capture)):
+        raise TypeError(f"{target} is no class that inherits from harness.captures.base.Capture")
     return found
 
 
@@ -184,6 +211,11 @@ def _made(kind: type[Capture]) -> Capture:
     except ImportError as error:
         why = f"{kind.name} cannot be imported by this Python: {told(error)}"
         raise CaptureError(f"{why}; --python names another one") from None
+
+
+def _literals(request: Request) -> dict[str, Any]:
+    """The arguments that the callable is called with."""
+    return {name: _literal(name, text) for name, text in request.arguments.items()}
 
 
 def _literal(name: str, text: str) -> Any:

@@ -43,7 +43,9 @@ def capture(
     arg: Annotated[
         list[str] | None, typer.Option("--arg", help="An argument of the callable, NAME=LITERAL, as in depth=50; repeatable.")
     ] = None,
-    framework: Annotated[str, typer.Option("--framework", help="Where it is not clear: torch, tensorflow, jax, onnx.")] = "",
+    framework: Annotated[
+        str, typer.Option("--framework", help="Where it is not clear: torch, tensorflow, jax, onnx, or a package's own.")
+    ] = "",
     infer: Annotated[bool, typer.Option("--infer", help="The forward pass alone, without gradients.")] = False,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Number the layers; write no name of yours.")] = False,
     no_weights: Annotated[
@@ -56,7 +58,7 @@ def capture(
     layout: Annotated[str, typer.Option("--layout", help="PyTorch: convert the model to NCHW or NHWC.")] = "",
     python: Annotated[str | None, typer.Option("--python", help="The Python that has the model's packages.")] = None,
     time: Annotated[
-        bool, typer.Option("--time", help="PyTorch: measure which share of a real step its convolutions take.")
+        bool, typer.Option("--time", help="Measure which share of a real step its convolutions take; not of ONNX and logs.")
     ] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long the model's process may take.")] = "10m",
     out: Annotated[Path | None, typer.Option("--out", help="The suite to write; by default NAME.toml.")] = None,
@@ -111,29 +113,32 @@ def _seen(request: "Request", python: str | None, limit_s: float) -> "Seen":
     """What is seen of the target, whatever it is."""
     from contextlib import nullcontext
 
+    from harness.captures.base import CAPTURES
     from harness.execution import capturing, host
 
     target, path = request.target, Path(request.target)
-    if target == "-" or (path.is_file() and path.suffix not in (".onnx", ".py") and not target.endswith(_REFUSED)):
-        return _of_log(request)
     if target.endswith(_REFUSED):
         raise CaptureError(f"{target}: opening it could run code of whoever made it; name a callable of yours that loads it")
+    ours = not request.framework or request.framework in CAPTURES  # what files another package reads is known to it alone
+    if target == "-" or (ours and path.is_file() and path.suffix not in (".onnx", ".py")):
+        return _of_log(request, python)
     if path.suffix == ".onnx" and not path.is_file():
         raise CaptureError(f"no file {target}")
-    if path.suffix != ".onnx" and ":" not in target:
+    if path.suffix != ".onnx" and ":" not in target and (ours or not path.is_file()):
         near = f"; name what makes the model, as in {target}:build" if path.suffix == ".py" else ""
         raise CaptureError(f"{target}: no such file{near}; allowed: module:callable, file.py:callable, an .onnx file, a log")
     with host.alone() if request.timed else nullcontext():
         return capturing.in_process(request, python, limit_s)
 
 
-def _of_log(request: "Request") -> "Seen":
+def _of_log(request: "Request", python: str | None) -> "Seen":
     """What a log tells. Raises CaptureError where an option concerns models alone."""
     from harness import codec
     from harness.ask import logs
+    from harness.captures.base import Request
 
-    if request.inputs or request.sizes or request.arguments or request.framework or request.timed or request.real:
-        raise CaptureError("a log has its shapes; --input, --arg, --framework, --real and --time are for models")
+    if python or request != Request(request.target):
+        raise CaptureError("a log has its shapes, and is parsed as it is; allowed with it: --anonymous, --out")
     try:
         data = sys.stdin.buffer.read(_MOST_LOG_BYTES + 1) if request.target == "-" else codec.read(request.target)
         if data[:2] == b"\x1f\x8b":
@@ -191,7 +196,10 @@ def _show(captured: "Captured") -> None:
         timing = captured.timing
         share, steps = timing.convolutions_ns / timing.step_ns, units.many(timing.steps, "step")
         times = f"{units.duration(timing.convolutions_ns)} of {units.duration(timing.step_ns)}"
-        console.print(f"convolutions take {units.percent(share)} of a step: {times}, medians of {steps}")
+        fused = units.duration(timing.shared_ns)
+        shared = f"; {fused} of it in operations that have other work in them" if timing.shared_ns else ""
+        told = f"convolutions take {units.percent(share)} of a step: {times}, medians of {steps}{shared}"
+        console.print(told, soft_wrap=True)
 
 
 def _lines(lines: Iterable[str]) -> None:

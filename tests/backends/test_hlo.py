@@ -151,3 +151,31 @@ def test_without_a_text_the_names_must_do(name: str, module: str, expected: Oper
 def test_the_same_name_in_two_programs_is_two_operations():
     program = Program("", cell())
     assert program.operation("ynn_fusion", "jit_conv_general_dilated") != program.operation("ynn_fusion", "jit_dot_general")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("ynn_fusion", ((Kind.CONVOLUTION, "conv_general_dilated"),)), ("convolution.7", ((Kind.CONVOLUTION, ""),)),
+        ("multiply_reduce_fusion", ((Kind.ELEMENTWISE, ""), (Kind.REDUCTION, ""))), ("broadcast.5", ()), ("nothing", ()),
+    ],
+)  # fmt: skip
+def test_what_an_operation_was_made_of_is_what_works_in_it(name: str, parts: tuple[tuple[Kind, str], ...]):
+    assert Program(TEXT).made_of(name) == parts
+
+
+@pytest.mark.parametrize(
+    ("named", "part"),
+    [
+        ('op_name="jit(f)/transpose(jvp(g))/conv_general_dilated" stack_frame_id=1', "conv_general_dilated"),
+        ('op_name="jit(f)/jit(main)/conv_general_dilated[window_strides=(1, 1)]" source_file="a/b.py"', "conv_general_dilated"),
+        ('op_name="dot_general"', "dot_general"), ('source_file="a/b.py"', ""),
+    ],
+)  # fmt: skip
+def test_what_it_was_made_of_is_the_last_part_of_its_name(named: str, part: str):
+    text = f"ENTRY %main (a: f32[4,4]) -> f32[4,4] {{\n  ROOT %dot.1 = f32[4,4]{{1,0}} dot(%a, %a), metadata={{{named}}}\n}}\n"
+    assert Program(text).made_of("dot.1") == ((Kind.GEMM, part),)
+
+
+def test_a_program_of_no_cell_tells_no_tensors():
+    assert Program(TEXT).operation("copy.1").role is Role.UNKNOWN

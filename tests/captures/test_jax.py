@@ -1,5 +1,6 @@
 """What the capture of JAX sees, held against PyTorch's capture of the same networks, and against small functions."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ import harness  # noqa: E402
 from harness import flops  # noqa: E402
 from harness.ask.captured import collect  # noqa: E402
 from harness.axes import Direction, Layout, Precision  # noqa: E402
-from harness.calls import Call, Seen  # noqa: E402
-from harness.captures.base import Input, Request  # noqa: E402
+from harness.calls import Call, Seen, Timing  # noqa: E402
+from harness.captures import jax_timing, timing  # noqa: E402
+from harness.captures.base import DATA, TRAINED, Input, Request  # noqa: E402
 from harness.captures.jax import JaxCapture  # noqa: E402
 from harness.errors import CaptureError  # noqa: E402
+from harness.measure.attribute import Span  # noqa: E402
+from harness.profile import Event  # noqa: E402
 from tests.captures.jax_models import MODELS, NUMBERS, conv, weights  # noqa: E402
 
 FPROP, DGRAD, WGRAD = Direction.FPROP, Direction.DGRAD, Direction.WGRAD
@@ -145,7 +149,7 @@ def test_what_cannot_be_seen_is_said() -> None:
         see(lambda x: conv(x, jnp.ones((1, 1, 4, 4))) if x.sum() > 0 else x, Input((1, 8, 8, 4)))
     with pytest.raises(CaptureError, match="found dtype 'float31'"):
         see(lambda x: x, Input((4, 4), "float31"))
-    with pytest.raises(CaptureError, match="--input: the function wants inputs"):
+    with pytest.raises(CaptureError, match="--input: the function wants x; give the shape of each"):
         see(lambda x: x)
 
 
@@ -156,3 +160,111 @@ def test_within_a_program(tmp_path: Any) -> None:
     assert captured.flop(FPROP) == sum(flops.nominal(layer.spec) * layer.count for layer in captured.layers)
     assert sum(layer.count for layer in captured.layers if layer.spec.transposed) == 4
     assert captured.left_out == ()
+
+
+# The share of a step -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[timing.Watched]:
+    """What two watched steps told, whatever they took."""
+    told: list[timing.Watched] = []
+
+    def measured(step: Callable[[], object], watched: Callable[[], timing.Watched]) -> Timing:
+        step()
+        told.extend([watched(), watched()])
+        return Timing(10, 4, 2)
+
+    monkeypatch.setattr(timing, "measured", measured)
+    return told
+
+
+def layers(p: list[Any], x: Any) -> Any:
+    """A convolution of 3x3, one of 1x1, which XLA computes as a product, and a product that is none."""
+    return jax.nn.relu(conv(jax.nn.relu(conv(x, p[0])), p[1])).mean((1, 2)) @ p[2]
+
+
+LAYERS = [weights(3, 3, 8, 16), weights(1, 1, 16, 32), weights(32, 8)]
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_xla_s_profiler_tells_the_convolutions_of_a_step(watched: list[timing.Watched], gradients: bool) -> None:
+    seen = see(layers, LAYERS, Input((4, 28, 28, 8)), gradients=gradients, timed=True)
+    assert seen.timing == Timing(10, 4, 2), seen.notes
+    for each in watched:
+        assert each.step_ns is not None
+        assert 0 < each.convolutions_ns < each.step_ns
+        assert 0 <= each.shared_ns <= each.convolutions_ns
+    assert see(layers, LAYERS, Input((4, 28, 28, 8))).timing is None
+
+
+def told_of(function: Any, *inputs: Any) -> dict[str, int]:
+    """The operations of a step that are told to be of a convolution, and how many there are of each."""
+    found: dict[str, int] = {}
+    original = timing.of_events
+
+    def of_events(convolutions: Iterable[tuple[Event, bool]], span: Span) -> timing.Watched:
+        told = list(convolutions)
+        for event, _ in told:
+            found[event.name] = found.get(event.name, 0) + 1
+        return original(told, span)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(timing, "measured", lambda step, watched: Timing(10, watched().convolutions_ns, 1))
+        patched.setattr(timing, "of_events", of_events)
+        seen = see(function, *inputs, timed=True, gradients=False)
+        assert seen.timing is not None, seen.notes
+    return found
+
+
+def test_every_round_of_a_loop_and_every_product_that_was_a_convolution_counts() -> None:
+    def scanned(p: list[Any], x: Any) -> Any:
+        return lax.scan(lambda x, _: (conv(x, p[0]), None), x, None, length=7)[0]
+
+    found = told_of(scanned, [weights(3, 3, 8, 8)], Input((1, 14, 14, 8)))
+    assert max(found.values()) == 7
+    assert told_of(lambda p, x: conv(x, p[0]), [weights(1, 1, 8, 8)], Input((1, 14, 14, 8)))
+
+
+def held(x: Any) -> Any:
+    return conv(x, HELD)
+
+
+HELD = jnp.ones((3, 3, 4, 4))
+
+
+@pytest.mark.parametrize("function", [held, jax.jit(held), jax.jit(jax.jit(held)), lambda x: conv(jax.jit(jnp.abs)(x), HELD)])
+def test_what_a_function_holds_is_trained_too(watched: list[timing.Watched], function: Any) -> None:
+    seen = see(function, Input((1, 8, 8, 4)), timed=True)
+    assert counts(seen) == {FPROP: 1, DGRAD: 0, WGRAD: 1}
+    assert seen.timing is not None, seen.notes
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: conv(x, jnp.ones((1, 1, 4, 4))), "nothing that the function gives depends on an array that is trained"),
+        (lambda x: conv(conv(x, HELD), jnp.ones((1, 1, 4, 4))), "a step has 4 convolutions, not 5: no gradient can be asked"),
+        (lambda x: lax.while_loop(lambda x: x.sum() < 3, lambda x: conv(x, HELD), x), "Reverse-mode differentiation"),
+    ],
+)
+def test_a_step_whose_gradients_cannot_be_had_has_no_share(function: Any, words: str) -> None:
+    seen = see(function, Input((1, 8, 8, 4)), timed=True)
+    assert seen.calls
+    assert seen.timing is None
+    (note,) = [note for note in seen.notes if "share" in note]
+    assert note.startswith("the convolutions' share of a step is not known: ")
+    assert words in note
+
+
+def test_numbers_are_drawn_for_what_is_known_by_its_shape_alone() -> None:
+    shapes = [weights(3, 3, 64, 8), jax.ShapeDtypeStruct((1000,), jnp.bfloat16), jax.ShapeDtypeStruct((2,), jnp.int32), 3.0]
+    filters, data, whole, number = jax_timing.values(jax, shapes, [TRAINED, DATA, DATA, DATA])
+    assert filters.std() == pytest.approx((2 / (3 * 3 * 64)) ** 0.5, rel=0.1)
+    assert data.astype("float32").std() == pytest.approx(1, rel=0.1)
+    assert (data.dtype, whole.tolist(), number) == (jnp.bfloat16, [0, 0], 3.0)
+
+
+def test_fourier_transforms_by_which_a_convolution_may_be_computed_are_named() -> None:
+    seen = see(lambda x: conv(jnp.fft.irfft2(jnp.fft.rfft2(x)), HELD), Input((1, 8, 4, 4)))
+    assert "Fourier transforms were seen (fft x 2): a convolution that is computed by them is left out" in seen.notes

@@ -1,5 +1,6 @@
 """What the capture of TensorFlow and Keras sees, held against PyTorch's counts and published ones, and against small graphs."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -7,13 +8,17 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
+import harness  # noqa: E402
 from harness import flops  # noqa: E402
 from harness.ask.captured import collect  # noqa: E402
 from harness.axes import Direction, Layout, Precision  # noqa: E402
-from harness.calls import Seen  # noqa: E402
+from harness.calls import Seen, Timing  # noqa: E402
+from harness.captures import timing  # noqa: E402
 from harness.captures.base import Input, Request  # noqa: E402
 from harness.captures.tensorflow import TensorFlowCapture  # noqa: E402
 from harness.errors import CaptureError  # noqa: E402
+from harness.measure.attribute import Span  # noqa: E402
+from harness.profile import Event  # noqa: E402
 
 FPROP, DGRAD, WGRAD = Direction.FPROP, Direction.DGRAD, Direction.WGRAD
 
@@ -111,6 +116,100 @@ def test_what_cannot_be_seen_is_said() -> None:
         see(lambda x: x if tf.reduce_sum(x) > 0 else -x, Input((1, 4)))
     with pytest.raises(CaptureError, match=r"the model wants picture \(\?,8,8,3\)"):
         see(keras.Sequential([keras.Input((8, 8, 3), name="picture"), keras.layers.Conv2D(2, 3)]))
+
+
+def test_within_a_program_a_model_of_keras_stays_as_it_is() -> None:
+    model = of_layers(keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization())
+    before = [value.copy() for value in model.get_weights()]
+    captured = harness.capture(model, (2, 8, 8, 3), name="mine")
+    assert captured.layers == harness.capture(model, tf.zeros((2, 8, 8, 3))).layers
+    assert [(str(layer.spec), dict(layer.counts)) for layer in captured.layers] == [("n2 c3 k4 8x8 f3x3", {FPROP: 1, WGRAD: 1})]
+    assert all((old == new).all() for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_what_is_no_plain_convolution_is_left_out_by_name() -> None:
+    def quantized(x: Any) -> Any:
+        limits = [tf.constant(0.0), tf.constant(1.0)]
+        image = tf.quantization.quantize(x, *limits, tf.quint8).output
+        filters = tf.cast(tf.ones((1, 1, 2, 2)), tf.uint8)
+        filters = tf.bitcast(filters, tf.quint8)
+        ranges = {f"{bound}_{tensor}": limits[bound == "max"] for bound in ("min", "max") for tensor in ("input", "filter")}
+        y = tf.raw_ops.QuantizedConv2D(input=image, filter=filters, strides=[1] * 4, padding="SAME", **ranges)
+        return tf.cast(tf.bitcast(y.output, tf.int32), tf.float32) + tf.nn.conv2d(x, tf.ones((1, 1, 2, 2)), 1, "SAME")
+
+    seen = see(quantized, Input((1, 4, 4, 2)), gradients=False)
+    assert [(one.what, one.why) for one in seen.left_out] == [("QuantizedConv2D", "quantized")]
+    assert counts(seen) == {FPROP: 1}
+
+
+def test_fourier_transforms_by_which_a_convolution_may_be_computed_are_named() -> None:
+    def fourier(x: Any) -> Any:
+        return tf.signal.irfft2d(tf.signal.rfft2d(tf.nn.conv2d(x, tf.ones((1, 1, 4, 4)), 1, "SAME")))
+
+    (note,) = see(fourier, Input((1, 8, 4, 4)), gradients=False).notes
+    assert note == "Fourier transforms were seen (RFFT2D x 1, IRFFT2D x 1): a convolution that is computed by them is left out"
+
+
+# The share of a step -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operators of a watched step that are told to be of a convolution; what the step took is no matter."""
+    found: list[str] = []
+    original = timing.of_events
+
+    def of_events(convolutions: Iterable[tuple[Event, bool]], span: Span) -> timing.Watched:
+        each = list(convolutions)
+        found.extend(event.name for event, _ in each)
+        return original(each, span)
+
+    def measured(step: Callable[[], object], watched: Callable[[], timing.Watched]) -> Timing:
+        step()
+        seen = watched()
+        assert seen.step_ns is not None
+        assert 0 < seen.convolutions_ns < seen.step_ns
+        return Timing(10, 4, 1)
+
+    monkeypatch.setattr(timing, "of_events", of_events)
+    monkeypatch.setattr(timing, "measured", measured)
+    return found
+
+
+def test_tensorflow_s_profiler_tells_each_convolution_of_a_step(told: list[str]) -> None:
+    model = of_layers(
+        keras.layers.Conv2D(8, 3, activation="relu"), keras.layers.BatchNormalization(), keras.layers.DepthwiseConv2D(3),
+        keras.layers.Conv2DTranspose(4, 2, 2), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3),
+    )  # fmt: skip
+    seen = see(model, Input((2, 16, 16, 3)), timed=True)
+    assert seen.timing == Timing(10, 4, 1), seen.notes
+    assert len(told) == sum(call.times for call in seen.calls) == 8
+    assert all("Conv2" in name for name in told)
+    told.clear()
+    assert see(model, Input((2, 16, 16, 3)), timed=True, gradients=False).timing == Timing(10, 4, 1)
+    assert len(told) == 3
+
+
+def test_a_step_of_a_function_is_measured_with_the_tensors_that_are_given(told: list[str]) -> None:
+    seen = see(lambda pair: tf.nn.conv2d(pair[0], pair[1], 1, "SAME"), (tf.ones((1, 8, 8, 2)), tf.ones((3, 3, 2, 2))),
+               gradients=False, timed=True)  # fmt: skip
+    assert seen.timing == Timing(10, 4, 1), seen.notes
+    assert len(told) == 1
+
+
+def test_a_part_that_xla_compiles_has_no_share(told: list[str]) -> None:
+    inner = tf.function(lambda x: tf.nn.conv2d(x, tf.ones((3, 3, 2, 2)), 1, "SAME"), jit_compile=True)
+    seen = see(lambda x: inner(x) + 1, Input((1, 8, 8, 2)), gradients=False, timed=True)
+    assert (seen.timing, told) == (None, [])
+    (note,) = seen.notes
+    assert note.startswith("the convolutions' share of a step is not known: XLA compiles a part of the step")
+
+
+def test_that_a_model_is_compiled_for_xla_is_said(told: list[str]) -> None:
+    model = of_layers(keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3))
+    model.compile(loss="mse", jit_compile=True)
+    notes = see(model, Input((2, 8, 8, 3)), timed=True).notes
+    assert notes == ("timed as a tf.function without XLA, which the model is compiled for (jit_compile)",)
 
 
 @pytest.mark.long

@@ -1,9 +1,11 @@
 """What the capture of PyTorch sees, held against PyTorch's own counter of FLOP and against published networks."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,8 +16,9 @@ from harness import flops  # noqa: E402
 from harness.ask import logs, suite  # noqa: E402
 from harness.ask.captured import collect  # noqa: E402
 from harness.axes import Direction, Layout, Precision  # noqa: E402
-from harness.calls import Call, Seen  # noqa: E402
-from harness.captures import torch_timing  # noqa: E402
+from harness.calls import Call, Seen, Timing  # noqa: E402
+from harness.captures import timing, torch_timing  # noqa: E402
+from harness.captures import torch as torch_capture  # noqa: E402
 from harness.captures.base import Input, Request  # noqa: E402
 from harness.captures.torch import TorchCapture  # noqa: E402
 from harness.errors import CaptureError  # noqa: E402
@@ -266,12 +269,58 @@ def test_within_a_program_the_model_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_share_of_the_convolutions_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_timing, "_BUDGET_S", 0.0)
-    timing = see(torch_models.UNet(depth=2), (1, 3, 32, 32), timed=True).timing
-    assert timing is not None
-    assert timing.steps == 3
-    assert timing.convolutions_ns > 0
-    assert timing.step_ns > 0
+    """By a clock that moves by 1 with each reading, every pass over a convolution takes 1, and nothing else takes any."""
+    ticks, told = itertools.count(), list[timing.Watched]()
+
+    def measured(step: Callable[[], None], watched: Callable[[], timing.Watched]) -> Timing:
+        step()
+        told.extend([watched(), watched()])
+        return Timing(10, 4, 2)
+
+    monkeypatch.setattr(torch_timing, "time", SimpleNamespace(perf_counter_ns=lambda: next(ticks)))
+    monkeypatch.setattr(timing, "measured", measured)
+    seen = see(torch_models.UNet(depth=2), (1, 3, 32, 32), timed=True)
+    assert seen.timing == Timing(10, 4, 2)
+    # The two gradients of a layer are one operation, and each layer but the first one has both.
+    assert told == [timing.Watched(2 * count(seen, FPROP))] * 2
+    assert see(torch_models.UNet(depth=2), (1, 3, 32, 32)).timing is None
+
+
+def test_a_step_that_fails_costs_the_share_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*rest: object) -> Timing:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch_timing, "timed", failing)
+    seen = see(torch_models.UNet(depth=2), (1, 3, 32, 32), timed=True)
+    assert seen.timing is None
+    assert seen.notes == ("the convolutions' share of a step is not known: RuntimeError: out of memory",)
+    assert count(seen, FPROP) > 0
+
+
+def test_convolutions_that_are_no_plain_ones_are_named() -> None:
+    notes = torch_capture._TorchNotes(torch)
+    for name in ("quantized::conv2d.new", "torchvision::deform_conv2d", "aten::convert_element_type"):
+        notes._operation(SimpleNamespace(name=lambda name=name: name), (), None)
+    assert [(one.what, one.why) for one in notes.seen("x").left_out] == [
+        ("quantized::conv2d.new", "quantized"),
+        ("torchvision::deform_conv2d", "an operation of its own, not a plain convolution"),
+    ]
+
+
+def test_fourier_transforms_by_which_a_convolution_may_be_computed_are_named() -> None:
+    class Fourier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.filter = nn.Conv2d(3, 4, 3), nn.Parameter(torch.ones(4, 6, 4, dtype=torch.complex64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.irfft2(torch.fft.rfft2(self.layer(x)) * self.filter)
+
+    seen = see(Fourier(), (1, 3, 8, 8), gradients=False)
+    assert [call.times for call in seen.calls] == [1]
+    (note,) = seen.notes
+    assert note.startswith("Fourier transforms were seen (aten::_fft_")
+    assert note.endswith("): a convolution that is computed by them is left out")
 
 
 def test_a_trace_of_the_profiler_tells_the_same(tmp_path: Path) -> None:

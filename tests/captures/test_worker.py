@@ -2,18 +2,22 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from harness.axes import Direction
 from harness.calls import Call, Seen, layer
+from harness.captures import base
 from harness.captures.base import Input, Request
 from harness.errors import CaptureError
 from harness.execution import capturing
 from tests import foreign
+from tests.captures.planted import plant
 
 
 def ask(target: str, *shapes: tuple[int, ...], python: str | None = None, timeout_s: float = 120.0, **more: object) -> Seen:
@@ -140,12 +144,111 @@ def test_an_interpreter_that_has_no_framework_says_so(net: Callable[[str], str],
         ask("net.py:build", python=str(foreign.old_python(tmp_path / "old")))
 
 
-@pytest.mark.parametrize("option", [{"real": True}, {"timed": True}, {"precision": "bf16"}, {"layout": "NHWC"}])
+@pytest.mark.parametrize("option", [{"real": True}, {"precision": "bf16"}, {"layout": "NHWC"}])
 def test_options_of_pytorch_alone(net: Callable[[str], str], option: dict[str, object]) -> None:
     pytest.importorskip("jax")
     target = net("import jax\nbuild = lambda: jax.jit(lambda x: x)")
     with pytest.raises(CaptureError, match=r"^--\w+: found with jax; allowed: with torch$"):
         ask(target, (1,), **option)
+
+
+def test_a_file_is_parsed_and_so_has_no_step_that_could_be_timed() -> None:
+    pytest.importorskip("onnx")
+    words = r"^--time: found with onnx, whose file is parsed and not run; allowed: with torch, tensorflow, jax$"
+    with pytest.raises(CaptureError, match=words):
+        ask("net.onnx", timed=True)
+    with pytest.raises(CaptureError, match=r"^--arg: found with a file; allowed: with a callable$"):
+        ask("net.onnx", arguments={"depth": "3"})
+
+
+def test_arguments_go_to_a_function_that_is_the_model_and_not_to_what_is_made_already(net: Callable[[str], str]) -> None:
+    pytest.importorskip("jax")
+    net(
+        "import jax, jax.numpy as jnp\nfrom jax import lax\n"
+        "def loss(x, depth):\n"
+        "    for _ in range(depth):\n        x = lax.conv(x, jnp.ones((3, 3, 3, 3)), (1, 1), 'SAME')\n    return x\n"
+        "made = jax.jit(loss)\n"
+    )
+    seen = ask("net.py:loss", (1, 3, 8, 8), arguments={"depth": "4"}, gradients=False)
+    assert [call.times for call in seen.calls] == [4]
+    with pytest.raises(CaptureError, match=r"^--arg: net.py:made is a model already; allowed: with a callable that makes one$"):
+        ask("net.py:made", (1, 3, 8, 8), arguments={"depth": "4"})
+
+
+@pytest.mark.parametrize(
+    ("package", "text", "words"),
+    [
+        (
+            "torch",
+            "import torch.nn as nn\n\nclass build(nn.Module):\n    def forward(self, x):\n        return x if x.sum() else x\n",
+            r"needs the result of aten::_local_scalar_dense to go on; --real .* \(net.py, line 5\)$",
+        ),
+        (
+            "jax",
+            "import jax.numpy\n\ndef build(x):\n    return x if x.sum() > 0 else -x\n",
+            r"needs the values of an array to go on, .* \(net.py, line 4\)$",
+        ),
+        (
+            "tensorflow",
+            "import tensorflow\n\ndef build(x):\n    return x if tensorflow.reduce_sum(x) > 0 else -x\n",
+            r"needs the values of a tensor to go on, .* \(net.py, line 4\)$",
+        ),
+    ],
+)
+def test_where_a_model_looks_at_its_data_is_told(net: Callable[[str], str], package: str, text: str, words: str) -> None:
+    pytest.importorskip(package)
+    with pytest.raises(CaptureError, match=words):
+        ask(net(text), (1, 3), framework=package)
+
+
+# Captures of other packages ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package, beside those of this interpreter."""
+    plant(tmp_path / "installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "installed"), *sys.path]))
+
+
+@pytest.mark.usefixtures("planted")
+def test_another_package_adds_a_capture(net: Callable[[str], str]) -> None:
+    target = net("import planted\nbuild = planted.Model\n")
+    assert ask(target, (4, 5)).source == "planted Model"
+    assert ask("net.planted", (4, 5), real=True).source == "planted str"
+    assert ask(target, (4, 5), framework="planted").calls[0].spec.spatial == (4, 5)
+    with pytest.raises(CaptureError, match=r"^--time: found with planted; allowed: with torch, tensorflow, jax$"):
+        ask(target, (4, 5), timed=True)
+    with pytest.raises(CaptureError, match=r"^--framework: found 'caffe'; allowed: torch, tensorflow, jax, onnx, planted$"):
+        ask(target, framework="caffe")
+
+
+@pytest.mark.parametrize(
+    ("framework", "words"),
+    [
+        ("broken", "no_such_module:Broken cannot be had: ModuleNotFoundError: No module named 'no_such_module'$"),
+        ("wrong", "json:JSONDecoder cannot be had: TypeError: json:JSONDecoder is no class that inherits from "),
+    ],
+)
+@pytest.mark.usefixtures("planted")
+@pytest.mark.fault("a capture of another package is broken", "others go on; a line says so where it is named, code 2")
+def test_a_broken_one_is_told_of_where_it_is_named(framework: str, words: str) -> None:
+    with pytest.raises(CaptureError, match=rf"^--framework {framework}: its capture {words}"):
+        ask("net.planted", (4, 5), framework=framework)
+
+
+def test_it_is_found_in_the_interpreter_that_has_the_model(net: Callable[[str], str], tmp_path: Path) -> None:
+    python = foreign.environment(tmp_path / "env", packages=())
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    plant(site)
+    assert ask(net("import planted\nbuild = planted.Model\n"), (4, 5), python=str(python)).source == "planted Model"
+
+
+def test_nobody_takes_the_name_of_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint(name, f"planted:{name}", base.GROUP) for name in ("zeta", "jax", "alpha", "alpha")]
+    monkeypatch.setattr(base.metadata, "entry_points", lambda group: points if group == base.GROUP else [])
+    assert base.known() == {**base.CAPTURES, "alpha": "planted:alpha", "zeta": "planted:zeta"}
+    assert list(base.known()) == ["torch", "tensorflow", "jax", "onnx", "alpha", "zeta"]
 
 
 @pytest.mark.parametrize("module", ["keras.applications", "tensorflow.keras.applications", "keras.applications.resnet"])

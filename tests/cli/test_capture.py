@@ -12,8 +12,9 @@ from harness.calls import Seen, Timing
 from harness.captures.base import Input, Request
 from harness.cli import app
 from harness.execution import capturing
+from tests.captures.planted import plant
 from tests.captures.seen import FORWARD, SEEN, STEM_OF_ONEDNN, onednn
-from tests.command import convbench
+from tests.command import ROOT, convbench
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request
 
     def seen(request: Request, python: str | None, timeout_s: float) -> Seen:
         known.append((request, python, timeout_s))
-        timing = Timing(10_000_000, 6_100_000, 5) if request.timed else None
+        timing = Timing(10_000_000, 6_100_000, 5, 2_000_000 * request.real) if request.timed else None
         return Seen(SEEN.source, SEEN.calls, SEEN.left_out, {}, ("a note",), timing)
 
     monkeypatch.setattr(capturing, "in_process", seen)
@@ -65,6 +66,9 @@ def test_what_was_seen_and_what_was_left_out_is_told(asked: list[tuple[Request, 
     ):  # fmt: skip
         assert words in told
     assert "nets/" not in Path("my_net.toml").read_text() + Path("shapes/my_net.csv").read_text()
+    assert "operations" not in told
+    fused = "6.100 ms of 10.00 ms, medians of 5 steps; 2.000 ms of it in operations that have other work in them\n"
+    assert fused in given("nets/my_net.py:build", "--time", "--real")
     assert len(suite.load(Path("my_net.toml")).workloads) == 3
     assert "wrote model.toml" in given("secret/net.py:SecretNet", "--anonymous")
     assert "secret" not in (Path("model.toml").read_text() + Path("shapes/model.csv").read_text()).lower()
@@ -103,7 +107,9 @@ def test_logs_are_read_wherever_they_come_from(tmp_path: Path, monkeypatch: pyte
             ["there.txt"],
             'no log that is known: no line of oneDNN\'s verbose mode, benchdnn or MIOpenDriver, no trace; the first is "hello"',
         ),
-        (["there.txt", "--input", "1,2"], "a log has its shapes; --input"),
+        (["there.txt", "--input", "1,2"], "a log has its shapes, and is parsed as it is; allowed with it: --anonymous, --out"),
+        (["there.txt", "--time"], "a log has its shapes, and is parsed"),
+        (["there.txt", "--infer"], "a log has its shapes, and is parsed"),
         (["broken.gz"], "broken.gz: cannot be read"),
         (["nowhere.py:build"], "no file nowhere.py"),
     ],
@@ -121,6 +127,19 @@ def test_a_mistake_is_one_line_and_code_2(tmp_path: Path, arguments: list[str], 
     assert len(said.stderr.splitlines()) == 1
     assert words in said.stderr
     assert not list(tmp_path.glob("*.toml"))
+
+
+def test_a_file_that_another_package_reads_is_no_log(tmp_path: Path) -> None:
+    plant(tmp_path / "installed")
+    (tmp_path / "net.planted").write_bytes(b"hello\n")
+    words = ("capture", "net.planted", "--input", "4,5", "--framework", "planted")
+    said = convbench(tmp_path, *words, PYTHONPATH=f"{ROOT}:{tmp_path / 'installed'}")
+    assert said.returncode == 0, said.stderr
+    assert "net, planted str: 1 call in a step, 1 shape" in said.stdout
+    assert [str(work.spec) for work in suite.load(tmp_path / "net.toml").workloads] == ["n1 c2 k3 4x5 f1x1"]
+    said = convbench(tmp_path, *words)
+    assert (said.returncode, said.stdout, len(said.stderr.splitlines())) == (2, "", 1)
+    assert "--framework: found 'planted'; allowed: torch, tensorflow, jax, onnx" in said.stderr
 
 
 def test_pytorch_to_a_suite_that_runs(tmp_path: Path) -> None:
