@@ -5,7 +5,7 @@ which dilation, who computes it, or what else it does. Format: https://openxla.o
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -53,6 +53,7 @@ _KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
 )
 _TARGETS = ((Kind.CONVOLUTION, "conv"), (Kind.GEMM, "gemm"), (Kind.GEMM, "matmul"))  # what a custom call's target has in it
 _FUSION = "fusion"
+_HANDING_ON = frozenset({"bitcast", "get-tuple-element", "reshape"})
 _EIGEN = "Eigen"  # what XLA computes a convolution with on a CPU where no other library took it
 
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?(?P<name>[\w.\-]+) .*\{$")
@@ -137,6 +138,19 @@ class Program:
         told = ((self._described(*one).kind, _MADE_OF.search(one[0].rest)) for one in each)
         return tuple((kind, named[1] if named else "") for kind, named in told if kind is not Kind.BOOKKEEPING)
 
+    def around(self, name: str) -> frozenset[str]:
+        """The operations that an operation reads from, and those that read from it, past what only hands on."""
+        found = self._instruction(name)
+        if found is None:
+            return frozenset()
+        computation = found[1]
+        reads = {each.name: each.operands for each in computation.values()}
+        readers: dict[str, list[str]] = {}
+        for each in computation.values():
+            for operand in each.operands:
+                readers.setdefault(operand, []).append(each.name)
+        return frozenset(_past(name, reads, computation)) | frozenset(_past(name, readers, computation))
+
     def _instruction(self, name: str) -> tuple[Instruction, dict[str, Instruction]] | None:
         """The instruction of this name, and the computation that it stands in."""
         return next(((each[name], each) for each in self._computations.values() if name in each), None)
@@ -169,6 +183,15 @@ class Program:
         types = result.type if source.type in ("", result.type) else f"{source.type}->{result.type}"
         tensor = kinds.role(result.dims, self.cell)
         return Operation(kind, by, f"{types} {result}", source.layout, result.layout, tensor)
+
+
+def _past(name: str, ways: Mapping[str, Sequence[str]], computation: Mapping[str, Instruction]) -> Iterator[str]:
+    """What the ways from a name lead to, past what only hands on."""
+    for each in ways.get(name, ()):
+        if each in computation and computation[each].opcode in _HANDING_ON:
+            yield from _past(each, ways, computation)
+        else:
+            yield each
 
 
 def _parsed(lines: Iterable[str]) -> dict[str, dict[str, Instruction]]:

@@ -1,12 +1,12 @@
 """How much of a real step in JAX its convolutions take: the step is compiled as a whole, and XLA's profiler tells of it.
 
-XLA fuses, moves and replaces operations, and keeps of each which primitive of JAX it was made of. So the time of a convolution
-is that of all operations that were made of it, as a convolution, as a product or as moves of its arrays.
+XLA fuses and replaces operations, and says of most which primitive of JAX they were made of. So the time of a convolution is
+that of the operations that were made of it, as a convolution or as a product, and of those that do nothing but move its arrays.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.backends import hlo, jax_profile, traces
@@ -15,12 +15,13 @@ from harness.captures import timing
 from harness.captures.base import TRAINED, constant
 from harness.captures.timing import UnknownShareError
 from harness.measure.attribute import Span
-from harness.profile import Event, Kind, Level
+from harness.profile import MOVING, Event, Kind, Level
 
 CONVOLUTION = "conv_general_dilated"
 _CALLS = ("jit", "pjit")  # what the call of a jitted function is in a jaxpr, by JAX's version
-_COMPUTES = frozenset({Kind.CONVOLUTION, Kind.GEMM, Kind.OTHER})  # a library's call may be called anything
+_MOVES = frozenset({"", CONVOLUTION, "rev"})  # what is called so may be part of a convolution: a gradient turns the filter
 
+Parts = Sequence[tuple[Kind, str]]
 Arrays = tuple[list[Any], list[Any]]
 
 
@@ -118,20 +119,34 @@ def timed(jax: Any, function: Callable[..., Any], arrays: Arrays) -> Timing:
 def convolutions(events: Sequence[Event], program: hlo.Program) -> Iterator[tuple[Event, bool]]:
     """The events that are of a convolution, each with whether other work is fused into it. On a GPU these are its kernels."""
     level = Level.PRIMITIVE if any(event.level is Level.PRIMITIVE for event in events) else Level.COMPILED
-    for event in events:
-        shared = _shared(program.made_of(event.name)) if event.level is level else None
-        if shared is not None:
-            yield event, shared
+    told = [event for event in events if event.level is level]
+    shared = _shared({event.name: program.made_of(event.name) for event in told}, program)
+    return ((event, shared[event.name]) for event in told if event.name in shared)
 
 
-def _shared(parts: Iterable[tuple[Kind, str]]) -> bool | None:
-    """Whether an operation of a convolution has other work in it; None for one that is of none.
+def _shared(operations: Mapping[str, Parts], program: hlo.Program) -> dict[str, bool]:
+    """The operations of convolutions, each with whether other work is in it.
 
-    Moves of a convolution's arrays that are fused into other work are part of that.
+    XLA moves the arrays that a convolution reads and gives, mostly under no name. What does nothing else, and stands beside the
+    convolution or beside such moves of it, is part of it; moves that are fused into other work are part of that.
     """
-    told = list(parts)
-    own = [kind for kind, made_of in told if made_of == CONVOLUTION or kind is Kind.CONVOLUTION]
-    others = any(made_of not in ("", CONVOLUTION) and kind is not Kind.CONVOLUTION for kind, made_of in told)
-    if not own or (others and _COMPUTES.isdisjoint(own)):
-        return None
-    return others
+    found = {name: _has_other(parts) for name, parts in operations.items() if any(map(_computes_one, parts))}
+    moves = {name: program.around(name) for name, parts in operations.items() if parts and all(map(_moves, parts))}
+    while beside := {name for name, around in moves.items() if name not in found and not around.isdisjoint(found)}:
+        found.update(dict.fromkeys(beside, False))
+    return found
+
+
+def _computes_one(part: tuple[Kind, str]) -> bool:
+    kind, made_of = part
+    return kind is Kind.CONVOLUTION or (made_of == CONVOLUTION and kind not in MOVING)
+
+
+def _moves(part: tuple[Kind, str]) -> bool:
+    """Whether it may be a move of a convolution's array: a copy without a name may as well be a concatenation of the user's."""
+    kind, made_of = part
+    return kind in MOVING and made_of in _MOVES and (made_of != "" or kind is not Kind.COPY)
+
+
+def _has_other(parts: Parts) -> bool:
+    return any(kind is not Kind.CONVOLUTION and made_of not in _MOVES for kind, made_of in parts)

@@ -77,8 +77,9 @@ class TensorFlowCapture(Capture):
         layers = {layer.name for layer in getattr(model, "_flatten_layers", lambda: ())()}
         _note(notes, list(_operations(graph, graph.outputs, forward, "")), layers, tf)
         if request.timed and notes.calls:
+            seen = sum(call.times for call in notes.calls)
             values = [tensorflow_timing.values(tf, given, asked) for given, asked in zip(inputs, signature, strict=True)]
-            taken = timing.known(notes, lambda: tensorflow_timing.timed(tf, lambda: function(*values)))
+            taken = timing.known(notes, lambda: tensorflow_timing.timed(tf, lambda: function(*values), seen))
             if taken and getattr(model, "compiled", False) and model.jit_compile:
                 notes.said["timed as a tf.function without XLA, which the model is compiled for (jit_compile)"] = None
         return notes.seen(f"TensorFlow {tf.__version__}", timing=taken)

@@ -16,7 +16,8 @@ from harness.measure.attribute import Span, attribute
 from harness.plain import plain
 from harness.profile import Event
 
-_FEWEST, _MOST, _BUDGET_S = 3, 20, 10.0  # of each kind, and for how long it goes on beyond the fewest
+_FEWEST, _MOST = 3, 20  # of each kind
+_BUDGET_S, _PATIENCE_S = 10.0, 60.0  # for how long it goes on beyond the fewest, and beyond one
 _MOST_WATCHED = 1.25  # times a whole step: where watching costs more, what it tells is not that of a step
 
 
@@ -54,8 +55,10 @@ def measured(step: Callable[[], object], watched: Callable[[], Watched]) -> Timi
     Both callables make one step and wait for all of it. Raises UnknownShareError where what they tell makes no share.
     """
     step()  # allocators, caches of compiled kernels
-    whole, seen, until = list[int](), list[Watched](), time.monotonic() + _BUDGET_S
-    while len(whole) < _FEWEST or (len(whole) < _MOST and time.monotonic() < until):
+    whole, seen, started = list[int](), list[Watched](), time.monotonic()
+    while not whole or time.monotonic() - started < (_PATIENCE_S if len(whole) < _FEWEST else _BUDGET_S):
+        if len(whole) == _MOST:
+            break
         begun = time.perf_counter_ns()
         step()
         whole.append(time.perf_counter_ns() - begun)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.backends import hlo
 from harness.calls import Timing
 from harness.captures import jax_timing, tensorflow_timing, timing
 from harness.captures.base import Notes
@@ -53,6 +54,9 @@ def test_medians_of_both_kinds_of_step_are_told_and_the_first_step_counts_for_ne
 def test_it_goes_on_for_its_time_and_never_beyond_so_many(clock: Clock) -> None:
     assert measured(clock.moving(2_000_000_000), watching(Watched(1))).steps == 5
     assert measured(clock.moving(1_000), watching(Watched(1))).steps == 20
+    assert measured(clock.moving(25_000_000_000), watching(Watched(1))).steps == 3
+    assert measured(clock.moving(35_000_000_000), watching(Watched(1))).steps == 2
+    assert measured(clock.moving(70_000_000_000), watching(Watched(1))).steps == 1
 
 
 @pytest.mark.parametrize(
@@ -106,47 +110,64 @@ def test_an_instant_in_which_several_convolutions_run_counts_once_and_none_outsi
     assert of_events([], Span(10, 100)) == Watched(0, 0, 90)
 
 
-class Made:
-    """A program whose operations were made of these."""
+# A program in which XLA has fused, replaced and moved, as it does on a CPU.
+NAMED, MAX = 'metadata={op_name="jit(step)/conv_general_dilated"}', 'metadata={op_name="jit(step)/max"}'
+PROGRAM = hlo.Program(f"""\
+%fused (a: f32[4,4], b: f32[4,4]) -> f32[4,4] {{
+  %inner.1 = f32[4,4]{{1,0}} convolution(%a, %b), window={{size=1}}, dim_labels=bf_io->bf
+  ROOT %inner.2 = f32[4,4]{{1,0}} maximum(%inner.1, %a), {MAX}
+}}
+%moved_within (a: f32[4,4]) -> f32[4,4] {{
+  %inner.3 = f32[4,4]{{1,0}} transpose(%a), dimensions={{1,0}}, {NAMED}
+  ROOT %inner.4 = f32[4,4]{{1,0}} maximum(%inner.3, %a), {MAX}
+}}
+%turned (a: f32[4,4]) -> f32[4,4] {{
+  %inner.5 = f32[4,4]{{1,0}} reverse(%a), dimensions={{0}}, metadata={{op_name="jit(step)/transpose(jvp())/rev"}}
+  ROOT %inner.6 = f32[4,4]{{0,1}} copy(%inner.5)
+}}
+ENTRY %main (x: f32[4,4], w: f32[4,4]) -> f32[4,4] {{
+  %x = f32[4,4]{{1,0}} parameter(0)
+  %w = f32[4,4]{{1,0}} parameter(1)
+  %far = f32[4,4]{{0,1}} copy(%x)
+  %before = f32[4,4]{{1,0}} transpose(%far), dimensions={{1,0}}
+  %bitcast = f32[4,4]{{1,0}} bitcast(%before)
+  %joined = f32[4,4]{{1,0}} concatenate(%w), dimensions={{0}}
+  %turn = f32[4,4]{{0,1}} fusion(%w), kind=kLoop, calls=%turned
+  %plain = f32[4,4]{{1,0}} convolution(%bitcast, %turn, %joined), window={{size=1}}, dim_labels=bf_io->bf
+  %after = f32[4,4]{{1,0}} transpose(%plain), dimensions={{1,0}}
+  %users = f32[4,4]{{1,0}} transpose(%plain), dimensions={{1,0}}, metadata={{op_name="jit(step)/transpose"}}
+  %max = f32[4,4]{{1,0}} maximum(%after, %users), {MAX}
+  %nowhere = f32[4,4]{{0,1}} copy(%max)
+  %within = f32[4,4]{{1,0}} fusion(%max), kind=kLoop, calls=%moved_within
+  %as_product = f32[4,4]{{1,0}} dot(%within, %w), {NAMED}
+  %library = f32[4,4]{{1,0}} custom-call(%max, %w), custom_call_target="anything", {NAMED}
+  %both = f32[4,4]{{1,0}} fusion(%max, %w), kind=kCustom, calls=%fused
+  ROOT %product = f32[4,4]{{1,0}} dot(%both, %nowhere), metadata={{op_name="jit(step)/dot_general"}}
+}}
+""")
 
-    def __init__(self, **parts: tuple[tuple[Kind, str], ...]) -> None:
-        self.made_of = lambda name: parts.get(name, ())
+
+def operations(*names: str) -> dict[str, bool]:
+    """Those that are of a convolution among the operations of these names, each with whether other work is in it."""
+    found = jax_timing.convolutions([event(0, 1, name) for name in names], PROGRAM)
+    return {event.name: shared for event, shared in found}
 
 
-CONV, OTHER = jax_timing.CONVOLUTION, "max"
-PROGRAM = Made(
-    plain=((Kind.CONVOLUTION, CONV),),
-    as_product=((Kind.COPY, CONV), (Kind.GEMM, CONV)),
-    moves=((Kind.TRANSPOSE, CONV),),
-    library=((Kind.OTHER, CONV),),
-    unnamed=((Kind.CONVOLUTION, ""),),
-    fused=((Kind.CONVOLUTION, CONV), (Kind.ELEMENTWISE, OTHER), (Kind.COPY, "")),
-    moved_within=((Kind.TRANSPOSE, CONV), (Kind.ELEMENTWISE, OTHER)),
-    product=((Kind.GEMM, "dot_general"),),
-    without=((Kind.COPY, ""),),
-)
+def test_what_computes_a_convolution_is_one_whatever_xla_has_made_of_it() -> None:
+    names = ("plain", "as_product", "library", "both", "product", "max", "unknown")
+    assert operations(*names) == {"plain": False, "as_product": False, "library": False, "both": True}
 
 
-@pytest.mark.parametrize("name", ["plain", "as_product", "moves", "library", "unnamed"])
-def test_an_operation_of_xla_that_was_made_of_a_convolution_is_one(name: str) -> None:
-    one = event(0, 1, name)
-    assert list(jax_timing.convolutions([one], PROGRAM)) == [(one, False)]  # type: ignore[arg-type]
-
-
-def test_work_that_is_fused_into_a_convolution_is_told() -> None:
-    one = event(0, 1, "fused")
-    assert list(jax_timing.convolutions([one], PROGRAM)) == [(one, True)]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["moved_within", "product", "without", "unknown"])
-def test_other_operations_are_not_even_where_they_move_what_a_convolution_reads(name: str) -> None:
-    assert list(jax_timing.convolutions([event(0, 1, name)], PROGRAM)) == []  # type: ignore[arg-type]
+def test_what_only_moves_its_arrays_is_part_of_it() -> None:
+    names = ("far", "before", "turn", "plain", "after", "users", "joined", "nowhere", "within", "max")
+    assert operations(*names) == dict.fromkeys(("far", "before", "turn", "plain", "after"), False)
+    assert operations("far", "before", "turn") == {}
 
 
 def test_of_a_gpu_the_kernels_count_and_not_what_starts_them() -> None:
     """By construction: not run on a GPU."""
     host, device = event(0, 9, "plain"), event(5, 20, "plain", Level.PRIMITIVE)
-    assert list(jax_timing.convolutions([host, device], PROGRAM)) == [(device, False)]  # type: ignore[arg-type]
+    assert list(jax_timing.convolutions([host, device], PROGRAM)) == [(device, False)]
     starting = event(0, 9, "Conv2D", Level.OPERATOR, Kind.FRAMEWORK)
     kernel = event(5, 20, "net/conv/Conv2D:Conv2D", Level.PRIMITIVE, Kind.GEMM)
     other = event(20, 30, "net/dense/MatMul:MatMul", Level.PRIMITIVE, Kind.GEMM)
@@ -156,6 +177,7 @@ def test_of_a_gpu_the_kernels_count_and_not_what_starts_them() -> None:
 def test_operators_of_tensorflow_that_have_a_bias_or_an_activation_in_them_are_told() -> None:
     names = ["_MklNativeFusedConv2D", "Conv2DBackpropFilter"]
     found = [event(0, 1, name, Level.OPERATOR) for name in names]
-    assert list(tensorflow_timing.convolutions([*found, event(0, 1, "Relu", Level.OPERATOR, Kind.ELEMENTWISE)])) == [
+    compiled = event(0, 1, "Conv2D.1")
+    assert list(tensorflow_timing.convolutions([*found, compiled, event(0, 1, "Relu", Level.OPERATOR, Kind.ELEMENTWISE)])) == [
         (found[0], True), (found[1], False),
     ]  # fmt: skip
