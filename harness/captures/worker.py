@@ -22,7 +22,7 @@ from typing import Any
 
 from harness import codec
 from harness.calls import Seen
-from harness.captures.base import Capture, Request, known
+from harness.captures.base import CAPTURES, Capture, Request, known
 from harness.errors import CaptureError
 from harness.plain import plain
 
@@ -129,6 +129,8 @@ def _kinds(framework: str) -> dict[str, type[Capture]]:
         try:
             found[name] = _resolve(target)
         except Exception as error:
+            if name in CAPTURES:
+                raise
             if name == framework:
                 raise CaptureError(f"--framework {name}: its capture {target} cannot be had: {told(error)}") from None
     if framework and framework not in found:
