@@ -2,7 +2,7 @@
 convbench doctor
 convbench capture net.py:build --framework jax
 convbench run net.toml --threads 1 -a mode=eager,compiled -k "torch/eager or tensorflow/eager or jax/compiled"
-convbench show latest --by backend --base torch -k wgrad
+convbench show latest -k wgrad
 convbench profile net.toml --threads 1 -a mode=eager,compiled -k "grouped and wgrad and (torch/eager or jax/compiled)"
 convbench show latest --explain
 convbench show latest --by workload --base dense -k "wgrad and jax"

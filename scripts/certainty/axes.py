@@ -39,7 +39,7 @@ EFFECTS = (
         tried="fprop",
     ),
     Effect(
-        "isa", "PyTorch's own kernels instead of oneDNN's, or oneDNN without AVX-512: slower",
+        "isa", "PyTorch's own kernels instead of oneDNN's: slower; oneDNN without AVX-512: nothing is known",
         ("first", "-a", "switch=default,onednn_off,isa_avx2", "-k", "rn50_res2_3x3 and fprop and torch/eager"), "switch",
     ),
     Effect(
