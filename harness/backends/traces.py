@@ -125,11 +125,6 @@ def _is_work(mark: Mark) -> bool:
     return mark.line.startswith("Stream #") and not _WORK.isdisjoint(map(str.lower, mark.stats))
 
 
-def compiled(planes: Iterable[Plane]) -> bool:
-    """Whether operations of a program of XLA ran, on the host or on a device."""
-    return any(_OPERATION in mark.stats for plane in planes for mark in plane.marks)
-
-
 def events(planes: Sequence[Plane], program: Program) -> list[Event]:
     """What a trace holds, on the clock of time.time_ns: operations of compiled programs, work of GPUs, spans of the framework.
 

@@ -75,11 +75,11 @@ class TensorFlowCapture(Capture):
             raise
         notes = Notes()
         layers = {layer.name for layer in getattr(model, "_flatten_layers", lambda: ())()}
-        _note(notes, list(_operations(graph, graph.outputs, forward, "")), layers, tf)
+        found = list(_operations(graph, graph.outputs, forward, ""))
+        _note(notes, found, layers, tf)
         if request.timed and notes.calls:
-            seen = sum(call.times for call in notes.calls)
             values = [tensorflow_timing.values(tf, given, asked) for given, asked in zip(inputs, signature, strict=True)]
-            taken = timing.known(notes, lambda: tensorflow_timing.timed(tf, lambda: function(*values), seen))
+            taken = timing.known(notes, lambda: tensorflow_timing.timed(tf, lambda: function(*values), _functions(found)))
             if taken and getattr(model, "compiled", False) and model.jit_compile:
                 notes.said["timed as a tf.function without XLA, which the model is compiled for (jit_compile)"] = None
         return notes.seen(f"TensorFlow {tf.__version__}", timing=taken)
@@ -118,16 +118,21 @@ def _trained(model: Any, tape: Any) -> list[Any]:
 
 
 class _Found(NamedTuple):
-    """An operation of the graph: whether it was made for a gradient, what is to be said of it, and what it lies in."""
+    """An operation of the graph: whether it was made for a gradient, what is to be said of it, and what it lies in.
+
+    `compiled` names the function around it that XLA compiles as a whole; empty: there is none.
+    """
 
     operation: Any
     backward: bool
     remark: str
     path: str
+    compiled: str
 
 
 def _operations(
-    graph: Any, outputs: Sequence[Any], forward: set[str] | None, remark: str, back: bool = False, path: str = ""
+    graph: Any, outputs: Sequence[Any], forward: set[str] | None, remark: str, back: bool = False, path: str = "",
+    compiled: str = "",
 ) -> Iterator[_Found]:  # fmt: skip
     """What the outputs depend on, and what that calls. `forward` names what was made before the gradients; None: see `back`."""
     reached, used = set[str](), {tensor.name for tensor in outputs}
@@ -142,13 +147,33 @@ def _operations(
         if operation.name not in reached:
             continue
         backward = back if forward is None else operation.name not in forward
-        yield _Found(operation, backward, remark, f"{path}{operation.name}")
+        yield _Found(operation, backward, remark, f"{path}{operation.name}", compiled)
         told = ", ".join(filter(None, [remark, _INSIDE.get(operation.type, "")]))
         for inner in _called_graphs(operation):
             wanted = inner.outputs
             if operation.type.endswith("PartitionedCall"):  # what nobody uses of a call is dropped when it is inlined
                 wanted = [tensor for tensor, given in zip(wanted, operation.outputs, strict=False) if given.name in used]
-            yield from _operations(inner, wanted, None, told, backward, f"{path}{operation.name}/")
+            around = compiled or _compiled(operation)
+            yield from _operations(inner, wanted, None, told, backward, f"{path}{operation.name}/", around)
+
+
+def _compiled(operation: Any) -> str:
+    """The name of the function that an operation calls where XLA is to compile it, as of a tf.function with jit_compile."""
+    attributes = operation.node_def.attr
+    asked = "_XlaMustCompile" in attributes and attributes["_XlaMustCompile"].b
+    return str(attributes["f"].func.name) if asked else ""
+
+
+def _functions(found: Sequence[_Found]) -> dict[str, bool]:
+    """The functions with convolutions that XLA compiles as a whole, each with whether there is nothing else in it."""
+    inside: dict[str, set[str]] = {}
+    for each in found:
+        inside.setdefault(each.compiled, set()).add(each.operation.type)
+    return {
+        name: all(map(tensorflow_timing.is_of_convolution, types))
+        for name, types in inside.items()
+        if name and any(map(_OPERATION.fullmatch, types))
+    }
 
 
 def _called_graphs(operation: Any) -> Iterator[Any]:

@@ -1,10 +1,11 @@
 """How much of a real step in TensorFlow its convolutions take: TensorFlow's profiler tells of each of its operators."""
 
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.backends import hlo, tensorflow_profile, traces
+from harness.backends import hlo, tensorflow_profile
 from harness.calls import Timing
 from harness.captures import timing
 from harness.captures.base import Input
@@ -25,8 +26,36 @@ def values(tf: Any, given: Any, asked: Any) -> Any:
     return tf.zeros(asked.shape, asked.dtype)
 
 
-def timed(tf: Any, step: Callable[[], object], seen: int) -> Timing:
-    """The time of a step, and that of its convolutions, of which so many were seen. Raises UnknownShareError."""
+def is_of_convolution(operator: str) -> bool:
+    """Whether a function that has operators of this type may have nothing but convolutions in it."""
+    return operator == "Placeholder" or tensorflow_profile.operator_kind(operator) in (Kind.CONVOLUTION, Kind.BOOKKEEPING)
+
+
+class Functions(hlo.Program):
+    """The programs of functions that XLA compiles and that have nothing but convolutions in them, by the names of these.
+
+    What runs in such a program is of a convolution, whatever it does; of others the names tell too little.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__("")
+        self._named = {name: re.compile(rf"a_{re.escape(name.lstrip('_'))}(?!\d)") for name in names}
+        self.missing = set(self._named)  # those that no operation was asked for of
+
+    def operation(self, name: str, module: str = "") -> hlo.Operation:
+        """A convolution, where the program is that of one of the functions."""
+        found = {function for function, named in self._named.items() if named.match(module)}
+        self.missing -= found
+        return hlo.Operation(Kind.CONVOLUTION if found else Kind.OTHER)
+
+
+def timed(tf: Any, step: Callable[[], object], compiled: Mapping[str, bool]) -> Timing:
+    """The time of a step, and that of its convolutions. Raises UnknownShareError.
+
+    `compiled` names the functions with convolutions that XLA compiles, each with whether there is nothing else in it.
+    """
+    if not all(compiled.values()):
+        raise UnknownShareError("XLA compiles convolutions together with other work, and the two are not told apart")
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
 
     def whole() -> None:
@@ -39,9 +68,10 @@ def timed(tf: Any, step: Callable[[], object], seen: int) -> Timing:
             begun = time.time_ns()
             whole()
             span = Span(begun, time.time_ns())
-        told = list(convolutions(tensorflow_profile.events(planes, [], hlo.Program(""))))
-        if len(told) < seen and traces.compiled(planes):
-            raise UnknownShareError(f"XLA compiles convolutions, so that TensorFlow's profiler tells {len(told)} of {seen}")
+        program = Functions(compiled)
+        told = list(convolutions(tensorflow_profile.events(planes, [], program)))
+        if program.missing:
+            raise UnknownShareError(f"of {min(program.missing)}, which XLA compiles, nothing is told while a step runs")
         return timing.of_events(told, span)
 
     return timing.measured(whole, watched)
@@ -50,11 +80,10 @@ def timed(tf: Any, step: Callable[[], object], seen: int) -> Timing:
 def convolutions(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
     """The events that are of a convolution, each with whether other work is fused into it.
 
-    The kernels of a GPU are called whatever their library calls them, so the operator tells that they belong to. Of what XLA
-    compiles the names alone are there, which tell too little.
+    The kernels of a GPU are called whatever their library calls them, so the operator tells that they belong to.
     """
     for event in events:
         operator = event.name.rpartition(":")[2]
         of_one = event.level is Level.PRIMITIVE and tensorflow_profile.operator_kind(operator) is Kind.CONVOLUTION
-        if of_one or (event.kind is Kind.CONVOLUTION and event.level is not Level.COMPILED):
+        if of_one or event.kind is Kind.CONVOLUTION:
             yield event, "Fused" in operator

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from harness.backends.hlo import Program
-from harness.backends.traces import Mark, Plane, busy_ns, compiled, events, of_gpus, plane_name
+from harness.backends.traces import Mark, Plane, busy_ns, events, of_gpus, plane_name
 from harness.profile import Event, Kind, Level
 from tests.builders import cell
 
@@ -153,12 +153,6 @@ def test_where_a_gpu_works_the_host_only_starts_its_operations():
     ]
     host, device = events([ENVIRONMENT, *planes], Program(TEXT, cell()))
     assert (host.kind, host.implementation, device.kind) == (Kind.FRAMEWORK, "", Kind.CONVOLUTION)
-
-
-def test_operations_of_a_program_of_xla_are_found_wherever_they_ran():
-    assert compiled([Plane("/host:CPU", {}, (operation("x", 0, 1),))])
-    assert compiled([Plane("/device:GPU:0", {}, (kernel(0, 1, stats={**KERNEL, "hlo_op": "x"}),))])
-    assert not compiled([ENVIRONMENT, Plane("/host:CPU", {}, (kernel(0, 1),))])
 
 
 def test_a_trace_without_its_beginning_is_refused():

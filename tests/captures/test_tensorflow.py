@@ -13,7 +13,7 @@ from harness import flops  # noqa: E402
 from harness.ask.captured import collect  # noqa: E402
 from harness.axes import Direction, Layout, Precision  # noqa: E402
 from harness.calls import Seen, Timing  # noqa: E402
-from harness.captures import timing  # noqa: E402
+from harness.captures import tensorflow, timing  # noqa: E402
 from harness.captures.base import Input, Request  # noqa: E402
 from harness.captures.tensorflow import TensorFlowCapture  # noqa: E402
 from harness.errors import CaptureError  # noqa: E402
@@ -197,12 +197,30 @@ def test_a_step_of_a_function_is_measured_with_the_tensors_that_are_given(told: 
     assert len(told) == 1
 
 
-def test_convolutions_that_xla_compiles_have_no_share(told: list[str]) -> None:
-    inner = tf.function(lambda x: tf.nn.conv2d(x, tf.ones((3, 3, 2, 2)), 1, "SAME"), jit_compile=True)
+def test_convolutions_that_xla_compiles_by_themselves_are_told_by_its_program(told: list[str]) -> None:
+    """Keras has XLA compute those in groups on a CPU: forward and backward are a function each."""
+    model = of_layers(keras.layers.Conv2D(8, 3, groups=4), keras.layers.Conv2D(4, 1, activation="gelu"))
+    seen = see(model, Input((2, 16, 16, 8)), timed=True)
+    assert seen.timing == Timing(10, 4, 1), seen.notes
+    assert sum("Conv2D" in name for name in told) == 3  # of the second layer, whose bias is an operator of its own
+    assert len(told) > 5
+
+
+def test_convolutions_that_xla_compiles_with_other_work_have_no_share(told: list[str]) -> None:
+    inner = tf.function(lambda x: tf.nn.relu(tf.nn.conv2d(x, tf.ones((3, 3, 2, 2)), 1, "SAME")), jit_compile=True)
     seen = see(lambda x: inner(x) + 1, Input((1, 8, 8, 2)), gradients=False, timed=True)
     assert (seen.timing, told) == (None, [])
-    why = "XLA compiles convolutions, so that TensorFlow's profiler tells 0 of 1"
+    why = "XLA compiles convolutions together with other work, and the two are not told apart"
     assert seen.notes == (f"the convolutions' share of a step is not known: {why}",)
+
+
+def test_a_program_of_which_nothing_is_told_has_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    def functions(found: object) -> dict[str, bool]:
+        return {"__inference_nowhere_7": True}
+
+    monkeypatch.setattr(tensorflow, "_functions", functions)
+    (note,) = see(of_layers(keras.layers.Conv2D(4, 3)), Input((1, 8, 8, 2)), timed=True).notes
+    assert note.endswith("of __inference_nowhere_7, which XLA compiles, nothing is told while a step runs")
 
 
 def test_other_parts_that_xla_compiles_are_no_matter(told: list[str]) -> None:

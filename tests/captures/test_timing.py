@@ -177,7 +177,16 @@ def test_of_a_gpu_the_kernels_count_and_not_what_starts_them() -> None:
 def test_operators_of_tensorflow_that_have_a_bias_or_an_activation_in_them_are_told() -> None:
     names = ["_MklNativeFusedConv2D", "Conv2DBackpropFilter"]
     found = [event(0, 1, name, Level.OPERATOR) for name in names]
-    compiled = event(0, 1, "Conv2D.1")
-    assert list(tensorflow_timing.convolutions([*found, compiled, event(0, 1, "Relu", Level.OPERATOR, Kind.ELEMENTWISE)])) == [
+    assert list(tensorflow_timing.convolutions([*found, event(0, 1, "Relu", Level.OPERATOR, Kind.ELEMENTWISE)])) == [
         (found[0], True), (found[1], False),
     ]  # fmt: skip
+
+
+def test_all_of_a_program_of_convolutions_is_of_them_and_nothing_of_others() -> None:
+    functions = tensorflow_timing.Functions(["__forward__conv_xla_12", "__inference_f_1"])
+    kinds = {
+        module: functions.operation("fusion", module).kind
+        for module in ("a_forward__conv_xla_12__.1", "a_forward__conv_xla_128__.1", "jit_f", "")
+    }
+    assert kinds == dict.fromkeys(kinds, Kind.OTHER) | {"a_forward__conv_xla_12__.1": Kind.CONVOLUTION}
+    assert functions.missing == {"__inference_f_1"}
