@@ -32,6 +32,7 @@ NS = 2e6  # a call takes 2 ms: 20 us are 1 % of that
 QUIET_NIGHTS, STEP_AT = 130, 60
 STEPPED = 0.05  # of the cases have the step: where 20 % move it is a machine event, and rightly
 FOUND = 0.95
+MOST_EVENTS = 0.01  # machine events per quiet night
 Machine = Callable[[np.random.Generator, int], Grid]  # a machine of so many nights on which nothing happens
 
 
@@ -190,13 +191,14 @@ def smallest_effect(machine: Machine, rounds: int, rules: Rules | None = None) -
 def as_strict(machine: Machine, rounds: int, per_thousand: float = 1.0) -> Rules:
     """The gate's rules with thresholds of the fewest scales, to a quarter, that give at most so many false alarms.
 
-    What a value differs by between equals counts in proportion; the floor of 3 % stays.
+    What a value differs by between equals counts in proportion; the floor of 3 % stays. Where thresholds are so low that quiet
+    nights pass for machine events, which mute what they hold, few alarms are no merit: such rules do not count.
     """
     own = Rules()
     for z in np.arange(1.0, own.z, 0.25):
         rules = Rules(z=float(z), aa_noises=own.aa_noises * float(z) / own.z)
-        judged, slower, *_ = false_alarms(machine, rounds, rules=rules)
-        if judged and 1000 * slower <= per_thousand * judged:
+        judged, slower, _, events, nights = false_alarms(machine, rounds, rules=rules)
+        if judged and 1000 * slower <= per_thousand * judged and events <= MOST_EVENTS * nights:
             return rules
     return own
 
