@@ -171,14 +171,7 @@ class TensorFlowPrograms(Programs):
     def of(self, call: Any) -> str:
         if call._traced is None:
             return ""
-        pairs = {Direction.DGRAD: ("_dy", "_w"), Direction.WGRAD: ("_x", "_dy")}
-        names = pairs.get(call._cell.direction, ("_x", "_w"))
-        tensors = [getattr(call, name) for name in names]
-        if call._cell.direction is Direction.TRAIN:
-            tensors[1] = None
-        if call._cell.workload.startswith("copy"):
-            tensors.pop()
-        graph = str(call._traced.get_concrete_function(*tensors).graph.as_graph_def())
+        graph = str(call._traced.get_concrete_function(*call._arguments).graph.as_graph_def())
         return re.sub(r"_\d+|CustomGradient-\d+", "", graph)
 
     def alive(self) -> int:
