@@ -22,6 +22,13 @@ _INSIDE = {  # what is to be said of what an operation calls, by its type
 }  # fmt: skip
 
 
+_PADDED = "x was padded by an operation of its own"
+_MADE_BY = {  # what is to be said of a convolution, by the type of the operation that x comes from
+    "SpaceToBatchND": "a dilated one, which TensorFlow runs on blocks (space to batch)",
+    "Pad": _PADDED, "PadV2": _PADDED, "MirrorPad": _PADDED,
+}  # fmt: skip
+
+
 class TensorFlowCapture(Capture):
     """TensorFlow and Keras: `Conv2D`, `Conv3D`, `DepthwiseConv2dNative` and their gradients in the graph of a training step.
 
@@ -235,20 +242,20 @@ def _note(notes: Notes, found: Sequence[_Found], layers: set[str], tf: Any) -> N
                 remark = ", ".join(filter(None, [remark, "computed again for the gradients"]))
         elif direction is Direction.WGRAD and spec in mirrored:
             transposed = each.operation.inputs[0].op.name in made
-        if direction is Direction.FPROP and _on_blocks(each.operation):
-            remark = ", ".join(filter(None, [remark, "a dilated one, which TensorFlow runs on blocks (space to batch)"]))
+        if direction is Direction.FPROP and (told := _MADE_BY.get(_maker(each.operation))):
+            remark = ", ".join(filter(None, [remark, told]))
         layout = Layout.CHANNELS_FIRST if _attribute(each.operation, "data_format")[1] == "C" else Layout.CHANNELS_LAST
         name = "" if each.backward else _layer(each.path, layers)
         made_of = TransposedSpec(spec) if transposed else spec
         notes.call(Call(made_of, direction, of, layout, name=name, remark=remark))
 
 
-def _on_blocks(operation: Any) -> bool:
-    """Whether x is made of blocks of a larger one, which is how TensorFlow runs a dilated convolution."""
+def _maker(operation: Any) -> str:
+    """The type of the operation that x comes from, whatever reshapes it on the way."""
     given = operation.inputs[0].op
     while given.type in ("Reshape", "Squeeze", "Identity"):
         given = given.inputs[0].op
-    return bool(given.type == "SpaceToBatchND")
+    return str(given.type)
 
 
 def _attribute(operation: Any, name: str) -> Any:

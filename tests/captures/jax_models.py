@@ -114,3 +114,9 @@ MODELS: dict[str, tuple[Callable[..., Any], Callable[[], Any], tuple[int, ...]]]
     "unet": (unet, unet_params, (1, 96, 64, 3)),
     "dcgan": (dcgan, dcgan_params, (8, 1, 1, 100)),
 }
+
+
+def build(name: str) -> tuple[Callable[..., Any], tuple[Any, Any]]:
+    """One of them and what it is called with, for `convbench capture --framework jax`."""
+    function, params, shape = MODELS[name]
+    return function, (params(), weights(*shape))

@@ -66,6 +66,15 @@ def test_without_gradients_it_is_the_forward_pass_alone() -> None:
     assert counts(see(model, Input((1, 4, 6, 5, 2)))) == {FPROP: 2, DGRAD: 1, WGRAD: 2}
 
 
+def test_padding_that_is_an_operation_of_its_own_is_told_of() -> None:
+    layers = keras.layers
+    model = of_layers(layers.ZeroPadding2D(((0, 1), (0, 1))), layers.Conv2D(4, 3, 2), layers.Conv2D(4, 3, padding="same"))
+    captured = collect("net", see(model, Input((1, 8, 8, 3))))
+    assert [(layer.spec.spatial, layer.remarks) for layer in captured.layers] == [
+        ((9, 9), ("x was padded by an operation of its own",)), ((4, 4), ()),
+    ]  # fmt: skip
+
+
 def test_what_is_frozen_has_no_filter_gradient() -> None:
     model = of_layers(keras.layers.Conv2D(4, 3), keras.layers.Conv2D(4, 3))
     model.build((1, 8, 8, 3))

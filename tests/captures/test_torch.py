@@ -63,7 +63,7 @@ def test_flop_are_those_of_torchs_own_counter(name: str) -> None:
     assert flop(seen, FPROP) == forward
     if name not in GROUPED:  # where the counter takes the filter gradient of a grouped one for `groups` times as many
         assert flop(seen, DGRAD, WGRAD) == backward
-    assert count(seen, WGRAD) == count(seen, FPROP)
+    assert count(seen, WGRAD) == count(seen, FPROP) - (name == "conv_tasnet")  # what its last block hands on is used by nobody
     assert 0 < count(seen, DGRAD) < count(seen, FPROP)
 
 

@@ -99,14 +99,13 @@ class Squeeze(nn.Module):
 
 
 class Inverted(nn.Module):
-    """Sandler et al. 2018: 1x1 wider, depthwise, 1x1 narrower."""
+    """Sandler et al. 2018: 1x1 wider, depthwise, 1x1 narrower; with squeeze and excite where `inner` is not 0."""
 
-    def __init__(self, into: int, out: int, factor: int, size: int, stride: int, squeeze: bool) -> None:
+    def __init__(self, into: int, wide: int, out: int, size: int, stride: int, inner: int = 0) -> None:
         super().__init__()
-        wide = into * factor
-        parts = [conv(into, wide, 1)] if factor > 1 else []
+        parts = [conv(into, wide, 1)] if wide > into else []
         parts += [conv(wide, wide, size, stride, groups=wide)]
-        parts += [Squeeze(wide, max(into // 4, 1))] if squeeze else []
+        parts += [Squeeze(wide, inner)] if inner else []
         self.body = nn.Sequential(*parts, conv(wide, out, 1))
         self.adds = stride == 1 and into == out
 
@@ -120,7 +119,8 @@ def inverted(rows: Sequence[tuple[int, int, int, int, int]], head: int, squeeze:
     into = 32
     for factor, width, depth, stride, size in rows:
         for place in range(depth):
-            parts.append(Inverted(into, width, factor, size, stride if place == 0 else 1, squeeze))
+            inner = into // 4 if squeeze else 0
+            parts.append(Inverted(into, into * factor, width, size, stride if place == 0 else 1, inner))
             into = width
     return nn.Sequential(*parts, conv(into, head, 1))
 
@@ -144,6 +144,32 @@ def efficientnet_b0() -> nn.Module:
         (6, 320, 1, 1, 3),
     ]  # fmt: skip
     return inverted(rows, 1280, squeeze=True)
+
+
+def mobilenet_v3(rows: Sequence[tuple[int, int, int, int, int]], last: int) -> nn.Module:
+    """Howard et al. 2019, tables 1 and 2 by rows of filter, expansion, width, inner width of squeeze and excite, and stride."""
+    parts, into = [conv(3, 16, 3, 2)], 16
+    for size, wide, width, inner, stride in rows:
+        parts.append(Inverted(into, wide, width, size, stride, inner))
+        into = width
+    return nn.Sequential(*parts, conv(into, last, 1))
+
+
+def mobilenet_v3_large() -> nn.Module:
+    rows = [
+        (3, 16, 16, 0, 1), (3, 64, 24, 0, 2), (3, 72, 24, 0, 1), (5, 72, 40, 24, 2), (5, 120, 40, 32, 1), (5, 120, 40, 32, 1),
+        (3, 240, 80, 0, 2), (3, 200, 80, 0, 1), (3, 184, 80, 0, 1), (3, 184, 80, 0, 1), (3, 480, 112, 120, 1),
+        (3, 672, 112, 168, 1), (5, 672, 160, 168, 2), (5, 960, 160, 240, 1), (5, 960, 160, 240, 1),
+    ]  # fmt: skip
+    return mobilenet_v3(rows, 960)
+
+
+def mobilenet_v3_small() -> nn.Module:
+    rows = [
+        (3, 16, 16, 8, 2), (3, 72, 24, 0, 2), (3, 88, 24, 0, 1), (5, 96, 40, 24, 2), (5, 240, 40, 64, 1), (5, 240, 40, 64, 1),
+        (5, 120, 48, 32, 1), (5, 144, 48, 40, 1), (5, 288, 96, 72, 2), (5, 576, 96, 144, 1), (5, 576, 96, 144, 1),
+    ]  # fmt: skip
+    return mobilenet_v3(rows, 576)
 
 
 def mobilenet_v1() -> nn.Module:
@@ -203,35 +229,109 @@ def deeplab() -> nn.Module:
 
 
 class UNet(nn.Module):
-    """Ronneberger et al. 2015, padded, in two or three dimensions: each step up is a transposed convolution."""
+    """Ronneberger et al. 2015, padded, theirs with a width of 64 and 1 channel: each step up is a transposed convolution."""
 
-    def __init__(self, dims: int = 2, width: int = 16, depth: int = 4, classes: int = 2) -> None:
+    def __init__(self, width: int = 16, depth: int = 4, channels: int = 3, classes: int = 2) -> None:
         super().__init__()
-        self.convolution: Callable[..., nn.Module] = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
-        transposed: Callable[..., nn.Module] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
-        self.pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[dims](2)
         widths = [width * 2**level for level in range(depth + 1)]
-        self.down = nn.ModuleList([self.twice(into, out) for into, out in zip([3, *widths[:-1]], widths, strict=True)])
+        self.down = nn.ModuleList([self.twice(into, out) for into, out in zip([channels, *widths[:-1]], widths, strict=True)])
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.ups = nn.ModuleList([transposed(into, out, 2, 2) for into, out in pairs])
+        self.ups = nn.ModuleList([nn.ConvTranspose2d(into, out, 2, 2) for into, out in pairs])
         self.after = nn.ModuleList([self.twice(2 * out, out) for _, out in pairs])
-        self.head = self.convolution(width, classes, 1)
+        self.head = nn.Conv2d(width, classes, 1)
 
     def twice(self, into: int, out: int) -> nn.Module:
-        return nn.Sequential(
-            self.convolution(into, out, 3, padding=1), nn.ReLU(), self.convolution(out, out, 3, padding=1), nn.ReLU()
-        )
+        return nn.Sequential(nn.Conv2d(into, out, 3, padding=1), nn.ReLU(), nn.Conv2d(out, out, 3, padding=1), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []
         for level in self.down[:-1]:
             x = level(x)
             skips.append(x)
-            x = self.pool(x)
+            x = F.max_pool2d(x, 2)
         x = self.down[-1](x)
         for up, level in zip(self.ups, self.after, strict=True):
             x = level(torch.cat([up(x), skips.pop()], 1))
         return self.head(x)
+
+
+class UNet3D(nn.Module):
+    """Çiçek et al. 2016, arXiv:1606.06650, figure 2, padded: twice as many channels before each pooling as before it."""
+
+    def __init__(self, channels: int = 3, classes: int = 3) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            [self.twice(channels, 32, 64), self.twice(64, 64, 128), self.twice(128, 128, 256), self.twice(256, 256, 512)]
+        )
+        # Without bias the parameters of all convolutions are 19,069,955, the number that the paper gives.
+        self.ups = nn.ModuleList([nn.ConvTranspose3d(width, width, 2, 2, bias=False) for width in (512, 256, 128)])
+        self.after = nn.ModuleList(
+            [self.twice(256 + 512, 256, 256), self.twice(128 + 256, 128, 128), self.twice(64 + 128, 64, 64)]
+        )
+        self.head = nn.Conv3d(64, classes, 1)
+
+    def twice(self, into: int, middle: int, out: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv3d(into, middle, 3, padding=1), nn.BatchNorm3d(middle), nn.ReLU(),
+            nn.Conv3d(middle, out, 3, padding=1), nn.BatchNorm3d(out), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for level in self.down[:-1]:
+            x = level(x)
+            skips.append(x)
+            x = F.max_pool3d(x, 2)
+        x = self.down[-1](x)
+        for up, level in zip(self.ups, self.after, strict=True):
+            x = level(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
+
+
+class Separation(nn.Module):
+    """A block of Conv-TasNet: 1x1 wider, depthwise and dilated, then one 1x1 to the next block and one to the masks."""
+
+    def __init__(self, width: int, hidden: int, size: int, dilation: int) -> None:
+        super().__init__()
+        padding = dilation * (size - 1) // 2
+        self.body = nn.Sequential(
+            nn.Conv1d(width, hidden, 1), nn.PReLU(), nn.GroupNorm(1, hidden),
+            nn.Conv1d(hidden, hidden, size, padding=padding, dilation=dilation, groups=hidden), nn.PReLU(),
+            nn.GroupNorm(1, hidden),
+        )  # fmt: skip
+        self.on, self.skip = nn.Conv1d(hidden, width, 1), nn.Conv1d(hidden, width, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.body(x)
+        return x + self.on(y), self.skip(y)
+
+
+class ConvTasNet(nn.Module):
+    """Luo and Mesgarani 2019, arXiv:1809.07454, its best of table II, which is not causal; two speakers.
+
+    N = 512 filters of L = 16 samples, B = Sc = 128, H = 512, P = 3, X = 8 blocks in each of R = 3 repeats: 5.1 million
+    parameters. What the last block hands on is used by nobody, so that layer has no gradients.
+    """
+
+    def __init__(self, filters: int = 512, length: int = 16, width: int = 128, hidden: int = 512, speakers: int = 2) -> None:
+        super().__init__()
+        self.speakers = speakers
+        self.encoder = nn.Conv1d(1, filters, length, length // 2, bias=False)
+        self.norm, self.bottleneck = nn.GroupNorm(1, filters), nn.Conv1d(filters, width, 1)
+        self.blocks = nn.ModuleList([Separation(width, hidden, 3, 2**power) for _ in range(3) for power in range(8)])
+        self.masks = nn.Sequential(nn.PReLU(), nn.Conv1d(width, speakers * filters, 1), nn.Sigmoid())
+        self.decoder = nn.ConvTranspose1d(filters, 1, length, length // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        encoded = F.relu(self.encoder(x))
+        y, skips = self.bottleneck(self.norm(encoded)), []
+        for block in self.blocks:
+            y, skip = block(y)
+            skips.append(skip)
+        masks = self.masks(torch.stack(skips).sum(0))
+        batch, filters, frames = encoded.shape
+        masked = encoded.unsqueeze(1) * masks.view(batch, self.speakers, filters, frames)
+        return self.decoder(masked.flatten(0, 1)).view(batch, self.speakers, -1)
 
 
 def dcgan() -> nn.Module:
@@ -306,13 +406,16 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "alexnet": (alexnet, (4, 3, 227, 227)),
     "mobilenet_v1": (mobilenet_v1, (1, 3, 224, 224)),
     "mobilenet_v2": (mobilenet_v2, (1, 3, 224, 224)),
+    "mobilenet_v3_large": (mobilenet_v3_large, (1, 3, 224, 224)),
+    "mobilenet_v3_small": (mobilenet_v3_small, (1, 3, 224, 224)),
     "efficientnet_b0": (efficientnet_b0, (1, 3, 224, 224)),
     "convnext_tiny": (convnext, (1, 3, 224, 224)),
     "densenet121": (densenet121, (1, 3, 224, 224)),
     "inception": (inception, (1, 3, 79, 75)),
     "deeplab": (deeplab, (1, 3, 65, 65)),
     "unet": (UNet, (1, 3, 96, 64)),
-    "unet_3d": (lambda: UNet(3, width=4, depth=2), (1, 3, 16, 24, 16)),
+    "unet_3d": (UNet3D, (1, 3, 16, 24, 24)),
+    "conv_tasnet": (ConvTasNet, (1, 1, 32000)),
     "dcgan": (dcgan, (8, 100, 1, 1)),
     "upsampler": (upsampler, (2, 3, 15, 12)),
     "wavenet": (wavenet, (1, 1, 400)),
@@ -320,4 +423,12 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "recurrent": (Recurrent, (1, 3, 20, 20)),
     "padded": (Padded, (1, 3, 33, 32)),
 }
-GROUPED = {"resnext50", "alexnet", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "upsampler", "video"}
+GROUPED = {
+    "resnext50", "alexnet", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0",
+    "convnext_tiny", "conv_tasnet", "upsampler", "video",
+}  # fmt: skip
+
+
+def build(name: str) -> nn.Module:
+    """One of them, for `convbench capture`."""
+    return MODELS[name][0]()
