@@ -82,6 +82,7 @@ _FACTS = {
     "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each.", over_trials="joined"),
     "repeated_for": Column("string", "", "In runs of method versions under 12: flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
     "op": Column("string", "", "The framework call that was timed."),
+    "op_reason": Column("string", "", "Why another call was timed than the one that users of the framework make, in a sentence; empty: it was theirs, or none was told."),
     "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
     "threads_used": Column("Int64", "", "Threads that the framework says it uses."),
     "check_method": Column("string", "", "How the result was checked.", of="check.method"),
@@ -375,7 +376,7 @@ COLUMNS: dict[str, Column] = {
 RECORD_COLUMNS: tuple[str, ...] = tuple(_FACTS)
 SAMPLE_COLUMNS: tuple[str, ...] = ("run_id", "trial", "cell", "iterations", *_SAMPLE)
 SUMMARY_COLUMNS: tuple[str, ...] = (
-    "run_id", "suite", *_AXES, "status", "reason", "flags", "barred_by", "op", "settings", "trials", "samples",
+    "run_id", "suite", *_AXES, "status", "reason", "flags", "barred_by", "op", "op_reason", "settings", "trials", "samples",
     "median_ns", "ci_low_ns", "ci_high_ns", "ci_method",
     "time_ns", "time_low_ns", "time_high_ns", "time_method", "processes", "process_range",
     "min_ns", "p95_ns", "throughput_ns", "device_ns", "device_method", "first_call_ns",

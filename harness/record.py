@@ -247,6 +247,7 @@ class Record:
     reason: str = ""
     flags: tuple[Flag, ...] = ()
     op: str = ""
+    op_reason: str = ""
     settings: dict[str, str] | None = None
     flop_framework: float | None = None
     threads_used: int | None = None

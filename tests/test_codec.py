@@ -50,7 +50,7 @@ RECORDS = st.builds(
     check=st.builds(Check, max_rel_err=NUMBERS, tolerance=NUMBERS),
     samples=st.builds(Samples, series=st.lists(SERIES, max_size=2).map(tuple)),
     memory=st.from_type(Memory),
-    **dict.fromkeys(("reason", "flags", "op", "settings", "threads_used", "environment_id", "spent_ns"), ...),
+    **dict.fromkeys(("reason", "flags", "op", "op_reason", "settings", "threads_used", "environment_id", "spent_ns"), ...),
 )
 ENVIRONMENTS = st.builds(Environment, cpu_quota=st.none() | NUMBERS)
 RUNS = st.builds(

@@ -201,6 +201,7 @@ def test_every_cell_is_a_test_in_the_process_of_its_framework_and_carries_its_co
     assert columns["check_method"] == "spot"
     assert columns["max_rel_err"] <= columns["tolerance"]
     assert columns["op"].startswith("harness.backends.numpy: train")
+    assert columns["op_reason"] == ""
     assert columns["environment_id"] in {environment["id"] for environment in data["convbench"]["environments"]}
     assert {environment["backend"] for environment in data["convbench"]["environments"]} == {"plain", "other"}
 

@@ -295,6 +295,14 @@ class Backend(ABC):
         """The call of a cell as a program of its own; None where there is none for it. It is asked without the framework."""
         return None
 
+    @staticmethod
+    def op_reason(cell: Cell) -> str:
+        """Why another call is timed than the one that users of the framework make, in a sentence; empty where it is theirs.
+
+        It is asked without the framework.
+        """
+        return ""
+
     def board(self) -> Mapping[str, str]:
         """What the framework tells of the GPU that this process measures on; empty on the CPU.
 

@@ -41,7 +41,7 @@ class JaxBackend(Backend):
     biases: ClassVar[bool] = True
     epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
     switching = staticmethod(settings.switching)
-    script = staticmethod(jax_script.script)
+    script, op_reason = staticmethod(jax_script.script), staticmethod(jax_script.reason)
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:

@@ -265,3 +265,13 @@ def _op(cell: Cell) -> str:
         Direction.TRAIN: f"value_and_grad(mean({y}^2)), optimizers.{cell.optimizer}",
     }[cell.direction]
     return f"jax.jit({text})" if cell.mode is Mode.COMPILED else text
+
+
+def reason(cell: Cell) -> str:
+    """Why another call is timed than the one that users make: see `Backend.op_reason`."""
+    reasons = []
+    if cell.direction in (Direction.DGRAD, Direction.WGRAD):
+        reasons.append("jax.vjp brings the forward pass with a gradient, so the transpose of the convolution is called alone")
+    if cell.spec.transposed and cell.conv.groups > 1:
+        reasons.append("lax.conv_transpose takes no groups, so a convolution of an x that is dilated by the stride is called")
+    return "; ".join(reasons)

@@ -37,7 +37,7 @@ class TensorFlowBackend(Backend):
     switches: ClassVar[frozenset[Switch]] = frozenset({Switch.ONEDNN_OFF, Switch.ISA_AVX2, Switch.ISA_AVX512})
     biases: ClassVar[bool] = True
     epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
-    script = staticmethod(tensorflow_script.script)
+    script, op_reason = staticmethod(tensorflow_script.script), staticmethod(tensorflow_script.reason)
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:

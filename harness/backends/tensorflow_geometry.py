@@ -129,8 +129,21 @@ def pads_beforehand(spec: ConvSpec) -> bool:
 
 
 def depthwise(spec: ConvSpec) -> bool:
-    """Whether the depthwise op can serve: 2-D (or 1-D), one stride for all dimensions, no dilation."""
-    return spec.depthwise and spec.ndim < 3 and len(set(_two(spec.stride))) == 1 and max(spec.dilation) == 1
+    """Whether `tf.nn.depthwise_conv2d` is a single op that can serve."""
+    return spec.depthwise and not lacks_depthwise(spec)
+
+
+def lacks_depthwise(spec: ConvSpec) -> str:
+    """Why `tf.nn.depthwise_conv2d` does not serve for a depthwise convolution, in a clause; empty where it does."""
+    if not spec.depthwise:
+        return ""
+    if spec.ndim == 3:
+        return "TensorFlow has no depthwise op of three dimensions"
+    if max(spec.stride) > 1 and max(spec.dilation) > 1:
+        return "tf.nn.depthwise_conv2d gives a result of the wrong size with both stride and dilation"
+    if max(spec.dilation) > 1:
+        return "tf.nn.depthwise_conv2d makes a dilated convolution of several operations (space to batch)"
+    return "" if len(set(_two(spec.stride))) == 1 else "tf.nn.depthwise_conv2d takes equal strides only"
 
 
 def smallest(spec: ConvSpec) -> ConvSpec:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from harness.axes import Bias, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
-from harness.backends.tensorflow_geometry import Geometry
+from harness.backends.tensorflow_geometry import Geometry, lacks_depthwise
 from harness.spec import Cell
 
 _BARE = {name: name for name in ("x", "w", "b", "dy")}
@@ -288,3 +288,19 @@ def _text(cell: Cell, geometry: Geometry) -> str:
     if cell.mode is not Mode.EAGER:
         name = f"tf.function({name}{', jit_compile=True' if cell.mode is Mode.XLA else ''})"
     return name + (" on x padded beforehand" if geometry.prepadded else "")
+
+
+def reason(cell: Cell) -> str:
+    """Why another call is timed than the one that users make: see `Backend.op_reason`."""
+    if not cell.is_convolution:
+        return ""
+    geometry, reasons = Geometry(cell), []
+    if cell.direction in (Direction.DGRAD, Direction.WGRAD):
+        reasons.append("tf.GradientTape brings the forward pass with a gradient, so the op of this gradient alone is called")
+    if (lack := lacks_depthwise(geometry.spec)) and not geometry.transposed:
+        reasons.append(f"{lack}, so the op for dense convolutions is called, on a filter of one input channel")
+    if geometry.spec.ndim == 1:
+        reasons.append("TensorFlow computes one dimension as two, with a height of 1, so the op of two is called on such an x")
+    if geometry.prepadded:
+        reasons.append("tf.nn.conv3d takes paddings SAME and VALID only, so x is padded before the clock starts")
+    return "; ".join(reasons)

@@ -35,7 +35,7 @@ class TorchBackend(Backend):
     switching = staticmethod(onednn.isa)  # the other switches are PyTorch's own
     biases: ClassVar[bool] = True
     epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
-    script = staticmethod(torch_script.script)
+    script, op_reason = staticmethod(torch_script.script), staticmethod(torch_script.reason)
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:

@@ -213,3 +213,14 @@ def _op(cell: Cell) -> str:
         compiled, comma, rest = text.partition(", backward")
         text = f"torch.compile({compiled}){comma}{rest}"
     return text + ("" if spec.pads_evenly else " on x padded beforehand")
+
+
+def reason(cell: Cell) -> str:
+    """Why another call is timed than the one that users make: see `Backend.op_reason`."""
+    reasons = []
+    if cell.direction in (Direction.DGRAD, Direction.WGRAD):
+        reasons.append("autograd brings the forward pass with a gradient, so the op behind it is called for one gradient alone")
+    if not (cell.spec.transposed or cell.spec.pads_evenly):
+        told = "PyTorch's convolutions take the same padding on both sides of a dimension only"
+        reasons.append(f"{told}, so x is padded before the clock starts")
+    return "; ".join(reasons)

@@ -132,6 +132,7 @@ def _facts(row: Any, cell: "Cell", run: "Run", environment: "Environment") -> li
     packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
     facts = [
         ("call", row.op),
+        ("why this call", row.op_reason),
         ("pass", f"{cell.direction} ({cell.direction.words})"),
         ("convolution", f"{row.shape}: {shapes}, canonical: channels first"),
         ("setting", ", ".join(filter(None, setting))),

@@ -140,6 +140,12 @@ def failures(summary: pd.DataFrame) -> list[str]:
             for (status, backend, reason), cells in groups]  # fmt: skip
 
 
+def calls(summary: pd.DataFrame) -> list[str]:
+    """One line per backend, call and reason where the call that was timed is not the one that users make."""
+    groups = summary[summary["op_reason"] != ""].groupby(["backend", "op", "op_reason"], sort=False)["cell"]
+    return [f"{backend}, {units.many(len(cells), 'cell')} by {op}: {reason}" for (backend, op, reason), cells in groups]
+
+
 def cells_table(summary: pd.DataFrame, wide: bool = True) -> Table:
     """Every cell on a line of its own, with its main figures; where there are no columns for all, with those that say most.
 

@@ -229,7 +229,8 @@ class Engine:
             handle = prepared.launch()
             prepared.wait(handle)
         held.first_call_ns = held.ledger.ns["first_call"]
-        held.record = replace(held.record, op=prepared.op, settings=dict(prepared.settings))
+        reason = self.backend.op_reason(cell)
+        held.record = replace(held.record, op=prepared.op, op_reason=reason, settings=dict(prepared.settings))
         if cell.device.kind == "cpu" and len(self.nodes) > 1:
             held.tell(memory_nodes="+".join(map(str, self.nodes)))
         if self.cached:

@@ -104,6 +104,7 @@ def columns(view: View) -> list[Column]:
         Column("flags", "Flags", table=False, case=True),
         *([Column("kernel", "Kernel", case=True, of=KERNEL)] if (cells[KERNEL] != "").any() else []),
         Column("call", "Call", table=False, case=True, of="op"),
+        Column("call_reason", "Why this call", table=False, case=True, of="op_reason"),
         Column("message", "Message", table=False, of="reason"),
     ]
 

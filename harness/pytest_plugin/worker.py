@@ -244,7 +244,7 @@ class Framework:
             prepared.wait(handle)
             first.compare(prepared, handle, "one made after the clock had stopped")
             return replace(
-                row, flags=(Flag.COMPOSITE,) if prepared.composite else (), op=prepared.op,
+                row, flags=(Flag.COMPOSITE,) if prepared.composite else (), op=prepared.op, op_reason=backend.op_reason(cell),
                 settings=dict(prepared.settings), threads_used=backend.threads_used(), check_method=check.method,
                 max_rel_err=check.max_rel_err, tolerance=check.tolerance, results_vary=first.varies,
                 first_call_ns=first_call_ns, wall_ns=wall_ns, cpu_ns=cpu_ns, environment_id=environment.id,

@@ -49,6 +49,7 @@ class Row:
     reason: str = ""
     flags: tuple[Flag, ...] = ()
     op: str = ""
+    op_reason: str = ""
     settings: dict[str, str] | None = None
     threads_used: int | None = None
     check_method: str = ""
@@ -111,8 +112,8 @@ class Row:
             )  # fmt: skip
         return Record(
             run_id=run_id, trial=0, order=order, cell=self.typed(), status=self.status, started_at=self.started_at,
-            reason=self.reason, flags=self.flags, op=self.op, settings=self.settings, threads_used=self.threads_used,
-            check=check, samples=samples, environment_id=self.environment_id,
+            reason=self.reason, flags=self.flags, op=self.op, op_reason=self.op_reason, settings=self.settings,
+            threads_used=self.threads_used, check=check, samples=samples, environment_id=self.environment_id,
         )  # fmt: skip
 
 

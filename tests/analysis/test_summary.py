@@ -117,6 +117,7 @@ def test_other_measurements_are_merged_over_the_trials():
         record(
             trial=trial,
             order=trial,
+            op_reason="the usual one lies",
             samples=samples(series([9] * 30), **clock[trial]),
             memory=Memory(100, (400, 800, 600)[trial], None, None, "VmHWM"),
             check=Check(True, "integer", (0.5, 0.75, 0.25)[trial], 1.0, (0.0, 0.125, None)[trial]),
@@ -132,9 +133,19 @@ def test_other_measurements_are_merged_over_the_trials():
     assert (found["max_rel_err"], found["results_vary"]) == (0.75, 0.125)
     assert found["started_at"] == pd.Timestamp(START)
     assert found[["device_peak_bytes", "ceiling_share", "energy_per_call_j", "yardstick_ratio", "corrected_ns"]].isna().all()
-    facts = ["suite", "op", "settings", "threads_used", "check_method", "memory_method", "environment_id", "machine_id"]
+    facts = [
+        "suite",
+        "op",
+        "op_reason",
+        "settings",
+        "threads_used",
+        "check_method",
+        "memory_method",
+        "environment_id",
+        "machine_id",
+    ]
     assert found[facts].tolist() == [
-        "small", "torch.conv2d", "mkldnn=on, threads=2", 2, "integer", "VmHWM", "env-1", "machine-1",
+        "small", "torch.conv2d", "the usual one lies", "mkldnn=on, threads=2", 2, "integer", "VmHWM", "env-1", "machine-1",
     ]  # fmt: skip
 
 

@@ -226,6 +226,9 @@ answers["above without"] = small().on_own_stack(above)
 answers["settings without"] = dict(small().settings)
 tensorflow_settings.STACK.clear()
 answers["ours"] = [small(direction).launch.func.__module__.split(".")[0] for direction in PURE]
+tf = backend._tf
+depthwise = tf.nn.depthwise_conv2d(tf.ones([1, 9, 9, 2]), tf.ones([3, 3, 2, 1]), [1, 2, 2, 1], "VALID", dilations=[2, 2])
+answers["strided and dilated"] = list(depthwise.shape)
 answers["waits"] = cpu.wait is not ALREADY_DONE
 answers["copies"] = {mode: copies(mode) for mode in Mode}
 answers["variable"] = [train(Optimizer.SGD, mode).launch()[-1].__class__.__name__ for mode in Mode]
@@ -399,6 +402,12 @@ def test_an_op_of_tensorflow_can_be_called_with_no_frame_above_it():
     assert found["context"] == "kept"
     assert "<module>" in found["above without"]
     assert found["settings without"]["stack"] == "deeper"
+
+
+def test_the_depthwise_op_of_tensorflow_is_wrong_where_it_is_said_to_be():
+    """Where this fails TensorFlow has mended it: then the op can serve there, and `lacks_depthwise` says what is not so."""
+    right = ConvSpec.parse("n1 c2 k2 9x9 f3x3 s2x2 d2x2 g2")
+    assert answers("tensorflow")["strided and dilated"] != [right.n, *right.out_spatial, right.k]
 
 
 def test_nothing_of_ours_stands_around_a_compiled_pass_of_jax():

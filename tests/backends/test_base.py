@@ -82,7 +82,7 @@ def test_what_is_optional_has_a_default():
 
     backend, call = Least(), Call()
     assert (backend.environ(None, 1), backend.threads_used(), backend.pads_beforehand(cell())) == ({}, None, False)
-    assert (backend.board(), backend.build()) == ({}, None)
+    assert (backend.board(), backend.build(), backend.op_reason(cell())) == ({}, None, "")
     assert backend.environ(None, 1, "/a/folder") == {}
     assert (backend.idle_bytes(), backend.autotunes, backend.autotuning(Autotune.ON)) == (0, False, {})
     assert (backend.biases, backend.epilogues) == (False, frozenset())

@@ -448,6 +448,35 @@ def test_a_script_names_the_call_that_was_timed(records: dict[Cell, Record], bac
     assert {str(cell): script.op for cell, script in scripts.items() if script and script.op != timed[cell]} == {}
 
 
+REASONS = {
+    ("torch", "plain", Direction.FPROP): "",
+    ("torch", "plain", Direction.TRAIN): "",
+    ("torch", "plain", Direction.WGRAD): "autograd brings the forward pass with a gradient",
+    ("torch", "lopsided", Direction.FPROP): "so x is padded before the clock starts",
+    ("tensorflow", "plain", Direction.BPROP): "",
+    ("tensorflow", "plain", Direction.DGRAD): "tf.GradientTape brings the forward pass with a gradient",
+    ("tensorflow", "depthwise", Direction.FPROP): "",
+    ("tensorflow", "line", Direction.FPROP): "with a height of 1",
+    ("tensorflow", "volume_strided", Direction.FPROP): "takes paddings SAME and VALID only",
+    ("jax", "plain", Direction.FPROP): "",
+    ("jax", "plain", Direction.WGRAD): "jax.vjp brings the forward pass with a gradient",
+    ("jax", "transposed_grouped", Direction.FPROP): "takes no groups",
+    ("numpy", "plain", Direction.WGRAD): "",
+    ("torch", "product", Direction.NONE): "",
+    ("tensorflow", "move", Direction.NONE): "",
+    ("jax", "product", Direction.NONE): "",
+}
+
+
+@pytest.mark.parametrize(("backend", "workload", "direction"), REASONS)
+def test_why_it_is_not_the_call_that_users_make_is_told(
+    records: dict[Cell, Record], backend: str, workload: str, direction: Direction
+):
+    told, expected = one(records, workload, direction).op_reason, REASONS[backend, workload, direction]
+    assert expected in told
+    assert bool(told) == bool(expected)
+
+
 # Which settings held -----------------------------------------------------------------------------------------------------
 
 

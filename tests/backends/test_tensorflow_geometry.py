@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.backends.tensorflow_geometry import Geometry, padding, smallest
+from harness.backends.tensorflow_geometry import Geometry, depthwise, lacks_depthwise, padding, smallest
 from harness.spec import ConvSpec, Direction, Layout
 from tests.builders import cell
 
@@ -69,3 +69,20 @@ def test_what_tensorflow_is_tried_with_is_small_however_wide_the_padding(text: s
     assert padding(small) == padding(asked) == "EXPLICIT"
     assert [(low > 0, high > 0) for low, high in small.padding] == [(low > 0, high > 0) for low, high in asked.padding]
     assert min(small.out_spatial) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("n2 c4 k8 8x8 f3x3 s2x2 g4", ""), ("n2 c4 k8 12 f3 s2 g4", ""), ("n2 c4 k8 8x8 f3x3 g2", ""),
+        ("n2 c4 k4 9x9 f3x3 s2x2 d2x2 g4", "gives a result of the wrong size with both stride and dilation"),
+        ("n2 c4 k4 9x9 f3x3 d2x2 g4", "makes a dilated convolution of several operations"),
+        ("n2 c4 k4 9x9 f3x3 s2x1 g4", "takes equal strides only"),
+        ("n2 c4 k4 5x5x5 f3x3x3 g4", "no depthwise op of three dimensions"),
+    ],
+)  # fmt: skip
+def test_why_the_depthwise_op_does_not_serve_is_told(text: str, clause: str) -> None:
+    spec = ConvSpec.parse(text)
+    assert clause in lacks_depthwise(spec)
+    assert depthwise(spec) == (spec.depthwise and not clause)
+    assert bool(lacks_depthwise(spec)) == bool(clause)

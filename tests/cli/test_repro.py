@@ -68,6 +68,13 @@ def test_a_cell_is_printed_as_a_program_of_numpy_and_the_framework(tmp_path: Pat
     assert "torch.ops.aten.convolution_backward, tdy, tx, tw" in said.stdout
 
 
+def test_the_head_says_why_another_call_than_the_usual_one_is_made(tmp_path: Path) -> None:
+    store = stored(tmp_path, builders.record(of=WGRAD, op_reason="the usual one lies"), builders.record(of=ONE))
+    assert "# why this call: the usual one lies\n" in repro(store, str(WGRAD)).stdout
+    assert "| why this call | the usual one lies |\n" in repro(store, str(WGRAD), "--markdown").stdout
+    assert "why this call" not in repro(store, str(ONE)).stdout
+
+
 def test_an_expression_that_fits_one_cell_names_it_as_well(tmp_path: Path) -> None:
     store = two(tmp_path)
     assert repro(store, "-k", "wgrad and nhwc").stdout == repro(store, str(WGRAD)).stdout

@@ -167,3 +167,11 @@ def test_in_80_columns_no_name_and_no_figure_is_cut():
     assert "rn50_res4_1x1_downsample/fprop/jax" in "".join(
         line.split("│")[0].strip() for line in shown(tables.cells_table(ranked, wide=False), 80).splitlines()
     )
+
+
+def test_calls_that_are_not_the_usual_ones_are_told_with_their_reason_once():
+    told = {"op": "the other op", "op_reason": "the usual one lies"}
+    cells = [cell(workload=name, backend=backend) for name in ("one", "two") for backend in ("jax", "torch")]
+    records = [record(of=each, order=order, **(told if each.backend == "jax" else {})) for order, each in enumerate(cells)]
+    assert tables.calls(side(*records).summary) == ["jax, 2 cells by the other op: the usual one lies"]
+    assert tables.calls(side(*records[1::2]).summary) == []

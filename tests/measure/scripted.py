@@ -93,6 +93,10 @@ class Backend(NumpyBackend):
     name: ClassVar[str] = "scripted"
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER})
 
+    @staticmethod
+    def op_reason(cell: Cell) -> str:
+        return f"scripted: {cell.direction}"
+
     def __init__(self, clock: Clock, durations: Iterable[int]) -> None:
         super().__init__(Device("cpu"), 1)
         self.clock, self.durations = clock, iter(durations)

@@ -331,6 +331,7 @@ def test_every_ok_record_is_complete(backend: Backend, direction: Direction) -> 
     assert record.cell == step(**asked).cell
     assert record.environment_id == "env"
     assert record.threads_used == 3
+    assert record.op_reason == f"scripted: {record.cell.direction}"
     assert (record.op, record.settings) == ("scripted.call", {"tuning": "none"})
     assert record.check.ok
     assert record.check.max_rel_err <= record.check.tolerance

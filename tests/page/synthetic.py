@@ -108,7 +108,7 @@ def measured(cell: Cell, lots: np.random.Generator) -> tuple[dict[str, object], 
     return {
         "status": "ok", "flags": ",".join(flags),
         "barred_by": ",".join(flag for flag in flags if Flag(flag).bars_verdict),
-        "op": f"{cell.backend}.conv2d ({cell.mode})", "trials": 3, "processes": 3, "samples": 174,
+        "op": f"{cell.backend}.conv2d ({cell.mode})", "op_reason": "", "trials": 3, "processes": 3, "samples": 174,
         "median_ns": median, "ci_low_ns": median * (1 - width), "ci_high_ns": median * (1 + width), "ci_method": "trials",
         "time_ns": 0.98 * median, "time_low_ns": 0.97 * median, "time_high_ns": 0.99 * median, "time_method": "turns",
         "min_ns": median * 0.97, "p95_ns": median * 1.1, "first_call_ns": 4e7 * lots.lognormal(0, 1),
@@ -169,7 +169,7 @@ def make(asked: list[Cell] | None = None, failing: dict | None = None, seed: int
             row |= facts
             blocks.append(samples.assign(run_id=RUN_ID, cell=str(cell), iterations=1, series="latency", run_delay_ns=0))
         else:
-            row |= {"status": status, "reason": reason, "flags": "", "barred_by": "", "op": ""}
+            row |= {"status": status, "reason": reason, "flags": "", "barred_by": "", "op": "", "op_reason": ""}
         rows.append(row)
     summary = frame(rows, SUMMARY_COLUMNS)
     samples = frame(pd.concat(blocks).assign(block_ns=lambda b: b["block_ns"].round()) if blocks else [], SAMPLE_COLUMNS)

@@ -58,10 +58,11 @@ def test_the_time_within_the_run_stands_beside_the_median(given):
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])
 def test_no_text_is_computed_by_a_spreadsheet(given, start):
-    summary = given.summary.assign(workload=start + 'cmd|" /C calc"!A0', op=start + "1+1")
+    summary = given.summary.assign(workload=start + 'cmd|" /C calc"!A0', op=start + "1+1", op_reason=start + "2")
     rows = as_rows(dataclasses.replace(given, summary=summary))
     assert {row["workload"] for row in rows} == {"'" + start + 'cmd|" /C calc"!A0'}
     assert {row["call"] for row in rows} == {"'" + start + "1+1"}
+    assert {row["call_reason"] for row in rows} == {"'" + start + "2"}
 
 
 @pytest.mark.parametrize("nasty", HOSTILE)

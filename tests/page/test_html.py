@@ -170,7 +170,7 @@ def test_hostile_text_stays_text(nasty):
     made = synthetic.make(two_ways(synthetic.cells(("torch", "jax"))))
     summary, held = made.summary.copy(), nasty
     nasty = nasty.replace("\ud800", "")  # no frame can hold half of a pair, but the run's own texts can
-    for column in ("reason", "op", "memory_method", "check_method", "settings"):
+    for column in ("reason", "op", "op_reason", "memory_method", "check_method", "settings"):
         summary[column] = nasty
     summary["workload"] = summary["workload"].replace("rn50_conv1", nasty)
     summary["backend"] = summary["backend"].replace("jax", nasty)

@@ -22,9 +22,9 @@ from tests import builders
 
 CELL = builders.cell(direction=Direction.TRAIN, optimizer=Optimizer.ADAM, layout=Layout.CHANNELS_LAST, count=3)
 ROW = replace(
-    Row.of(CELL, "small", builders.START), flags=(Flag.COMPOSITE,), op="torch.conv2d", settings={"mkldnn": "on"},
-    threads_used=2, check_method="exact+spot", max_rel_err=0.25, tolerance=1.0, first_call_ns=5_000_000, wall_ns=10_000_000,
-    cpu_ns=20_000_000, environment_id="env-1",
+    Row.of(CELL, "small", builders.START), flags=(Flag.COMPOSITE,), op="torch.conv2d", op_reason="the usual one lies",
+    settings={"mkldnn": "on"}, threads_used=2, check_method="exact+spot", max_rel_err=0.25, tolerance=1.0,
+    first_call_ns=5_000_000, wall_ns=10_000_000, cpu_ns=20_000_000, environment_id="env-1",
 )  # fmt: skip
 LATER = replace(Row.of(builders.cell(), "small", builders.START + timedelta(seconds=9)), environment_id="env-1")
 REFUSED = replace(LATER, status=Status.UNSUPPORTED, reason="torch has no such thing")
@@ -69,6 +69,7 @@ def test_a_file_becomes_a_sealed_run_whose_samples_are_the_rounds(write: Write, 
     assert records["reason"].tolist() == ["", "torch has no such thing"]
     ok = records.iloc[0]
     assert ok["cell"] == str(CELL)
+    assert (ok["op"], ok["op_reason"]) == ("torch.conv2d", "the usual one lies")
     assert (ok["optimizer"], ok["count"], ok["flags"], ok["settings"]) == ("adam", 3, "composite", "mkldnn=on")
     assert (ok["check_method"], ok["max_rel_err"], ok["tolerance"]) == ("exact+spot", 0.25, 1.0)
     assert (ok["iterations"], ok["stopped_by"], ok["first_call_ns"]) == (2, "pytest-benchmark", 5e6)
