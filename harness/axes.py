@@ -185,6 +185,14 @@ class Epilogue(StrEnum):
     RELU = "relu"  # max(y, 0), behind the bias where there is one
 
 
+class Api(StrEnum):
+    """By which call of its framework a convolution is made; which frameworks have it their adapters say."""
+
+    DEFAULT = "default"  # the op that makes one pass alone
+    LAYER = "layer"  # the framework's layer object, as nn.Conv2d or keras.layers.Conv2D; its gradients are autograd's
+    DEPTHWISE = "depthwise"  # tf.nn.depthwise_conv2d, where the default is another op
+
+
 class Option(NamedTuple):
     """An axis whose default leaves no trace: a cell at it has the id, and what is stored of it, of a time before the axis.
 
@@ -219,6 +227,11 @@ OPTIONS: dict[str, Option] = {
     "bias": Option(Bias.NONE, "What the convolution adds to y: channel (a value for each output channel); empty: nothing."),
     "epilogue": Option(
         Epilogue.NONE, "What is made of the result of the forward pass, behind the bias: relu (max(y, 0)); empty: nothing."
+    ),
+    "api": Option(
+        Api.DEFAULT,
+        "By which call the framework was asked: layer (its layer object, with autograd's gradients), depthwise "
+        "(tf.nn.depthwise_conv2d); empty: by the op that makes one pass alone.",
     ),
 }
 VARIABLES = {name: f"CONVBENCH_{name.upper()}" for name, option in OPTIONS.items() if option.process}

@@ -372,6 +372,7 @@ class Cell:
     switch: Switch = Switch.DEFAULT
     bias: axes.Bias = axes.Bias.NONE
     epilogue: axes.Epilogue = axes.Epilogue.NONE
+    api: axes.Api = axes.Api.DEFAULT
 
     def __post_init__(self) -> None:
         if (self.optimizer is not None) != (self.direction is Direction.TRAIN):

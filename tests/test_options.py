@@ -13,7 +13,7 @@ import pytest
 
 from harness import codec
 from harness.analysis.ranking import rank
-from harness.axes import OPTIONS, Autotune, Bias, Device, Direction, Epilogue, Optimizer
+from harness.axes import OPTIONS, Api, Autotune, Bias, Device, Direction, Epilogue, Optimizer
 from harness.outcome import TUNING_DIFFERS
 from harness.page.standings import standings
 from harness.page.view import prepare
@@ -41,6 +41,8 @@ TRAIN = {"direction": Direction.TRAIN, "optimizer": Optimizer.ADAM}
             {"bias": Bias.CHANNEL, "epilogue": Epilogue.RELU},
             "conv/fprop/torch/eager/cpu/fp32/nchw/hot/t0/bias:channel/epilogue:relu",
         ),
+        ({"api": Api.DEFAULT}, "conv/fprop/torch/eager/cpu/fp32/nchw/hot/t0"),
+        ({"api": Api.LAYER}, "conv/fprop/torch/eager/cpu/fp32/nchw/hot/t0/api:layer"),
     ],
 )
 def test_the_id_of_a_cell_names_an_option_where_it_is_not_at_its_default(of: dict[str, Any], expected: str) -> None:
@@ -243,3 +245,12 @@ def test_what_trying_is_worth_is_held_against_the_default(tmp_path: Path) -> Non
     assert (frame.attrs["base"], frame.attrs["tuning_differs"], set(frame["autotune"])) == ("default", False, {"on"})
     assert frame["cell"].tolist() == [f"{base}/autotune:on" for base in frame["base_cell"]]
     assert reading.along("autotune", "on")["autotune"].tolist() == ["default"] * 3
+
+
+def test_what_a_layer_adds_is_held_against_the_default_and_competes_with_none(tmp_path: Path) -> None:
+    of = [cell(backend="torch"), cell(backend="torch", api=Api.LAYER)]
+    reading = Reading(settings.run(tmp_path, of))
+    assert reading.ranking["best"].tolist() == [True, True]  # each is the first of its own
+    found = reading.along("api")
+    assert (found.attrs["base"], found["api"].tolist(), found["base_cell"].tolist()) == ("default", ["layer"], [str(of[0])])
+    assert "api" in reading.worth

@@ -19,7 +19,9 @@ AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mod
 
 
 # What a user may choose for one and the same work.
-SETTINGS = ("mode", "precision", "layout", "cache", "threads", *(axis for axis, option in OPTIONS.items() if option.competes))
+SETTINGS = (
+    "mode", "precision", "layout", "cache", "threads", "api", *(axis for axis, option in OPTIONS.items() if option.competes),
+)  # fmt: skip
 # What an axis is held against where nobody says; of threads it is the fewest.
 USUAL = {
     "mode": "eager", "precision": "fp32", "layout": "NCHW", "direction": "fprop", "cache": "hot", "device": "cpu",

@@ -49,6 +49,9 @@ class Profiled:
     threads: int
     optimizer: str
     autotune: str
+    switch: str
+    operands: str
+    api: str
     plain_ns: float
     watched_ns: float
     timed_ns: float
@@ -98,11 +101,11 @@ class Call:
 
     @property
     def group(self) -> tuple[object, ...]:
-        """What it has in common with those that it is compared with: all axes but backend and mode."""
+        """What it has in common with those that it is compared with: all axes but backend, mode and autotune."""
         of = self.of
         return (
             of.run_id, of.workload, of.shape, of.direction, of.device, of.precision, of.layout, of.cache, of.threads,
-            of.optimizer,
+            of.optimizer, of.switch, of.operands, of.api,
         )  # fmt: skip
 
     def share(self, kinds: Collection[str], role: Role | None = None) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from harness.ask.wording import LONGEST, not_one_of, show
 from harness.axes import (
     OPTIONS,
+    Api,
     Autotune,
     Bias,
     Cache,
@@ -52,6 +53,7 @@ class Axes:
     switch: tuple[Switch, ...] = (Switch.DEFAULT,)
     bias: tuple[Bias, ...] = (Bias.NONE,)
     epilogue: tuple[Epilogue, ...] = (Epilogue.NONE,)
+    api: tuple[Api, ...] = (Api.DEFAULT,)
 
 
 NAMES = tuple(field.name for field in fields(Axes))

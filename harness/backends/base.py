@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness.axes import Autotune, Bias, Device, Direction, Epilogue, Mode, Precision, Switch, Values
+from harness.axes import Api, Autotune, Bias, Device, Direction, Epilogue, Mode, Precision, Switch, Values
 from harness.profile import Event
 from harness.spec import Cell
 
@@ -94,6 +94,8 @@ def impossible(cell: Cell) -> str | None:
         return "a bias changes nothing in the input gradient: measure dgrad with bias=none"
     if cell.epilogue is not Epilogue.NONE and cell.direction is not Direction.FPROP:
         return f"an epilogue belongs to the forward pass: {cell.direction} can be measured with epilogue=none only"
+    if cell.api is not Api.DEFAULT and (cell.bias is not Bias.NONE or cell.epilogue is not Epilogue.NONE):
+        return f"api={cell.api} can be measured with bias=none and epilogue=none only"
     return None
 
 
@@ -230,6 +232,7 @@ class Backend(ABC):
     switches: ClassVar[frozenset[Switch]] = frozenset()  # those that it has beside the default
     biases: ClassVar[bool] = False  # whether its convolutions can have a bias
     epilogues: ClassVar[frozenset[Epilogue]] = frozenset()  # those that its forward passes can have beside none
+    apis: ClassVar[frozenset[Api]] = frozenset()  # by which calls it can be asked beside the default
 
     @staticmethod
     def environ(device: Device, threads: int, cache: str = "") -> dict[str, str]:
@@ -344,4 +347,6 @@ def unsupported(backend: Backend, cell: Cell) -> str | None:
         return f"{backend.name} has no convolution with a bias here: only bias=none can be measured"
     if cell.epilogue is not Epilogue.NONE and cell.epilogue not in backend.epilogues:
         return f"{backend.name} has no epilogue {cell.epilogue} here, only: {', '.join(sorted(backend.epilogues)) or 'none'}"
+    if cell.api is not Api.DEFAULT and cell.api not in backend.apis:
+        return f"{backend.name} cannot be asked by api={cell.api}, only by: {', '.join([Api.DEFAULT, *sorted(backend.apis)])}"
     return None

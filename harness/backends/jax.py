@@ -15,7 +15,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.axes import Api, Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, jax_calls, jax_profile, jax_script, jax_transposed, nvidia, traces
 from harness.backends import jax_settings as settings
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
@@ -102,6 +102,8 @@ class JaxBackend(Backend):
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
         if cell.mode not in self.modes:
             return f"JAX has no mode {cell.mode}"
+        if cell.api is Api.LAYER:
+            return "JAX itself has no layer objects: those of flax call lax.conv_general_dilated, as api=default does"
         if reason := impossible(cell) or nvidia.lacks(cell, lambda: settings.capability(self._device)):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.axes import UPDATED, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Precision
+from harness.axes import UPDATED, Api, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Precision
 from harness.backends import base, jax_transposed
 from harness.backends.base import DTYPES, Script
 from harness.spec import Cell
@@ -10,7 +10,7 @@ from harness.spec import Cell
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for a cell that JAX has no call for."""
-    if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED):
+    if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED) or cell.api is not Api.DEFAULT:
         return None
     return Script(
         imports=_imports(cell),

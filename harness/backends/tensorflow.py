@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.axes import Api, Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, tensorflow_script, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
@@ -37,6 +36,7 @@ class TensorFlowBackend(Backend):
     switches: ClassVar[frozenset[Switch]] = frozenset({Switch.ONEDNN_OFF, Switch.ISA_AVX2, Switch.ISA_AVX512})
     biases: ClassVar[bool] = True
     epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
+    apis: ClassVar[frozenset[Api]] = frozenset({Api.LAYER, Api.DEPTHWISE})
     script, op_reason = staticmethod(tensorflow_script.script), staticmethod(tensorflow_script.reason)
 
     @staticmethod
@@ -105,7 +105,7 @@ class TensorFlowBackend(Backend):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
-        return self._lacks(cell) if cell.is_convolution else None
+        return (geometry.lacks_api(cell) or self._lacks(cell)) if cell.is_convolution else None
 
     def _lacks(self, cell: Cell) -> str | None:
         """The convolutions that this build has no kernel for."""
@@ -135,9 +135,10 @@ class TensorFlowBackend(Backend):
             shapes = cell.operand_shapes.values()
             try:
                 prepared = self.prepare(cell, Operands(*(self._np.ones(shape, self._np.float32) for shape in shapes)))
-                prepared.fetch(prepared.launch())
+                made = prepared.fetch(prepared.launch()).items()
                 prepared.close()
-                self._tried[cell] = None
+                wrong = [name for name, shape in cell.results.items() if made[name].shape != shape]
+                self._tried[cell] = f"it gives {wrong[0]} of a wrong size" if wrong else None
             except (self._tf.errors.OpError, ValueError, MisplacedError) as error:
                 self._tried[cell] = _plain(getattr(error, "message", None) or str(error))[:200]
         return self._tried[cell]
@@ -249,19 +250,8 @@ class TensorFlowPrepared(Prepared):
         return int(self._traced.experimental_get_tracing_count()) if self._traced else 0
 
     def on_own_stack(self, run: Callable[..., T], *arguments: Any) -> T:
-        """What `run(*arguments)` returns, with no Python frame above it.
-
-        An eager op notes the innermost 30 frames of its caller (StackTrace::kStackTraceInitialSize, set by pywrap_tfe_src.cc),
-        each of which is up to 0.3 us of a call. Without greenlet they stay there, and the settings say so.
-        """
-        if settings.STACK:
-            return run(*arguments)
-        from greenlet import greenlet
-
-        fresh = greenlet(run)
-        fresh.gr_context = copy_context()  # otherwise it would begin with nothing of what was set
-        returned: T = fresh.switch(*arguments)
-        return returned
+        """What `run(*arguments)` returns, with no Python frame above it where greenlet is installed."""
+        return settings.on_own_stack(run, *arguments)
 
     def evict(self, nbytes: int) -> None:
         """A fresh buffer filled with zeros; the allocator keeps it for the next time."""
@@ -282,8 +272,11 @@ class TensorFlowConvolution(TensorFlowPrepared):
         super().__init__(tf, device, cell)
         self._geometry = geometry.Geometry(cell)
         # Where x is padded beforehand a gradient is that of the padded x, which has more elements than were asked for.
-        self.composite = self._geometry.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
-        self._mutable = cell.direction is Direction.TRAIN
+        padded = self._geometry.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
+        self._taped = cell.api is not Api.DEFAULT and cell.direction in (Direction.DGRAD, Direction.WGRAD)
+        self.composite = padded or self._taped  # a tape runs the forward pass, too
+        self._mutable = cell.direction is Direction.TRAIN or cell.api is Api.LAYER
+        self._layer: Any = None
         self._parameters: tuple[Any, ...] = ()  # the filter, and the bias where there is one
         self._optimizer: Any = None
         self._bind: Any = None
@@ -295,7 +288,7 @@ class TensorFlowConvolution(TensorFlowPrepared):
         self.settings = self.read_settings()
 
     def load(self, operands: Operands) -> None:
-        """Tensors on the device; filter and bias are variables where an optimizer updates them."""
+        """Tensors on the device; filter and bias are variables where an optimizer updates them or a layer has them."""
         x = self._tensor(self._geometry.activations(operands.x))
         if self._geometry.prepadded:
             with self._tf.device(self._device):
@@ -307,7 +300,10 @@ class TensorFlowConvolution(TensorFlowPrepared):
             self._parameters = self._initial
         elif not self._parameters:
             with self._tf.device(self._device):
-                self._parameters = tuple(map(self._tf.Variable, self._initial))
+                if self._cell.api is Api.LAYER:
+                    self._layer = tensorflow_calls.layer(self._tf, self._geometry, DTYPES[self._cell.precision])
+                own = (self._layer.kernel.value,) if self._layer else map(self._tf.Variable, self._initial)
+                self._parameters = tuple(own)
         self.reset()
         if self._bind is not None:
             self.launch = self._bound()
@@ -318,6 +314,8 @@ class TensorFlowConvolution(TensorFlowPrepared):
             return
         for variable, first in zip(self._parameters, self._initial, strict=True):
             variable.assign(first)
+        if self._cell.direction is not Direction.TRAIN:
+            return
         if self._optimizer is None:
             kinds = self._tf.keras.optimizers
             with self._tf.device(self._device):
@@ -334,12 +332,14 @@ class TensorFlowConvolution(TensorFlowPrepared):
         """The text of the call that is timed, and what binds it to its operands: arguments, so that none is folded."""
         direction, told = self._cell.direction, (self._tf, self._geometry, self._cell)
         bind: Callable[..., Callable[[], Any]]
-        if direction in (Direction.DGRAD, Direction.WGRAD):
+        if self._taped:
+            text, bind = tensorflow_calls.taped(*told, self._layer)
+        elif direction in (Direction.DGRAD, Direction.WGRAD):
             text, bind = tensorflow_calls.gradient(*told)
         elif direction is Direction.FPROP:
-            text, bind = tensorflow_calls.forward(*told)
+            text, bind = tensorflow_calls.forward(*told, self._layer)
         else:
-            text, both = tensorflow_calls.both(*told, self._parameters if self._mutable else (), self._optimizer)
+            text, both = tensorflow_calls.both(*told, self._parameters if self._mutable else (), self._optimizer, self._layer)
             bind = partial(partial, both)  # of (x, w) makes the call both(x, w)
         if self._cell.mode is not Mode.EAGER:
             unbound, xla = bind, self._cell.mode is Mode.XLA
@@ -364,8 +364,9 @@ class TensorFlowConvolution(TensorFlowPrepared):
             # The variable is captured, as a model's are. It is handed on itself: a kept copy of its value would make the
             # next step copy the filter before it writes to it.
             return lambda: (*step(), *self._parameters)
-        pairs = {Direction.DGRAD: (self._dy, self._parameters[0]), Direction.WGRAD: (self._x, self._dy)}
-        self._arguments = pairs.get(direction, (self._x, *self._parameters))
+        given = (None,) if self._layer else self._parameters  # a layer has its own
+        pairs = {Direction.DGRAD: (self._dy, given[0]), Direction.WGRAD: (self._x, self._dy)}
+        self._arguments = (self._x, (given[0], self._dy)) if self._taped else pairs.get(direction, (self._x, *given))
         bound: Callable[[], Any] = self._bind(*self._arguments)
         return bound
 
@@ -390,7 +391,7 @@ class TensorFlowConvolution(TensorFlowPrepared):
 
     def close(self) -> None:
         """Drop the tensors."""
-        self._x = self._dy = self._optimizer = self._bind = None
+        self._x = self._dy = self._optimizer = self._bind = self._layer = None
         self._parameters = self._initial = ()
         super().close()
 

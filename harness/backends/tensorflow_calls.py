@@ -1,4 +1,4 @@
-"""Which op of TensorFlow makes a pass of a convolution, bound to its operands, with nothing around it."""
+"""Which call of TensorFlow makes a pass of a convolution, bound to its operands, with nothing around it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ Call = Callable[[], Any]
 Bind = Callable[..., Call]  # of a pass's operands makes the call
 
 
-def forward(tf: Any, geometry: Geometry, cell: Cell) -> tuple[str, Bind]:
-    """The documented forward call, bound to (x, w) or (x, w, b), and one call more for a bias and for an epilogue."""
+def layer(tf: Any, geometry: Geometry, dtype: str) -> Any:
+    """The layer object of Keras, with its kernel as a variable of zeros."""
+    made = getattr(tf.keras.layers, geometry.layer_name)(**geometry.layer_arguments, dtype=dtype)
+    made.build(tuple(geometry.shape(geometry.spec.x_shape)))
+    return made
+
+
+def forward(tf: Any, geometry: Geometry, cell: Cell, layer: Any = None) -> tuple[str, Bind]:
+    """The documented forward call, bound to (x, w) or (x, w, b), and one call more for a bias and for an epilogue.
+
+    A layer has a w of its own.
+    """
+    if layer is not None:
+        return f"keras.layers.{geometry.layer_name}", lambda x, w: partial(layer, x)
     name, plain = _forward(tf, geometry)
     biased, finished = cell.bias is Bias.CHANNEL, cell.epilogue is Epilogue.RELU
     if not biased and not finished:
@@ -43,7 +55,7 @@ def _forward(tf: Any, geometry: Geometry) -> tuple[str, Bind]:
     if geometry.transposed:
         name = f"conv{max(2, geometry.spec.ndim)}d_transpose"
         op, shape = getattr(tf.nn, name), tf.constant(geometry.shape(geometry.spec.x_shape), tf.int32)
-        strides, padding, rest = _told(geometry)
+        strides, padding, rest = geometry.told
         return f"tf.nn.{name}", lambda x, w: partial(op, x, w, shape, strides, padding, **rest)
     return _convolution(tf, geometry)
 
@@ -83,15 +95,17 @@ def _gradient(tf: Any, geometry: Geometry, direction: Direction) -> tuple[str, B
     return f"tf.raw_ops.{name}", lambda x, dy: partial(op, input=x, filter_sizes=sizes, out_backprop=dy, **told)
 
 
-def both(tf: Any, geometry: Geometry, cell: Cell, variables: tuple[Any, ...], optimizer: Any) -> tuple[str, Bind]:
-    """Forward pass, loss and all gradients, of (x, w) or (x, w, b); with variables in their place the optimizer's step too."""
-    name, bind = forward(tf, geometry, cell)
-    train = bool(variables)
+def both(
+    tf: Any, geometry: Geometry, cell: Cell, variables: tuple[Any, ...], optimizer: Any, layer: Any
+) -> tuple[str, Bind]:  # fmt: skip
+    """Forward pass, loss and all gradients, of (x, w) or (x, w, b) or variables in their place; with an optimizer its step."""
+    name, bind = forward(tf, geometry, cell, layer)
+    train = optimizer is not None
 
     def call(x: Any, *given: Any) -> Any:
-        parameters = variables if train else given
+        parameters = variables or given
         with tf.GradientTape() as tape:
-            tape.watch([x] if train else [x, *given])  # a variable is watched by itself, a tensor is not
+            tape.watch([x] if variables else [x, *given])  # a variable is watched by itself, a tensor is not
             y = bind(x, *parameters)()
             loss = tf.reduce_mean(tf.square(y))
         gradients = tape.gradient(loss, [x, *parameters])
@@ -103,16 +117,24 @@ def both(tf: Any, geometry: Geometry, cell: Cell, variables: tuple[Any, ...], op
     return (f"{text}, optimizers.{cell.optimizer}.apply_gradients" if train else text), call
 
 
+def taped(tf: Any, geometry: Geometry, cell: Cell, layer: Any) -> tuple[str, Bind]:
+    """One gradient by a tape around the forward call, bound to x and (w, dy): for calls that have no op of it."""
+    name, bind = forward(tf, geometry, cell, layer)
+    in_x = cell.direction is Direction.DGRAD
+
+    def call(x: Any, w: Any, dy: Any) -> Any:
+        of = x if in_x else w if layer is None else layer.kernel.value
+        with tf.GradientTape() as tape:
+            if in_x or layer is None:  # a variable is watched by itself
+                tape.watch(of)
+            y = bind(x, w)()
+        return tape.gradient(y, of, dy)
+
+    return f"{name}, GradientTape.gradient of {'x' if in_x else 'w'}", lambda x, others: partial(call, x, *others)
+
+
 def _convolution(tf: Any, geometry: Geometry) -> tuple[str, Bind]:
     name = "depthwise_conv2d" if geometry.depthwise else "conv3d" if geometry.spec.ndim == 3 else "conv2d"
     op = getattr(tf.nn, name)
-    strides, padding, rest = _told(geometry)
+    strides, padding, rest = geometry.told
     return f"tf.nn.{name}", lambda x, w: partial(op, x, w, strides, padding, **rest)
-
-
-def _told(geometry: Geometry) -> tuple[Any, Any, dict[str, Any]]:
-    """Strides, padding, and what else a call of tf.nn is told."""
-    raw = geometry.arguments
-    flat = raw.get("explicit_paddings")
-    padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else geometry.padding
-    return raw["strides"], padding, {key: raw[key] for key in ("data_format", "dilations") if key in raw}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import Layout
+from harness.axes import Api, Layout
 from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ class Geometry:
     def __init__(self, cell: Cell) -> None:
         # A transposed convolution is told as the one that it mirrors.
         self.spec, self.last, self.transposed = cell.conv, cell.layout is Layout.CHANNELS_LAST, cell.spec.transposed
-        self.depthwise = depthwise(self.spec) and not self.transposed
+        self.layer = cell.api is Api.LAYER
+        serves = layer_is_depthwise(self.spec) if self.layer else depthwise(self.spec)
+        self.depthwise = (serves or cell.api is Api.DEPTHWISE) and not self.transposed
+        self.raised = self.spec.ndim == 1 and not self.layer  # to two dimensions, of which the first is 1
         # Conv3D takes SAME and VALID only; for any other padding x is padded before the clock starts.
         self.prepadded = pads_beforehand(self.spec) and not self.transposed
         self.padding = "VALID" if self.prepadded else padding(self.spec)
@@ -43,6 +46,33 @@ class Geometry:
             pairs = self._around(_two(spec.padding, (0, 0)), (0, 0))
             told["explicit_paddings"] = [side for pair in pairs for side in pair]
         return told
+
+    @property
+    def told(self) -> tuple[Any, Any, dict[str, Any]]:
+        """Strides, padding, and what else a function of tf.nn is told, which takes explicit paddings as pairs."""
+        raw = self.arguments
+        flat = raw.get("explicit_paddings")
+        padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else self.padding
+        rest: dict[str, Any] = {key: raw[key] for key in ("data_format", "dilations") if key in raw}
+        if self.depthwise and "dilations" in rest:  # the depthwise one takes those of height and width alone
+            rest["dilations"] = list(_two(self.spec.dilation, 1))
+        return raw["strides"], padding, rest
+
+    @property
+    def layer_name(self) -> str:
+        """The class of the layer in `keras.layers`."""
+        return f"{'Depthwise' if self.depthwise else ''}Conv{self.spec.ndim}D"
+
+    @property
+    def layer_arguments(self) -> dict[str, Any]:
+        """What the layer is made with, but for its dtype; its kernel is 0 until it is set."""
+        spec = self.spec
+        of = {"depth_multiplier": spec.k // spec.c} if self.depthwise else {"filters": spec.k, "groups": spec.groups}
+        return {
+            **of, "kernel_size": spec.kernel, "strides": spec.stride, "padding": self.padding.lower(),
+            "data_format": "channels_last" if self.last else "channels_first", "dilation_rate": spec.dilation,
+            "use_bias": False, f"{'depthwise' if self.depthwise else 'kernel'}_initializer": "zeros",
+        }  # fmt: skip
 
     def _around(self, inner: tuple[Any, ...], outer: Any) -> list[Any]:
         """The entries of the spatial dimensions with those of batch and channels, all in the order of the layout."""
@@ -69,25 +99,25 @@ class Geometry:
     def shape(self, canonical: tuple[int, ...]) -> list[int]:
         """The canonical shape of activations in the cell's layout."""
         n, c, *spatial = canonical
-        spatial = [1, *spatial] if self.spec.ndim == 1 else spatial
+        spatial = [1, *spatial] if self.raised else spatial
         return [n, *spatial, c] if self.last else [n, c, *spatial]
 
     @property
     def filter_shape(self) -> list[int]:
         """The shape of the filter as `filter` lays it."""
         k, per_group, *kernel = self.spec.w_shape
-        kernel = [1, *kernel] if self.spec.ndim == 1 else kernel
+        kernel = [1, *kernel] if self.raised else kernel
         return [*kernel, self.spec.c, k // self.spec.c] if self.depthwise else [*kernel, per_group, k]
 
     def activations(self, array: Array) -> Array:
         """[N, C, *spatial] in the cell's layout."""
-        if self.spec.ndim == 1:
+        if self.raised:
             array = array[:, :, None]
         return _moved(array, 1, -1) if self.last else array
 
     def filter(self, array: Array) -> Array:
         """[K, C/g, *kernel] as [*kernel, C/g, K], or as [*kernel, C, K/C] for the depthwise op."""
-        if self.spec.ndim == 1:
+        if self.raised:
             array = array[:, :, None]
         if self.depthwise:  # output channel c * multiplier + m belongs to input channel c
             array = array[:, 0].reshape(self.spec.c, -1, *array.shape[2:])
@@ -100,7 +130,7 @@ class Geometry:
         if name in ("db", "b"):
             return array
         array = _moved(array, -1, 1) if self.last else array
-        array = array[:, :, 0] if self.spec.ndim == 1 else array
+        array = array[:, :, 0] if self.raised else array
         if name == "y" or not self.prepadded:
             return array
         inside = (slice(lo, lo + n) for n, (lo, _) in zip(self.spec.spatial, self.spec.padding, strict=True))
@@ -113,7 +143,7 @@ class Geometry:
             array = array.reshape(self.spec.k, 1, *array.shape[2:])
         else:
             array = _moved(_moved(array, -1, 0), -1, 1)
-        return array[:, :, 0] if self.spec.ndim == 1 else array
+        return array[:, :, 0] if self.raised else array
 
 
 def padding(spec: ConvSpec) -> str:
@@ -140,10 +170,34 @@ def lacks_depthwise(spec: ConvSpec) -> str:
     if spec.ndim == 3:
         return "TensorFlow has no depthwise op of three dimensions"
     if max(spec.stride) > 1 and max(spec.dilation) > 1:
-        return "tf.nn.depthwise_conv2d gives a result of the wrong size with both stride and dilation"
+        return "tf.nn.depthwise_conv2d gives a wrong result with both stride and dilation"
     if max(spec.dilation) > 1:
         return "tf.nn.depthwise_conv2d makes a dilated convolution of several operations (space to batch)"
     return "" if len(set(_two(spec.stride))) == 1 else "tf.nn.depthwise_conv2d takes equal strides only"
+
+
+def layer_is_depthwise(spec: ConvSpec) -> bool:
+    """Whether a depthwise layer of Keras can serve; the op that it calls takes equal strides, or 1 where there is dilation."""
+    return spec.depthwise and spec.ndim < 3 and (len(set(spec.stride)) == 1 or max(spec.dilation) > 1)
+
+
+def lacks_api(cell: Cell) -> str | None:
+    """Why a convolution cannot be made by the call that its axis `api` names; None where it can."""
+    spec, strided, dilated = cell.conv, max(cell.conv.stride) > 1, max(cell.conv.dilation) > 1
+    if cell.api is Api.LAYER:
+        if cell.spec.transposed:
+            return "Keras chooses padding and size of a transposed layer by rules of its own: none is measured here"
+        if padding(spec) == "EXPLICIT":
+            return "Keras's layers take the paddings SAME and VALID only"
+        if strided and dilated and not layer_is_depthwise(spec):
+            return "Keras's layer takes a stride or a dilation, not both"
+    if cell.api is Api.DEPTHWISE:
+        if cell.spec.transposed or not spec.depthwise:
+            return "tf.nn.depthwise_conv2d is for convolutions of one input channel in each group"
+        if not (lack := lacks_depthwise(spec)):
+            return "tf.nn.depthwise_conv2d is what api=default calls here, too"
+        return None if dilated and not strided and spec.ndim < 3 else lack
+    return None
 
 
 def smallest(spec: ConvSpec) -> ConvSpec:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from harness.axes import Bias, Direction, Epilogue, Mode, Optimizer, Precision
+from harness.axes import Api, Bias, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
-from harness.backends.tensorflow_geometry import Geometry, lacks_depthwise
+from harness.backends.tensorflow_geometry import Geometry, lacks_api, lacks_depthwise
 from harness.spec import Cell
 
 _BARE = {name: name for name in ("x", "w", "b", "dy")}
@@ -28,10 +28,10 @@ class _Op(NamedTuple):
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for anything else. What has no kernel fails in the program as it does here."""
-    if not cell.is_convolution:
+    if not cell.is_convolution or lacks_api(cell):
         return None
     geometry = Geometry(cell)
-    keras = (("keras", "tf.keras.__version__"),) if cell.direction is Direction.TRAIN else ()
+    keras = (("keras", "tf.keras.__version__"),) if cell.direction is Direction.TRAIN or geometry.layer else ()
     return Script(
         imports=_imports(cell),
         operands=_operands(cell, geometry),
@@ -64,8 +64,8 @@ def _device(cell: Cell) -> str:
 
 
 def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
-    spec, line = geometry.spec, "[:, :, None]" if geometry.spec.ndim == 1 else ""  # a height of 1
-    kernel = spec.kernel if spec.ndim > 1 else (1, *spec.kernel)
+    spec, line = geometry.spec, "[:, :, None]" if geometry.raised else ""  # a height of 1
+    kernel = (1, *spec.kernel) if geometry.raised else spec.kernel
     filters = f"np.moveaxis(w{line}, (0, 1), (-1, -2))"
     if geometry.depthwise:
         filters = f"np.moveaxis(w{line}[:, 0].reshape({(spec.c, spec.k // spec.c, *kernel)}), (0, 1), (-2, -1))"
@@ -77,7 +77,7 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
         "",
         "",
         f"tx = tensor({images.format('x')})",
-        f"{'first_w' if cell.direction is Direction.TRAIN else 'tw'} = tensor({filters})",
+        f"{'first_w' if cell.direction is Direction.TRAIN or geometry.layer else 'tw'} = tensor({filters})",
     ]
     if "b" in cell.reads:
         lines.append(f"{'first_b' if cell.direction is Direction.TRAIN else 'tb'} = tensor(b)")
@@ -86,6 +86,15 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
     if geometry.prepadded:
         lines.append("# Conv3D takes SAME and VALID alone: for any other padding x is padded beforehand.")
         lines += [f'with tf.device("{_device(cell)}"):', f"    tx = tf.pad(tx, {geometry.pads})"]
+    if geometry.layer:
+        told = {**geometry.layer_arguments, "dtype": DTYPES[cell.precision]}
+        lines += [
+            f'with tf.device("{_device(cell)}"):',
+            f"    layer = tf.keras.layers.{geometry.layer_name}({_keywords(told)[2:]})",
+            f"    layer.build({tuple(geometry.shape(spec.x_shape))})",
+            "tw = layer.kernel.value",
+            "tw.assign(first_w)",
+        ]
     return tuple(lines)
 
 
@@ -101,29 +110,25 @@ def _forward(cell: Cell, geometry: Geometry) -> _Op:
 
 def _plain(geometry: Geometry) -> _Op:
     """The convolution itself."""
+    if geometry.layer:
+        return _Op("layer", "{x}")
     if not geometry.transposed:
         return _convolution(geometry, "{x}")
-    strides, padding, rest = _told(geometry)
+    strides, padding, rest = geometry.told
     name = f"tf.nn.conv{max(2, geometry.spec.ndim)}d_transpose"
     return _Op(name, f"{{x}}, {{w}}, shape, {strides}, {padding!r}{_keywords(rest)}")
 
 
 def _convolution(geometry: Geometry, image: str) -> _Op:
     name = "depthwise_conv2d" if geometry.depthwise else "conv3d" if geometry.spec.ndim == 3 else "conv2d"
-    strides, padding, rest = _told(geometry)
+    strides, padding, rest = geometry.told
     return _Op(f"tf.nn.{name}", f"{image}, {{w}}, {strides}, {padding!r}{_keywords(rest)}")
 
 
-def _told(geometry: Geometry) -> tuple[Any, Any, Mapping[str, Any]]:
-    """Strides, padding and what else a call of tf.nn is told; explicit paddings stand in the place of `padding`, as pairs."""
-    raw = geometry.arguments
-    flat = raw.get("explicit_paddings")
-    padding = [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)] if flat else geometry.padding
-    return raw["strides"], padding, {key: value for key, value in raw.items() if key in ("data_format", "dilations")}
-
-
 def _given(cell: Cell) -> tuple[str, ...]:
-    """The operands of the forward pass."""
+    """The operands of the forward pass; a layer has its filter itself."""
+    if cell.api is Api.LAYER:
+        return ("x",)
     return ("x", "w") if cell.bias is Bias.NONE else ("x", "w", "b")
 
 
@@ -161,6 +166,8 @@ def _call(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
     match cell.direction:
         case Direction.FPROP:
             return (*before, *_launched(cell, forward, given))
+        case Direction.DGRAD | Direction.WGRAD if cell.api is not Api.DEFAULT:
+            return _taped(cell, forward)
         case Direction.DGRAD | Direction.WGRAD:
             in_x = cell.direction is Direction.DGRAD
             like = geometry.shape(geometry.x_shape) if in_x else geometry.filter_shape
@@ -190,16 +197,34 @@ def _several(cell: Cell) -> bool:
     return cell.direction.single and (cell.bias is not Bias.NONE or cell.epilogue is not Epilogue.NONE)
 
 
+def _taped(cell: Cell, forward: _Op) -> tuple[str, ...]:
+    """One gradient alone by a tape around the forward call."""
+    layer, in_x = cell.api is Api.LAYER, cell.direction is Direction.DGRAD
+    names = ("x", "dy") if layer else ("x", "w", "dy")
+    of = "x" if in_x else "tw" if layer else "w"
+    return (
+        f"def gradient({', '.join(names)}):",
+        "    with tf.GradientTape() as tape:",
+        *((f"        tape.watch({of})",) if of != "tw" else ()),  # a variable is watched by itself
+        f"        y = {forward.of(_BARE)}",
+        f"    return tape.gradient(y, {of}, dy)",
+        "",
+        "",
+        *_launched(cell, _Op("gradient", ", ".join(f"{{{name}}}" for name in names)), names),
+    )
+
+
 def _both(cell: Cell, forward: _Op) -> tuple[str, ...]:
     names = ", ".join(_given(cell))
-    gradients = ", ".join(f"d{name}" for name in _given(cell))
+    of = "x, tw" if cell.api is Api.LAYER else names
+    gradients = ", ".join(f"d{name}" for name in of.replace("tw", "w").split(", "))
     return (
         f"def both({names}):",
         "    with tf.GradientTape() as tape:",
         f"        tape.watch([{names}])",
         f"        y = {forward.of(_BARE)}",
         "        loss = tf.reduce_mean(tf.square(y))",
-        f"    {gradients} = tape.gradient(loss, [{names}])",
+        f"    {gradients} = tape.gradient(loss, [{of}])",
         f"    return y, loss, {gradients}",
     )
 
@@ -209,13 +234,13 @@ def _train(cell: Cell, forward: _Op) -> tuple[str, ...]:
     made = f"SGD({base.LEARNING_RATE})"
     if cell.optimizer is Optimizer.ADAM:
         made = f"Adam({base.LEARNING_RATE}, {base.ADAM_BETA1}, {base.ADAM_BETA2}, {base.ADAM_EPSILON})"
-    parameters = _given(cell)[1:]
+    parameters = ("w",) if cell.api is Api.LAYER else _given(cell)[1:]
     variables, gradients = (", ".join(f"{letter}{name}" for name in parameters) for letter in ("t", "d"))
     pairs = ", ".join(f"(d{name}, t{name})" for name in parameters)
     traced = (f"step = tf.function(step, jit_compile={cell.mode is Mode.XLA})",) if cell.mode is not Mode.EAGER else ()
     return (
         f'with tf.device("{_device(cell)}"):',
-        *(f"    t{name} = tf.Variable(first_{name})" for name in parameters),
+        *(f"    t{name} = tf.Variable(first_{name})" for name in parameters if cell.api is not Api.LAYER),
         f"    optimizer = tf.keras.optimizers.{made}",
         f"    optimizer.build([{variables}])",
         "",
@@ -261,11 +286,11 @@ def _canonical(name: str, geometry: Geometry) -> str:
     spec, text = geometry.spec, f"host({name})"
     if name in ("db", "b"):
         return text
-    line = "[:, :, 0]" if spec.ndim == 1 else ""
+    line = "[:, :, 0]" if geometry.raised else ""
     if name in ("dw", "w"):
         if not geometry.depthwise:
             return f"np.moveaxis({text}, (-1, -2), (0, 1)){line}"
-        kernel = spec.kernel if spec.ndim > 1 else (1, *spec.kernel)
+        kernel = (1, *spec.kernel) if geometry.raised else spec.kernel
         return f"np.moveaxis({text}, (-2, -1), (0, 1)).reshape({(spec.k, 1, *kernel)}){line}"
     text = (f"np.moveaxis({text}, -1, 1)" if geometry.last else text) + line
     if name == "y" or not geometry.prepadded:
@@ -277,8 +302,10 @@ def _canonical(name: str, geometry: Geometry) -> str:
 def _text(cell: Cell, geometry: Geometry) -> str:
     """The name of the call, as the adapter has it."""
     added = ", tf.nn.bias_add" * (cell.bias is Bias.CHANNEL) + ", tf.nn.relu" * (cell.epilogue is Epilogue.RELU)
-    name = _plain(geometry).function + added
+    name = f"keras.layers.{geometry.layer_name}" if geometry.layer else _plain(geometry).function + added
     match cell.direction:
+        case Direction.DGRAD | Direction.WGRAD if cell.api is not Api.DEFAULT:
+            name = f"{name}, GradientTape.gradient of {'x' if cell.direction is Direction.DGRAD else 'w'}"
         case Direction.DGRAD | Direction.WGRAD:
             name = _gradient(cell, geometry).function + ", tf.raw_ops.BiasAddGrad" * ("db" in cell.outputs)
         case Direction.BPROP:
@@ -294,12 +321,14 @@ def reason(cell: Cell) -> str:
     """Why another call is timed than the one that users make: see `Backend.op_reason`."""
     if not cell.is_convolution:
         return ""
-    geometry, reasons = Geometry(cell), []
-    if cell.direction in (Direction.DGRAD, Direction.WGRAD):
+    geometry, reasons, usual = Geometry(cell), [], cell.api is Api.DEFAULT
+    if cell.direction in (Direction.DGRAD, Direction.WGRAD) and not usual:
+        reasons.append("the call has no gradient but GradientTape's, so the forward pass is in it, too")
+    elif cell.direction in (Direction.DGRAD, Direction.WGRAD):
         reasons.append("tf.GradientTape brings the forward pass with a gradient, so the op of this gradient alone is called")
-    if (lack := lacks_depthwise(geometry.spec)) and not geometry.transposed:
+    if usual and (lack := lacks_depthwise(geometry.spec)) and not geometry.transposed:
         reasons.append(f"{lack}, so the op for dense convolutions is called, on a filter of one input channel")
-    if geometry.spec.ndim == 1:
+    if geometry.raised:
         reasons.append("TensorFlow computes one dimension as two, with a height of 1, so the op of two is called on such an x")
     if geometry.prepadded:
         reasons.append("tf.nn.conv3d takes paddings SAME and VALID only, so x is padded before the clock starts")

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from harness.axes import Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
-from harness.backends import base, nvidia, onednn, torch_calls, torch_profile, torch_programs, torch_script
+from harness.axes import Api, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.backends import base, nvidia, onednn, torch_calls, torch_layer, torch_profile, torch_programs, torch_script
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
 from harness.profile import Event
@@ -32,6 +32,7 @@ class TorchBackend(Backend):
     modes: ClassVar[frozenset[Mode]] = frozenset({Mode.EAGER, Mode.COMPILED})
     autotunes: ClassVar[bool] = True
     switches: ClassVar[frozenset[Switch]] = settings.SWITCHES
+    apis: ClassVar[frozenset[Api]] = frozenset({Api.LAYER})
     switching = staticmethod(onednn.isa)  # the other switches are PyTorch's own
     biases: ClassVar[bool] = True
     epilogues: ClassVar[frozenset[Epilogue]] = frozenset({Epilogue.RELU})
@@ -208,8 +209,8 @@ class TorchPrepared(Prepared):
         self.wait(None)
 
     def flops(self) -> float | None:
-        """FlopCounterMode over one eager call; it does not see into compiled code."""
-        if self._cell.mode is not Mode.EAGER:
+        """FlopCounterMode over one eager call of one pass; it does not see into compiled code."""
+        if self._cell.mode is not Mode.EAGER or torch_layer.takes_one(self._cell):
             return None
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -252,7 +253,8 @@ class TorchConvolution(TorchPrepared):
         self._prepadded = not cell.conv.pads_evenly
         self._pads = (0,) * cell.conv.ndim if self._prepadded else tuple(lo for lo, _ in cell.conv.padding)
         # What is computed is then the gradient of the padded x, which has more elements than were asked for.
-        self.composite = self._prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
+        padded = self._prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
+        self.composite = padded or torch_layer.takes_one(cell)
         self.load(operands)
         self.op, self.launch = self._choose()
         layout = "channels_last" if cell.layout is Layout.CHANNELS_LAST else "contiguous"
@@ -265,16 +267,18 @@ class TorchConvolution(TorchPrepared):
         return tensor.to(memory_format=self._format)
 
     def load(self, operands: Operands) -> None:
-        """Copies on the device; for bprop and train x, filter and bias ask for gradients."""
+        """Copies on the device, which ask for the gradients that autograd makes; the filter of a layer is a parameter."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
+        w = self._torch.nn.Parameter(w) if self._cell.api is Api.LAYER else w
         b = None if operands.b is None else self._torch.tensor(operands.b, dtype=self._dtype, device=self._device)
         parameters = (w,) if b is None else (w, b)
         if self._prepadded:
             flat = [side for pair in reversed(self._cell.conv.padding) for side in pair]
             x = self._torch.nn.functional.pad(x, flat).to(memory_format=self._format)
-        if self._cell.direction in (Direction.BPROP, Direction.TRAIN):
-            for tensor in (x, *parameters):
-                tensor.requires_grad_()
+        in_x, in_parameters = torch_layer.wanted(self._cell)
+        x.requires_grad_(in_x)
+        for tensor in parameters:
+            tensor.requires_grad_(in_parameters)
         if self._x is None:
             self._x, self._dy, self._parameters = x, dy, parameters
         else:  # into the same tensors: a compiled call may have specialised on them
@@ -304,6 +308,9 @@ class TorchConvolution(TorchPrepared):
     def _choose(self) -> tuple[str, Callable[[], Any]]:
         """The text of the call that is timed, and the call."""
         torch, cell, x = self._torch, self._cell, self._x
+        if cell.api is Api.LAYER:
+            operands = (x, *self._parameters, self._dy)
+            return torch_layer.called(torch, cell, operands, self._optimizer, self._compiled)
         given, compiled = (x, *self._parameters), cell.mode is Mode.COMPILED
 
         def wrap(function: Callable[..., Any]) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.axes import Autotune, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Switch
-from harness.backends import base
+from harness.axes import Api, Autotune, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Switch
+from harness.backends import base, torch_layer
 from harness.backends.base import DTYPES, Script
 from harness.backends.torch_settings import fp32_precision
 from harness.spec import Cell, ConvSpec, TransposedSpec
@@ -12,6 +12,8 @@ from harness.spec import Cell, ConvSpec, TransposedSpec
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for a cell that PyTorch has no call for."""
     if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED):
+        return None
+    if cell.api not in (Api.DEFAULT, Api.LAYER):
         return None
     if cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
         return None
@@ -34,7 +36,7 @@ def script(cell: Cell) -> Script | None:
 
 def _imports(cell: Cell) -> tuple[str, ...]:
     wanted = fp32_precision(cell)
-    lines = ["from functools import partial"] if cell.direction.single else []
+    lines = ["from functools import partial"] if cell.direction.single and not torch_layer.takes_one(cell) else []
     lines += ["import torch", "import torch.nn.functional as F", "", "torch.set_num_threads(THREADS)"]
     if cell.device.kind == "cpu":
         mkldnn = "torch.backends.mkldnn"
@@ -72,14 +74,25 @@ def _operands(cell: Cell, device: str) -> tuple[str, ...]:
         flat = [side for pair in reversed(spec.padding) for side in pair]
         lines.append("# Asymmetric padding is no argument of any convolution here: x is padded beforehand.")
         lines.append(f"tx = F.pad(tx, {flat}).to(memory_format=torch.{formats[cell.layout]})")
-    if not cell.direction.single:
-        lines += [f"t{name}.requires_grad_()" for name in _given(cell)]
+    if cell.api is Api.LAYER:
+        lines += _layer(cell)
+    in_x, in_parameters = torch_layer.wanted(cell)
+    asked = [*(["x"] if in_x else []), *(_given(cell)[1:] if in_parameters else ())]
+    lines += [f"t{name}.requires_grad_()" for name in asked]
     return tuple(lines)
 
 
 def _given(cell: Cell) -> tuple[str, ...]:
     """The operands of the forward pass."""
     return ("x", "w") if cell.bias is Bias.NONE else ("x", "w", "b")
+
+
+def _layer(cell: Cell) -> tuple[str, ...]:
+    """The lines that make the layer, whose weight is the filter."""
+    name, told = torch_layer.described(cell)
+    arguments = ", ".join(f"{key}={value!r}" for key, value in told.items())
+    frozen = "torch.nn.Parameter(tw, requires_grad=False)"
+    return (f"layer = torch.nn.{name}({arguments}, device='meta')", f"tw = layer.weight = {frozen}")
 
 
 def _call(cell: Cell) -> tuple[str, ...]:
@@ -93,6 +106,11 @@ def _call(cell: Cell) -> tuple[str, ...]:
     if cell.bias is Bias.NONE:
         rest = f"None, {rest}"
     match cell.direction:
+        case Direction.FPROP if cell.api is Api.LAYER:
+            return _of_layer(compiled, "partial({}, tx)")
+        case Direction.DGRAD | Direction.WGRAD if cell.api is Api.LAYER:
+            of = "tx" if cell.direction is Direction.DGRAD else "tw"
+            return _of_layer(compiled, f"lambda: torch.autograd.grad({{}}(tx), {of}, tdy)")
         case Direction.FPROP:
             after = "" if cell.epilogue is Epilogue.NONE else f"F.{cell.epilogue}"
             return _single(_name(cell), given, rest, compiled, after)
@@ -104,7 +122,7 @@ def _call(cell: Cell) -> tuple[str, ...]:
     names, tensors = ", ".join(given), ", ".join(f"t{name}" for name in given)
     forward = (
         f"def forward_loss({names}):",
-        f"    y = {_name(cell)}({names}, {rest})",
+        f"    y = {'layer(x)' if cell.api is Api.LAYER else f'{_name(cell)}({names}, {rest})'}",
         "    return y, y.square().mean()",
         "",
         "",
@@ -123,6 +141,13 @@ def _call(cell: Cell) -> tuple[str, ...]:
 def _mask(cell: Cell) -> list[bool]:
     """Which gradients `aten.convolution_backward` is asked for: of input, filter and bias."""
     return [cell.direction is Direction.DGRAD, cell.direction is Direction.WGRAD, "db" in cell.outputs]
+
+
+def _of_layer(compiled: bool, launch: str) -> tuple[str, ...]:
+    """The lines that launch the layer, or what is compiled of it, which stands for {} in `launch`."""
+    if not compiled:
+        return (f"launch = {launch.format('layer')}",)
+    return ("call = torch.compile(lambda x: layer(x), dynamic=False, fullgraph=True)", f"launch = {launch.format('call')}")
 
 
 def _single(function: str, names: tuple[str, ...], rest: str, compiled: bool, after: str = "") -> tuple[str, ...]:
@@ -177,7 +202,9 @@ def _result(cell: Cell) -> tuple[str, ...]:
     cut = "" if cell.conv.pads_evenly else f"[:, :, {_inside(cell.conv)}]"
     values = ", ".join(f'"{name}": host({name}){cut if name == "dx" else ""}' for name in names)
     unpacked = ", ".join(names)
-    if cell.direction in (Direction.DGRAD, Direction.WGRAD):  # of three gradients the mask leaves some
+    if torch_layer.takes_one(cell):  # autograd gives as many as it is asked for
+        unpacked = f"{unpacked},"
+    elif cell.direction in (Direction.DGRAD, Direction.WGRAD):  # of three gradients the mask leaves some
         unpacked = ", ".join(name if name in names else "_" for name in ("dx", "dw", "db"))
     return (
         "def host(tensor):",
@@ -199,6 +226,8 @@ def _name(cell: Cell) -> str:
 
 
 def _op(cell: Cell) -> str:
+    if cell.api is Api.LAYER:
+        return torch_layer.text(cell)
     spec, name = cell.conv, _name(cell)
     gradient = f"aten.convolution_backward({'transposed=True, ' if cell.spec.transposed else ''}output_mask={_mask(cell)})"
     forward = name if cell.bias is Bias.NONE else f"{name}(bias=b)"
@@ -218,7 +247,9 @@ def _op(cell: Cell) -> str:
 def reason(cell: Cell) -> str:
     """Why another call is timed than the one that users make: see `Backend.op_reason`."""
     reasons = []
-    if cell.direction in (Direction.DGRAD, Direction.WGRAD):
+    if torch_layer.takes_one(cell):
+        reasons.append("a layer has no gradient but autograd's, so the forward pass is in the call, too")
+    elif cell.direction in (Direction.DGRAD, Direction.WGRAD):
         reasons.append("autograd brings the forward pass with a gradient, so the op behind it is called for one gradient alone")
     if not (cell.spec.transposed or cell.spec.pads_evenly):
         told = "PyTorch's convolutions take the same padding on both sides of a dimension only"

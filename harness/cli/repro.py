@@ -88,6 +88,7 @@ def _cell(row: Any) -> "Cell":
 
 def _script(cell: "Cell", id: str) -> "Script":
     """What the adapter writes. Raises UserError where it writes nothing, or cannot be asked."""
+    from harness.axes import Api
     from harness.backends import registry
     from harness.isolate.worker import refusal
 
@@ -95,7 +96,8 @@ def _script(cell: "Cell", id: str) -> "Script":
     target = registry.find(name)
     try:
         kind = registry.resolve(target)
-        written: Script | None = kind.script(cell) if hasattr(kind, "script") else None
+        knows = cell.api in (Api.DEFAULT, *getattr(kind, "apis", ()))  # one that does not would write its default call
+        written: Script | None = kind.script(cell) if hasattr(kind, "script") and knows else None
     except Exception as error:  # another package's adapter
         raise UserError(f"{name} cannot write a script of {id}: {refusal(error)}") from None
     if written is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WIDE_FROM = 130  # columns: with fewer the ids of cells would be folded to a few letters a line
 BY = (
     "What a setting is worth, instead: time of each cell over that of its partner, which differs in this axis alone: layout, "
-    "precision, mode, threads, direction, workload, backend, device, cache, autotune, switch, operands, bias or epilogue."
+    "precision, mode, threads, direction, workload, backend, device, cache, autotune, switch, operands, bias, epilogue or api."
 )
 BASE = (
     "The value that --by holds against. By default eager, fp32, NCHW, fprop, hot, cpu, the fewest threads, default; of "

@@ -32,10 +32,10 @@ def along(records: pd.DataFrame, axis: str, base: str | None = None) -> pd.DataF
     """What a setting is worth in a run: the time of each cell over that of its partner with `base` on that axis: ALONG_COLUMNS.
 
     `records` are those of `load`, of one run, whole or filtered; `axis` is workload, direction, precision, layout, cache,
-    backend, mode, device, threads, autotune, switch, operands, bias or epilogue, `base` one of its values, as text. Without a
-    base it is eager, fp32, NCHW, fprop, hot, cpu, default, none or the fewest threads, or else the value that most cells have;
-    `attrs["base"]` names it. Raises RunNotFoundError where the frame does not hold one run, and ValueError for another axis, or
-    a base that no cell with a figure has.
+    backend, mode, device, threads, autotune, switch, operands, bias, epilogue or api, `base` one of its values, as text.
+    Without a base it is eager, fp32, NCHW, fprop, hot, cpu, default, none or the fewest threads, or else the value that most
+    cells have; `attrs["base"]` names it. Raises RunNotFoundError where the frame does not hold one run, and ValueError for
+    another axis, or a base that no cell with a figure has.
     """
     return of_frame(records, "settings are compared within one run", frozenset(records["cell"])).along(axis, base)
 

@@ -65,6 +65,7 @@ class Row:
     switch: str = ""
     bias: str = ""
     epilogue: str = ""
+    api: str = ""
 
     @classmethod
     def of(cls, cell: Cell, suite: str, started_at: datetime) -> Self:

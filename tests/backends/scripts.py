@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.axes import Bias, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Values
+from harness.axes import Api, Bias, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Values
 from harness.backends import registry
+from harness.backends.base import unsupported
 from harness.spec import Cell, parse_workload
 
 CPU, SEED = Device("cpu"), 5
@@ -37,6 +38,7 @@ TRANSPOSED = (
     "transposed n1 c2 k2 3x4x3 f2x2x2 s2x2x2",
     "transposed n1 c2 k3 5x5 f3x3 s2x2 p0-1x1-0",
 )
+DILATED = ("n2 c4 k8 9x9 f3x3 p2x2 d2x2 g4", "n2 c4 k4 9x9 f3x3 s2x2 d2x2 g4", "n2 c4 k8 12 f3 p2 d2 g4")  # depthwise
 ODD = ("n3 c5 k7 11x13 f5x2 s3x2 p2x0-1", "n1 c6 k9 17x5 f1x4 p0x3 d1x2 g3", "n2 c16 k16 14x14 f7x7 s2x2 p3x3 g16")
 
 
@@ -56,6 +58,7 @@ def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
             yield cell(name, PLAIN, direction, operands=values)
     if which == "part":
         yield from more_than_convolutions(name, modes)
+        yield from by_other_calls(name, modes)
     others = sorted(modes - {Mode.EAGER})
     for mode, (direction, optimizer) in itertools.product(others, PASSES):
         step = optimizer is Optimizer.SGD and name != "torch"  # where inductor writes C++, and compiles it
@@ -83,6 +86,16 @@ def more_than_convolutions(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
             yield cell(name, PLAIN, Direction.TRAIN, mode=mode, bias=Bias.CHANNEL, optimizer=Optimizer.ADAM)
 
 
+def by_other_calls(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
+    """Layers of every kind in every pass, eager, and a plain one compiled; and TensorFlow's depthwise op."""
+    for api, text, (direction, optimizer) in itertools.product(Api, (*KINDS, TRANSPOSED[0], *DILATED), PASSES):
+        if api is not Api.DEFAULT and (direction.single or (text == PLAIN and optimizer is not Optimizer.ADAM)):
+            yield cell(name, text, direction, api=api, optimizer=optimizer)
+    for mode, direction in itertools.product(sorted(modes - {Mode.EAGER}), (Direction.FPROP, Direction.DGRAD)):
+        yield cell(name, PLAIN, direction, api=Api.LAYER, mode=mode)
+        yield cell(name, DILATED[0], direction, api=Api.DEPTHWISE, mode=mode)
+
+
 def first(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
     """The cells of the suite `first`, in every mode of the backend."""
     from harness.ask import suite
@@ -106,7 +119,7 @@ def main(name: str, folder: str, which: str) -> None:
 
     here, seen = environment.describe(name, kind.distributions), {}
     for number, one in enumerate(asked(name, kind.modes, which)):
-        if reason := backend.supports(one):
+        if reason := unsupported(backend, one):
             seen[str(one)] = {"unsupported": reason}
             continue
         seen[str(one)] = compared(backend, one, here, Path(folder) / f"{name}_{which}_{number}.py")

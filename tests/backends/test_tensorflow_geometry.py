@@ -75,7 +75,7 @@ def test_what_tensorflow_is_tried_with_is_small_however_wide_the_padding(text: s
     ("text", "clause"),
     [
         ("n2 c4 k8 8x8 f3x3 s2x2 g4", ""), ("n2 c4 k8 12 f3 s2 g4", ""), ("n2 c4 k8 8x8 f3x3 g2", ""),
-        ("n2 c4 k4 9x9 f3x3 s2x2 d2x2 g4", "gives a result of the wrong size with both stride and dilation"),
+        ("n2 c4 k4 9x9 f3x3 s2x2 d2x2 g4", "gives a wrong result with both stride and dilation"),
         ("n2 c4 k4 9x9 f3x3 d2x2 g4", "makes a dilated convolution of several operations"),
         ("n2 c4 k4 9x9 f3x3 s2x1 g4", "takes equal strides only"),
         ("n2 c4 k4 5x5x5 f3x3x3 g4", "no depthwise op of three dimensions"),

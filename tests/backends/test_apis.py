@@ -1,0 +1,202 @@
+"""The axis `api` with the real frameworks: each call gives right results under its own name, or is refused with a reason."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.axes import Api, Bias, Device, Direction, Epilogue, Layout, Mode, Optimizer
+from harness.backends import registry
+from harness.backends.base import unsupported
+from harness.backends.numpy import NumpyBackend
+from harness.backends.tensorflow_geometry import lacks_api
+from harness.flags import Flag
+from harness.isolate.launcher import Launcher
+from harness.plan import Plan, Step
+from harness.record import Record, Status
+from harness.spec import Cell, parse_workload
+from tests import builders
+from tests.backends.test_contract import ASKED, BUDGET
+
+FIRST, LAST = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST
+SPECS = {
+    "plain": "n2 c3 k4 8x9 f3x3 p1x1", "unpadded": "n2 c3 k4 8x9 f3x3", "strided": "n2 c3 k4 9x9 f3x3 s2x2 p1x1",
+    "dilated": "n2 c3 k4 9x9 f3x3 p2x2 d2x2", "grouped": "n2 c4 k6 8x8 f3x3 p1x1 g2", "depthwise": "n2 c4 k8 8x8 f3x3 p1x1 g4",
+    "line": "n2 c3 k4 12 f3 p1", "line_depthwise": "n2 c4 k8 12 f3 p1 g4", "volume": "n2 c3 k4 5x6x7 f3x3x3 p1x1x1",
+    "lopsided": "n2 c3 k4 8x7 f3x3 s2x2 p0-1x2-1", "transposed": "transposed n2 c3 k4 5x6 f3x3 s2x2 p1x1 o1x0",
+    "depthwise_dilated": "n2 c4 k8 9x9 f3x3 p2x2 d2x2 g4", "depthwise_uneven": "n2 c4 k4 9x9 f3x3 s2x1 g4",
+    "depthwise_both": "n2 c4 k4 9x9 f3x3 s2x2 d2x2 g4", "depthwise_volume": "n2 c4 k4 5x5x5 f3x3x3 g4",
+    "depthwise_line_dilated": "n2 c4 k8 12 f3 p2 d2 g4",
+}  # fmt: skip
+REFUSED = {  # by api and workload, what TensorFlow's reason says
+    ("layer", "lopsided"): "SAME and VALID only", ("layer", "transposed"): "transposed layer",
+    ("layer", "depthwise_volume"): None,  # as the build has it
+    ("depthwise", "plain"): "one input channel in each group", ("depthwise", "depthwise"): "is what api=default calls here",
+    ("depthwise", "depthwise_both"): "wrong result with both stride and dilation",
+    ("depthwise", "depthwise_uneven"): "equal strides only", ("depthwise", "depthwise_volume"): "of three dimensions",
+}  # fmt: skip
+
+
+def cells(backend: str) -> Iterator[Cell]:
+    """Each kind of convolution in every direction, eager; a plain one in the other modes; what only TensorFlow has."""
+    apis = [Api.LAYER, Api.DEPTHWISE] if backend == "tensorflow" else [Api.LAYER]
+    for api, name, (direction, optimizer) in itertools.product(apis, SPECS, ASKED):
+        if api is Api.DEPTHWISE and not name.startswith(("plain", "depthwise")):
+            continue
+        if optimizer is not Optimizer.ADAM or name == "plain":
+            layout = FIRST if backend == "torch" and "line" in name else LAST
+            yield cell(backend, name, direction, api, optimizer=optimizer, layout=layout)
+    for name, direction in itertools.product(("plain", "depthwise"), (Direction.FPROP, Direction.WGRAD)):
+        yield cell(backend, name, direction, Api.LAYER, layout=FIRST)
+    for mode in sorted(registry.resolve(registry.find(backend)).modes - {Mode.EAGER}):
+        for direction, optimizer in ASKED:
+            few = backend != "torch" or direction in (Direction.FPROP, Direction.DGRAD, Direction.TRAIN)
+            if optimizer is not Optimizer.ADAM and few:  # where inductor compiles C++ each takes seconds
+                yield cell(backend, "plain", direction, Api.LAYER, optimizer=optimizer, mode=mode, layout=LAST)
+        if backend == "tensorflow":
+            yield cell(backend, "depthwise_dilated", Direction.WGRAD, Api.DEPTHWISE, mode=mode, layout=LAST)
+            yield cell(backend, "grouped", Direction.DGRAD, Api.LAYER, mode=mode, layout=LAST)
+
+
+def cell(backend: str, name: str, direction: Direction, api: Api, **axes: object) -> Cell:
+    return Cell(name, parse_workload(SPECS[name]), direction, backend, api=api, **axes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Cell, Record]]:
+    """The records of a backend's cells; skips where its framework is not installed."""
+
+    @cache
+    def result(backend: str) -> dict[Cell, Record]:
+        if not registry.installed(backend):
+            pytest.skip(f"{backend} is not installed")
+        steps = tuple(Step(0, order, one) for order, one in enumerate(cells(backend)))
+        answers = Launcher("apis", tmp_path_factory.mktemp(backend)).execute(Plan("apis", steps, 7, BUDGET))
+        return {answer.cell: answer for answer in answers if isinstance(answer, Record)}
+
+    return result
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def test_each_call_is_right_or_refused_with_a_reason(measured: Callable[[str], dict[Cell, Record]], backend: str):
+    records = measured(backend)
+    assert len(records) == len(list(cells(backend)))
+    bad = {str(one): f"{found.status}: {found.reason}" for one, found in records.items() if found.status is not Status.OK}
+    may = {str(one) for one in records if backend == "tensorflow" and (str(one.api), one.workload) in REFUSED}
+    assert {name: told for name, told in bad.items() if name not in may} == {}
+    assert all(bad[name].startswith("unsupported: ") for name in bad)
+    checked = {found.check.method for one, found in records.items() if found.check and one.direction.single}
+    assert checked == {"exact+spot"}
+
+
+@pytest.mark.parametrize(("api", "workload"), [key for key, reason in REFUSED.items() if reason])
+def test_what_has_no_such_call_says_why(api: str, workload: str):
+    expected = REFUSED[api, workload]
+    assert expected is not None
+    assert expected in str(lacks_api(cell("tensorflow", workload, Direction.FPROP, Api(api))))
+
+
+OPS = {
+    ("torch", "plain", Direction.FPROP, Mode.EAGER): "nn.Conv2d",
+    ("torch", "plain", Direction.DGRAD, Mode.EAGER): "nn.Conv2d, autograd.grad of x",
+    ("torch", "plain", Direction.WGRAD, Mode.EAGER): "nn.Conv2d, autograd.grad of w",
+    ("torch", "plain", Direction.BPROP, Mode.EAGER): "nn.Conv2d, mean(y^2), autograd.grad",
+    ("torch", "plain", Direction.TRAIN, Mode.EAGER): "nn.Conv2d, mean(y^2), backward, optim.sgd.step",
+    ("torch", "volume", Direction.FPROP, Mode.EAGER): "nn.Conv3d",
+    ("torch", "transposed", Direction.FPROP, Mode.EAGER): "nn.ConvTranspose2d",
+    ("torch", "lopsided", Direction.FPROP, Mode.EAGER): "nn.Conv2d on x padded beforehand",
+    ("torch", "plain", Direction.DGRAD, Mode.COMPILED): "torch.compile(nn.Conv2d, autograd.grad of x)",
+    ("tensorflow", "plain", Direction.FPROP, Mode.EAGER): "keras.layers.Conv2D",
+    ("tensorflow", "plain", Direction.DGRAD, Mode.EAGER): "keras.layers.Conv2D, GradientTape.gradient of x",
+    ("tensorflow", "plain", Direction.WGRAD, Mode.EAGER): "keras.layers.Conv2D, GradientTape.gradient of w",
+    ("tensorflow", "depthwise", Direction.FPROP, Mode.EAGER): "keras.layers.DepthwiseConv2D",
+    ("tensorflow", "line_depthwise", Direction.FPROP, Mode.EAGER): "keras.layers.DepthwiseConv1D",
+    ("tensorflow", "depthwise_uneven", Direction.FPROP, Mode.EAGER): "keras.layers.Conv2D",
+    ("tensorflow", "plain", Direction.TRAIN, Mode.XLA): "tf.function(keras.layers.Conv2D, mean(y^2), GradientTape.gradient, "
+    "optimizers.sgd.apply_gradients, jit_compile=True)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("backend", "workload", "direction", "mode"), OPS)
+def test_the_layer_that_was_called_is_named(
+    measured: Callable[[str], dict[Cell, Record]], backend: str, workload: str, direction: Direction, mode: Mode
+):
+    (found,) = {
+        record.op
+        for one, record in measured(backend).items()
+        if (one.workload, one.direction, one.mode, one.api) == (workload, direction, mode, Api.LAYER)
+        and one.optimizer is not Optimizer.ADAM
+        and one.layout is LAST
+    }
+    assert found == OPS[backend, workload, direction, mode]
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def test_a_gradient_that_brings_its_forward_pass_says_so(measured: Callable[[str], dict[Cell, Record]], backend: str):
+    for one, record in measured(backend).items():
+        alone = one.direction in (Direction.DGRAD, Direction.WGRAD)
+        if record.status is Status.OK and (alone or one.spec.pads_evenly):
+            assert (Flag.COMPOSITE in record.flags) == alone, str(one)
+        if record.status is Status.OK and one.spec.pads_evenly:
+            assert ("the forward pass is in" in record.op_reason) == alone, str(one)
+
+
+def test_tensorflow_s_depthwise_op_is_called_where_it_is_asked_for(measured: Callable[[str], dict[Cell, Record]]):
+    ops = {
+        (one.workload, str(one.direction)): record.op
+        for one, record in measured("tensorflow").items()
+        if one.api is Api.DEPTHWISE and record.status is Status.OK and one.mode is Mode.EAGER
+    }
+    assert {name for name, _ in ops} == {"depthwise_dilated", "depthwise_line_dilated"}
+    assert ops["depthwise_dilated", "fprop"] == "tf.nn.depthwise_conv2d"
+    assert ops["depthwise_dilated", "wgrad"] == "tf.nn.depthwise_conv2d, GradientTape.gradient of w"
+
+
+@pytest.mark.parametrize("api", [Api.LAYER, Api.DEPTHWISE])
+@pytest.mark.parametrize("backend", ["jax", "numpy", "torch"])
+def test_what_a_backend_cannot_be_asked_by_it_refuses(backend: str, api: Api):
+    """None is measured by its default call under another name; no framework is needed to know that."""
+    kind = registry.resolve(registry.find(backend))
+    asked = builders.cell(backend=backend, api=api)
+    reason = unsupported(object.__new__(kind), asked)
+    assert (reason is None) == (api in kind.apis)
+    if reason is not None:
+        assert kind.script(asked) is None
+        assert ("flax" in reason) == (backend == "jax" and api is Api.LAYER)
+
+
+def test_another_package_s_backend_that_knows_nothing_of_it_refuses():
+    class Theirs(NumpyBackend):
+        name = "theirs"
+
+    reason = unsupported(Theirs(Device("cpu"), 1), builders.cell(backend="theirs", api=Api.LAYER))
+    assert reason == "theirs cannot be asked by api=layer, only by: default"
+
+
+def test_the_layer_has_the_cell_s_filter_and_no_other():
+    """Were its weight drawn by itself, no result would be right."""
+    if not registry.installed("torch"):
+        pytest.skip("torch is not installed")
+    from harness.backends.torch import TorchBackend
+    from harness.measure.operands import draw
+
+    asked = cell("torch", "plain", Direction.FPROP, Api.LAYER, layout=LAST)
+    backend, (operands, _) = TorchBackend(Device("cpu"), 1), draw(asked, 3)
+    prepared = backend.prepare(asked, operands)
+    layer = prepared.launch.func  # type: ignore[attr-defined]
+    assert type(layer).__name__ == "Conv2d"
+    assert np.array_equal(layer.weight.numpy(), operands.w)
+    assert (layer.bias, layer.weight.requires_grad) == (None, False)
+    prepared.close()
+
+
+@pytest.mark.parametrize("more", [{"bias": Bias.CHANNEL}, {"epilogue": Epilogue.RELU}])
+def test_a_bias_or_an_epilogue_stands_beside_the_default_alone(more: dict[str, Any]):
+    """A layer that took none would be measured under the name of one that does."""
+    for backend in ("torch", "tensorflow"):
+        kind = registry.resolve(registry.find(backend))
+        reason = unsupported(object.__new__(kind), builders.cell(backend=backend, api=Api.LAYER, **more))
+        assert reason == "api=layer can be measured with bias=none and epilogue=none only"
