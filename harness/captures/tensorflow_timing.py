@@ -13,6 +13,8 @@ from harness.captures.timing import UnknownShareError
 from harness.measure.attribute import Span
 from harness.profile import Event, Kind, Level
 
+_SHARED = re.compile("Fused|PadWith")  # operators of a convolution and what is before it or follows
+
 
 def values(tf: Any, given: Any, asked: Any) -> Any:
     """The tensors of an input: its own, or where its shape alone is known random ones, and zeros of whole numbers.
@@ -86,4 +88,4 @@ def convolutions(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
         operator = event.name.rpartition(":")[2]
         of_one = event.level is Level.PRIMITIVE and tensorflow_profile.operator_kind(operator) is Kind.CONVOLUTION
         if of_one or event.kind is Kind.CONVOLUTION:
-            yield event, "Fused" in operator
+            yield event, bool(_SHARED.search(operator))

@@ -175,10 +175,10 @@ def test_of_a_gpu_the_kernels_count_and_not_what_starts_them() -> None:
 
 
 def test_operators_of_tensorflow_that_have_a_bias_or_an_activation_in_them_are_told() -> None:
-    names = ["_MklNativeFusedConv2D", "Conv2DBackpropFilter"]
+    names = ["_MklNativeFusedConv2D", "Conv2DBackpropFilter", "_MklNativePadWithConv2D"]
     found = [event(0, 1, name, Level.OPERATOR) for name in names]
     assert list(tensorflow_timing.convolutions([*found, event(0, 1, "Relu", Level.OPERATOR, Kind.ELEMENTWISE)])) == [
-        (found[0], True), (found[1], False),
+        (found[0], True), (found[1], False), (found[2], True),
     ]  # fmt: skip
 
 
