@@ -67,9 +67,12 @@ def profiled(backend: str, precision: str = "fp32") -> Result:
     """A night with a profile: on a busy machine there may be no undisturbed call to tell of, and the next night has to."""
     for _ in range(5):
         said = night(backend, precision)
-        if len(Reading(table.find("results", "latest")).kernels):
-            break
-    return said
+        reading = Reading(table.find("results", "latest"))
+        if len(reading.kernels):
+            return said
+    (problem,) = reading.profiles["problem"]
+    assert problem.startswith("contended: ")
+    pytest.skip(f"needs a machine that is less busy: {problem}")
 
 
 def first_screen(said: Result) -> str:
