@@ -20,6 +20,17 @@ def own_lock() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_work_for_nothing() -> Iterator[None]:
+    """What a process of a framework would do beside its test: threads of OpenMP that wait by computing, while other processes
+    need the core, and PyTorch's compiler compiling a program for each set of instructions that the processor has, to see
+    whether g++ knows it. Both take up to ten seconds of a process, and change no result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_WAIT_POLICY", "passive")
+        patch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "1")
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> None:
     """The engine collects garbage before each cell, for half a second if it looks through all that a session has imported."""

@@ -1,6 +1,6 @@
 """Some cells of a backend, each called by its adapter and by its script in one process: what was seen of them, as JSON.
 
-`python -m tests.backends.scripts NAME FOLDER part|first`, a process of its own for every backend; the scripts are written to
+`python -m tests.backends.scripts NAME FOLDER part|whole`, a process of its own for every backend; the scripts are written to
 FOLDER. One thread on one core computes, so that bits are repeated.
 """
 
@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import os
+import re
 import runpy
 import sys
 from collections.abc import Iterator
@@ -42,30 +43,22 @@ DILATED = ("n2 c4 k8 9x9 f3x3 p2x2 d2x2 g4", "n2 c4 k4 9x9 f3x3 s2x2 d2x2 g4", "
 ODD = ("n3 c5 k7 11x13 f5x2 s3x2 p2x0-1", "n1 c6 k9 17x5 f1x4 p0x3 d1x2 g3", "n2 c16 k16 14x14 f7x7 s2x2 p3x3 g16")
 
 
-def asked(name: str, modes: frozenset[Mode], which: str) -> Iterator[Cell]:
-    """The cells: one of each kind in a small form, or all of the suite `first` and some odd shapes."""
-    for text, layout, (direction, optimizer) in itertools.product(
-        (*KINDS, *TRANSPOSED) if which == "part" else ODD, (LAST, FIRST), PASSES
-    ):
-        wide = text in (PLAIN, TRANSPOSED[0]) or direction.single
-        if which != "part" or wide:
+def asked(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
+    """Each kind of convolution in a small form, in every direction, layout, precision, mode and with every kind of operands."""
+    for text, layout, (direction, optimizer) in itertools.product((*KINDS, *TRANSPOSED), (LAST, FIRST), PASSES):
+        if text in (PLAIN, TRANSPOSED[0]) or direction.single:
             yield cell(name, text, direction, layout=layout, optimizer=optimizer)
     for precision, (direction, optimizer) in itertools.product((Precision.FP64, Precision.BF16, Precision.FP16), PASSES):
-        if which == "part":
-            yield cell(name, PLAIN, direction, precision=precision, optimizer=optimizer)
+        yield cell(name, PLAIN, direction, precision=precision, optimizer=optimizer)
     for values, direction in itertools.product(Values, (Direction.FPROP, Direction.DGRAD, Direction.WGRAD)):
-        if which == "part" and values is not Values.NORMAL:
+        if values is not Values.NORMAL:
             yield cell(name, PLAIN, direction, operands=values)
-    if which == "part":
-        yield from more_than_convolutions(name, modes)
-        yield from by_other_calls(name, modes)
-    others = sorted(modes - {Mode.EAGER})
-    for mode, (direction, optimizer) in itertools.product(others, PASSES):
+    yield from more_than_convolutions(name, modes)
+    yield from by_other_calls(name, modes)
+    for mode, (direction, optimizer) in itertools.product(sorted(modes - {Mode.EAGER}), PASSES):
         step = optimizer is Optimizer.SGD and name != "torch"  # where inductor writes C++, and compiles it
-        if which == "part" and (step or direction in (Direction.FPROP, Direction.DGRAD)):
+        if step or direction in (Direction.FPROP, Direction.DGRAD):
             yield cell(name, PLAIN, direction, mode=mode, optimizer=optimizer, layout=FIRST if name == "torch" else LAST)
-    if which == "first":
-        yield from first(name, modes)
 
 
 def more_than_convolutions(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
@@ -96,10 +89,12 @@ def by_other_calls(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
         yield cell(name, DILATED[0], direction, api=Api.DEPTHWISE, mode=mode)
 
 
-def first(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
-    """The cells of the suite `first`, in every mode of the backend."""
+def more(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
+    """Some odd shapes, and the cells of the suite `first` in every mode of the backend."""
     from harness.ask import suite
 
+    for text, layout, (direction, optimizer) in itertools.product(ODD, (LAST, FIRST), PASSES):
+        yield cell(name, text, direction, layout=layout, optimizer=optimizer)
     for workload, mode, (direction, optimizer) in itertools.product(suite.load("first").workloads, sorted(modes), PASSES):
         yield Cell(workload.name, workload.spec, direction, name, mode, optimizer=optimizer)
 
@@ -108,7 +103,16 @@ def cell(name: str, text: str, direction: Direction, **axes: Any) -> Cell:
     return Cell(text.replace(" ", "_"), parse_workload(text), direction, name, **axes)
 
 
+def lines(text: str) -> set[str]:
+    """The lines of a program, with 0 for each number."""
+    return set(re.sub(r"\d+", "0", text).splitlines())
+
+
 def main(name: str, folder: str, which: str) -> None:
+    """What was seen of all cells, or of a part: of those that `asked` names the ones whose script has a new line.
+
+    So each line that an adapter's writer of scripts writes there is run in the part, but for the numbers in it.
+    """
     out, core = os.dup(1), min(os.sched_getaffinity(0))
     os.dup2(2, 1)  # what a framework prints goes where no answer is looked for
     os.sched_setaffinity(0, {core})
@@ -116,23 +120,32 @@ def main(name: str, folder: str, which: str) -> None:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | kind.environ(CPU, 1)
     backend = kind(CPU, 1)
     from harness.measure import environment
+    from harness.measure.script import program
 
-    here, seen = environment.describe(name, kind.distributions), {}
-    for number, one in enumerate(asked(name, kind.modes, which)):
+    here, seen, written = environment.describe(name, kind.distributions), {}, set[str]()
+    cells = asked(name, kind.modes) if which == "part" else itertools.chain(asked(name, kind.modes), more(name, kind.modes))
+    for number, one in enumerate(cells):
         if reason := unsupported(backend, one):
             seen[str(one)] = {"unsupported": reason}
             continue
-        seen[str(one)] = compared(backend, one, here, Path(folder) / f"{name}_{which}_{number}.py")
+        script = kind.script(one)
+        text = program(one, script, ["a head"], here, SEED)
+        if which == "part" and lines(text) <= written:
+            continue
+        written |= lines(text)
+        path = Path(folder) / f"{name}_{which}_{number}.py"
+        path.write_text(text)
+        seen[str(one)] = compared(backend, one, script.op, path)
         gc.collect()
+        gc.freeze()  # a framework leaves some hundred thousand objects, through which the next collection would look
     os.write(out, json.dumps(seen).encode())
 
 
-def compared(backend: Any, one: Cell, here: Any, path: Path) -> dict[str, Any]:
+def compared(backend: Any, one: Cell, op: str, path: Path) -> dict[str, Any]:
     """What the adapter and the script of a cell gave: whether the bits are the same, and those of two calls of the adapter."""
     import numpy as np
 
     from harness.measure.operands import draw
-    from harness.measure.script import program
 
     operands, _ = draw(one, SEED)
     prepared = backend.prepare(one, operands)
@@ -143,10 +156,8 @@ def compared(backend: Any, one: Cell, here: Any, path: Path) -> dict[str, Any]:
         prepared.wait(handle)
         results.append(prepared.fetch(handle).items())
         del handle
-    op = prepared.op
+    ops = [prepared.op, op]
     prepared.close()
-    script = type(backend).script(one)
-    path.write_text(program(one, script, ["a head"], here, SEED))
     sys.argv, said = ["report.py", "0"], io.StringIO()
     with contextlib.redirect_stdout(said):
         got = runpy.run_path(str(path))["first"]
@@ -157,7 +168,7 @@ def compared(backend: Any, one: Cell, here: Any, path: Path) -> dict[str, Any]:
         return all(np.asarray(one[key]).tobytes() == np.asarray(other[key], np.float64).tobytes() for key in one)
 
     return {
-        "same": same(results[0], got), "repeats": same(*results), "op": [op, script.op, said.getvalue().splitlines()[0]],
+        "same": same(results[0], got), "repeats": same(*results), "op": [*ops, said.getvalue().splitlines()[0]],
         "wrong": [line for line in said.getvalue().splitlines() if "WRONG" in line],
     }  # fmt: skip
 

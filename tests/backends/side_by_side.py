@@ -356,6 +356,7 @@ def main(name: str, folder: str, *how: str) -> None:
     os.environ |= {**threads, **kind.environ(CPU, 1, folder), **({} if "dispatch" in how else {"ONEDNN_VERBOSE": "1"})}
     kernels = Kernels()
     backend = kind(CPU, 1)
+    gc.freeze()  # no collection needs to look through what a framework is made of
     if "first" in how:
         answer = first_calls(backend, kernels, folder)
     elif "dispatch" in how:

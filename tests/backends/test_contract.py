@@ -139,8 +139,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     chosen = {item.callspec.params.get("backend") for item in request.session.items if hasattr(item, "callspec")}
     whole = request.param == "whole"
     logs = tmp_path_factory.mktemp("logs")
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
-        patch.setenv("OMP_WAIT_POLICY", "passive")  # several workers share the cores here
+    with ThreadPoolExecutor() as pool:
         futures: dict[str, Future[Measured]] = {
             name: pool.submit(measure, name, whole, Launcher("contract", logs / name))
             for name in BACKENDS
