@@ -11,6 +11,16 @@ import pytest
 from harness.execution import host
 
 
+def pytest_collection() -> None:
+    """No collection of garbage looks through what is imported while tests are collected: all of it stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, which does not look through what `quick_collections` sets aside."""
+    gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_lock() -> Iterator[None]:
     """Each worker of pytest-xdist is a session; the commands that a test starts inherit it."""
@@ -22,9 +32,11 @@ def own_lock() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_work_for_nothing() -> Iterator[None]:
-    """What a process of a framework would do beside its test: threads of OpenMP that wait by computing, while other processes
-    need the core, and PyTorch's compiler compiling a program for each set of instructions that the processor has, to see
-    whether g++ knows it. Both take up to ten seconds of a process, and change no result."""
+    """Two things that frameworks do not do in any test: each would take seconds of a process, and changes no result.
+
+    Threads of OpenMP would keep a core busy while they wait, which other processes need. And inductor would compile a program
+    for each instruction set of the processor, to see whether g++ knows it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_WAIT_POLICY", "passive")
         patch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "1")

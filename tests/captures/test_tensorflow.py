@@ -5,22 +5,28 @@ from typing import Any
 
 import pytest
 
-tf = pytest.importorskip("tensorflow")
-keras = pytest.importorskip("keras")
+import harness
+from harness import flops
+from harness.ask.captured import collect
+from harness.axes import Direction, Layout, Precision
+from harness.calls import Seen, Timing
+from harness.captures import tensorflow, timing
+from harness.captures.base import Input, Request
+from harness.captures.tensorflow import TensorFlowCapture
+from harness.errors import CaptureError
+from harness.measure.attribute import Span
+from harness.profile import Event
 
-import harness  # noqa: E402
-from harness import flops  # noqa: E402
-from harness.ask.captured import collect  # noqa: E402
-from harness.axes import Direction, Layout, Precision  # noqa: E402
-from harness.calls import Seen, Timing  # noqa: E402
-from harness.captures import tensorflow, timing  # noqa: E402
-from harness.captures.base import Input, Request  # noqa: E402
-from harness.captures.tensorflow import TensorFlowCapture  # noqa: E402
-from harness.errors import CaptureError  # noqa: E402
-from harness.measure.attribute import Span  # noqa: E402
-from harness.profile import Event  # noqa: E402
-
+tf: Any = None
+keras: Any = None
 FPROP, DGRAD, WGRAD = Direction.FPROP, Direction.DGRAD, Direction.WGRAD
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """TensorFlow for all that stands here: the first test imports it, and not each process that only collects the tests."""
+    global tf, keras
+    tf, keras = pytest.importorskip("tensorflow"), pytest.importorskip("keras")
 
 
 def see(model: Any, *inputs: Any, **options: Any) -> Seen:
