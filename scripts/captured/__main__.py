@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/captured suites              writes suites/NAME.toml and suites/shapes/NAME.csv of each
     .venv/bin/python scripts/captured suites --check      exit code 1 where one is not what would be written
-    .venv/bin/python scripts/captured models --env FOLDER writes the table; about 10 minutes, of which Keras takes the most
+    .venv/bin/python scripts/captured models --env FOLDER writes the table: 4 minutes of a core, longer on a busy machine
 
 FOLDER has an environment with torchvision, fvcore and what they need, which is made where it is not there. It sees the packages
 of this one, PyTorch among them.
