@@ -2,7 +2,7 @@
 """How often does the nightly gate cry wolf, and what does it find? Simulated nights, judged by the gate itself.
 
     .venv/bin/python scripts/gate_simulation.py                                with assumed noise
-    .venv/bin/python scripts/gate_simulation.py --store results --suite NAME   with the noise of real nights, too
+    .venv/bin/python scripts/gate_simulation.py --nights STORE SUITE           with the noise of real nights, too
     ... --write docs/gate.md                                                keep the tables
 
 The whole gate runs, through harness.analysis.replay: baselines, thresholds, equals and yardstick, machine events,
@@ -255,8 +255,14 @@ def row(name: str, machine: Machine, rounds: int) -> str:
 def main() -> None:
     """Print the tables, or keep them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, help="a store of real nights")
-    parser.add_argument("--suite", help="the suite whose nights they are")
+    parser.add_argument(
+        "--nights",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("STORE", "SUITE"),
+        help="real nights of that suite; may be repeated",
+    )
     parser.add_argument("--rounds", type=int, default=40, help="machines simulated per line (default 40)")
     parser.add_argument("--write", type=Path, help="the page that keeps the tables")
     options = parser.parse_args()
@@ -276,15 +282,15 @@ def main() -> None:
         row("visits, without one: a yardstick that leaves 4 % of the machine's hour, 200 cells", visited(200), rounds),
         row("visits, without a yardstick either: an hour of 15 %, 200 cells", visited(200, yardstick=False), rounds),
     ]
-    if options.store:
+    for store, suite in options.nights:
         from harness.review import nights as nights_of
 
-        history = nights_of.history(options.store, options.suite)
+        history = nights_of.history(Path(store), suite)
         untouched = tuple(run for run in history.runs if "slowed" not in run.tags)  # a tag of scripts/nights.py
         cells = history.cells[history.cells["run_id"].isin([run.id for run in untouched])]
         for grid in grids(History(untouched, cells)) if untouched else ():
             nights = int((~np.isnan(grid.raw)).any(axis=0).sum())
-            name = f"{nights} nights of {options.suite}, {int((~grid.is_twin).sum())} cells, machine {grid.machine_id}"
+            name = f"{nights} nights of {suite}, {int((~grid.is_twin).sum())} cells, machine {grid.machine_id}"
             lines.append(row(name, drawn(grid), rounds))
     of, confirmed, others, events = upgrade(rounds)
     steps, still = left_open(max(2, rounds // 4))
