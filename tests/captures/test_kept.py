@@ -180,6 +180,7 @@ def test_a_row_is_what_is_captured_and_counted(model: models.Model) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # torchvision and fvcore call what PyTorch has deprecated
 def test_the_rows_of_torchvision_are_what_is_captured_under_its_python(tmp_path: Path) -> None:
     python = script.environment(tmp_path)
     sys.path += map(str, tmp_path.glob("lib/python*/site-packages"))
