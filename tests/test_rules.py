@@ -20,8 +20,8 @@ from harness.review.reading import Reading
 
 FRAMEWORKS = ("torch", "tensorflow", "jax")
 AXES = {
-    "backend": FRAMEWORKS, "direction": ("fprop", "dgrad", "wgrad"), "mode": ("eager", "compiled"), "layout": ("NCHW", "NHWC"),
-    "precision": ("fp64", "fp32", "bf16"), "threads": ("1", "2"),
+    "backend": FRAMEWORKS, "direction": ("fprop", "dgrad", "wgrad"), "mode": ("eager", "compiled", "xla"),
+    "layout": ("NCHW", "NHWC"), "precision": ("fp64", "fp32", "bf16"), "threads": ("1", "2"),
 }  # fmt: skip
 TIMES = 3  # that a profile is made at the most
 
@@ -76,8 +76,8 @@ EXAMPLES: dict[str, tuple[Asked, ...]] = {
         Asked(GROUPS, "wgrad", "jax", "compiled"), Asked("n1 c128 k128 28x28 f3 p1", "wgrad", "jax", "compiled"),
     ),
     "computed in fp32": (
-        Asked("n2 c64 k64 56x56 f1", "fprop", "jax", "compiled", "bf16"),
-        Asked("n2 c64 k64 56x56 f1", "fprop", "jax", "compiled", "fp32"),
+        Asked("n8 c64 k64 56x56 f1", "fprop", "tensorflow", "xla", "bf16"),
+        Asked("n8 c64 k64 56x56 f1", "fprop", "tensorflow", "xla", "fp32"),
     ),
     "idle threads": (
         Asked(DENSE, "fprop", "jax", "compiled", threads=2), Asked(DENSE, "fprop", "jax", "compiled", threads=1),
@@ -143,7 +143,7 @@ def test_each_rule_speaks_of_a_call_of_the_installed_frameworks(tmp_path: Path) 
         reading = profiled([each for rule in left for each in EXAMPLES[rule]], tmp_path / str(number))
         now = {rule: heard(reading, rule) for rule in left}
         found |= now
-        if not any(what.sentence for what in now.values()):  # it will not be quiet soon
+        if sum(bool(what.sentence) for what in now.values()) < len(left) / 2:  # it will not be quiet soon
             break
     for rule, what in found.items():
         print(f"{rule}: {what.sentence or what.wrong or what.unsure}")

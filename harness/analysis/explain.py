@@ -233,7 +233,8 @@ def _dilation(detail: str) -> int:
 def computed_in_fp32(call: Call) -> Explanation | None:
     """Numbers of two bytes are converted, and the convolution is of fp32.
 
-    Seen: a filter of 1x1 in bf16 in JAX, 20 % in conversions and 698 us, in fp32 555 us. No setting is known that changes it.
+    Seen: a filter of 1x1 in bf16 by XLA, 20 to 22 % in conversions, and 1.3 times the time of fp32. No setting is known that
+    changes it.
     """
     share = call.share({Kind.CONVERT})
     in_fp32 = any(each.kind in CONVOLVING and _FP32.search(each.detail) for each in call.kernels)
