@@ -1,5 +1,7 @@
 """Switches of a process, with the real frameworks: what they were set to is read back, and what a framework lacks it says."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,11 @@ from harness.spec import Cell, ConvSpec
 from tests.backends.test_contract import BUDGET
 
 SPEC = ConvSpec.parse("n1 c16 k16 12x12 f3x3 p1x1")
+Measured = dict[Switch, tuple[Record, Environment | None]]
 MODES = {"torch": Mode.EAGER, "tensorflow": Mode.EAGER, "jax": Mode.COMPILED, "numpy": Mode.EAGER}
 
 
-def measured(backend: str, tmp_path: Path, choices: tuple[Switch, ...]) -> dict[Switch, tuple[Record, Environment | None]]:
+def measured(backend: str, tmp_path: Path, choices: tuple[Switch, ...]) -> Measured:
     """What came of one convolution under each switch, and the environment that it was measured in."""
     if not registry.installed(backend):
         pytest.skip(f"{backend} is not installed")
@@ -29,22 +32,33 @@ def measured(backend: str, tmp_path: Path, choices: tuple[Switch, ...]) -> dict[
     return {record.cell.switch: (record, found.get(record.environment_id)) for record in records}
 
 
-@pytest.mark.parametrize(
-    ("backend", "choice", "where", "name", "value"),
-    [
-        ("torch", Switch.ONEDNN_OFF, "settings", "mkldnn", "False"),
-        ("torch", Switch.FLUSH_DENORMALS, "settings", "flush_denormal", "True"),
-        ("torch", Switch.ISA_AVX2, "environ", "ONEDNN_MAX_CPU_ISA", "AVX2"),
-        ("tensorflow", Switch.ONEDNN_OFF, "settings", "TF_ENABLE_ONEDNN_OPTS", "0"),
-        ("jax", Switch.YNN_OFF, "environ", "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type="),
-        ("jax", Switch.ISA_AVX512, "environ", "XLA_FLAGS", "--xla_cpu_max_isa=AVX512"),
-    ],
-)
+SWITCHED = [
+    ("torch", Switch.ONEDNN_OFF, "settings", "mkldnn", "False"),
+    ("torch", Switch.FLUSH_DENORMALS, "settings", "flush_denormal", "True"),
+    ("torch", Switch.ISA_AVX2, "environ", "ONEDNN_MAX_CPU_ISA", "AVX2"),
+    ("tensorflow", Switch.ONEDNN_OFF, "settings", "TF_ENABLE_ONEDNN_OPTS", "0"),
+    ("jax", Switch.YNN_OFF, "environ", "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type="),
+    ("jax", Switch.ISA_AVX512, "environ", "XLA_FLAGS", "--xla_cpu_max_isa=AVX512"),
+]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Measured]:
+    """What `measured` finds of a backend under the default and all of its switches here, each in a process of its own."""
+
+    @cache
+    def of(backend: str) -> Measured:
+        choices = tuple(choice for name, choice, *_ in SWITCHED if name == backend)
+        return measured(backend, tmp_path_factory.mktemp("switches"), (Switch.DEFAULT, *choices))
+
+    return of
+
+
+@pytest.mark.parametrize(("backend", "choice", "where", "name", "value"), SWITCHED)
 def test_a_switch_is_set_in_a_process_of_its_own_and_read_back(
-    backend: str, choice: Switch, where: str, name: str, value: str, tmp_path: Path
+    found: Callable[[str], Measured], backend: str, choice: Switch, where: str, name: str, value: str
 ):
-    found = measured(backend, tmp_path, (Switch.DEFAULT, choice))
-    (plain, beside), (switched, environment) = found[Switch.DEFAULT], found[choice]
+    (plain, beside), (switched, environment) = found(backend)[Switch.DEFAULT], found(backend)[choice]
     assert (plain.status, switched.status) == (Status.OK, Status.OK), switched.reason
     assert beside is not None
     assert environment is not None
