@@ -61,11 +61,15 @@ INSTEAD: dict[str, list[str]] = {
         "convbench show latest --networks",
     ],
     "convbench show latest --explain": [
-        'convbench profile smoke --backend numpy -k "tiny_1x1 and wgrad"',
+        f"convbench run smoke {QUICK} --profile",
         "convbench show latest --explain",
     ],
     "convbench run first --aa": [f"convbench run smoke {QUICK} --aa"],
     "convbench capture ./net.py:build --input 8,3,224,224": ["convbench capture layers.log"],
+    # No framework is installed there, so that no step can be timed: another capture stands for it.
+    "convbench capture keras.applications:ResNet50 --input 8,224,224,3 --time": [
+        "convbench capture layers.log --out again.toml"
+    ],
     "convbench tune resnet50 --over layout,mode": [f"convbench tune smoke {QUICK} --over layout"],
     'convbench profile first -k "rn50 and wgrad"': [
         'convbench profile smoke --backend numpy -k "tiny_1x1 and wgrad"',
