@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from harness.axes import Mode
+from harness.axes import OPTIONS, Mode
 from harness.profile import Kind, Level, Role
 from harness.rows import rows_of
 from harness.spec import ConvSpec, TransposedSpec
@@ -51,6 +51,8 @@ class Profiled:
     autotune: str
     switch: str
     operands: str
+    bias: str
+    epilogue: str
     api: str
     plain_ns: float
     watched_ns: float
@@ -103,9 +105,10 @@ class Call:
     def group(self) -> tuple[object, ...]:
         """What it has in common with those that it is compared with: all axes but backend, mode and autotune."""
         of = self.of
+        asked = (getattr(of, name) for name, option in OPTIONS.items() if not option.competes)
         return (
             of.run_id, of.workload, of.shape, of.direction, of.device, of.precision, of.layout, of.cache, of.threads,
-            of.optimizer, of.switch, of.operands, of.api,
+            of.optimizer, *asked,
         )  # fmt: skip
 
     def share(self, kinds: Collection[str], role: Role | None = None) -> float:

@@ -277,7 +277,7 @@ def other_library(call: Call) -> Explanation | None:
     if call.of.device != str(CPU):
         told += " Whether kernels were tried before one was chosen, the setting “autotuned” of each says."
     product = set(call.spec.kernel) == {1} and call.of.direction == str(Direction.WGRAD)
-    remedy = "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=" if _YNN in main.implementation and product else ""
+    remedy = "switch ynn_off" if _YNN in main.implementation and product else ""
     return Explanation(told, rule_share=share, rule_factor=factor, remedy=remedy)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis import explain
 from harness.analysis.called import with_kernel
-from harness.axes import Autotune, Device, Direction
+from harness.axes import OPTIONS, Autotune, Device, Direction
 from harness.columns import EXPLANATION_COLUMNS
 from harness.profile import Kind, Level
 from harness.rows import rows
@@ -321,13 +321,21 @@ def test_a_library_that_takes_twice_as_long_as_another() -> None:
     assert told.sentence == (
         "jax compiled spends 78 % in ynn_fusion, and takes 2.37× the time of tensorflow with jit_1x1:avx512_core."
     )
-    assert told.remedy == "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type="
+    assert told.remedy == "switch ynn_off"
     assert said("other library", in_jit(), in_ynn(2_840)) is None
     assert said("other library", in_ynn(1_260), in_jit()) is None
     assert said("other library", in_ynn(2_840), in_jit(0.4)) is None
     assert said("other library", in_ynn(2_840, 0.4), in_jit()) is None
     assert said("other library", in_ynn(2_840), in_jit(implementation="ynn_fusion")) is None
     assert said("other library", in_ynn(2_840), in_jit(layout="NCHW")) is None
+
+
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if not option.competes])
+def test_calls_that_were_asked_for_otherwise_are_not_compared(name: str) -> None:
+    values = [value for value in type(OPTIONS[name].default) if value != OPTIONS[name].default]
+    other = in_jit()
+    asked = dataclasses.replace(other, cell=dataclasses.replace(other.cell, **{name: values[0]}))
+    assert said("other library", in_ynn(2_840), asked) is None
 
 
 def test_the_flag_of_xla_is_named_for_the_filter_of_a_product_alone() -> None:
