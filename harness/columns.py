@@ -82,7 +82,7 @@ _FACTS = {
     "flags": Column("string", "", "How far to trust the figure, joined by commas; the report explains each.", over_trials="joined"),
     "repeated_for": Column("string", "", "In runs of method versions under 12: flags that barred an earlier measurement of the cell in this trial, for which it was set aside and made once more; the journal keeps both."),
     "op": Column("string", "", "The framework call that was timed."),
-    "op_reason": Column("string", "", "Why another call was timed than the one that users of the framework make, in a sentence; empty: it was theirs, or none was told."),
+    "op_reason": Column("string", "", "Why another call was timed than the one that users of the framework make, or what is in theirs beside what was asked for, in a sentence; empty: neither, or none was told."),
     "settings": Column("string", "", "Precision and tuning settings as read back from the framework, key=value, joined by commas."),
     "threads_used": Column("Int64", "", "Threads that the framework says it uses."),
     "check_method": Column("string", "", "How the result was checked.", of="check.method"),
@@ -427,11 +427,11 @@ KERNEL_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 # One row per cell that was profiled; what is stored of it, and all that is known with the kernels and the run's figures.
 PROFILED_COLUMNS: tuple[str, ...] = (
-    "run_id", *_AXES, "plain_ns", "watched_ns", "calls", "clean_calls", "flop_compiled", "effective_cores", "sources", "trace",
-    "problem", "made_at", "spent_ns", "environment_id",
+    "run_id", *_AXES, "plain_ns", "watched_ns", "calls", "clean_calls", "flop_compiled", "effective_cores", "sources", "op",
+    "op_reason", "trace", "problem", "made_at", "spent_ns", "environment_id",
 )  # fmt: skip
 PROFILE_COLUMNS: tuple[str, ...] = (
     "run_id", *_AXES, "plain_ns", "watched_ns", "timed_ns", "overhead", "calls", "clean_calls", "outside_ns",
     "kernel_share", "move_share", "framework_share", "flop_compiled", "flop_ratio", "effective_cores",
-    "sources", "trace", "problem", "incomplete", "made_at", "spent_ns", "environment_id",
+    "sources", "op", "op_reason", "trace", "problem", "incomplete", "made_at", "spent_ns", "environment_id",
 )  # fmt: skip

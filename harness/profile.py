@@ -106,6 +106,7 @@ class Profile:
     watched, `clean_calls` of them undisturbed. `flop_compiled` is the FLOP of the program after optimisation, where a compiler
     tells. `effective_cores` is CPU time over wall time of the plain calls. `sources` are what was read, with versions.
     `trace` is the name of the file beside the run's other files that holds a Chrome trace of a few calls; empty: none.
+    `op` and `op_reason` are those of the record of such a call.
     """
 
     run_id: str
@@ -120,6 +121,8 @@ class Profile:
     flop_compiled: float | None = None
     effective_cores: float | None = None
     sources: tuple[str, ...] = ()
+    op: str = ""
+    op_reason: str = ""
     trace: str = ""
     problem: str = ""
     spent_ns: int = 0

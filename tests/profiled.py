@@ -104,7 +104,8 @@ def profiles(*calls: Call) -> pd.DataFrame:
                 **_axes(call.cell), "plain_ns": ns, "watched_ns": ns, "timed_ns": ns, "overhead": 1.0, "calls": 30,
                 "clean_calls": 24, "outside_ns": ns * (1 - known), "kernel_share": computing, "move_share": moving,
                 "framework_share": others, "flop_compiled": math.nan, "flop_ratio": math.nan,
-                "effective_cores": 1.0, "sources": LIBRARY, "trace": "", "problem": "", "incomplete": "", **call.facts,
+                "effective_cores": 1.0, "sources": LIBRARY, "op": "", "op_reason": "",
+                "trace": "", "problem": "", "incomplete": "", **call.facts,
             }
         )  # fmt: skip
     return _texts(pd.DataFrame(rows))

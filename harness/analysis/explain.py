@@ -184,13 +184,16 @@ def group_by_group(call: Call) -> Explanation | None:
     """The groups of a convolution are computed one by one.
 
     Seen: fp64 in torch, 32 groups by 32 `_slow_conv2d_forward`, in fp32 by one primitive; 512 depthwise channels by
-    TensorFlow's XLA in 512 matrix products.
+    TensorFlow's XLA in 512 matrix products. Of one gradient by another `api` than the default it does not speak: the forward
+    pass and the other gradient may be in the call, as its framework and mode have it.
     """
-    groups = call.spec.groups
+    groups, direction = call.spec.groups, Direction(call.of.direction)
+    if call.of.api and direction in (Direction.DGRAD, Direction.WGRAD):
+        return None
     products = [each for each in call.kernels if each.kind in CONVOLVING]
     # An operator and the primitives inside of it are the same work, so those of one level are counted.
     by_level = [sum(each.calls_per_launch for each in products if each.level == level) for level in Level]
-    calls = max(by_level) / Direction(call.of.direction).passes
+    calls = max(by_level) / direction.passes
     if groups == 1 or calls < max(2.0, CALLS_PER_GROUP * groups):
         return None
     told = f"{call.who} runs {calls:.0f} convolutions or matrix products for the {groups} groups of the convolution."

@@ -302,7 +302,7 @@ class Backend(ABC):
     def op_reason(cell: Cell) -> str:
         """Why another call is timed than the one that users of the framework make, in a sentence; empty where it is theirs.
 
-        It is asked without the framework.
+        Where theirs does more than was asked for it says what. It is asked without the framework.
         """
         return ""
 

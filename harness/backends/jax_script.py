@@ -271,7 +271,9 @@ def reason(cell: Cell) -> str:
     """Why another call is timed than the one that users make: see `Backend.op_reason`."""
     reasons = []
     if cell.direction in (Direction.DGRAD, Direction.WGRAD):
-        reasons.append("jax.vjp brings the forward pass with a gradient, so the transpose of the convolution is called alone")
+        brings, alone = "jax.vjp brings the forward pass with a gradient", "the transpose of the convolution is called alone"
+        eager = cell.mode is Mode.EAGER
+        reasons.append(f"{brings}, so {alone}" if eager else f"{alone}, as without jax.jit, where {brings}")
     if cell.spec.transposed and cell.conv.groups > 1:
         reasons.append("lax.conv_transpose takes no groups, so a convolution of an x that is dilated by the stride is called")
     return "; ".join(reasons)

@@ -246,7 +246,10 @@ class TensorFlowPrepared(Prepared):
         self.sources = (own, printed.source) if on_cpu else (own,)
 
     def compilations(self) -> int:
-        """How often the call was traced, which XLA's compilation follows; nothing is compiled in eager mode."""
+        """How often the call was traced, which XLA's compilation follows; 0 in eager mode, where convbench compiles nothing.
+
+        What a layer of Keras compiles inside of each eager call is not counted, and is a part of its time: `op_reason` says so.
+        """
         return int(self._traced.experimental_get_tracing_count()) if self._traced else 0
 
     def on_own_stack(self, run: Callable[..., T], *arguments: Any) -> T:
@@ -273,8 +276,8 @@ class TensorFlowConvolution(TensorFlowPrepared):
         self._geometry = geometry.Geometry(cell)
         # Where x is padded beforehand a gradient is that of the padded x, which has more elements than were asked for.
         padded = self._geometry.prepadded and cell.direction in (Direction.DGRAD, Direction.BPROP, Direction.TRAIN)
-        self._taped = cell.api is not Api.DEFAULT and cell.direction in (Direction.DGRAD, Direction.WGRAD)
-        self.composite = padded or self._taped  # a tape runs the forward pass, too
+        self._taped = geometry.taped(cell)
+        self.composite = padded or geometry.runs_all(cell)
         self._mutable = cell.direction is Direction.TRAIN or cell.api is Api.LAYER
         self._layer: Any = None
         self._parameters: tuple[Any, ...] = ()  # the filter, and the bias where there is one

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import Api, Layout
+from harness.axes import Api, Direction, Layout, Mode
 from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
@@ -179,6 +179,31 @@ def lacks_depthwise(spec: ConvSpec) -> str:
 def layer_is_depthwise(spec: ConvSpec) -> bool:
     """Whether a depthwise layer of Keras can serve; the op that it calls takes equal strides, or 1 where there is dilation."""
     return spec.depthwise and spec.ndim < 3 and (len(set(spec.stride)) == 1 or max(spec.dilation) > 1)
+
+
+def compiled_inside(cell: Cell) -> bool:
+    """Whether Keras's layer compiles the forward pass by XLA in itself, whatever the mode.
+
+    `keras.src.backend.tensorflow.nn.conv` makes a new `tf.function(jit_compile=True)` in each call for what TensorFlow has no
+    CPU kernel for: groups, where the layer is no depthwise one, and volumes with channels first. An eager call is traced and
+    compiled each time, a graph holds one function of it.
+    """
+    if cell.api is not Api.LAYER or layer_is_depthwise(cell.conv):
+        return False
+    return cell.conv.groups > 1 or (cell.conv.ndim == 3 and cell.layout is Layout.CHANNELS_FIRST)
+
+
+def taped(cell: Cell) -> bool:
+    """Whether a tape around the forward call makes the one gradient that is asked for."""
+    return cell.api is not Api.DEFAULT and cell.direction in (Direction.DGRAD, Direction.WGRAD)
+
+
+def runs_all(cell: Cell) -> bool:
+    """Whether a call that is taped for one gradient runs the forward pass and the other gradient, too.
+
+    A graph and a program of XLA lose both, since nothing uses them; what XLA compiles inside of a graph keeps them.
+    """
+    return taped(cell) and (cell.mode is Mode.EAGER or (cell.mode is Mode.COMPILED and compiled_inside(cell)))
 
 
 def lacks_api(cell: Cell) -> str | None:

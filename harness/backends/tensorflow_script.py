@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from harness.axes import Api, Bias, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
-from harness.backends.tensorflow_geometry import Geometry, lacks_api, lacks_depthwise
+from harness.backends.tensorflow_geometry import Geometry, compiled_inside, lacks_api, lacks_depthwise, runs_all, taped
 from harness.spec import Cell
 
 _BARE = {name: name for name in ("x", "w", "b", "dy")}
@@ -322,10 +322,19 @@ def reason(cell: Cell) -> str:
     if not cell.is_convolution:
         return ""
     geometry, reasons, usual = Geometry(cell), [], cell.api is Api.DEFAULT
-    if cell.direction in (Direction.DGRAD, Direction.WGRAD) and not usual:
-        reasons.append("the call has no gradient but GradientTape's, so the forward pass is in it, too")
+    if taped(cell):
+        also = "the forward pass and the other gradient are in it, too"
+        dropped = "the forward pass and the other gradient are dropped from what is compiled, since nothing uses them"
+        reasons.append(f"the call has no gradient but GradientTape's: {also if runs_all(cell) else dropped}")
     elif cell.direction in (Direction.DGRAD, Direction.WGRAD):
-        reasons.append("tf.GradientTape brings the forward pass with a gradient, so the op of this gradient alone is called")
+        brings = "tf.GradientTape brings the forward pass and the other gradient"
+        alone = "the op of this gradient alone is called"
+        eager = cell.mode is Mode.EAGER
+        reasons.append(f"{brings}, so {alone}" if eager else f"{alone}, as in eager mode, where {brings}")
+    if compiled_inside(cell) and cell.mode is not Mode.XLA:
+        inside = "Keras calls a tf.function(jit_compile=True) inside of this layer"
+        new = f"{inside}, a new one each time: each call traces and compiles it"
+        reasons.append(new if cell.mode is Mode.EAGER else f"{inside}: XLA compiles the convolution in this mode, too")
     if usual and (lack := lacks_depthwise(geometry.spec)) and not geometry.transposed:
         reasons.append(f"{lack}, so the op for dense convolutions is called, on a filter of one input channel")
     if geometry.raised:

@@ -248,7 +248,8 @@ def reason(cell: Cell) -> str:
     """Why another call is timed than the one that users make: see `Backend.op_reason`."""
     reasons = []
     if torch_layer.takes_one(cell):
-        reasons.append("a layer has no gradient but autograd's, so the forward pass is in the call, too")
+        alone = "a layer has no gradient but autograd's, so the forward pass is in the call, too"
+        reasons.append(f"{alone}, and not the other gradient")
     elif cell.direction in (Direction.DGRAD, Direction.WGRAD):
         reasons.append("autograd brings the forward pass with a gradient, so the op behind it is called for one gradient alone")
     if not (cell.spec.transposed or cell.spec.pads_evenly):

@@ -3,7 +3,7 @@
 import math
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.kernels import AXES, MOST_WIDTH, varied, who
@@ -37,16 +37,14 @@ def print_explained(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.Dat
         sys.stdout.write(exchange.render(explanations, format.value))
         return
     console = stdout()
-    for line in lines(profiles, reading.kernels, explanations, console.width, _calls(reading.ranking)):
+    for line in lines(profiles, reading.kernels, explanations, console.width):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def lines(
-    profiles: "pd.DataFrame", kernels: "pd.DataFrame", explanations: "pd.DataFrame", width: int, calls: Mapping[str, str]
-) -> Iterator[str]:  # fmt: skip
+def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", explanations: "pd.DataFrame", width: int) -> Iterator[str]:
     """The text for these profiles in their order, in lines of at most `width` columns where names leave room for that.
 
-    `calls` says of cells which call was timed and why that one, where it is not the one that users make.
+    Under a cell stands which call was timed and why that one, or what is in it, where there is something to say.
     """
     from harness.analysis.called import with_kernel
     from harness.rows import rows
@@ -64,21 +62,14 @@ def lines(
             yield head + (row.problem or _figures(row, shares.get((row.cell, row.kernel), math.nan), width - len(head)))
             if row.incomplete:
                 yield from _wrapped(f"incomplete: {row.incomplete}", width, "    ")
-            if row.cell in calls:
-                yield from _wrapped(calls[row.cell], width, "    ")
+            if row.op_reason:
+                yield from _wrapped(f"call: {row.op}: {row.op_reason}", width, "    ")
         for place, row in enumerate(rows(explanations[explanations["cell"].isin(block["cell"])])):
             remedy = f" Seen to go with {row.remedy}." if row.remedy else ""
             of = f"{varied(row, varying)}: " if varying else ""
             yield from _wrapped(f"{of}{row.sentence}{remedy}", width, "       " if place else "  why  ")
         yield ""
     yield from _wrapped(TOLD, width, "")
-
-
-def _calls(summary: "pd.DataFrame") -> dict[str, str]:
-    """By the id of a cell which call was timed and why, where it is not the one that users make."""
-    from harness.rows import rows
-
-    return {row.cell: f"call: {row.op}: {row.op_reason}" for row in rows(summary) if row.op_reason}
 
 
 def _shares(kernels: "pd.DataFrame") -> dict[tuple[str, str], float]:

@@ -53,7 +53,7 @@ def profile(engine: Engine, step: Step, trace: str = "", clock: Clock = time.tim
         record = engine.finish(step.order)
     if record.status is not Status.OK:  # what a call does that fails, or is wrong, is not what was asked for
         found = replace(blank, problem=f"{record.status}: {record.reason}")
-    return replace(found, spent_ns=engine.clock() - begun)
+    return replace(found, op=record.op, op_reason=record.op_reason, spent_ns=engine.clock() - begun)
 
 
 def _profiled(found: Profile, engine: Engine, order: int, clock: Clock, trace: str) -> Profile:

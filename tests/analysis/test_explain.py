@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis import explain
 from harness.analysis.called import with_kernel
-from harness.axes import OPTIONS, Autotune, Device, Direction
+from harness.axes import OPTIONS, Api, Autotune, Device, Direction
 from harness.columns import EXPLANATION_COLUMNS
 from harness.profile import Kind, Level
 from harness.rows import rows
@@ -227,6 +227,19 @@ def test_groups_that_are_computed_one_by_one(call: Call, number: int, remedy: st
     told = said("group by group", call)
     assert (told.rule_factor, told.remedy) == (number, remedy)
     assert f" runs {number} convolutions or matrix products for the {number} groups" in told.sentence
+
+
+def test_groups_are_not_counted_where_the_forward_pass_may_be_in_the_call_of_a_gradient() -> None:
+    """One gradient of four groups by a layer: two convolutions in torch, three in eager TensorFlow, whatever the groups."""
+    few = spec(64, 64, 14, 3, groups=4)
+    three = [Kernel(0.3, "jit:avx512_core", name=name) for name in ("fprop", "dgrad", "wgrad")]
+    for direction in ("dgrad", "wgrad"):
+        asked = dataclasses.replace(cell(few, direction), api=Api.LAYER)
+        assert said("group by group", Call(asked, three, 500)) is None
+        assert said("group by group", Call(asked, three[:2], 500)) is None
+        assert said("group by group", Call(cell(few, direction), three, 500)) is not None
+    alone = dataclasses.replace(cell(few), api=Api.LAYER)
+    assert said("group by group", Call(alone, [Kernel(0.9, "jit:avx512_core", calls=4)], 500)).rule_factor == 4
 
 
 def test_groups_of_one_primitive_or_in_a_few_and_no_groups_are_not_told() -> None:

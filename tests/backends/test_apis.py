@@ -1,8 +1,13 @@
 """The axis `api` with the real frameworks: each call gives right results under its own name, or is refused with a reason."""
 
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -134,14 +139,125 @@ def test_the_layer_that_was_called_is_named(
     assert found == OPS[backend, workload, direction, mode]
 
 
+COUNTED = """
+import json, os, sys
+from harness.axes import Device
+from harness.backends import registry
+
+name, place, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+kind, device = registry.resolve(registry.find(name)), Device("cpu")
+os.environ.update({**kind.environ(device, 1), **kind.profile_environ(device, 1), "OMP_NUM_THREADS": "1"})
+from harness.axes import Api, Direction, Layout, Mode
+from harness.measure.operands import draw
+from harness.profile import Kind, Level
+from harness.spec import Cell, parse_workload
+
+backend, found, symbolic = kind(device, 1), [], []
+if name == "tensorflow":
+    import tensorflow
+
+    convolution = tensorflow.nn.convolution
+
+    def noted(*arguments, **told):
+        if not tensorflow.executing_eagerly():
+            symbolic.append(1)
+        return convolution(*arguments, **told)
+
+    tensorflow.nn.convolution = noted
+for text, direction, api, mode, layout in cases:
+    cell = Cell("a", parse_workload(text), Direction(direction), name, api=Api(api), mode=Mode(mode), layout=Layout(layout))
+    call = backend.prepare(cell, draw(cell, 3)[0])
+    for _ in range(2):
+        call.wait(call.launch())
+    symbolic.clear()
+    with call.watched() as read:
+        for _ in range(2):
+            call.wait(call.launch())
+    ran = [event for event in read() if event.kind is Kind.CONVOLUTION and event.level >= Level.COMPILED]
+    found.append([len(ran) / 2, len(symbolic) / 2, call.composite, kind.op_reason(cell)])
+    call.close()
+with open(place, "w") as file:
+    json.dump(found, file)
+"""
+BOTH_IN = "the forward pass and the other gradient are in it, too"
+BOTH_DROPPED = "the forward pass and the other gradient are dropped"
+FORWARD_IN = "the forward pass is in the call, too, and not the other gradient"
+NEW_EACH_TIME, INSIDE = "each call traces and compiles it", "XLA compiles the convolution in this mode, too"
+D, W, F = Direction.DGRAD, Direction.WGRAD, Direction.FPROP
+E, C, X = Mode.EAGER, Mode.COMPILED, Mode.XLA
+Case = tuple[str, Direction, Api, Mode, Layout]
+RUN: dict[str, dict[Case, tuple[int, int, tuple[str, ...]]]] = {  # convolutions and traces in a call, and what the reason says
+    "torch": {
+        ("plain", D, Api.LAYER, E, LAST): (2, 0, (FORWARD_IN,)),
+        ("plain", W, Api.LAYER, E, LAST): (2, 0, (FORWARD_IN,)),
+        ("plain", D, Api.LAYER, C, LAST): (2, 0, (FORWARD_IN,)),
+        ("plain", D, Api.DEFAULT, E, LAST): (1, 0, ("autograd brings the forward pass",)),
+    },
+    "tensorflow": {
+        ("plain", D, Api.LAYER, E, LAST): (3, 0, (BOTH_IN,)),
+        ("plain", W, Api.LAYER, E, LAST): (3, 0, (BOTH_IN,)),
+        ("plain", D, Api.LAYER, C, LAST): (1, 0, (BOTH_DROPPED,)),
+        ("plain", W, Api.LAYER, C, LAST): (1, 0, (BOTH_DROPPED,)),
+        ("plain", D, Api.LAYER, X, LAST): (1, 0, (BOTH_DROPPED,)),
+        ("depthwise_dilated", W, Api.DEPTHWISE, E, LAST): (3, 0, (BOTH_IN,)),
+        ("depthwise_dilated", W, Api.DEPTHWISE, C, LAST): (1, 0, (BOTH_DROPPED,)),
+        ("plain", F, Api.LAYER, E, LAST): (1, 0, ()),
+        ("grouped", F, Api.LAYER, E, LAST): (1, 1, (NEW_EACH_TIME,)),
+        ("volume", F, Api.LAYER, E, FIRST): (1, 1, (NEW_EACH_TIME,)),
+        ("grouped", D, Api.LAYER, E, LAST): (3, 1, (BOTH_IN, NEW_EACH_TIME)),
+        ("grouped", D, Api.LAYER, C, LAST): (3, 0, (BOTH_IN, INSIDE)),
+        ("grouped", D, Api.LAYER, X, LAST): (1, 0, (BOTH_DROPPED,)),
+    },
+}  # fmt: skip
+
+
+@cache
+def run(backend: str) -> dict[Case, Any]:
+    """What a process of a framework counts in a call of each case of RUN; skips where it is not installed."""
+    if not registry.installed(backend):
+        pytest.skip(f"{backend} is not installed")
+    with TemporaryDirectory() as folder:
+        place, log = Path(folder) / "found.json", Path(folder) / "log"
+        asked = json.dumps([[SPECS[name], *axes] for name, *axes in RUN[backend]])
+        with log.open("w") as output:  # what oneDNN prints is read from it
+            command = [sys.executable, "-c", COUNTED, backend, str(place), asked]
+            done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return dict(zip(RUN[backend], json.loads(place.read_text()), strict=True))
+
+
+@pytest.mark.parametrize(("backend", "case"), [(backend, case) for backend, cases in RUN.items() for case in cases])
+def test_what_runs_in_a_call_beside_what_was_asked_for_is_what_it_says(backend: str, case: Case):
+    """Whether the forward pass and the other gradient are in it, and whether it traces anew, is counted in a profile of it."""
+    convolutions, traces, words = RUN[backend][case]
+    ran, traced, composite, reason = run(backend)[case]
+    assert (ran, traced, composite) == (convolutions, traces, convolutions > 1)
+    known = (BOTH_IN, BOTH_DROPPED, FORWARD_IN, NEW_EACH_TIME, INSIDE, *words)
+    assert [word for word in known if (word in reason) != (word in words)] == []
+
+
+def test_jax_drops_the_forward_pass_of_a_gradient_where_it_compiles():
+    if not registry.installed("jax"):
+        pytest.skip("jax is not installed")
+    import jax
+
+    def gradient(x: Any, w: Any, dy: Any) -> Any:
+        return jax.vjp(lambda each: jax.lax.conv_general_dilated(each, w, (1, 1), "SAME"), x)[1](dy)
+
+    x, w = np.ones((2, 4, 8, 8), np.float32), np.ones((4, 4, 3, 3), np.float32)
+    assert str(jax.make_jaxpr(gradient)(x, w, x)).count("conv_general_dilated[") == 2
+    assert jax.jit(gradient).lower(x, w, x).compile().as_text().count(" convolution(") == 1
+    kind = registry.resolve(registry.find("jax"))
+    reasons = [kind.op_reason(cell("jax", "plain", D, Api.DEFAULT, mode=mode)) for mode in (E, C)]
+    assert ["without jax.jit, where" in reason for reason in reasons] == [False, True]
+
+
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
-def test_a_gradient_that_brings_its_forward_pass_says_so(measured: Callable[[str], dict[Cell, Record]], backend: str):
+def test_no_call_but_that_of_one_gradient_has_more_in_it(measured: Callable[[str], dict[Cell, Record]], backend: str):
     for one, record in measured(backend).items():
-        alone = one.direction in (Direction.DGRAD, Direction.WGRAD)
-        if record.status is Status.OK and (alone or one.spec.pads_evenly):
-            assert (Flag.COMPOSITE in record.flags) == alone, str(one)
-        if record.status is Status.OK and one.spec.pads_evenly:
-            assert ("the forward pass is in" in record.op_reason) == alone, str(one)
+        if record.status is Status.OK and one.direction not in (D, W) and one.spec.pads_evenly:
+            assert Flag.COMPOSITE not in record.flags, str(one)
+            assert "the forward pass" not in record.op_reason, str(one)
 
 
 def test_tensorflow_s_depthwise_op_is_called_where_it_is_asked_for(measured: Callable[[str], dict[Cell, Record]]):

@@ -453,7 +453,7 @@ REASONS = {
     ("torch", "plain", Direction.WGRAD): "autograd brings the forward pass with a gradient",
     ("torch", "lopsided", Direction.FPROP): "so x is padded before the clock starts",
     ("tensorflow", "plain", Direction.BPROP): "",
-    ("tensorflow", "plain", Direction.DGRAD): "tf.GradientTape brings the forward pass with a gradient",
+    ("tensorflow", "plain", Direction.DGRAD): "tf.GradientTape brings the forward pass and the other gradient",
     ("tensorflow", "depthwise", Direction.FPROP): "",
     ("tensorflow", "line", Direction.FPROP): "with a height of 1",
     ("tensorflow", "volume_strided", Direction.FPROP): "takes paddings SAME and VALID only",

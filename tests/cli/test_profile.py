@@ -258,3 +258,16 @@ def test_a_run_of_profiles_alone_is_shown_as_what_ran(folder: Path) -> None:
     said = convbench(folder.parents[2], "show", "latest")
     assert said.returncode == 0
     assert "  torch eager  990 ns, watched 1.00 µs, 1.01× of plain" in said.stdout
+
+
+def test_which_call_was_profiled_and_why_is_told_of_a_run_of_profiles_alone(folder: Path) -> None:
+    """There is no record that could tell: the call and its reason are kept with the profile."""
+    alone = journal.create(folder.parents[1], builders.run("20260302-023000-bbbb"))
+    told = {"run_id": alone.name, "op": "the other op", "op_reason": "the usual one lies"}
+    with journal.Journal(alone) as book:
+        book.append(dataclasses.replace(PROFILES[0], **told))
+    journal.finish(alone, dataclasses.replace(builders.run(alone.name), finished_at=builders.START, environments=()))
+    table.seal(alone)
+    said = convbench(folder.parents[2], "show", "latest", "--explain")
+    assert said.returncode == 0, said.stderr
+    assert "    call: the other op: the usual one lies" in said.stdout

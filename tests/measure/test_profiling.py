@@ -83,6 +83,7 @@ def test_a_call_is_told_as_exclusive_times_that_add_up_to_it(backend: Backend) -
     found = profile(backend)
     assert found.problem == ""
     assert (found.run_id, found.environment_id, found.cell) == ("run", "env", step().cell)
+    assert (found.op, found.op_reason) == (Watched.op, f"scripted: {step().cell.direction}")
     assert found.plain_ns == found.watched_ns == CALL
     assert {name: kernel.kernel_ns for name, kernel in by_name(found).items()} == {
         "conv2d": CALL // 10, "conv": CALL - CALL // 10, "outside": 0,
