@@ -6,7 +6,7 @@ Never a framework's own counter: torch's FlopCounterMode over-counts the grouped
 
 import math
 
-from harness.axes import UPDATED, Optimizer
+from harness.axes import UPDATED, Bias, Epilogue, Optimizer
 from harness.spec import Cell
 from harness.workload import Spec
 
@@ -25,6 +25,17 @@ def nominal(spec: Spec) -> int:
 def exact(spec: Spec) -> int:
     """FLOP of one pass without the taps that fall into the padding."""
     return 2 * spec.multiply_adds_inside
+
+
+def beside(cell: Cell) -> tuple[int, ...]:
+    """The FLOP that a framework may count of a single pass beside the convolution: none, or those of one or both.
+
+    A bias is one for each element of y or dy, and so is an epilogue. Source: XLA's cost analysis, which counts an addition, a
+    maximum and each step of a sum so.
+    """
+    biased = cell.bias is Bias.CHANNEL and ("b" in cell.reads or "db" in cell.outputs)
+    operations = biased + (cell.epilogue is not Epilogue.NONE)
+    return tuple(times * math.prod(cell.operand_shapes["dy"]) for times in range(operations + 1))
 
 
 def result_bytes(cell: Cell) -> int:

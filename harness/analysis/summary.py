@@ -18,7 +18,7 @@ from harness.analysis.rows import Row, dicts_of, framed
 from harness.analysis.times import times
 from harness.analysis.trials import Estimator, Key, Trial, medians, trials
 from harness.analysis.visits import visits
-from harness.axes import Direction, Optimizer, Precision
+from harness.axes import OPTIONS, Direction, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, TIME_COLUMNS, OverTrials
 from harness.flags import Flag
 from harness.record import SeriesKind, Status
@@ -144,7 +144,8 @@ def _summary_row(rows: Sequence[Row], found: _Clocked) -> Row:
         "ci_method": "",
         "processes": 0,
     }
-    shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"])
+    options = tuple((name, summary[name]) for name in OPTIONS if summary[name])
+    shape = _of_shape(summary["shape"], summary["direction"], summary["precision"], summary["optimizer"], options)
     summary |= shape._asdict()
     flags = set(_names([summary["flags"]]))
     if worst["status"] == Status.OK:
@@ -202,18 +203,23 @@ def _first_known(values: Iterable[Any]) -> Any:
 
 
 class _Shape(NamedTuple):
-    """What follows from the shape of a call alone; the names are those of the columns, `result_bytes` has none."""
+    """What follows from the shape and the options of a call alone; the names are those of the columns.
+
+    `result_bytes` and `flop_beside` have no column.
+    """
 
     flop_nominal: float
     flop_exact: float
     bytes_min: float
     intensity_flop_per_byte: float
     result_bytes: float
+    flop_beside: tuple[int, ...]
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Shape:
+def _of_shape(shape: str, direction: str, precision: str, optimizer: str, options: tuple[tuple[str, str], ...]) -> _Shape:
     # Any backend will do: FLOP and bytes are a matter of the shape, not of who computes it.
+    chosen: dict[str, Any] = {name: type(OPTIONS[name].default)(value) for name, value in options}
     cell = Cell(
         workload="",
         spec=parse_workload(shape),
@@ -221,10 +227,12 @@ def _of_shape(shape: str, direction: str, precision: str, optimizer: str) -> _Sh
         backend="",
         precision=Precision(precision),
         optimizer=Optimizer(optimizer) if optimizer else None,
+        **chosen,
     )
     passes = cell.direction.passes
     nominal, least = passes * flops.nominal(cell.spec), flops.least_bytes(cell)
-    return _Shape(nominal, passes * flops.exact(cell.spec), least, nominal / least, flops.result_bytes(cell))
+    exact, results, beside = passes * flops.exact(cell.spec), flops.result_bytes(cell), flops.beside(cell)
+    return _Shape(nominal, exact, least, nominal / least, results, beside)
 
 
 def _measured(rows: Sequence[Row], result_bytes: float) -> Row:
@@ -319,9 +327,10 @@ def _derived_flags(timed: Sequence[Trial], trials_ok: int, of_visits: Row) -> se
 def _flop_flags(flop_framework: Any, direction: str, shape: _Shape) -> set[Flag]:
     """Whether the framework counts otherwise than both of our formulas; one that counts nothing disagrees with nobody.
 
-    Single passes only: beside three passes a framework counts the loss and the optimizer too, and we do not.
+    It may count a bias and an epilogue, which we do not. Single passes only: beside three passes a framework counts the loss
+    and the optimizer too.
     """
     if not _known([flop_framework]) or Direction(direction).passes > 1:
         return set()
-    counts = (shape.flop_nominal, shape.flop_exact)
+    counts = [ours + beside for ours in (shape.flop_nominal, shape.flop_exact) for beside in shape.flop_beside]
     return {Flag.FLOP_DISAGREE} if all(abs(flop_framework - ours) > FLOP_DISAGREE * ours for ours in counts) else set()

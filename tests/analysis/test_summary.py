@@ -7,7 +7,7 @@ import pytest
 
 from harness import stats
 from harness.analysis.summary import SERIOUSNESS, summarize
-from harness.axes import Device, Direction, Optimizer
+from harness.axes import Bias, Device, Direction, Epilogue, Optimizer
 from harness.columns import COLUMNS, SUMMARY_COLUMNS
 from harness.flags import Flag
 from harness.record import Check, Memory, Power, SeriesKind, Status
@@ -105,6 +105,28 @@ def test_rates_and_counts_follow_from_the_shape():
     assert train[["flop_nominal", "flop_exact"]].tolist() == [3 * 576, 3 * 400]
     # Read: x, w and two slots. Written: y, dx, dw, w and two slots.
     assert train["bytes_min"] == 4 * (16 + 18 + 36 + 32 + 16 + 2 * 18 + 36)
+
+
+@pytest.mark.parametrize(
+    ("direction", "optimizer", "more"),
+    [
+        (Direction.FPROP, None, 2),  # b is read
+        (Direction.WGRAD, None, 2),  # db is written
+        (Direction.BPROP, None, 2 * 2),  # both
+        (Direction.TRAIN, Optimizer.ADAM, (2 + 2 * 2) + 2 + (2 + 2 * 2)),  # b and its slots are read and written, db written
+    ],
+)
+def test_the_bytes_of_a_bias_count_and_its_flop_do_not(direction, optimizer, more):
+    plain, biased = (
+        row(record(of=cell(direction=direction, optimizer=optimizer, bias=bias), memory=Memory(10_000, 11_000, None, None, "")))
+        for bias in (Bias.NONE, Bias.CHANNEL)
+    )
+    assert biased["bytes_min"] - plain["bytes_min"] == 4 * more
+    assert biased["bytes_per_s"] == pytest.approx(biased["bytes_min"] * 1e6)
+    assert biased["intensity_flop_per_byte"] == pytest.approx(biased["flop_nominal"] / biased["bytes_min"])
+    assert biased["flop_nominal"] == plain["flop_nominal"]
+    results = {Direction.FPROP: 0, Direction.WGRAD: 2, Direction.BPROP: 2, Direction.TRAIN: 2 + (2 + 2 * 2)}[direction]
+    assert plain["workspace_bytes"] - biased["workspace_bytes"] == 4 * results
 
 
 def test_other_measurements_are_merged_over_the_trials():
@@ -276,6 +298,23 @@ def test_flop_disagree_concerns_single_passes_only():
 )
 def test_flop_disagree_is_with_both_counts(count, raised):
     assert (flags(*three(1000, 1000, 1000, flop_framework=float(count))) == {"flop_disagree"}) == raised
+
+
+# y and dy have 32 elements; the formulas are 576 and 400.
+@pytest.mark.parametrize(
+    ("asked", "right", "wrong"),
+    [
+        ({"bias": Bias.CHANNEL}, [400, 432, 576, 608], [384, 464, 560, 640]),
+        ({"epilogue": Epilogue.RELU}, [400, 432, 576, 608], [384, 464, 560, 640]),
+        ({"bias": Bias.CHANNEL, "epilogue": Epilogue.RELU}, [400, 432, 464, 576, 608, 640], [384, 496, 560, 672]),
+        ({"bias": Bias.CHANNEL, "direction": Direction.WGRAD}, [400, 432, 576, 608], [384, 464, 560, 640]),
+        ({"direction": Direction.WGRAD}, [400, 576], [432, 608]),
+    ],
+)
+def test_what_a_framework_counts_of_a_bias_and_an_epilogue_is_no_disagreement(asked, right, wrong):
+    for counts, expected in ((right, set()), (wrong, {"flop_disagree"})):
+        for count in counts:
+            assert flags(record(of=cell(**asked), flop_framework=float(count))) == expected, count
 
 
 def test_an_ok_trial_without_samples_is_flagged():
