@@ -553,6 +553,21 @@ def test_one_wrong_element_of_the_gradient_of_a_bias_is_wrong(spec: str, directi
     assert spotted(asked, lambda results: replace(results, db=results.db[:-1])).method == "shape"
 
 
+def test_a_gradient_of_a_bias_is_exact_where_its_format_has_not_every_integer() -> None:
+    asked = replace(cell("n1 c1 k16 1000000 f1", Direction.WGRAD, Precision.BF16), bias=Bias.CHANNEL)
+    operands = integer_operands(asked, rng())
+    sums = answer(replace(asked, precision=Precision.FP64), operands)
+    held = {name: rounded(array.astype(np.float32), Precision.BF16) for name, array in sums.items().items()}
+    assert np.array_equal(held["dw"], sums.dw)
+    (moved,), (kept,) = np.nonzero(held["db"] != sums.db), np.nonzero(np.abs(sums.db) < 256)
+    right = replace(sums, **held)
+    assert oracle.exact(asked, operands, right, rng(2)) == (True, "exact")
+    for at, step in ((moved[0], 2), (kept[0], 1)):  # the next value of the format
+        db = held["db"].copy()
+        db[at] += step
+        assert not oracle.exact(asked, operands, replace(right, db=db), rng(2))[0]
+
+
 @pytest.mark.parametrize("factor", [0.0, 0.5, -1.0])
 @pytest.mark.parametrize("optimizer", list(Optimizer))
 def test_a_bias_that_is_not_stepped_rightly_is_wrong(optimizer: Optimizer, factor: float) -> None:
