@@ -279,7 +279,7 @@ class Backend(ABC):
 
     @abstractmethod
     def supports(self, cell: Cell) -> str | None:
-        """None where the cell can be measured, else the reason in one sentence."""
+        """None where the cell can be measured, else the reason in one sentence. It is asked of what is not `impossible`."""
 
     @abstractmethod
     def prepare(self, cell: Cell, operands: Operands) -> Prepared:
@@ -336,8 +336,11 @@ class Backend(ABC):
 
 
 def unsupported(backend: Backend, cell: Cell) -> str | None:
-    """Why a backend cannot measure a cell, in one sentence; None where it can."""
-    if reason := backend.supports(cell):
+    """Why a backend cannot measure a cell, in one sentence; None where it can.
+
+    An adapter is not asked about what no framework can measure.
+    """
+    if reason := impossible(cell) or backend.supports(cell):
         return reason
     if cell.autotune is not Autotune.DEFAULT and not backend.autotunes:
         return f"{backend.name} does not say how its kernels are chosen: only autotune=default can be measured"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.axes import Api, Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, jax_calls, jax_profile, jax_script, jax_transposed, nvidia, traces
 from harness.backends import jax_settings as settings
-from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
+from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name
 from harness.profile import Event
 from harness.spec import Cell
 
@@ -104,7 +104,7 @@ class JaxBackend(Backend):
             return f"JAX has no mode {cell.mode}"
         if cell.api is Api.LAYER:
             return "JAX itself has no layer objects: those of flax call lax.conv_general_dilated, as api=default does"
-        if reason := impossible(cell) or nvidia.lacks(cell, lambda: settings.capability(self._device)):
+        if reason := nvidia.lacks(cell, lambda: settings.capability(self._device)):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"

@@ -18,7 +18,7 @@ from harness.axes import Api, Autotune, Device, Direction, Epilogue, Layout, Mod
 from harness.backends import base, hlo, nvidia, onednn, tensorflow_calls, tensorflow_profile, tensorflow_script, traces
 from harness.backends import tensorflow_geometry as geometry
 from harness.backends import tensorflow_settings as settings
-from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name, impossible
+from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, T, by_name
 from harness.profile import Event
 from harness.spec import Cell, TransposedSpec
 
@@ -101,7 +101,7 @@ class TensorFlowBackend(Backend):
         """What has no kernel. Without this the ops fail, some with a message that does not name the cause."""
         if cell.mode not in self.modes:
             return f"TensorFlow has no mode {cell.mode}"
-        if reason := impossible(cell) or nvidia.lacks(cell, lambda: settings.capability(self._tf, self._gpu)):
+        if reason := nvidia.lacks(cell, lambda: settings.capability(self._tf, self._gpu)):
             return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
             return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"

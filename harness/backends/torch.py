@@ -16,7 +16,7 @@ from weakref import WeakSet
 from harness.axes import Api, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, nvidia, onednn, torch_calls, torch_layer, torch_profile, torch_programs, torch_script
 from harness.backends import torch_settings as settings
-from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name, impossible
+from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name
 from harness.profile import Event
 from harness.spec import Cell, ConvSpec
 
@@ -91,8 +91,6 @@ class TorchBackend(Backend):
             return "PyTorch has no channels-last memory format for 1-D convolutions"
         if cell.spec.transposed and not cell.spec.pads_evenly:
             return "PyTorch's transposed convolutions take the same padding on both sides of a dimension only"
-        if reason := impossible(cell):
-            return reason
         if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
             return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
         if reason := nvidia.lacks(cell, lambda: self._torch.cuda.get_device_capability(self._device)):

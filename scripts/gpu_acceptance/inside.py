@@ -17,7 +17,7 @@ from typing import Any
 from harness import codec
 from harness.axes import Device
 from harness.backends import packages, registry
-from harness.backends.base import Prepared
+from harness.backends.base import Prepared, unsupported
 from harness.isolate import worker
 from harness.plan import Budget, Step
 from harness.record import Record, SeriesKind
@@ -182,7 +182,7 @@ class Served:
         from harness.measure.operands import draw
 
         cell = codec.decode(Cell, data)
-        if reason := self.backend.supports(cell):
+        if reason := unsupported(self.backend, cell):
             raise UnsupportedError(reason)
         return self.backend.prepare(cell, draw(cell, SEED)[0])
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import registry
-from harness.backends.base import Backend, Operands, Prepared
+from harness.backends.base import Backend, Operands, Prepared, unsupported
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
 
 CPU = Device("cpu")
@@ -62,7 +62,7 @@ def fits(backend: Backend, cell: Cell, whole: bool) -> bool:
     if backend.name == "torch" and cell.mode is Mode.COMPILED and not whole and writes_cpp(cell):
         return False
     plain = Cell("plain", ConvSpec.parse(SHAPES[0]), Direction.FPROP, backend.name)
-    return backend.supports(cell) is None and backend.process_wide(cell) == backend.process_wide(plain)
+    return unsupported(backend, cell) is None and backend.process_wide(cell) == backend.process_wide(plain)
 
 
 def writes_cpp(cell: Cell) -> bool:
@@ -245,7 +245,7 @@ def precisions(backend: Backend) -> dict[str, list[bool]]:
     spec, found = ConvSpec.parse(SHAPES[0]), {}
     for precision in Precision:
         first, other = (Cell("a", spec, Direction.FPROP, backend.name, precision=each) for each in (Precision.FP32, precision))
-        if backend.supports(other) is not None and precision is not Precision.TF32:
+        if unsupported(backend, other) and precision is not Precision.TF32:
             continue
         calls = [backend.prepare(cell, operands(cell)) for cell in (first, other)]
         alike = backend.process_wide(first) == backend.process_wide(other)

@@ -14,6 +14,7 @@ import pytest
 
 from harness.axes import Device, Direction, Layout, Mode, Optimizer, Precision
 from harness.backends import nvidia, registry
+from harness.backends.base import unsupported
 from harness.backends.jax import JaxBackend, JaxConvolution
 from harness.backends.tensorflow import TensorFlowBackend, TensorFlowConvolution, TensorFlowPrepared
 from harness.backends.tensorflow import waiting as waiting_in_tensorflow
@@ -548,7 +549,7 @@ def test_a_gpu_worker_hides_none(backend: Any):
     ],
 )
 def test_what_no_build_of_a_framework_has_is_told(backend: Any, changes: dict[str, Any], reason: str):
-    assert object.__new__(backend).supports(cell(**changes)) == reason
+    assert unsupported(object.__new__(backend), cell(**changes)) == reason
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.axes import Autotune, Bias, Direction, Epilogue, Precision
+from harness.axes import Api, Autotune, Bias, Device, Direction, Epilogue, Precision, Switch, Values
 from harness.backends import base, registry
 from harness.backends.numpy import NumpyBackend
 from tests.builders import cell
@@ -120,6 +120,35 @@ def test_an_adapter_that_does_not_say_that_it_has_a_bias_or_an_epilogue_has_none
     assert backend.supports(cell(**axes)) is None
     assert base.unsupported(backend, cell(**axes)) == reason
     assert base.unsupported(NumpyBackend(None, 1), cell(**axes)) is None
+
+
+@pytest.mark.fault(
+    "an adapter of another package takes every cell for one that it can measure",
+    "what no framework can measure is unsupported, and no other call is measured in its place",
+)
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({"precision": Precision.TF32}, "TF32 is a format of NVIDIA GPUs"),
+        ({"autotune": Autotune.ON}, "cuDNN and XLA try kernels on GPUs only"),
+        ({"device": Device("gpu"), "switch": Switch.ONEDNN_OFF}, "onednn_off is a switch of libraries for the CPU"),
+        ({"operands": Values.DENORMAL, "direction": Direction.BPROP}, "denormal operands are for the single passes"),
+        ({"bias": Bias.CHANNEL, "direction": Direction.DGRAD}, "a bias changes nothing in the input gradient"),
+        ({"epilogue": Epilogue.RELU, "direction": Direction.WGRAD}, "an epilogue belongs to the forward pass"),
+        ({"bias": Bias.CHANNEL, "api": Api.LAYER}, "api=layer can be measured with bias=none"),
+    ],
+)
+def test_what_no_framework_can_measure_is_refused_whatever_an_adapter_says(axes, reason):
+    class Willing(NumpyBackend):
+        autotunes, switches, biases = True, frozenset(Switch), True
+        epilogues, apis = frozenset(Epilogue), frozenset(Api)
+
+        def supports(self, cell):
+            return None
+
+    backend = Willing(None, 1)
+    assert base.unsupported(backend, cell()) is None
+    assert base.unsupported(backend, cell(**axes)).startswith(reason)
 
 
 @pytest.mark.parametrize("missing", ["load", "fetch", "close"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.axes import Bias, Device, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import numpy as reference
-from harness.backends.base import ALREADY_DONE, Operands, Results
+from harness.backends.base import ALREADY_DONE, Operands, Results, unsupported
 from harness.backends.numpy import NumpyBackend
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, TransposedSpec
 from tests.builders import CONV, cell
@@ -269,4 +269,4 @@ def test_an_optimizer_steps_the_bias_as_it_steps_the_filter(optimizer: Optimizer
     ],
 )
 def test_what_numpy_cannot_do_it_says(changes: dict[str, Any], reason: str | None):
-    assert NumpyBackend(Device("cpu"), 1).supports(cell(**changes)) == reason
+    assert unsupported(NumpyBackend(Device("cpu"), 1), cell(**changes)) == reason

@@ -91,11 +91,12 @@ import sys
 from importlib.metadata import entry_points
 from harness.ask import planning, suite
 from harness.axes import Device
+from harness.backends.base import unsupported
 name, *suites = sys.argv[1:]
 (found,) = entry_points(group="harness.backends", name=name)
 backend = found.load()(Device("cpu"), 1)
 cells = [cell for each in suites for cell in planning.cells(suite.load(each), {name: (Device("cpu"),)})]
-print([(cell.workload, str(cell.direction), why) for cell in cells if (why := backend.supports(cell))], len(cells) > 300)
+print([(cell.workload, str(cell.direction), why) for cell in cells if (why := unsupported(backend, cell))], len(cells) > 300)
 """
 
 
