@@ -165,7 +165,7 @@ def collect(name: str, seen: Seen, *, target: str = "", anonymous: bool = False)
         names = () if anonymous else tuple(dict.fromkeys(call.name for call in calls if call.name))
         remarks = list(dict.fromkeys(filter(None, (call.remark for call in calls))))
         with_bias = sum(call.times for call in calls if call.bias and call.direction is Direction.FPROP)
-        remarks += [f"{with_bias} with bias, which -a bias=channel measures"] if with_bias else []
+        remarks += [f"{with_bias} with bias, which -a bias=none,channel measures, too"] if with_bias else []
         unique = _unique(layer_name(names[0]) if names else f"conv{number}", taken)
         layers.append(Layer(unique, spec, precision, layout, counts, names, tuple(remarks)))
     left = [replace(one, name="") for one in seen.left_out] if anonymous else seen.left_out

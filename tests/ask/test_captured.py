@@ -25,7 +25,7 @@ def test_equal_convolutions_are_one_layer_with_its_counts() -> None:
         ("up", 1, {FPROP: 1, WGRAD: 1}),
     ]  # fmt: skip
     assert found.layers[1].names == ("b.0.conv", "b.1.conv")
-    assert found.layers[1].remarks == ("2 with bias, which -a bias=channel measures",)
+    assert found.layers[1].remarks == ("2 with bias, which -a bias=none,channel measures, too",)
     assert {one.layout for one in found.layers} == {Layout.CHANNELS_LAST}  # what fits both is as most others are
     assert found.calls == 11
     assert found.flop(DGRAD) == 3 * 2 * 2 * 4 * 4 * 5 * 9

@@ -57,7 +57,7 @@ def test_what_was_seen_and_what_was_left_out_is_told(asked: list[tuple[Request, 
     told = given("nets/my_net.py:build", "--time")
     assert asked[0][0].timed
     for words in (
-        "stem.conv.1", "n2 c4 k4 4x5 f3x3 p1x1 g4", "2 with bias, which -a bias=channel measures",
+        "stem.conv.1", "n2 c4 k4 4x5 f3x3 p1x1 g4", "2 with bias, which -a bias=none,channel measures, too",
         "my_net, PyTorch 2.13.0: 11 calls in a step, 3 shapes",
         "left out: 4 x aten::deform: deformable (d1, d2)",
         "transposed n2 c4 k3 4x5 f2x2 s2x2",
