@@ -167,7 +167,8 @@ def test_autocast_is_seen() -> None:
 def test_remarks_say_what_a_suite_does_not_measure() -> None:
     captured = collect("padded", see(torch_models.Padded(), (1, 3, 33, 32)))
     assert {layer.name: layer.remarks for layer in captured.layers} == {
-        "stem": ("x was padded by an operation of its own",), "next": ("1 with bias, which -a bias=none,channel measures, too",),
+        "stem": ("x was padded by an operation of its own",),
+        "next": ("1 with bias, which -a bias=none,channel measures, too",),
     }  # fmt: skip
     assert captured.layers[0].spec.spatial == (34, 33)
 
