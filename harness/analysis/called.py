@@ -86,9 +86,10 @@ class Call:
 
     @property
     def who(self) -> str:
-        """The backend, with its mode and its autotune where these are not eager and the default."""
-        mode = "" if self.of.mode == str(Mode.EAGER) else self.of.mode
-        return " ".join(filter(None, (self.of.backend, mode, self.of.autotune and f"autotune {self.of.autotune}")))
+        """The backend, with its mode and the other axes that compete, where these are not eager and the default."""
+        mode = [] if self.of.mode == str(Mode.EAGER) else [self.of.mode]
+        chosen = {name: getattr(self.of, name) for name, option in OPTIONS.items() if option.competes}
+        return " ".join([self.of.backend, *mode, *(f"{name} {value}" for name, value in chosen.items() if value)])
 
     @property
     def ns(self) -> float:
@@ -103,7 +104,7 @@ class Call:
 
     @property
     def group(self) -> tuple[object, ...]:
-        """What it has in common with those that it is compared with: all axes but backend, mode and autotune."""
+        """What it has in common with those that it is compared with: all axes but those that compete."""
         of = self.of
         asked = (getattr(of, name) for name, option in OPTIONS.items() if not option.competes)
         return (

@@ -16,13 +16,13 @@ from harness import units
 from harness.analysis.environments import versions
 from harness.analysis.history import History
 from harness.analysis.rows import dicts_of
+from harness.analysis.what_ran import LOOKED_BACK
 from harness.outcome import State
 from harness.record import Run, Status
 
 SHARE = 0.1  # of what the night took: more is never spent on profiles
 TURNS = 10  # nights in which each of the others is profiled once
 GUESS_S = 6.0  # for a cell of a backend that was never profiled: two passes of two seconds, and its preparation
-LOOKED_BACK = 90  # nights before tonight in which a profile is looked for
 
 
 class Why(StrEnum):

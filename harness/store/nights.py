@@ -98,7 +98,7 @@ def _read(of: Stored, figures: int) -> pa.Table | None:
             stands = (schema.metadata or {}).get(_MADE_FROM) == _made_from(folder, figures)
             if schema.names != _SCHEMA.names[: len(schema.names)] or not (stands or pruned):
                 return None
-            table = _whole(file.read()).replace_schema_metadata(None).cast(_SCHEMA)
+            table = _whole(file.read(use_threads=False)).replace_schema_metadata(None).cast(_SCHEMA)
             _check(table, run)
             return table
     except parquet.DamagedError as error:
@@ -144,5 +144,5 @@ def _table(frame: pd.DataFrame) -> pa.Table:
 
 def _frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
     table = pa.concat_tables([_SCHEMA.empty_table(), *tables]).unify_dictionaries()
-    frame: pd.DataFrame = table.combine_chunks().to_pandas(self_destruct=True)
+    frame: pd.DataFrame = table.combine_chunks().to_pandas(self_destruct=True, use_threads=False)
     return frame

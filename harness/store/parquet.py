@@ -53,7 +53,11 @@ def _place(content: "bytes | memoryview") -> int:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[pq.ParquetFile | None]:
-    """A Parquet file, None where there is none; whatever is wrong with it, or in the block, is a DamagedError."""
+    """A Parquet file, None where there is none; whatever is wrong with it, or in the block, is a DamagedError.
+
+    It is to be read without Arrow's threads: a process that ends while one of them lives may be aborted after all it had to do
+    was done (apache/arrow#34314).
+    """
     if not path.is_file():
         yield None
         return

@@ -301,7 +301,7 @@ def _frame(file: pq.ParquetFile, run: Run, kind: _Table) -> pd.DataFrame:
     for name in content.column_names:
         if name in COLUMNS and COLUMNS[name].dtype == "string" and content[name].null_count:
             raise ValueError(f"{name}: found a row without one")
-    frame = content.to_pandas(split_blocks=True, self_destruct=True)
+    frame = content.to_pandas(split_blocks=True, self_destruct=True, use_threads=False)
     del content
     frame = frames.conform(frames.complete(frame, kind.columns), kind.columns)
     frames.check(frame, run.id)

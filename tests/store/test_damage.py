@@ -355,6 +355,27 @@ for id in ({IDS[1]!r}, {IDS[2]!r}):
         (tmp_path / "store" / "runs" / IDS[1]).chmod(0o755)
 
 
+@pytest.mark.fault("a process ends right after it has read a store", "no thread of Arrow is left that could abort it")
+def test_reading_leaves_no_thread_of_arrow(tmp_path: Path) -> None:
+    for id in IDS:
+        a_run(tmp_path / "store", id, tags=(NIGHTLY,))
+    look = """
+import os
+import numpy, pandas, pyarrow.compute, pyarrow.parquet, scipy.linalg, scipy.stats  # which have threads of their own
+from harness.review import nights
+from harness.store import table
+before = len(os.listdir("/proc/self/task"))
+for _ in range(2):  # what is read the first time is made from journals
+    assert len(table.load(".")) and len(table.samples(".")) and len(nights.history(".", "small").runs) == 3
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=False, cwd=tmp_path / "store", env=environ
+    )
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
 @pytest.mark.fault("a pipe stands in the place of a file", "it is not waited for")
 @pytest.mark.parametrize("name", [journal.RUN, journal.JOURNAL, "records.parquet"])
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
