@@ -305,7 +305,7 @@ class TensorFlowConvolution(TensorFlowPrepared):
             with self._tf.device(self._device):
                 if self._cell.api is Api.LAYER:
                     self._layer = tensorflow_calls.layer(self._tf, self._geometry, DTYPES[self._cell.precision])
-                own = (self._layer.kernel.value,) if self._layer else map(self._tf.Variable, self._initial)
+                own = tensorflow_calls.parameters(self._layer) if self._layer else map(self._tf.Variable, self._initial)
                 self._parameters = tuple(own)
         self.reset()
         if self._bind is not None:
@@ -369,7 +369,7 @@ class TensorFlowConvolution(TensorFlowPrepared):
             return lambda: (*step(), *self._parameters)
         given = (None,) if self._layer else self._parameters  # a layer has its own
         pairs = {Direction.DGRAD: (self._dy, given[0]), Direction.WGRAD: (self._x, self._dy)}
-        self._arguments = (self._x, (given[0], self._dy)) if self._taped else pairs.get(direction, (self._x, *given))
+        self._arguments = (self._x, (*given, self._dy)) if self._taped else pairs.get(direction, (self._x, *given))
         bound: Callable[[], Any] = self._bind(*self._arguments)
         return bound
 

@@ -15,19 +15,24 @@ Bind = Callable[..., Call]  # of a pass's operands makes the call
 
 
 def layer(tf: Any, geometry: Geometry, dtype: str) -> Any:
-    """The layer object of Keras, with its kernel as a variable of zeros."""
+    """The layer object of Keras, with its kernel and its bias as variables of zeros."""
     made = getattr(tf.keras.layers, geometry.layer_name)(**geometry.layer_arguments, dtype=dtype)
     made.build(tuple(geometry.shape(geometry.spec.x_shape)))
     return made
 
 
+def parameters(layer: Any) -> tuple[Any, ...]:
+    """The variables of a layer: its kernel, and its bias where it has one."""
+    return tuple(variable.value for variable in (layer.kernel, layer.bias) if variable is not None)
+
+
 def forward(tf: Any, geometry: Geometry, cell: Cell, layer: Any = None) -> tuple[str, Bind]:
     """The documented forward call, bound to (x, w) or (x, w, b), and one call more for a bias and for an epilogue.
 
-    A layer has a w of its own.
+    A layer has a w and a b of its own.
     """
     if layer is not None:
-        return f"keras.layers.{geometry.layer_name}", lambda x, w: partial(layer, x)
+        return geometry.layer_text, lambda x, *_: partial(layer, x)
     name, plain = _forward(tf, geometry)
     biased, finished = cell.bias is Bias.CHANNEL, cell.epilogue is Epilogue.RELU
     if not biased and not finished:
@@ -118,19 +123,25 @@ def both(
 
 
 def taped(tf: Any, geometry: Geometry, cell: Cell, layer: Any) -> tuple[str, Bind]:
-    """One gradient by a tape around the forward call, bound to x and (w, dy): for calls that have no op of it."""
-    name, bind = forward(tf, geometry, cell, layer)
-    in_x = cell.direction is Direction.DGRAD
+    """One gradient, or those of filter and bias, by a tape around the forward call: for calls that have no op of it.
 
-    def call(x: Any, w: Any, dy: Any) -> Any:
-        of = x if in_x else w if layer is None else layer.kernel.value
+    It is bound to x and (w, dy) or (w, b, dy), and a layer, which has its own w and b, to x and (None, dy).
+    """
+    name, bind = forward(tf, geometry, cell, layer)
+    in_x, biased, variables = cell.direction is Direction.DGRAD, cell.bias is Bias.CHANNEL, layer and parameters(layer)
+
+    def call(x: Any, *others: Any) -> Any:
+        *given, dy = others
+        own = variables or given
+        of = x if in_x else own if biased else own[0]
         with tf.GradientTape() as tape:
             if in_x or layer is None:  # a variable is watched by itself
                 tape.watch(of)
-            y = bind(x, w)()
+            y = bind(x, *given)()
         return tape.gradient(y, of, dy)
 
-    return f"{name}, GradientTape.gradient of {'x' if in_x else 'w'}", lambda x, others: partial(call, x, *others)
+    text = f"{name}, GradientTape.gradient of {geometry.taped_for}"
+    return text, lambda x, others: partial(call, x, *others)
 
 
 def _convolution(tf: Any, geometry: Geometry) -> tuple[str, Bind]:

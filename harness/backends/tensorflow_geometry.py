@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import Api, Direction, Layout, Mode
+from harness.axes import Api, Bias, Direction, Layout, Mode
 from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Geometry:
     def __init__(self, cell: Cell) -> None:
         # A transposed convolution is told as the one that it mirrors.
         self.spec, self.last, self.transposed = cell.conv, cell.layout is Layout.CHANNELS_LAST, cell.spec.transposed
-        self.layer = cell.api is Api.LAYER
+        self.layer, self._biased, self._direction = cell.api is Api.LAYER, cell.bias is Bias.CHANNEL, cell.direction
         serves = layer_is_depthwise(self.spec) if self.layer else depthwise(self.spec)
         self.depthwise = (serves or cell.api is Api.DEPTHWISE) and not self.transposed
         self.raised = self.spec.ndim == 1 and not self.layer  # to two dimensions, of which the first is 1
@@ -64,14 +64,24 @@ class Geometry:
         return f"{'Depthwise' if self.depthwise else ''}Conv{self.spec.ndim}D"
 
     @property
+    def layer_text(self) -> str:
+        """The layer as the name of a call has it."""
+        return f"keras.layers.{self.layer_name}{'(use_bias=True)' if self._biased else ''}"
+
+    @property
+    def taped_for(self) -> str:
+        """What the tape of one gradient is asked for, as the name of a call has it."""
+        return "x" if self._direction is Direction.DGRAD else "w and b" if self._biased else "w"
+
+    @property
     def layer_arguments(self) -> dict[str, Any]:
-        """What the layer is made with, but for its dtype; its kernel is 0 until it is set."""
+        """What the layer is made with, but for its dtype; its kernel and its bias are 0 until they are set."""
         spec = self.spec
         of = {"depth_multiplier": spec.k // spec.c} if self.depthwise else {"filters": spec.k, "groups": spec.groups}
         return {
             **of, "kernel_size": spec.kernel, "strides": spec.stride, "padding": self.padding.lower(),
             "data_format": "channels_last" if self.last else "channels_first", "dilation_rate": spec.dilation,
-            "use_bias": False, f"{'depthwise' if self.depthwise else 'kernel'}_initializer": "zeros",
+            "use_bias": self._biased, f"{'depthwise' if self.depthwise else 'kernel'}_initializer": "zeros",
         }  # fmt: skip
 
     def _around(self, inner: tuple[Any, ...], outer: Any) -> list[Any]:

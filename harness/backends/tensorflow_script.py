@@ -80,7 +80,9 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
         f"{'first_w' if cell.direction is Direction.TRAIN or geometry.layer else 'tw'} = tensor({filters})",
     ]
     if "b" in cell.reads:
-        lines.append(f"{'first_b' if cell.direction is Direction.TRAIN else 'tb'} = tensor(b)")
+        lines.append(f"{'first_b' if cell.direction is Direction.TRAIN or geometry.layer else 'tb'} = tensor(b)")
+    elif cell.bias is Bias.CHANNEL and taped(cell) and not geometry.layer:
+        lines.append(f"tb = tf.zeros({cell.operand_shapes['b']}, tx.dtype)  # its values change no gradient")
     if "dy" in cell.reads:
         lines.append(f"tdy = tensor({images.format('dy')})")
     if geometry.prepadded:
@@ -95,13 +97,15 @@ def _operands(cell: Cell, geometry: Geometry) -> tuple[str, ...]:
             "tw = layer.kernel.value",
             "tw.assign(first_w)",
         ]
+        if cell.bias is Bias.CHANNEL:
+            lines += ["tb = layer.bias.value", *(["tb.assign(first_b)"] if "b" in cell.reads else ())]
     return tuple(lines)
 
 
 def _forward(cell: Cell, geometry: Geometry) -> _Op:
-    """The documented forward call, or nested calls where there is a bias or an epilogue."""
+    """The documented forward call, or nested calls where there is a bias or an epilogue; a layer has its bias itself."""
     op = _plain(geometry)
-    if cell.bias is Bias.CHANNEL:
+    if cell.bias is Bias.CHANNEL and not geometry.layer:
         op = _Op("tf.nn.bias_add", f"{op.function}({op.arguments}), {{b}}, {geometry.bias_format!r}")
     if cell.epilogue is Epilogue.RELU:
         op = _Op("tf.nn.relu", f"{op.function}({op.arguments})")
@@ -126,10 +130,13 @@ def _convolution(geometry: Geometry, image: str) -> _Op:
 
 
 def _given(cell: Cell) -> tuple[str, ...]:
-    """The operands of the forward pass; a layer has its filter itself."""
-    if cell.api is Api.LAYER:
-        return ("x",)
-    return ("x", "w") if cell.bias is Bias.NONE else ("x", "w", "b")
+    """The operands of the forward pass; a layer has its filter and its bias itself."""
+    return ("x",) if cell.api is Api.LAYER else ("x", *_parameters(cell))
+
+
+def _parameters(cell: Cell) -> tuple[str, ...]:
+    """The filter, and the bias where there is one."""
+    return ("w",) if cell.bias is Bias.NONE else ("w", "b")
 
 
 def _backward(cell: Cell, geometry: Geometry) -> _Op:
@@ -194,18 +201,20 @@ def _launched(cell: Cell, op: _Op, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _several(cell: Cell) -> bool:
     """Whether a single pass is made of several ops."""
-    return cell.direction.single and (cell.bias is not Bias.NONE or cell.epilogue is not Epilogue.NONE)
+    more = cell.bias is not Bias.NONE or cell.epilogue is not Epilogue.NONE
+    return more and cell.direction.single and cell.api is not Api.LAYER
 
 
 def _taped(cell: Cell, forward: _Op) -> tuple[str, ...]:
-    """One gradient alone by a tape around the forward call."""
+    """One gradient, or those of filter and bias, by a tape around the forward call."""
     layer, in_x = cell.api is Api.LAYER, cell.direction is Direction.DGRAD
-    names = ("x", "dy") if layer else ("x", "w", "dy")
-    of = "x" if in_x else "tw" if layer else "w"
+    names = (*_given(cell), "dy")
+    of = "x" if in_x else ", ".join(f"{'t' if layer else ''}{name}" for name in _parameters(cell))
+    of = of if in_x or cell.bias is Bias.NONE else f"[{of}]"
     return (
         f"def gradient({', '.join(names)}):",
         "    with tf.GradientTape() as tape:",
-        *((f"        tape.watch({of})",) if of != "tw" else ()),  # a variable is watched by itself
+        *((f"        tape.watch({of})",) if in_x or not layer else ()),  # a variable is watched by itself
         f"        y = {forward.of(_BARE)}",
         f"    return tape.gradient(y, {of}, dy)",
         "",
@@ -216,8 +225,8 @@ def _taped(cell: Cell, forward: _Op) -> tuple[str, ...]:
 
 def _both(cell: Cell, forward: _Op) -> tuple[str, ...]:
     names = ", ".join(_given(cell))
-    of = "x, tw" if cell.api is Api.LAYER else names
-    gradients = ", ".join(f"d{name}" for name in of.replace("tw", "w").split(", "))
+    own = (f"{'t' if cell.api is Api.LAYER else ''}{name}" for name in _parameters(cell))
+    of, gradients = ", ".join(("x", *own)), ", ".join(f"d{name}" for name in ("x", *_parameters(cell)))
     return (
         f"def both({names}):",
         "    with tf.GradientTape() as tape:",
@@ -234,7 +243,7 @@ def _train(cell: Cell, forward: _Op) -> tuple[str, ...]:
     made = f"SGD({base.LEARNING_RATE})"
     if cell.optimizer is Optimizer.ADAM:
         made = f"Adam({base.LEARNING_RATE}, {base.ADAM_BETA1}, {base.ADAM_BETA2}, {base.ADAM_EPSILON})"
-    parameters = ("w",) if cell.api is Api.LAYER else _given(cell)[1:]
+    parameters = _parameters(cell)
     variables, gradients = (", ".join(f"{letter}{name}" for name in parameters) for letter in ("t", "d"))
     pairs = ", ".join(f"(d{name}, t{name})" for name in parameters)
     traced = (f"step = tf.function(step, jit_compile={cell.mode is Mode.XLA})",) if cell.mode is not Mode.EAGER else ()
@@ -302,10 +311,10 @@ def _canonical(name: str, geometry: Geometry) -> str:
 def _text(cell: Cell, geometry: Geometry) -> str:
     """The name of the call, as the adapter has it."""
     added = ", tf.nn.bias_add" * (cell.bias is Bias.CHANNEL) + ", tf.nn.relu" * (cell.epilogue is Epilogue.RELU)
-    name = f"keras.layers.{geometry.layer_name}" if geometry.layer else _plain(geometry).function + added
+    name = geometry.layer_text if geometry.layer else _plain(geometry).function + added
     match cell.direction:
         case Direction.DGRAD | Direction.WGRAD if cell.api is not Api.DEFAULT:
-            name = f"{name}, GradientTape.gradient of {'x' if cell.direction is Direction.DGRAD else 'w'}"
+            name = f"{name}, GradientTape.gradient of {geometry.taped_for}"
         case Direction.DGRAD | Direction.WGRAD:
             name = _gradient(cell, geometry).function + ", tf.raw_ops.BiasAddGrad" * ("db" in cell.outputs)
         case Direction.BPROP:

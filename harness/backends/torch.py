@@ -265,11 +265,12 @@ class TorchConvolution(TorchPrepared):
         return tensor.to(memory_format=self._format)
 
     def load(self, operands: Operands) -> None:
-        """Copies on the device, which ask for the gradients that autograd makes; the filter of a layer is a parameter."""
+        """Copies on the device, which ask for the gradients that autograd makes; filter and bias of a layer are parameters."""
         x, w, dy = self._tensor(operands.x), self._tensor(operands.w), self._tensor(operands.dy)
-        w = self._torch.nn.Parameter(w) if self._cell.api is Api.LAYER else w
         b = None if operands.b is None else self._torch.tensor(operands.b, dtype=self._dtype, device=self._device)
         parameters = (w,) if b is None else (w, b)
+        if self._cell.api is Api.LAYER:
+            parameters = tuple(map(self._torch.nn.Parameter, parameters))
         if self._prepadded:
             flat = [side for pair in reversed(self._cell.conv.padding) for side in pair]
             x = self._torch.nn.functional.pad(x, flat).to(memory_format=self._format)

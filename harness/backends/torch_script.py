@@ -88,11 +88,15 @@ def _given(cell: Cell) -> tuple[str, ...]:
 
 
 def _layer(cell: Cell) -> tuple[str, ...]:
-    """The lines that make the layer, whose weight is the filter."""
+    """The lines that make the layer, whose weight is the filter; its bias is as drawn, or 0 where no result depends on it."""
     name, told = torch_layer.described(cell)
     arguments = ", ".join(f"{key}={value!r}" for key, value in told.items())
-    frozen = "torch.nn.Parameter(tw, requires_grad=False)"
-    return (f"layer = torch.nn.{name}({arguments}, device='meta')", f"tw = layer.weight = {frozen}")
+    frozen = "torch.nn.Parameter({}, requires_grad=False)"
+    lines = [f"layer = torch.nn.{name}({arguments}, device='meta')", f"tw = layer.weight = {frozen.format('tw')}"]
+    if cell.bias is Bias.CHANNEL:
+        drawn = "tb" if "b" in cell.reads else f"tw.new_zeros({cell.operand_shapes['b'][0]})"
+        lines.append(f"tb = layer.bias = {frozen.format(drawn)}")
+    return tuple(lines)
 
 
 def _call(cell: Cell) -> tuple[str, ...]:
@@ -109,7 +113,7 @@ def _call(cell: Cell) -> tuple[str, ...]:
         case Direction.FPROP if cell.api is Api.LAYER:
             return _of_layer(compiled, "partial({}, tx)")
         case Direction.DGRAD | Direction.WGRAD if cell.api is Api.LAYER:
-            of = "tx" if cell.direction is Direction.DGRAD else "tw"
+            of = "tx" if cell.direction is Direction.DGRAD else "tw" if cell.bias is Bias.NONE else "(tw, tb)"
             return _of_layer(compiled, f"lambda: torch.autograd.grad({{}}(tx), {of}, tdy)")
         case Direction.FPROP:
             after = "" if cell.epilogue is Epilogue.NONE else f"F.{cell.epilogue}"

@@ -84,8 +84,12 @@ def by_other_calls(name: str, modes: frozenset[Mode]) -> Iterator[Cell]:
     for api, text, (direction, optimizer) in itertools.product(Api, (*KINDS, TRANSPOSED[0], *DILATED), PASSES):
         if api is not Api.DEFAULT and (direction.single or (text == PLAIN and optimizer is not Optimizer.ADAM)):
             yield cell(name, text, direction, api=api, optimizer=optimizer)
+            if direction is not Direction.DGRAD:
+                yield cell(name, text, direction, api=api, optimizer=optimizer, bias=Bias.CHANNEL)
     for mode, direction in itertools.product(sorted(modes - {Mode.EAGER}), (Direction.FPROP, Direction.DGRAD)):
         yield cell(name, PLAIN, direction, api=Api.LAYER, mode=mode)
+        if direction is Direction.FPROP:
+            yield cell(name, PLAIN, Direction.WGRAD, api=Api.LAYER, mode=mode, bias=Bias.CHANNEL)
         yield cell(name, DILATED[0], direction, api=Api.DEPTHWISE, mode=mode)
 
 

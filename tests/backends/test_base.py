@@ -135,7 +135,7 @@ def test_an_adapter_that_does_not_say_that_it_has_a_bias_or_an_epilogue_has_none
         ({"operands": Values.DENORMAL, "direction": Direction.BPROP}, "denormal operands are for the single passes"),
         ({"bias": Bias.CHANNEL, "direction": Direction.DGRAD}, "a bias changes nothing in the input gradient"),
         ({"epilogue": Epilogue.RELU, "direction": Direction.WGRAD}, "an epilogue belongs to the forward pass"),
-        ({"bias": Bias.CHANNEL, "api": Api.LAYER}, "api=layer can be measured with bias=none"),
+        ({"epilogue": Epilogue.RELU, "api": Api.LAYER}, "api=layer can be measured with epilogue=none only"),
     ],
 )
 def test_what_no_framework_can_measure_is_refused_whatever_an_adapter_says(axes, reason):
