@@ -226,7 +226,7 @@ _EXPLAINED = {
     "sentence": Column("string", "", "What the rule says of the call."),
     "rule_share": Column("float64", "", "Share of the call that the sentence is about; missing: it is about a factor alone, or the share is not known."),
     "rule_factor": Column("float64", "", "Factor that the sentence is about: time over that of a faster call, FLOP over those of the convolution, calls in a pass, steps by which an input is spread, or cores used over threads; missing: it is about a share alone."),
-    "remedy": Column("string", "", "A setting with which the like was seen to go, in an example; empty: none is known."),
+    "remedy": Column("string", "", "A setting that removed the like in an example; empty: none is known."),
 }  # fmt: skip
 
 _TUNED = {

@@ -98,7 +98,7 @@ def repacked_filter(call: Call) -> Explanation | None:
         return None
     what = "the gradient of the filter" if call.of.direction == str(Direction.WGRAD) else "the filter"
     told = f"{call.who} repacks {what} in each call: {_percent(share)} of it."
-    remedy = "batch 32" if call.spec.n < FEW_IMAGES else ""
+    remedy = "a batch of 32" if call.spec.n < FEW_IMAGES else ""
     return Explanation(told, rule_share=share, remedy=remedy)
 
 
@@ -112,7 +112,7 @@ def dispatch(call: Call) -> Explanation | None:
         return None
     time = units.duration(call.ns, 3)
     told = f"{call.who} spends {_percent(share)} of its {time} in the framework and in waiting, not in what computes or moves."
-    return Explanation(told, rule_share=share, remedy="batch 16" if call.spec.n < FEW_IMAGES else "")
+    return Explanation(told, rule_share=share, remedy="a batch of 16" if call.spec.n < FEW_IMAGES else "")
 
 
 def more_operators(call: Call) -> Explanation | None:
@@ -224,7 +224,7 @@ def generic_convolution(call: Call) -> Explanation | None:
         return None
     share = sum(each.share for each in own)
     told = f"{call.who} runs XLA's generic convolution over an input spread {spread} times: {_percent(share)} of the call."
-    remedy = "groups = 1, of more FLOP" if call.spec.groups > 1 else ""
+    remedy = "groups = 1 (more FLOP)" if call.spec.groups > 1 else ""
     return Explanation(told, rule_share=share, rule_factor=float(spread), remedy=remedy)
 
 

@@ -94,7 +94,7 @@ def test_a_filter_that_is_repacked(backend: str, share: float) -> None:
     told = said("repacked filter", call)
     assert told.rule_share == pytest.approx(share)
     assert told.sentence == f"{backend} repacks the filter in each call: {100 * share:.0f} % of it."
-    assert told.remedy == "batch 32"
+    assert told.remedy == "a batch of 32"
 
 
 def test_of_a_large_batch_no_larger_one_is_named_and_little_repacking_is_not_told() -> None:
@@ -117,7 +117,7 @@ def test_a_short_call_that_is_mostly_dispatch(backend: str, us: float, inside: t
     told = said("dispatch", Call(cell(EXAMPLE, "wgrad", backend), parts, us))
     assert told.rule_share == pytest.approx(1 - sum(inside))
     assert f"of its {us} µs in the framework and in waiting" in told.sentence
-    assert told.remedy == "batch 16"
+    assert told.remedy == "a batch of 16"
 
 
 def test_a_longer_call_and_one_that_mostly_computes_are_no_dispatch() -> None:
@@ -280,7 +280,7 @@ def test_the_generic_convolution_of_xla() -> None:
     told = said("generic convolution", of_xla("1x1x32", 32, 1_160_000))
     assert (told.rule_share, told.rule_factor) == (pytest.approx(0.98), 32)
     assert told.sentence == "jax compiled runs XLA's generic convolution over an input spread 32 times: 98 % of the call."
-    assert told.remedy == "groups = 1, of more FLOP"
+    assert told.remedy == "groups = 1 (more FLOP)"
     assert said("generic convolution", of_xla("1x1x1", 1, 10_000, "ynn_fusion")) is None
     assert said("generic convolution", of_xla("1x1x32", 32, 10_000, "ynn_fusion")) is None
     assert said("generic convolution", of_xla("2x2", 1, 6_000)) is None  # as fast as its twin of stride 1
