@@ -283,13 +283,22 @@ class Judgement:
         return int((self.cases["verdict"] == str(outcome)).sum())
 
 
+# The limits by which comparisons are decided. They stand here since messages and pages name them, too.
+ENOUGH_PAIRS = 4  # within a run: under so many pairs of processes nothing is decided, as processes may be of two kinds
+EQUIVALENT = 1.02  # within a run: within this factor two times are as good as equal
+# Of two runs: below this many pairs of trials the interval rests on a standard deviation of 3 degrees of freedom or fewer, so
+# that the noise of an A/A run must back it.
+ENOUGH_TRIALS = 5
+UNCHANGED = 1.05  # of two runs: an interval within this factor of 1 says so; a change of 5 % is there to be found
+TRIALS_FOR_T_INTERVAL = 3  # of fewer the interval of a cell's time is that within a process
+
 DIFFERENCES = ("slower", "faster", "equivalent", "undecided")  # of two cells of a run: the words of the column `difference`
 
 
 def tally(differences: Iterable[str]) -> str:
     """How many comparisons within a run ended how: `3 slower, 1 equivalent within 2 %`."""
     counts = Counter(differences)
-    told = {"equivalent": "equivalent within 2 %"}
+    told = {"equivalent": f"equivalent within {100 * (EQUIVALENT - 1):.0f} %"}
     return ", ".join(f"{counts[name]} {told.get(name, name)}" for name in DIFFERENCES if counts[name]) or "none"
 
 

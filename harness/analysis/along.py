@@ -1,27 +1,24 @@
 """Compare within a run along one axis: each cell beside the one that is alike in every other axis."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT
 from harness.analysis.inference import moderated
 from harness.analysis.pairs import log_ratios, pools
 from harness.analysis.ranking import UNRANKED, autotuned
 from harness.analysis.rows import typed
 from harness.analysis.visits import Turns, turns
 from harness.axes import OPTIONS, Layout
-from harness.columns import ALONG_COLUMNS
+from harness.columns import ALONG_COLUMNS, of_convolutions
+from harness.outcome import ENOUGH_PAIRS, EQUIVALENT
 from harness.record import AA, Status
 
 AXES = ("workload", "direction", "precision", "layout", "cache", "backend", "mode", "device", "threads", *OPTIONS)
-
-
-# What a user may choose for one and the same work.
-SETTINGS = (
-    "mode", "precision", "layout", "cache", "threads", "api", *(axis for axis, option in OPTIONS.items() if option.competes),
-)  # fmt: skip
+SETTINGS = ("mode", "precision", "layout", "cache", "threads", *OPTIONS)  # of which a page shows what each value is worth
+BESIDE = ("backend", "direction", "device")  # along which cells may be compared beside that, the first one first
 # What an axis is held against where nobody says; of threads it is the fewest.
 USUAL = {
     "mode": "eager", "precision": "fp32", "layout": "NCHW", "direction": "fprop", "cache": "hot", "device": "cpu",
@@ -61,6 +58,18 @@ def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | N
     frame = typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
     frame.attrs |= {"base": base, "tuning_differs": axis != "autotune" and _tuning_differs(cells, left, right)}
     return frame
+
+
+def varied(summary: pd.DataFrame, visited: pd.DataFrame, axes: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each of these axes in which convolutions differ that can be compared, with their rows of `along` by its usual base."""
+    figures = summary[summary["median_ns"].notna() & of_convolutions(summary)]
+    for axis in axes:
+        if figures[axis].nunique() > 1:
+            found = along(summary, visited, axis)
+            kept = found[of_convolutions(found) & found["factor"].notna()]
+            if len(kept):
+                kept.attrs |= found.attrs
+                yield axis, kept
 
 
 def _tuning_differs(cells: pd.DataFrame, left: np.ndarray, right: np.ndarray) -> bool:

@@ -14,13 +14,9 @@ from harness import stats, units
 from harness.analysis.rows import dicts_of, framed
 from harness.analysis.trials import Estimator, Key, Trial
 from harness.columns import COLUMNS, COMPARISON_COLUMNS, SUMMARY_COLUMNS
-from harness.outcome import Outcome
+from harness.outcome import ENOUGH_TRIALS, UNCHANGED, Outcome
 from harness.record import Run, Status
 
-# An interval from 1 / SAME to SAME says that nothing changed: 5 % is the change that a comparison is there to find.
-SAME = 1.05
-# Below this many pairs the interval rests on a standard deviation of 3 degrees of freedom or fewer: A/A noise must back it.
-ENOUGH_TRIALS = 5
 REMEDY = "convbench run SUITE --aa"
 
 _AXES = tuple(name for name in COMPARISON_COLUMNS if name in SUMMARY_COLUMNS)
@@ -164,7 +160,7 @@ def judge(ratios: Sequence[float], noise: float | None, unknown: str = "") -> tu
         return Outcome.UNCERTAIN, "under 2 trials in common: how much processes differ is not known"
     low, high = stats.log_t_interval(ratios)
     difference = math.log(stats.geometric_mean(ratios))
-    small = low >= 1 / SAME and high <= SAME
+    small = low >= 1 / UNCHANGED and high <= UNCHANGED
     if low <= 1 <= high:
         if small:
             return Outcome.NO_CHANGE, ""

@@ -13,10 +13,9 @@ from typing import Self
 import numpy as np
 
 from harness.analysis.inference import Estimates, all_pairs_quantile
+from harness.outcome import ENOUGH_PAIRS, EQUIVALENT
 
-EQUIVALENT = 1.02  # within this factor two times are as good as equal
 SELECTION = 1.5  # standard errors: see `Standing.shown`
-ENOUGH_PAIRS = 4  # of fewer, two kinds of processes may pass for two speeds
 
 Level = Callable[[np.ndarray], np.ndarray]  # numbers of pairs of processes to the probability of calling equals different
 

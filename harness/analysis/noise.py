@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import ENOUGH_TRIALS, CellSide, Side, judge, noise_column, quietest, usable
+from harness.analysis.compare import CellSide, Side, judge, noise_column, quietest, usable
 from harness.analysis.trials import Estimator
-from harness.outcome import CHANGED, Outcome
+from harness.outcome import CHANGED, ENOUGH_TRIALS, Outcome
 from harness.record import AA
 from harness.stats import log_t_interval, t_quantile
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.inference import moderated, typical_variance
 from harness.analysis.pairs import paired_visits
 from harness.analysis.ranking import LEVEL, SAME, UNRANKED, comparisons, competing, competitors, rank
 from harness.analysis.visits import median_of_rows, turns
 from harness.axes import LABEL
+from harness.outcome import ENOUGH_PAIRS
 
 FEWEST_VISITS, MOST_VISITS = 3, 40  # of a process to a cell
 SIGMA_PER_MAD = 1.4826  # of a normal distribution

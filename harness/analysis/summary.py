@@ -21,6 +21,7 @@ from harness.analysis.visits import visits
 from harness.axes import OPTIONS, Direction, Optimizer, Precision
 from harness.columns import COLUMNS, RECORD_COLUMNS, SUMMARY_COLUMNS, TIME_COLUMNS, OverTrials
 from harness.flags import Flag
+from harness.outcome import TRIALS_FOR_T_INTERVAL
 from harness.record import SeriesKind, Status
 from harness.spec import Cell, parse_workload
 
@@ -36,7 +37,6 @@ SERIOUSNESS = (
     Status.SKIPPED,
     Status.OK,
 )
-TRIALS_FOR_T_INTERVAL = 3
 TRIALS_DISAGREE = 0.10
 FLOP_DISAGREE = 0.01
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 from harness import units
 from harness.analysis.environments import differences
-from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.noise import Noise
 from harness.analysis.ranking import sureness
 from harness.analysis.rows import dicts_of
@@ -15,9 +14,9 @@ from harness.analysis.times import connected
 from harness.analysis.trials import FEW_SAMPLES, FEW_VISITS
 from harness.columns import of_convolutions
 from harness.flags import Flag
-from harness.outcome import CHANGED, Check, Difference, Extent, Outcome, Result
+from harness.outcome import CHANGED, ENOUGH_PAIRS, ENOUGH_TRIALS, Check, Difference, Extent, Outcome, Result
 from harness.plain import plain
-from harness.record import VISITS_SINCE, Run, SeriesKind, Status
+from harness.record import METHOD_VERSION, VISITS_SINCE, Run, SeriesKind, Status
 
 MOST_FALSE = 0.05  # of pairs of equals may be called different
 MOST_NAMED = 3  # of the pairs of equals that were called different
@@ -26,12 +25,12 @@ MOST_FLAGGED = 0.05  # of the measured cells may be under a flag of one kind
 ONE_SIDED_FROM, ONE_SIDED_FACTOR = 10, 3
 # A block lasts as long as this many readings of the clock, by construction (measure.clock): a fifth of a percent.
 CLOCK_LIMIT = 0.01
-NOT_KEPT = "not kept"
+NOT_KEPT, GONE = "not kept", "The samples that would tell are not in the store."
 _TIMER = ("Blocks dwarf the clock", f"a reading under {100 * CLOCK_LIMIT:.0f} % of the shortest block")
 _ENOUGH = "Enough samples"
+_FEW = f"{100 * MOST_FLAGGED:.0f} % of the cells"
 MOST_WIDE = 0.05  # half the width of the interval of a comparison, in the median
 MOST_LOST = 0.05  # of the visits of a run
-_BARRED = "Flagged cells are never called slower or faster."
 _DRIFT = "No drift of the clocks within a trial"
 LOCKED_CLOCKS = 0.02  # of the mean clock: cells of a run on locked clocks differ by less
 
@@ -49,7 +48,7 @@ def checks(
     cells = summary[of_convolutions(summary)]
     ok = cells[cells["status"] == str(Status.OK)]
     visited = run.method_version >= VISITS_SINCE
-    found = [_correct(cells, ok), _complete(cells, run, extent), *_sure(cells)]
+    found = [_correct(cells, ok), _complete(cells, run, extent), *_sure(cells, run)]
     if base is not None:
         found.append(_same_machine(base, run))
     found += [_agree(ok, pruned)] if visited else [_drift(ok, pruned)]
@@ -57,8 +56,7 @@ def checks(
     if cases is not None and base is not None:
         found.append(_sides(cases, differences(base, run)))
     if pruned:
-        gone = "The samples that would tell were removed."
-        lost = [Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone) for name, limit in (_TIMER, (_ENOUGH, _enough(visited)))]
+        lost = [Check(name, Result.UNKNOWN, NOT_KEPT, limit, GONE) for name, limit in (_TIMER, (_ENOUGH, _enough(visited)))]
         return (*found, *lost, _energy(ok))
     of_visits = [_visits(samples[samples["cell"].isin(ok["cell"])])] if visited else []
     latency = samples[samples["series"] == str(SeriesKind.LATENCY)]
@@ -73,8 +71,8 @@ def blocking(found: Sequence[Check]) -> tuple[str, ...]:
 # One by one ------------------------------------------------------------------------------------------------------------
 
 
-def _of(count: int, total: int, what: str = "cells") -> str:
-    return f"{count} of {total} {what}"
+def _of(count: int, total: int, what: str = "cell") -> str:
+    return f"{count} of {units.many(total, what)}"
 
 
 def _correct(cells: pd.DataFrame, ok: pd.DataFrame) -> Check:
@@ -84,7 +82,7 @@ def _correct(cells: pd.DataFrame, ok: pd.DataFrame) -> Check:
     if not len(ok) and not wrong:
         return Check(name, Result.UNKNOWN, "no cell gave a result", limit, "There is nothing to be right or wrong.")
     if checked < len(ok):
-        said = f"{_of(len(ok) - checked, len(ok))} with a time were never checked"
+        said = f"never checked: {_of(len(ok) - checked, len(ok))} with a time"
         none = checked == 0
         effect = (
             "No figure can be trusted to be that of a convolution."
@@ -141,47 +139,56 @@ def _same_machine(base: Run, run: Run) -> Check:
     return Check(name, Result.PASS, "; ".join(f"{words} ({id})" for id, words in run.machines.items()), limit)
 
 
-def _flagged(ok: pd.DataFrame, flag: Flag) -> int:
-    return int(ok["flags"].fillna("").str.split(",").map(lambda flags: flag in flags).sum())
+def _under(ok: pd.DataFrame, flag: Flag, column: str = "flags") -> int:
+    return int(ok[column].astype("string").fillna("").str.split(",").map(lambda flags: flag in flags).sum())
 
 
-def _by_flag(name: str, ok: pd.DataFrame, flag: Flag, effect: str, more: str = "") -> Check:
-    """A check that counts the cells under a flag; a verdict on those is barred, so that few of them are no harm."""
-    limit = f"{100 * MOST_FLAGGED:.0f} % of the cells"
+def _barring(ok: pd.DataFrame, flag: Flag) -> str:
+    """What follows of a flag that bars a verdict: how many of the cells under it are barred, and when one is."""
+    barred = _of(_under(ok, flag, "barred_by"), _under(ok, flag))
+    return f"{barred} barred: a cell is never called slower or faster where over half of its trials raise such a flag."
+
+
+def _by_flag(name: str, ok: pd.DataFrame, flag: Flag, more: str = "", effect: str = "") -> Check:
+    """A check that counts the cells under a flag, of which few are no harm; without an `effect` the flag bars verdicts."""
     if not len(ok):
-        return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to hold against it.")
-    count = _flagged(ok, flag)
+        return Check(name, Result.UNKNOWN, "no cell has a figure", _FEW, "There is nothing to hold against it.")
+    count = _under(ok, flag)
     said = f"{_of(count, len(ok))} under {str(flag).replace('_', ' ')}{more}"
     if count > MOST_FLAGGED * len(ok):
-        return Check(name, Result.WARNING, said, limit, effect)
-    return Check(name, Result.PASS, said, limit, effect if count else units.MISSING)
+        return Check(name, Result.WARNING, said, _FEW, effect or _barring(ok, flag))
+    return Check(name, Result.PASS, said, _FEW, (effect or _barring(ok, flag)) if count else units.MISSING)
 
 
-def _sure(cells: pd.DataFrame) -> list[Check]:
+def _sure(cells: pd.DataFrame, run: Run) -> list[Check]:
     """How well the comparisons are known, where the cells were ranked and there is any."""
     if "vs_best" not in cells or not (known := sureness(cells)).comparisons:
         return []
     name, limit = "Comparisons are sure", f"intervals of ±{100 * MOST_WIDE:.0f} % in the median"
     if known.half is None:
         return [Check(name, Result.UNKNOWN, "no comparison has an interval", limit, "Nothing is told apart.")]
-    effect = "What differs by less is not told apart. convbench run --more RUN measures further."
-    found = Result.PASS if known.half <= MOST_WIDE else Result.WARNING
-    return [Check(name, found, known.words, limit, units.MISSING if found is Result.PASS else effect)]
+    found, effect = Result.PASS if known.half <= MOST_WIDE else Result.WARNING, units.MISSING
+    if run.finished_at is None:
+        effect = "Nothing is decided before the run has ended."
+    elif found is Result.WARNING:
+        effect = "What differs by less is not told apart."
+        if run.method_version == METHOD_VERSION:
+            effect += " convbench run --more RUN --time 5m measures further."
+    return [Check(name, found, known.words, limit, effect)]
 
 
 def _agree(ok: pd.DataFrame, pruned: bool) -> Check:
     name, effect = "Fresh processes agree", "What they differ by is in the intervals, which are the wider for it."
     if pruned:
-        limit, gone = f"{100 * MOST_FLAGGED:.0f} % of the cells", "The samples that would tell were removed."
-        return Check(name, Result.UNKNOWN, NOT_KEPT, limit, gone)
-    kinds = _flagged(ok, Flag.TWO_KINDS)
+        return Check(name, Result.UNKNOWN, NOT_KEPT, _FEW, GONE)
+    kinds = _under(ok, Flag.TWO_KINDS)
     more = f"; processes of two speeds in {kinds}, whose time is that of neither" if kinds else ""
-    return _by_flag(name, ok, Flag.TRIALS_DISAGREE, effect, more)
+    return _by_flag(name, ok, Flag.TRIALS_DISAGREE, more, effect)
 
 
 def _drift(ok: pd.DataFrame, pruned: bool) -> Check:
     """Of a run without visits; where there are some, the ratios of neighbours do not have what the machine does."""
-    found = _by_flag(_DRIFT, ok, Flag.DRIFT, _BARRED)
+    found = _by_flag(_DRIFT, ok, Flag.DRIFT)
     told = f"{found.measured} in most trials; of single ones {NOT_KEPT}"
     return replace(found, result=Result.UNKNOWN, measured=told) if pruned else found
 
@@ -196,7 +203,7 @@ def _clocks(ok: pd.DataFrame) -> list[Check]:
                 Check(name, Result.UNKNOWN, "the driver tells no clock", limit, "A change of clocks would not be seen.")
             )
             continue
-        said = f"{clocks.min():.0f} to {clocks.max():.0f} MHz over {len(clocks)} cells"
+        said = f"{clocks.min():.0f} to {clocks.max():.0f} MHz over {units.many(len(clocks), 'cell')}"
         wide = clocks.max() - clocks.min() > LOCKED_CLOCKS * clocks.mean()
         effect = "Part of a difference between cells may be the clock's."
         found.append(Check(name, Result.WARNING, said, limit, effect) if wide else Check(name, Result.PASS, said, limit))
@@ -212,12 +219,13 @@ def _throttling(ok: pd.DataFrame, visited: bool) -> Check:
             effect += " What is slow for a while is so for neighbours alike: it is in times, not in ratios."
         shown = "" if visited else "; the flags drift and unsteady warmup would show it"
         return Check(name, Result.UNKNOWN, f"a CPU does not tell{shown}", limit, effect)
-    count = _flagged(gpu, Flag.THROTTLED)
+    count = _under(gpu, Flag.THROTTLED)
     reasons = sorted({one for text in gpu["gpu_throttle_reasons"].dropna() for one in text.split(",") if one})
     seen = f"; reasons seen: {', '.join(reasons)}" if reasons else ""
     said = f"{_of(count, len(gpu))} on GPUs under throttled{seen}"
-    effect = _BARRED
-    return Check(name, Result.WARNING, said, limit, effect) if count else Check(name, Result.PASS, said, limit)
+    if not count:
+        return Check(name, Result.PASS, said, limit)
+    return Check(name, Result.WARNING, said, limit, _barring(gpu, Flag.THROTTLED))
 
 
 def _foreign(ok: pd.DataFrame, run: Run, pruned: bool) -> Check:
@@ -226,13 +234,13 @@ def _foreign(ok: pd.DataFrame, run: Run, pruned: bool) -> Check:
     unseen = "; ".join(dict.fromkeys(each.unseen for each in run.environments if each.unseen))
     if pruned:
         more = f"; the share of samples that are contended is {NOT_KEPT}"
-        return _by_flag(name, ok, Flag.CONTENDED, _BARRED, more)
+        return _by_flag(name, ok, Flag.CONTENDED, more)
     if len(ok) and known.empty:
-        limit, remedy = f"{100 * MOST_FLAGGED:.0f} % of the cells", " convbench doctor tells the remedy." if unseen else ""
+        remedy = " convbench doctor tells the remedy." if unseen else ""
         said = unseen or "the kernel does not tell"
-        return Check(name, Result.UNKNOWN, said, limit, f"Other programs may be part of any time.{remedy}")
+        return Check(name, Result.UNKNOWN, said, _FEW, f"Other programs may be part of any time.{remedy}")
     more = f"; {units.percent(float(known.mean()))} of the samples contended" if len(known) else ""
-    seen = _by_flag(name, ok, Flag.CONTENDED, _BARRED, more)
+    seen = _by_flag(name, ok, Flag.CONTENDED, more)
     if unseen and seen.result is Result.PASS:
         effect = "What others did is seen in part: the rest may be part of any time. convbench doctor tells the remedy."
         return replace(seen, result=Result.UNKNOWN, measured=f"{seen.measured}; not seen: {unseen}", effect=effect)
@@ -243,13 +251,14 @@ def _equals(noise: Noise | None) -> Check:
     name, limit = "A/A control: equals called different", f"{100 * MOST_FALSE:.0f} % of the pairs"
     if noise is None:
         return Check(
-            name, Result.UNKNOWN, "no A/A run of this machine, no equals in this one", limit,
-            "What equals differ by here is not known: under 5 trials there is no verdict.",
+            name, Result.UNKNOWN, "no A/A run of this machine by this method, no equals in this run", limit,
+            f"What equals differ by here is not known: a comparison of two runs calls nothing slower or faster by under "
+            f"{ENOUGH_TRIALS} trials. Comparisons within this run need no A/A run.",
         )  # fmt: skip
     if not noise.judged:
         return Check(name, Result.UNKNOWN, "no pair could be judged", limit, "How often a verdict is wrong here is not known.")
     share = noise.differences / noise.judged
-    said = f"{_of(noise.differences, noise.judged, 'pairs')} ({units.percent(share)})"
+    said = f"{_of(noise.differences, noise.judged, 'pair')} ({units.percent(share)})"
     if noise.smallest_effect is not None:
         said += f"; smallest change found {units.percent(noise.smallest_effect)}"
     if noise.differences > MOST_FALSE * noise.judged:
@@ -262,12 +271,11 @@ def _equals(noise: Noise | None) -> Check:
 
 
 def _plateau(ok: pd.DataFrame) -> Check:
-    effect = _BARRED
-    return _by_flag("Warm-up reached a plateau", ok, Flag.UNSTEADY_WARMUP, effect)
+    return _by_flag("Warm-up reached a plateau", ok, Flag.UNSTEADY_WARMUP)
 
 
 def _compiled(ok: pd.DataFrame) -> Check:
-    return _by_flag("Nothing was compiled while it was timed", ok, Flag.RECOMPILED, _BARRED)
+    return _by_flag("Nothing was compiled while it was timed", ok, Flag.RECOMPILED)
 
 
 def _visits(samples: pd.DataFrame) -> Check:
@@ -284,9 +292,7 @@ def _visits(samples: pd.DataFrame) -> Check:
             windows, turns = windows + 1, turns + len(columns)
     if not wanted:
         return Check(name, Result.UNKNOWN, "no visits", limit, "There is nothing to hold against it.")
-    told = (
-        f"{units.many(turns, 'turn')} of {units.many(windows, 'window')}; {_of(wanted - made, wanted, 'visits')} void or lost"
-    )
+    told = f"{units.many(turns, 'turn')} of {units.many(windows, 'window')}; {_of(wanted - made, wanted, 'visit')} void or lost"
     effect = "A comparison has the turns that have both cells, and those are fewer."
     found = Result.WARNING if wanted - made > MOST_LOST * wanted else Result.PASS
     return Check(name, found, told, limit, effect if made < wanted else units.MISSING)
@@ -322,28 +328,23 @@ def _timer(samples: pd.DataFrame) -> Check:
 
 
 def _enough(visited: bool) -> str:
-    return f"{FEW_VISITS} visits per trial" if visited else f"{FEW_SAMPLES} that are not contended per trial"
+    of_trial = f"{FEW_VISITS} visits" if visited else f"{FEW_SAMPLES} that are not contended"
+    return f"{of_trial} per trial, {ENOUGH_PAIRS} trials"
 
 
 def _sample_count(ok: pd.DataFrame, visited: bool) -> Check:
     name, limit = _ENOUGH, _enough(visited)
     if not len(ok):
         return Check(name, Result.UNKNOWN, "no cell has a figure", limit, "There is nothing to count.")
-    few, trials = _flagged(ok, Flag.FEW_SAMPLES), int(ok["trials"].min())
-    said = f"{_of(few, len(ok))} with fewer; median {ok['samples'].median():.0f} per cell, trials: {trials}"
-    if trials < 2:
-        return Check(
-            name,
-            Result.WARNING,
-            said,
-            limit,
-            "One trial: how much fresh processes differ is not known, so there is no verdict.",
-        )
-    if few:
-        return Check(name, Result.WARNING, said, limit, _BARRED)
-    if visited and trials < ENOUGH_PAIRS:
-        return Check(name, Result.WARNING, said, limit, f"Under {ENOUGH_PAIRS} trials no comparison of the run is decided.")
-    return Check(name, Result.PASS, said, limit)
+    few, least, most = _under(ok, Flag.FEW_SAMPLES), int(ok["trials"].min()), int(ok["trials"].max())
+    trials = units.many(most, "trial") if least == most else f"{least} to {most} trials"
+    said = f"{_of(few, len(ok))} with fewer in a trial; median {ok['samples'].median():.0f} samples per cell; {trials}"
+    effects = [_barring(ok, Flag.FEW_SAMPLES)] if few else []
+    if least < ENOUGH_PAIRS:
+        effects.append(f"Under {ENOUGH_PAIRS} trials a cell is told from no other of the run.")
+    if least == 1:
+        effects.append("Of one trial it is not known by how much fresh processes differ.")
+    return Check(name, Result.WARNING if effects else Result.PASS, said, limit, " ".join(effects) or units.MISSING)
 
 
 def _energy(ok: pd.DataFrame) -> Check:

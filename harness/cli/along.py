@@ -5,9 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
-from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.axes import OPTIONS
-from harness.outcome import TUNING_DIFFERS, tally
+from harness.outcome import ENOUGH_PAIRS, TUNING_DIFFERS, tally
 from harness.rows import rows
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from harness.analysis import race, ranking, visits
-from harness.analysis.fastest import ENOUGH_PAIRS
 from harness.analysis.summary import summarize
 from harness.ask import planning
 from harness.axes import NO_COMPETITOR
+from harness.outcome import ENOUGH_PAIRS
 from harness.plan import FIRST_VISITS, Plan
 from harness.record import Environment, Record
 from harness.spec import Cell

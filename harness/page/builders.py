@@ -1,5 +1,6 @@
 """What each section of the page shows: one function per section, from the view and the frames that the page was given."""
 
+import shlex
 from collections.abc import Callable, Mapping
 
 from harness import units
@@ -10,7 +11,7 @@ from harness.page.canvas import Drawn
 from harness.page.charts import change, history, latency, ratios, roofline, scaling, stability, standing
 from harness.page.charts.layout import each
 from harness.page.sections import Content, Given
-from harness.page.standings import standings
+from harness.page.standings import notes, standings
 from harness.page.view import Case, View
 from harness.record import VISITS_SINCE
 from harness.rows import rows_of
@@ -66,7 +67,15 @@ def _compare(view: View, given: Given) -> Content:
     if given.judged is not None and (faster := standing.speedup(view, given.judged)):
         figures.append(faster)
     figures.append(standing.profile(view))
-    data = {"standings": found, "compared_figures": figures, "worths": worth.worth(view, given.worth)}
+    worths = worth.worth(view, given.worth)
+    data = {
+        "standings": found,
+        "standings_notes": notes(found),
+        "compared_figures": figures,
+        "worths": worths,
+        "worth_note": worth.note(worths) if worths else "",
+        "beside_settings": given.beside_settings and tuple(map(shlex.quote, given.beside_settings)),
+    }
     return Content(data, figures=tuple(figures))
 
 

@@ -16,7 +16,7 @@ from harness.outcome import CHANGED, COMPARABLE, Check, Difference, Extent, Judg
 from harness.page import spark, tables
 from harness.page.charts.change import edge_of
 from harness.page.provenance import cut
-from harness.page.standings import FEWEST_FOR_VERDICT, Standing, standings
+from harness.page.standings import FEWEST_FOR_VERDICT, FEWEST_TRIALS, Standing, standings
 from harness.page.svg import clean
 from harness.page.view import Case, View, direction_words, who
 from harness.record import Status
@@ -126,9 +126,10 @@ class Change:
 
 MOST = {Outcome.FAILED: 10, Outcome.LOST: 10, Outcome.SLOWER: 10, Outcome.FASTER: 5}
 NO_BASELINE = "There is no earlier night to hold it against."
-PRUNED = (
-    "The samples of this run were removed: its medians are kept, and intervals, spread and the flags that bar no verdict are "
-    "not. Without the medians of its trials no two backends are told apart."
+PRUNED = "The samples of this run are not in the store (convbench prune removes those of old runs):"
+MEDIANS_KEPT = (
+    "its medians are kept, and intervals, spread and the flags that bar no verdict are not. Without the medians of its trials "
+    "no two cells are told apart."
 )
 
 
@@ -152,12 +153,17 @@ def without_baseline(view: View, duration_s: float | None, extent: Extent | None
                 if pruned
                 else [*_winners(view, found), *filter(None, [view.tuning, view.swept])]
             ),
-            *([PRUNED] if pruned else []),
+            *(_pruned(view) if pruned else []),
             "No baseline: nothing to compare this run with.",
         ],
         tiles=_tiles(view, ok, failed, duration_s, whole=extent is None),
         standings=found,
     )
+
+
+def _pruned(view: View) -> list[str]:
+    """What is kept of a run whose samples are not in the store."""
+    return [f"{PRUNED} {MEDIANS_KEPT if len(view.ok) else 'no figure of it is kept.'}"]
 
 
 def _unfinished(extent: Extent) -> str:
@@ -183,7 +189,7 @@ def beside_baseline(
         lead=judged.sentence.removeprefix(f"{judged.level.value.capitalize()}: "),  # the tag before it says that word
         sentences=[
             *([_unfinished(extent)] if extent else []),
-            *([PRUNED] if pruned else []),
+            *(_pruned(view) if pruned else []),
             *filter(None, [view.tuning]),
             *(coded(f"{note[0].upper() + note[1:]}.") for note in judged.notes),
         ],
@@ -379,7 +385,8 @@ def _winners(view: View, found: Sequence[Standing]) -> list[str]:
         said = [f"On {device}, by geometric mean over workloads, {'; '.join(told)}."] if told else []
         few = [standing.direction for standing in here if not standing.decidable]
         if few:
-            needed = f"{FEWEST_FOR_VERDICT} workloads in which each backend has a time of two trials and no flag bars a verdict"
+            timed = f"a time of {units.many(FEWEST_TRIALS, 'trial')} or more"
+            needed = f"{FEWEST_FOR_VERDICT} workloads in which each backend has {timed} and no flag bars a verdict"
             said.append(f"On {device} nobody is called fastest in {listed(few)}: that takes {needed}.")
         sentences.append(" ".join([*said, *_left_out(here)]))
     return sentences
@@ -388,8 +395,8 @@ def _winners(view: View, found: Sequence[Standing]) -> list[str]:
 def _left_out(here: Sequence[Standing]) -> list[str]:
     """How many workloads were left out of the means because a flag bars a verdict on one of their times."""
     barred = {standing.direction: standing.barred for standing in here if standing.barred}
-    told = listed([f"{count} in {direction}" for direction, count in barred.items()])
-    return [f"These workloads are left out, since a flag bars a verdict on one of their times: {told}."] if told else []
+    told = listed([f"{units.many(count, 'workload')} in {direction}" for direction, count in barred.items()])
+    return [f"Left out, since a flag bars a verdict on one of the times: {told}."] if told else []
 
 
 def _tiles(view: View, ok: int, failed: int, duration_s: float | None, whole: bool) -> list[Tile]:

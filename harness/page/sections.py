@@ -30,7 +30,8 @@ class Given:
 
     `summary` has SUMMARY_COLUMNS, and best, tie and vs_best where it was ranked. `ceilings` is the frame of
     `analysis.roofline.ceilings`, `networks` that of `analysis.networks.by_pass`, `beside` that of `analysis.elsewhere.beside`,
-    `worth` has that of `analysis.along` for each axis whose settings are compared, `tuned` and `tuned_networks` are those of
+    `worth` has that of `analysis.along` for each axis whose settings are compared, `beside_settings` is another axis along
+    which cells can be compared, and the value to hold them against; `tuned` and `tuned_networks` are those of
     `analysis.tuning`.
 
     `judged` is this run beside its baseline; `changes` are its cases, a row per cell: `cell`, `verdict` (an Outcome),
@@ -41,7 +42,7 @@ class Given:
     changed before that run; `steps` are the change points, with the columns of `analysis.gate`'s cases.
 
     `extent` says how far a run came that has not ended; the page of such a run names no winner. `pruned` says that the samples
-    of the run were removed, so that `summary` holds only the figures that were kept.
+    of the run are not in the store, so that `summary` holds only the figures that were kept.
     """
 
     summary: pd.DataFrame
@@ -53,6 +54,7 @@ class Given:
     networks: pd.DataFrame | None = None
     beside: pd.DataFrame | None = None
     worth: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    beside_settings: tuple[str, str] | None = None
     tuned: pd.DataFrame | None = None
     tuned_networks: pd.DataFrame | None = None
     judged: Judgement | None = None

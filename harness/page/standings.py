@@ -1,6 +1,6 @@
 """Who is fastest over all workloads: geometric means of time over the lowest, per device and direction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,6 +10,7 @@ from harness.page.view import View
 
 FEWEST_FOR_INTERVAL = 5
 FEWEST_FOR_VERDICT = 3  # workloads; of fewer nobody is called fastest
+FEWEST_TRIALS = 2  # behind each time; of fewer nobody is called fastest
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Standing:
 
     @property
     def decidable(self) -> bool:
-        """Whether one may be called the fastest: enough workloads are compared, each timed in more than one trial."""
-        return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT and self.trials > 1
+        """Whether one may be called the fastest: enough workloads are compared, each timed in enough trials."""
+        return len(self.means) > 1 and self.common >= FEWEST_FOR_VERDICT and self.trials >= FEWEST_TRIALS
 
 
 def standings(view: View) -> list[Standing]:
@@ -95,3 +96,20 @@ def _means(common: pd.DataFrame) -> tuple[Mean, ...]:
         low, high = stats.log_t_interval(ratios) if len(ratios) > 1 else (1.0, 1.0)
         found.append(Mean(name, value[name], interval, leads=low <= 1 <= high))
     return tuple(found)
+
+
+def notes(found: Sequence[Standing]) -> list[str]:
+    """What the marks and intervals of these means are, and why some have none, in sentences: of those that occur."""
+    decided = [one for one in found if one.decidable]
+    told = []
+    if any(one.barred for one in found):
+        told.append("Workloads in which a flag bars a verdict on one of the times are left out.")
+    if decided:
+        told.append("● lowest mean.")
+    if any(sum(mean.leads for mean in one.means) > 1 for one in decided):
+        told.append("○ cannot be told from it: the 95 % t-interval of the ratio of the two over these workloads holds 1.")
+    if any(len(one.means) > 1 and not one.decidable for one in found):
+        told.append(f"Under {FEWEST_FOR_VERDICT} workloads, or {FEWEST_TRIALS} trials behind a time, there is no mark.")
+    if any(mean.interval is None for one in found for mean in one.means):
+        told.append(f"Under {FEWEST_FOR_INTERVAL} workloads there is no interval beside a mean.")
+    return told

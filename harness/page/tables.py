@@ -96,7 +96,7 @@ def networks(view: View, rolled: pd.DataFrame | None) -> Networks:
         setting = filter(None, (row["network"], row["scaled"], *(str(row[name]) for name in varying)))
         times = [units.timed(*(row[f"{name}{end}"] for end in ("_ns", "_low_ns", "_high_ns"))) for name in known]
         name = " · ".join(clean(str(part)) for part in setting)
-        rows.append((name, row["backend"], row["mode"], f"{row['layers']} in {row['shapes']} shapes", times))
+        rows.append((name, row["backend"], row["mode"], f"{row['layers']} in {units.many(row['shapes'], 'shape')}", times))
     heads = ["three passes" if name == "passes" else direction_words(name) for name in known]
     return Networks(heads, sorted(rows, key=lambda row: row[:3]))
 
@@ -185,11 +185,6 @@ def _step(factor: float) -> int:
     """The step of the heat colour: none at 1, the strongest from 4 on, logarithmic between."""
     octaves = math.log2(min(max(factor, 1.0), 4.0))
     return round(octaves / 2 * HEAT_STEPS)
-
-
-def bars(flag: str) -> bool:
-    """Whether a flag bars a verdict: a figure under it is never called faster or slower than another."""
-    return flag in set(Flag) and Flag(flag).bars_verdict
 
 
 def first_line(message: str) -> str:
@@ -361,15 +356,19 @@ def steps(view: View, found: pd.DataFrame | None, nights: pd.DataFrame, lines: M
 # --- flags and memory --------------------------------------------------------------------------------------------------
 
 
-def flags(view: View) -> list[tuple[str, str, bool, list[tuple[str, str, str]]]]:
-    """Each flag that occurs: its name, what raised it, whether it bars a verdict, and the (case, slug, shape) under it."""
-    under: dict[str, list[tuple[str, str, str]]] = {}
+def flags(view: View) -> list[tuple[str, str, int, list[tuple[str, str, str]]]]:
+    """Each flag that occurs: its name, what raised it, how many cases it bars, and the (case, slug, shape) under it."""
+    under: dict[str, list[Case]] = {}
     for row in rows_of(view.ok, Case):
         for flag in flags_of(row.flags):
-            under.setdefault(flag, []).append((row.case, row.slug, clean(row.shape)))
+            under.setdefault(flag, []).append(row)
     order = {str(flag): place for place, flag in enumerate(Flag)}
-    names = sorted(under, key=lambda name: (order.get(name, len(order)), name))
-    return [(name, flag_words(name) or "A flag that this page does not know.", bars(name), under[name]) for name in names]
+    found = []
+    for name in sorted(under, key=lambda name: (order.get(name, len(order)), name)):
+        barred = sum(name in flags_of(row.barred_by) for row in under[name])
+        cases = [(row.case, row.slug, clean(row.shape)) for row in under[name]]
+        found.append((name, flag_words(name) or "A flag that this page does not know.", barred, cases))
+    return found
 
 
 def memory_methods(view: View) -> list[tuple[str, str, int, int]]:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from harness import units
 from harness.axes import COMPETING, OPTIONS, Direction, Mode
 from harness.columns import COLUMNS, RANK_COLUMNS, SUMMARY_COLUMNS, of_convolutions
 from harness.flags import Flag
@@ -161,9 +162,9 @@ def prepare(summary: pd.DataFrame) -> View:
     axes = tuple(axis for axis in AXES if _kinds(axis, cells[axis]) > 1)
     optimizers = cells["optimizer"][cells["optimizer"] != ""].nunique() > 1
     cells["name"] = [short(text) for text in cells["workload"]]
-    cells["varies"] = _said(cells, axes)
+    cells["varies"] = said(cells, axes)
     cells["key"] = [" ".join(pair) for pair in zip(cells["workload"], cells["varies"], strict=True)]
-    in_common = _said(cells, [axis for axis in axes if axis not in COMPETING])
+    in_common = said(cells, [axis for axis in axes if axis not in COMPETING])
     cells["work"] = [" ".join(pair) for pair in zip(cells["workload"], in_common, strict=True)]
     cells["row"] = [" · ".join(filter(None, pair)) for pair in zip(cells["name"], cells["varies"], strict=True)]
     cells["words"] = [
@@ -260,16 +261,21 @@ def _kinds(axis: str, values: pd.Series) -> int:
     return int(values.nunique())
 
 
-def _said(cells: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+def said(cells: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """The values of these axes in words, a text per cell; empty texts for no axis."""
-    said = [[_axis(axis, value) for value in cells[axis]] for axis in axes]
-    return [" · ".join(row) for row in zip(*said, strict=True)] if axes else [""] * len(cells)
+    words = [[_axis(axis, value) for value in cells[axis]] for axis in axes]
+    return [" · ".join(row) for row in zip(*words, strict=True)] if axes else [""] * len(cells)
 
 
 def _axis(axis: str, value: object) -> str:
     if axis == "threads":
-        return f"{value} threads"
+        return threads(int(str(value)))
     return short(f"{axis} {value}" if axis in OPTIONS else str(value))
+
+
+def threads(number: int) -> str:
+    """A number of threads in words; 0 stands for all cores."""
+    return units.many(number, "thread") if number else "all cores"
 
 
 def _place(known: list[str], value: str) -> int:

@@ -49,8 +49,9 @@ def _page(reading: Reading, standing: Standing, index: str) -> "html.Page":
 
     return html.build(Given(
         ranked, samples, reading.run, duration_s=reading.run.wall_s, command=reading.run.command, ceilings=ceilings,
-        networks=networks, beside=beside, worth=worth, **tuned, judged=standing.judged, checks=standing.checks,
-        differences=standing.differences, nights=standing.nights, breaks=standing.breaks, steps=standing.steps, index=index,
+        networks=networks, beside=beside, worth=worth, beside_settings=reading.beside_settings if worth else None, **tuned,
+        judged=standing.judged, checks=standing.checks, differences=standing.differences, nights=standing.nights,
+        breaks=standing.breaks, steps=standing.steps, index=index,
         extent=reading.extent, pruned=reading.pruned, ran=Ran(reading.kernels, profiles, explanations, traces),
     ))  # fmt: skip
 

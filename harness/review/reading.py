@@ -15,7 +15,7 @@ from harness.analysis import extent as extents
 from harness.analysis import networks as summing
 from harness.analysis import profiles as profiling
 from harness.analysis import spent as time_spent
-from harness.analysis.along import SETTINGS, along
+from harness.analysis.along import BESIDE, SETTINGS, along, varied
 from harness.analysis.compare import Side
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import FIGURES, History
@@ -38,8 +38,6 @@ from harness.review.nights import Night
 from harness.store import acknowledgements, journal, published, table
 from harness.store import nights as night_tables
 from harness.store.table import Stored
-
-PRUNED = "samples removed (convbench prune): medians are kept; intervals, spread and what they would decide are not"
 
 
 class AANoise(NamedTuple):
@@ -95,13 +93,17 @@ class Reading:
 
     @property
     def pruned(self) -> bool:
-        """Whether its samples were removed."""
+        """Whether its samples are not in the store: they were removed by `convbench prune` or by hand."""
         return table.pruned(self.folder)
 
     @property
     def remark(self) -> str:
         """What is not kept of the run, in a sentence; empty where all of it is."""
-        return PRUNED if self.pruned else ""
+        if not self.pruned:
+            return ""
+        kept = self.summary["median_ns"].notna().any()
+        what = "medians are kept; intervals, spread and what they would decide are not" if kept else "no figure of it is kept"
+        return f"samples not in the store (convbench prune removes those of old runs): {what}"
 
     # Its figures --------------------------------------------------------------------------------------------------------
 
@@ -146,9 +148,13 @@ class Reading:
     @cached_property
     def worth(self) -> dict[str, pd.DataFrame]:
         """What its settings are worth: the frame of `along` beside the usual base for each axis that has pairs, by its name."""
-        figures = self.ranking.loc[self.ranking["median_ns"].notna() & of_convolutions(self.ranking)]
-        found = {axis: self.along(axis) for axis in SETTINGS if figures[axis].nunique() > 1}
-        return {axis: frame for axis, frame in found.items() if len(frame)}
+        return dict(varied(self.ranking, self.visits, SETTINGS))
+
+    @cached_property
+    def beside_settings(self) -> tuple[str, str] | None:
+        """Another axis along which its cells can be compared, with the usual base there; None where there is none."""
+        found = varied(self.ranking, self.visits, BESIDE)
+        return next(((axis, str(frame.attrs["base"])) for axis, frame in found), None)
 
     @cached_property
     def explanations(self) -> pd.DataFrame:
@@ -315,7 +321,7 @@ def _unmeasured(records: pd.DataFrame) -> str:
 
 
 def _summarized(records: pd.DataFrame, samples: pd.DataFrame, runs: Sequence[Stored]) -> pd.DataFrame:
-    """The summary of these runs; of those whose samples were removed with what was kept of their figures."""
+    """The summary of these runs; of those whose samples are not in the store with what was kept of their figures."""
     summary = summarize(records, samples)
     for of in runs:
         if table.pruned(of.folder) and (kept := night_tables.kept(of)) is not None:

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import inference, pairs, times
-from harness.analysis.fastest import ENOUGH_PAIRS, EQUIVALENT, Groups, Standing, standing
+from harness.analysis.fastest import Groups, Standing, standing
 from harness.analysis.inference import Estimates
 from harness.analysis.race import Looks
 from harness.analysis.ranking import LEVEL
 from harness.analysis.visits import Turns, median_of_rows, turns, visits
+from harness.outcome import ENOUGH_PAIRS, EQUIVALENT
 
 SAME_SIZE = 0.05  # within which two times are called the same when engines are held against each other
 LEVEL_OF_ONE = 0.025  # the probability of calling one pair of equals different

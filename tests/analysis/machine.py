@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from harness.analysis.fastest import ENOUGH_PAIRS, Groups, Level, Standing, standing
+from harness.analysis.fastest import Groups, Level, Standing, standing
 from harness.analysis.inference import moderated
 from harness.analysis.race import Looks
 from harness.analysis.visits import Turns
+from harness.outcome import ENOUGH_PAIRS
 from tests.analysis.visiting import RUN
 
 PROCESS, VISIT = 0.04, 0.10

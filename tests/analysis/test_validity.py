@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import re
+from collections.abc import Callable
 from datetime import timedelta
 
 import pandas as pd
 import pytest
 
+from harness.analysis import validity
 from harness.analysis.noise import Noise
 from harness.analysis.validity import blocking, checks, incomparable, machines_differ
 from harness.columns import RANK_COLUMNS, SUMMARY_COLUMNS
@@ -20,9 +23,9 @@ RUN = run(finished_at=START + timedelta(minutes=1), environments=(environment(),
 def summary(count: int = 20, **columns) -> pd.DataFrame:
     """Cells that went well; `columns` overrides the first of them (a value) or all (a list)."""
     plain = {
-        "direction": "fprop", "status": "ok", "flags": "", "check_method": "integer", "trials": 5, "samples": 100,
-        "device": "cpu", "contended_share": 0.0, "energy_per_call_j": 0.1, "energy_method": "RAPL", "gpu_clock_mhz": math.nan,
-        "gpu_throttle_reasons": "",
+        "direction": "fprop", "status": "ok", "flags": "", "barred_by": "", "check_method": "integer", "trials": 5,
+        "samples": 100, "device": "cpu", "contended_share": 0.0, "energy_per_call_j": 0.1, "energy_method": "RAPL",
+        "gpu_clock_mhz": math.nan, "gpu_throttle_reasons": "",
     }  # fmt: skip
     frame = pd.DataFrame([plain] * count).reindex(columns=list(SUMMARY_COLUMNS))
     for name, value in columns.items():
@@ -75,6 +78,24 @@ def test_what_is_wrong_is_told_with_its_effect(name: str, frame: pd.DataFrame, r
     check = found(frame)[name]
     assert (check.result, check.blocks) == (result, blocks)
     assert result is Result.PASS or len(check.effect) > 1
+
+
+@pytest.mark.parametrize("barred", [0, 2, 3])
+@pytest.mark.parametrize("name", ["contended", "drift", "unsteady_warmup", "recompiled", "throttled", "few_samples"])
+def test_of_a_flag_it_is_said_how_many_cells_it_bars_and_that_it_bars_only_those(name: str, barred: int) -> None:
+    flags, bars = [name] * 3 + [""] * 17, [name] * barred + [""] * (20 - barred)
+    checks_of = found(summary(device=["gpu:0"] * 20, flags=flags, barred_by=bars)).values()
+    (effect,) = [check.effect for check in checks_of if " barred: " in check.effect]
+    assert effect.startswith(
+        f"{barred} of 3 cells barred: a cell is never called slower or faster where over half of its trials"
+    )
+
+
+def test_one_cell_is_no_cells() -> None:
+    told = " ".join(check.measured for check in found(summary(1, flags="drift", barred_by="drift", trials=1)).values())
+    assert "1 of 1 cell under drift" in told
+    assert "; 1 trial" in told
+    assert not re.search(r"\b1 \w+s\b", told)
 
 
 def test_no_cell_at_all_is_an_incomplete_run() -> None:
@@ -218,10 +239,25 @@ def test_processes_that_differ_are_told(flags: list[str], result: Result, told: 
     assert of_visits(summary(flags=flags), pruned=True)["Fresh processes agree"].result is Result.UNKNOWN
 
 
-def test_under_four_trials_nothing_is_decided() -> None:
-    check = of_visits(summary(trials=[3] * 20))["Enough samples"]
-    assert (check.result, check.limit) == (Result.WARNING, "3 visits per trial")
-    assert "Under 4 trials" in check.effect
+@pytest.mark.parametrize("of", [found, of_visits])
+def test_under_four_trials_nothing_is_decided(of: Callable[..., dict[str, Check]], monkeypatch: pytest.MonkeyPatch) -> None:
+    check = of(summary(trials=[3] * 20))["Enough samples"]
+    assert (check.result, check.limit.rpartition(", ")[2]) == (Result.WARNING, "4 trials")
+    assert "; 3 trials" in check.measured
+    assert check.effect == "Under 4 trials a cell is told from no other of the run."
+    some = of(summary(trials=[1] + [9] * 19))["Enough samples"]
+    assert "; 1 to 9 trials" in some.measured
+    assert some.effect == f"{check.effect} Of one trial it is not known by how much fresh processes differ."
+    assert of(summary(trials=[4] * 20))["Enough samples"].result is Result.PASS
+    monkeypatch.setattr(validity, "ENOUGH_PAIRS", 6)
+    assert "Under 6 trials" in of(summary(trials=[4] * 20))["Enough samples"].effect
+
+
+def test_without_equals_the_control_says_what_two_runs_need_and_nothing_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validity, "ENOUGH_TRIALS", 7)
+    effect = of_visits(summary(trials=[4] * 20))["A/A control: equals called different"].effect
+    assert "a comparison of two runs calls nothing slower or faster by under 7 trials" in effect
+    assert effect.endswith("Comparisons within this run need no A/A run.")
 
 
 @pytest.mark.parametrize(
@@ -242,4 +278,7 @@ def test_how_sure_the_comparisons_are(width: float, result: Result, told: str) -
     assert set(RANK_COLUMNS) <= set(frame.columns)
     check = of_visits(frame)["Comparisons are sure"]
     assert (check.result, check.measured) == (result, told)
+    assert ("run --more" in check.effect) is (result is Result.WARNING)
+    cut = found(frame.assign(cell="x"), dataclasses.replace(VISITED, finished_at=None, method_version=VISITS_SINCE - 1))
+    assert ("before the run has ended" in cut["Comparisons are sure"].effect) is (result is not Result.UNKNOWN)
     assert "Comparisons are sure" not in of_visits(frame.assign(workload=[f"conv{place}" for place in range(20)]))

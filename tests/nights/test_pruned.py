@@ -50,7 +50,7 @@ def test_its_medians_are_those_that_it_had(tmp_path: Path) -> None:
 @pytest.mark.fault("a page is made of a run that was pruned", "it uses what is kept, and says once what is not")
 def test_the_page_uses_what_is_kept_and_says_once_what_is_not(pair: tuple[Path, Path]) -> None:
     text = pages.page(Reading(pair[0]), Reading(pair[1])).text
-    assert text.count("The samples of this run were removed") == 1
+    assert text.count("The samples of this run are not in the store") == 1
     assert "Peak memory of a call" in section(text, "memory")
     assert "No case has a figure" not in text
     assert "fewer;" not in section(text, "validity")
@@ -74,13 +74,16 @@ def test_a_run_of_which_no_figure_was_kept_says_so(pair: tuple[Path, Path]) -> N
     text = pages.page(Reading(pair[0])).text
     assert section(text, "workloads").count(">n/k</td>") == 6
     assert "n/k its figure is not kept" in text
+    assert "no figure of it is kept." in section(text, "verdict")
+    assert "medians are kept" not in text
+    assert Reading(pair[0]).remark.endswith(": no figure of it is kept")
 
 
 def test_show_says_it_first_and_prints_the_medians(pair: tuple[Path, Path], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["show", pair[0].name, "--out", str(tmp_path)])
     assert done.exit_code == 0
     lines = done.output.splitlines()
-    assert lines[0].startswith(f"{pair[0].name}: samples removed (convbench prune): medians are kept; intervals")
+    assert lines[0].startswith(f"{pair[0].name}: samples not in the store (convbench prune removes those of old runs): medians")
     assert sum("1.0" in line and " ms" in line for line in lines[3:]) >= 4
     assert "few_samples" not in done.output
     by_backend = CliRunner().invoke(app, ["show", pair[0].name, "--by", "backend", "--out", str(tmp_path)]).output

@@ -489,7 +489,7 @@ def test_a_factor_is_told_with_its_interval_in_table_and_dialog(opened, path, ma
 def test_what_a_setting_is_worth_is_read_on_a_phone_and_on_paper(opened, path):
     page = opened(path, viewport={"width": 390, "height": 800})
     assert page.locator("#worth").is_visible()
-    assert page.locator("#worth ~ h4").first.inner_text() == "Mode"
+    assert page.locator("#worth ~ h4").first.inner_text() == "Mode: compiled over eager"
     assert page.locator("#worth ~ .scroll .tag.faster").count() > 0
     page.emulate_media(media="print")
     assert page.locator("#worth ~ .scroll table").first.is_visible()

@@ -148,7 +148,7 @@ def test_the_head_counts_right(text):
 
 def test_the_head_names_no_winner_where_there_is_none(made, text, undrawn):
     assert "nobody is called fastest in forward + both gradients and training step: that takes 3 workloads" in text
-    assert "These workloads are left out, since a flag bars a verdict on one of their times: 1 in forward" in text
+    assert "Left out, since a flag bars a verdict on one of the times: 1 workload in forward" in text
     one = synthetic.make(synthetic.cells(("torch",)))
     assert "one backend has times: there is no other to compare it with" in html.render(one.summary, one.samples, one.run)
 

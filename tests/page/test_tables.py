@@ -119,13 +119,14 @@ def test_a_case_in_a_list_shows_its_shape(view):
     assert [shape for _, _, shape in listed] == [shapes[slug] for _, slug, _ in listed]
 
 
-def test_flags_have_words_their_kind_and_the_cases_under_them(made, view):
+def test_flags_have_words_the_number_of_cases_they_bar_and_the_cases_under_them(made, view):
     raised = prepare(made.summary.assign(flags="nobody_knows"))
-    assert [(name, bars) for name, _, bars, _ in tables.flags(raised)] == [("nobody_knows", False)]
-    for name, words, bars, cases in tables.flags(view):
+    assert [(name, barred) for name, _, barred, _ in tables.flags(raised)] == [("nobody_knows", 0)]
+    free = tables.flags(prepare(made.summary.assign(barred_by="")))
+    for (name, words, barred, cases), (*_, none, _) in zip(tables.flags(view), free, strict=True):
         assert words
-        assert bars == Flag(name).bars_verdict
         assert len(cases) == int(view.ok["flags"].str.split(",").map(lambda flags, name=name: name in flags).sum())
+        assert (barred, none) == (len(cases) if Flag(name).bars_verdict else 0, 0)
 
 
 def test_how_memory_was_read_is_counted(view):
