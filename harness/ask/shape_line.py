@@ -41,9 +41,22 @@ def keys(line: str) -> Keys:
         raise ValueError(f"is nested too deeply; allowed: {FORMS}") from None
 
 
+def has_channels_first_alone(line: str) -> bool:
+    """Whether a line is a call of F.conv1d, for which PyTorch has no layout with channels last."""
+    of_torch, *_ = _CALLS[0]
+    found = of_torch.fullmatch(line.partition("(")[0].strip())
+    return bool(found and found[1] == "1")
+
+
+def _must_be_sizes(word: str, numbers: Sequence[str]) -> None:
+    """Raises ValueError where one of the numbers in a word is larger than any size may be."""
+    if any(int(number) > _MOST for number in numbers):
+        raise ValueError(f"found {show(word)}; allowed: whole numbers below 2^31")
+
+
 # convbench's words ----------------------------------------------------------------------------------------------------------
 
-_WORD = re.compile(r"([nckfspodg]?)([0-9]{1,9}(?:[x-][0-9]{1,9}){0,5})", re.ASCII)
+_WORD = re.compile(r"([nckfspodg]?)([0-9]+(?:[x-][0-9]+){0,5})", re.ASCII)
 # What each letter stands for; the word without one is the size of the images.
 _MEANING = {
     "n": "n", "c": "c", "k": "k", "": "spatial", "f": "kernel", "s": "stride", "p": "padding", "o": "output_padding",
@@ -64,6 +77,7 @@ def _of_words(text: str) -> Keys:
         if not match:
             raise ValueError(f"found {show(word)}; allowed: words as in n32 c64 k64 56x56 f3x3 s1 p1 d1 g1")
         name, value = _MEANING[match[1]], match[2]
+        _must_be_sizes(word, re.findall("[0-9]+", value))
         if name in found:
             raise ValueError(f"found {show(word)} after another {name}; allowed: each once")
         found[name] = _pads(value) if name == "padding" else _numbers(value, word, name)
@@ -95,7 +109,7 @@ def _pads(value: str) -> Any:
 
 # benchdnn's descriptor ------------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"(g|mb|[io]c|[iokspd][dhw])([0-9]{1,9})", re.ASCII)
+_TOKEN = re.compile(r"(g|mb|[io]c|[iokspd][dhw])([0-9]+)", re.ASCII)
 
 
 def _of_benchdnn(text: str) -> Keys:
@@ -113,6 +127,7 @@ def _of_benchdnn(text: str) -> Keys:
     for name, value in tokens:
         if name in found:
             raise ValueError(f"found {name} twice; allowed: once")
+        _must_be_sizes(f"{name}{value}", [value])
         found[name] = int(value)
     told = [dim for dim in "dhw" if any(letter + dim in found for letter in "iokspd")] or ["h"]
     for name in ("ic", "oc", *(letter + dim for dim in told for letter in "ik")):
@@ -198,7 +213,7 @@ def _shape(node: ast.expr, name: str) -> list[int]:
 
 
 def _told(call: ast.Call, known: Sequence[str]) -> Keys:
-    """The arguments behind the shapes, by name. Raises ValueError for an unknown one, one twice, and what is no literal."""
+    """The arguments behind the shapes, by name. Raises ValueError for an unknown one, one twice, a bias, or no literal."""
     if len(call.args) - 2 > len(known):
         raise ValueError(f"found {len(call.args)} arguments without a name; allowed: x, w, {', '.join(known)}")
     given: list[tuple[str | None, ast.expr]] = list(zip(known, call.args[2:], strict=False))
@@ -209,6 +224,9 @@ def _told(call: ast.Call, known: Sequence[str]) -> Keys:
             raise ValueError(f"argument: {not_one_of(name or '**', known)}")
         if name in told:
             raise ValueError(f"argument: found {name} twice; allowed: once")
+        if name == "bias" and not (isinstance(node, ast.Constant) and node.value is None):
+            allowed = "None, since a bias is an axis: -a bias=channel"
+            raise ValueError(f"bias: found {show(ast.unparse(node))}; allowed: {allowed}")
         try:
             told[name] = ast.literal_eval(node)
         except (ValueError, TypeError):
@@ -219,8 +237,6 @@ def _told(call: ast.Call, known: Sequence[str]) -> Keys:
 def _of_torch(x: list[int], w: list[int], told: Keys) -> Keys:
     """x [N, C, *spatial] and w [K, C/groups, *kernel]."""
     groups = _whole(told.get("groups", 1), "groups")
-    if told.get("bias") is not None:
-        raise ValueError("bias: found one; allowed: None, since a bias is an axis: -a bias=channel")
     padding = told.get("padding", 0)
     stride = _sizes(told.get("stride", 1), "stride")
     if padding == "same" and stride not in (1, [1] * (len(x) - 2)):

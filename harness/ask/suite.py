@@ -19,7 +19,7 @@ from harness.ask import axes as axis_values
 from harness.ask import document, files, interpreters, shape_line, shapes
 from harness.ask.axes import Axes
 from harness.ask.wording import hint, not_one_of, show
-from harness.axes import OPTIONS, PINNED, Direction
+from harness.axes import OPTIONS, PINNED, Direction, Layout
 from harness.errors import SelectionError, SuiteError
 from harness.plan import COMPARED, Budget
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec, TransposedSpec, WorkloadSpec
@@ -185,7 +185,8 @@ def load(name_or_path: str | Path) -> Suite:
 def of_lines(lines: Sequence[str]) -> Suite:
     """A suite of the convolutions that these lines describe, each named after its shape. Raises SelectionError.
 
-    `shape_line` says what a line may be. All axes stand open, and nothing is excluded.
+    `shape_line` says what a line may be. All axes stand open, and nothing is excluded. The layout is channels last, and
+    channels first where every line is of a call that has no other.
     """
     named: dict[str, WorkloadSpec] = {}
     for line in lines:
@@ -194,13 +195,14 @@ def of_lines(lines: Sequence[str]) -> Suite:
         except ValueError as error:
             raise SelectionError(f"--conv: {show(line)}: {error}") from None
         named[str(spec).replace(" ", "_")] = spec
+    layout = Layout.CHANNELS_FIRST if all(map(shape_line.has_channels_first_alone, lines)) else Layout.CHANNELS_LAST
     return Suite(
         name="conv",
         description=", ".join(map(str, named.values())),
         path=Path("conv"),  # in the working directory: whose commit it is
         sha256=hashlib.sha256("\n".join(named).encode()).hexdigest(),
         workloads=tuple(Workload(name, spec) for name, spec in named.items()),
-        axes=Axes(),
+        axes=Axes(layout=(layout,)),
         stated=frozenset(),
         budget=Budget(),
         excludes=(),

@@ -88,7 +88,7 @@ class TorchBackend(Backend):
         if cell.mode not in self.modes:
             return f"PyTorch has no mode {cell.mode}"
         if cell.is_convolution and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
-            return "PyTorch has no channels-last memory format for 1-D convolutions"
+            return "PyTorch has no channels-last memory format for 1-D convolutions; they are measured with -a layout=NCW"
         if cell.spec.transposed and not cell.spec.pads_evenly:
             return "PyTorch's transposed convolutions take the same padding on both sides of a dimension only"
         if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:

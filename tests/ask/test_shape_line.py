@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.ask import suite as suites
+from harness.ask.selection import Selection, narrow
+from harness.axes import Layout
 from harness.errors import SelectionError
 
 FORMS = [
@@ -48,6 +50,9 @@ FORMS = [
 ]  # fmt: skip
 
 
+BIAS = "allowed: None, since a bias is an axis: -a bias=channel"
+
+
 @pytest.mark.parametrize(("line", "shape"), FORMS)
 def test_a_line_is_the_convolution_that_it_says(line: str, shape: str) -> None:
     (workload,) = suites.of_lines([line]).workloads
@@ -72,6 +77,12 @@ def test_several_lines_are_one_suite_and_a_shape_that_stands_there_twice_is_meas
         ("n32 c64 56x56 f3x3", ["k is missing", "k32"]),
         ("n32 c64 k64 f3x3 p1", ["spatial is missing", "56x56"]),
         ("n32 c64 k64 56x56 f3x3 q1", ['found "q1"']),
+        ("n1 c99999999999 k8 8x8 f3", ['found "c99999999999"', "whole numbers below 2^31"]),
+        ("n1 c1 k8 8x8 f3 p20000000000", ['found "p20000000000"', "whole numbers below 2^31"]),
+        ("n1 c1 k8 8x2147483648 f3", ['found "8x2147483648"', "whole numbers below 2^31"]),
+        ("n2147483647 c1 k1 1x1 f1 c2", ['found "c2" after another c']),
+        ("mb1ic99999999999ih8oc1kh3", ['found "ic99999999999"', "whole numbers below 2^31"]),
+        ("F.conv2d(x[1, 2147483648, 3, 3], w[1, 2, 3, 3])", ["x: found 2147483648", "whole numbers below 2^31"]),
         ("n32 c64 k64 56x56 f3x3 o1", ["output_padding: found [1, 1] without transposed"]),
         ("n32 n16 c64 k64 56x56 f3x3", ['found "n16" after another n', "once"]),
         ("n32x2 c64 k64 56x56 f3x3", ['found "n32x2"', "one number for n"]),
@@ -97,7 +108,12 @@ def test_several_lines_are_one_suite_and_a_shape_that_stands_there_twice_is_meas
         ("F.conv2d(x[1, 2, 3, 3], w[1, 3, 3, 3])", ["x has 2 channels and w 3 of a group", "groups=1"]),
         ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], strid=2)", ['found "strid"', 'did you mean "stride"']),
         ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], None, 2, stride=2)", ["found stride twice"]),
-        ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], bias=(1, 2))", ["bias", "None"]),
+        ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], bias=(1, 2))", ['bias: found "(1, 2)"', BIAS]),
+        ("F.conv2d(x[1, 3, 8, 8], w[8, 3, 3, 3], b[8], 1, 1)", ['bias: found "b[8]"', BIAS]),
+        ("F.conv2d(x[1, 3, 8, 8], w[8, 3, 3, 3], bias=b)", ['bias: found "b"', BIAS]),
+        ("F.conv2d(x[1, 3, 8, 8], w[8, 3, 3, 3], bias=torch.zeros(8), padding=1)", ['bias: found "torch.zeros(8)"', BIAS]),
+        ("F.conv2d(x[1, 3, 8, 8], w[8, 3, 3, 3], 3)", ['bias: found "3"', BIAS]),
+        ("F.conv2d(x[1, 3, 8, 8], w[8, 3, 3, 3], bias=False)", ['bias: found "False"', BIAS]),
         ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], stride=s)", ['stride: found "s"']),
         ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], stride=1.5)", ["stride: found 1.5", "whole numbers"]),
         ("F.conv2d(x[1, 2, 3, 3], w[1, 2, 3, 3], stride=2, padding='same')", ["which PyTorch refuses"]),
@@ -137,6 +153,26 @@ def test_any_other_line_is_refused_in_one_line(line: str, words: list[str]) -> N
     said = str(caught.value)
     assert "\n" not in said
     assert [word for word in words if word not in said] == [], said
+
+
+CONV1D = "F.conv1d(x[1, 2, 30], w[4, 2, 3])"
+
+
+@pytest.mark.parametrize(
+    ("lines", "layout"),
+    [
+        ([CONV1D], Layout.CHANNELS_FIRST),
+        ([CONV1D, " torch.nn.functional.conv1d((1, 2, 9), (4, 2, 3)) "], Layout.CHANNELS_FIRST),
+        (["F.conv2d(x[1, 2, 9, 9], w[4, 2, 3, 3])"], Layout.CHANNELS_LAST),
+        (["n1 c2 k4 30 f3"], Layout.CHANNELS_LAST),
+        ([CONV1D, "n1 c2 k4 30x30 f3"], Layout.CHANNELS_LAST),
+    ],
+)
+def test_what_pytorch_has_with_channels_first_alone_is_measured_so(lines: list[str], layout: Layout) -> None:
+    suite = suites.of_lines(lines)
+    assert suite.axes.layout == (layout,)
+    other = narrow(suite, Selection(axes={"layout": ["NWC", "NCW"]}))
+    assert other.axes.layout == (Layout.CHANNELS_LAST, Layout.CHANNELS_FIRST)
 
 
 def test_nothing_in_a_line_is_evaluated(tmp_path: Path) -> None:
