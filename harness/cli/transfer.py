@@ -1,5 +1,6 @@
 """What goes out of the store and what comes into it: `export` and `import`."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.review.reading import Reading
+
+STDOUT = "-"  # as tools call it
 
 app = typer.Typer()
 
@@ -38,7 +41,7 @@ class Frame(StrEnum):
 @app.command(epilog="Example: convbench export latest --format parquet --to first.parquet")
 def export(
     runs: Annotated[list[str], typer.Argument(help="Ids, paths, latest, latest~1 or tag:WORD.")],
-    to: Annotated[Path, typer.Option(help="The file to write.")],
+    to: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
     out: Out = Path("results"),
     format: Annotated[
         ExportFormat | None, typer.Option(help="csv, json or parquet; by default what the name of --to says.")
@@ -60,8 +63,24 @@ def export(
     if format is None and ending not in list(ExportFormat):
         raise SelectionError(f"--to: found {to}; allowed: a name that ends in .csv, .json or .parquet, or --format")
     frames = [_frame(Reading(folder_of(out, run)), what) for run in runs]
-    exchange.export(pd.concat(frames, ignore_index=True), (format or ExportFormat(ending)).value, to)
+    frame, chosen = pd.concat(frames, ignore_index=True), format or ExportFormat(ending)
+    if str(to) == STDOUT:
+        _print(frame, chosen)
+        return
+    exchange.export(frame, chosen.value, to)
     typer.echo(to)
+
+
+def _print(frame: "pd.DataFrame", format: ExportFormat) -> None:
+    """The frame on standard output. Raises SelectionError where that is a terminal and what is asked for is no text."""
+    from harness.store import exchange
+
+    if format is not ExportFormat.PARQUET:
+        typer.echo(exchange.render(frame, format.value), nl=False)
+    elif sys.stdout.isatty():
+        raise SelectionError("--to: found - for parquet, and standard output is a terminal; allowed: a file or a pipe")
+    else:
+        typer.echo(exchange.content(frame, format.value), nl=False)
 
 
 def _frame(reading: "Reading", what: Frame) -> "pd.DataFrame":

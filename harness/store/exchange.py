@@ -26,15 +26,19 @@ def export(frame: pd.DataFrame, format: Format, path: str | Path) -> None:
 
     The old file or the new one is there at any moment; a pipe or a terminal is written directly.
     """
-    path = Path(path)
-    if format != "parquet":
-        drafts.deliver(path, render(frame, format))
-        return
+    path, made = Path(path), content(frame, format)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()  # a pipe cannot tell how far it was written, which a Parquet file asks for
-    frame.to_parquet(content, index=False, write_page_checksum=True)
     with drafts.delivering(path) as file:
-        file.write(content.getbuffer())
+        file.write(made)
+
+
+def content(frame: pd.DataFrame, format: str) -> bytes:
+    """What a file of the frame holds: the text in UTF-8, or Parquet. Raises ValueError for another format."""
+    if format != "parquet":
+        return render(frame, format).encode()
+    made = io.BytesIO()  # a pipe cannot tell how far it was written, which a Parquet file asks for
+    frame.to_parquet(made, index=False, write_page_checksum=True)
+    return made.getvalue()
 
 
 def render(frame: pd.DataFrame, format: str) -> str:

@@ -1,8 +1,12 @@
 """What commands write, and where: whole files at places that a user named, and nothing outside of them."""
 
+import io
+import os
+import pty
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.review import pages
@@ -29,6 +33,33 @@ def test_export_writes_to_standard_output_and_over_an_old_file(place: Path) -> N
     assert convbench(place, "export", "latest", "--to", "out.csv").returncode == 0
     assert (place / "out.csv").read_text().replace("\n\n", "\n") in said.stdout.replace("\r", "")
     assert sorted(path.name for path in place.iterdir()) == ["out.csv", "results"]
+
+
+@pytest.mark.fault("an export goes to -", "it is standard output, and no file of that name is made")
+def test_a_dash_is_standard_output(place: Path) -> None:
+    for format in ("csv", "json"):
+        said = convbench(place, "export", "latest", "--format", format, "--to", "-")
+        assert (said.returncode, said.stderr) == (0, "")
+        assert convbench(place, "export", "latest", "--to", f"all.{format}").returncode == 0
+        assert said.stdout == (place / f"all.{format}").read_text()
+    command = [*CONVBENCH, "export", "latest", "--format", "parquet", "--to", "-"]
+    said = subprocess.run(command, cwd=place, check=True, env=environment(place), capture_output=True)
+    assert len(pd.read_parquet(io.BytesIO(said.stdout))) == 6
+    assert said.stderr == b""
+    unnamed = convbench(place, "export", "latest", "--to", "-")
+    assert (unnamed.returncode, unnamed.stdout) == (2, "")
+    assert unnamed.stderr == "convbench: --to: found -; allowed: a name that ends in .csv, .json or .parquet, or --format\n"
+    assert sorted(path.name for path in place.iterdir()) == ["all.csv", "all.json", "results"]
+
+
+def test_no_parquet_is_written_to_a_terminal(place: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [*CONVBENCH, "export", "latest", "--format", "parquet", "--to", "-"]
+    said = subprocess.run(command, cwd=place, env=environment(place), stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    os.close(ours)
+    assert said.returncode == 2
+    assert said.stderr.startswith(b"convbench: --to: found - for parquet, and standard output is a terminal")
 
 
 def test_a_redirected_standard_output_stays_the_file_that_it_is(place: Path) -> None:
