@@ -81,6 +81,8 @@ class Plan:
     `tuned` are the axes of which the best setting is looked for, each with the text of its value in the default setting; empty:
     those of COMPETING compete. `interpreters` are the paths of the Python interpreters of backends that have one of their own.
     `profile` is an expression of -k: convolutions whose id fits it are profiled after the last trial; empty: all, None: none.
+    `absent` are the backends that are not installed, each with the command that installs it: their cells stand in the first
+    trial alone, and become rows that say so.
     """
 
     suite: str
@@ -91,6 +93,7 @@ class Plan:
     tuned: dict[str, str] = field(default_factory=dict)
     interpreters: dict[str, str] = field(default_factory=dict)
     profile: str | None = None
+    absent: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -104,9 +107,14 @@ class Plan:
         return tuple(dict.fromkeys(step.cell for step in self.steps))
 
     @property
+    def measurable(self) -> tuple[Step, ...]:
+        """The steps of backends that are installed."""
+        return tuple(step for step in self.steps if step.cell.backend not in self.absent)
+
+    @property
     def stays_s(self) -> float:
         """The seconds of its long stays together."""
-        return self.budget.stay_s * len(self.steps)
+        return self.budget.stay_s * len(self.measurable)
 
     @property
     def competing(self) -> tuple[str, ...]:

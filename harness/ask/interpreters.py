@@ -13,6 +13,7 @@ from harness.record import AA
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 _LABEL = re.compile(r"[a-z0-9._-]+")
 _ALLOWED = f"NAME or NAME{LABEL}LABEL, the label of a-z 0-9 . _ -, and not {AA}"
+ALLOWED = "the path of a Python interpreter, as in env/bin/python"
 
 
 def checked(name: str, path: object, folder: Path) -> str:
@@ -21,8 +22,15 @@ def checked(name: str, path: object, folder: Path) -> str:
     if not _NAME.fullmatch(backend) or bool(at) != bool(_LABEL.fullmatch(label)) or label == AA:
         raise ValueError(f"backend: found {show(name)}; allowed: {_ALLOWED}")
     if not isinstance(path, str) or not path.strip() or "\0" in path:
-        raise ValueError(f"{name}: found {show(path)}; allowed: the path of a Python interpreter, as in env/bin/python")
+        raise ValueError(f"{name}: found {show(path)}; allowed: {ALLOWED}")
     return os.path.abspath(folder / Path(path).expanduser())
+
+
+def unusable(path: str) -> str:
+    """Why nothing can be started from a path, as in `is no file`; empty where nothing is known that is in the way."""
+    if not os.path.isfile(path):
+        return "is no file"
+    return "" if os.access(path, os.X_OK) else "may not be executed"
 
 
 def parse(texts: Iterable[str]) -> dict[str, str]:

@@ -8,32 +8,36 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from types import MappingProxyType
 
 from harness import flops
 from harness.ask import expression
 from harness.ask.axes import REFERENCE
 from harness.ask.suite import Suite, Workload
-from harness.ask.wording import quote, show
+from harness.ask.wording import listed, quote, show
 from harness.axes import LABEL, OPTIONS, Device, Direction, Mode, Precision
 from harness.errors import SelectionError
 from harness.plan import FIRST_VISITS, Budget, Plan, Step
 from harness.spec import Cell
 
 Found = Mapping[str, tuple[Device, ...]]  # the devices that each working backend sees
+Absent = Mapping[str, str]  # the command that installs it, of each backend that is not installed
 
-
+NOTHING: Absent = MappingProxyType({})
 MOST_STEPS = 100_000  # cells times trials of one run: at a second each more than a day
 
 
-def cells(suite: Suite, found: Found) -> tuple[Cell, ...]:
+def cells(suite: Suite, found: Found, absent: Absent = NOTHING) -> tuple[Cell, ...]:
     """The cells of a suite on this machine, in the order in which the suite states them. Raises SelectionError for none.
 
     A backend or device that is named is asked for even where it was not found: the launcher makes that a row which says why.
+    `absent` says what to do where no backend is left.
     """
     refuse_too_many(suite, found)
     pairs = [(backend, device) for backend in _backends(suite, found) for device in _devices(suite, found, backend)]
     if not pairs:
-        raise SelectionError(f"suite {show(suite.name)}: no cell is left: no backend is installed that could be measured")
+        told = f": {remedy(absent)}" if absent else ""
+        raise SelectionError(f"suite {show(suite.name)}: no cell is left: no backend is installed that could be measured{told}")
     every = [cell for cell in _combinations(suite, pairs) if not any(exclude.covers(cell) for exclude in suite.excludes)]
     if not every:
         raise SelectionError(f"suite {show(suite.name)}: no cell is left: what was chosen is all excluded by the suite")
@@ -47,6 +51,25 @@ def cells(suite: Suite, found: Found) -> tuple[Cell, ...]:
     if not chosen:
         raise SelectionError(f"-k: {quote(suite.keyword)} fits none of {len(every)} cells, the first of which is {every[0]}")
     return chosen
+
+
+def remedy(absent: Absent) -> str:
+    """What installs one of these backends or another: `pip install 'convbench[jax]' or 'convbench[torch]'`."""
+    first, *others = dict.fromkeys(absent.values())
+    return listed([first, *(command.removeprefix("pip install ") for command in others)], "or")
+
+
+def not_installed(absent: Absent) -> str:
+    """`jax and torch are not installed`. A backend with a label is not named beside the one that it is another version of."""
+    names = [name for name in absent if name.rpartition(LABEL)[0] not in absent]
+    return f"{listed(names)} {'is' if len(names) == 1 else 'are'} not installed"
+
+
+def refuse_unmeasurable(plan: Plan) -> None:
+    """Raises SelectionError where no backend of a plan is installed."""
+    if not plan.measurable:
+        told = f"{not_installed(plan.absent)}: {remedy(plan.absent)}"
+        raise SelectionError(f"suite {show(plan.suite)}: no cell can be measured: {told}")
 
 
 def refuse_too_many(suite: Suite, found: Found) -> None:
@@ -164,25 +187,32 @@ def _open_to(suite: Suite, cell: Cell) -> bool:
     return all(getattr(cell, axis) in getattr(suite.axes, axis) for axis in follows)
 
 
-def plan(suite: Suite, found: Found, seed: int, beside: Suite | None = None, twin: str = "") -> Plan:
+def plan(
+    suite: Suite, found: Found, seed: int, beside: Suite | None = None, twin: str = "", absent: Absent = NOTHING
+) -> Plan:  # fmt: skip
     """The plan of a run. The same suite, machine and seed give the same plan; SelectionError as of `cells`.
 
     `beside` is a suite of ceilings that joins the first trial, as far as the cells call for it and under their budget.
     With a `twin`, every cell comes twice: once more by `<backend>@<twin>`, the same adapter in a process of its own. Without
-    one, so does each cell of a suite with a standard, by that label, but for those that have a label of their own.
+    one, so does each cell of a suite with a standard, by that label, but for those that have a label of their own. Cells of
+    backends that are `absent` join the first trial alone, to become rows that say so.
 
     Shuffled on every level, so that no cell is always prepared before another: per trial the rounds, in a round the workloads,
     in a workload what is compared, and then the cells.
     """
     rng = random.Random(seed)
-    every = cells(suite, found)
+    every = cells(suite, found, absent)
     more = ceilings(every, beside, found) if beside else ()
     label = twin or suite.standard
     second = every if twin else [cell for cell in every if label and LABEL not in cell.backend]
     every = tuple(dict.fromkeys([*every, *(replace(cell, backend=f"{cell.backend}{LABEL}{label}") for cell in second)]))
+    twins = {f"{name}{LABEL}{label}": command for name, command in absent.items()}
+    lacking = {**absent, **{name: command for name, command in twins.items() if name not in suite.interpreters}}
+    here = tuple(cell for cell in every if cell.backend not in lacking)
     # Once is enough for a ceiling, and a large product takes as long as a dozen convolutions.
-    trials = [every + more if trial == 0 else every for trial in range(suite.budget.planned_trials)]
-    plan = Plan(suite.name, (), seed, suite.budget, suite.compare, dict(suite.tuned))
+    trials = [every + more if trial == 0 else here for trial in range(suite.budget.planned_trials)]
+    lacking = {name: lacking[name] for name in dict.fromkeys(cell.backend for cell in every) if name in lacking}
+    plan = Plan(suite.name, (), seed, suite.budget, suite.compare, dict(suite.tuned), absent=lacking)
     for asked in trials:
         plan = extended(plan, asked, rng)
     return plan
@@ -204,12 +234,14 @@ def _shuffled(items: Sequence[Cell], nesting: Sequence[Callable[[Cell], object]]
     return [cell for key in rng.sample(list(groups), len(groups)) for cell in _shuffled(groups[key], nesting[1:], rng)]
 
 
-# Guesses for the estimate alone, which says "about 5 min" before a run; no figure of any cell depends on them.
-WORKERS_START_S = 8.0  # the workers of a round start side by side; importing the frameworks is most of it
-STEP_OVERHEAD_S = 0.2  # operands, check, memory pass
+# Guesses for the estimate alone, which says "about 5 min" before a run; no figure of any cell depends on them. Those of the CPU
+# are the means of a run of `first` on two cores (417 steps, 2,502 visits), as its records say where the time went.
+WORKERS_START_S = 5.0  # the workers of a round start side by side, and end; importing the frameworks is most of it
+STEP_OVERHEAD_S = 0.06  # operands, what a check takes of the smallest call, memory pass
 CHECK_CALLS = 6  # calls beside those that are timed and those that warm up
-VISIT_OVERHEAD_S = 0.015  # what does not count of a visit, and what is read beside it
-COMPILE_S = 1.4  # for a step that is not eager
+VISIT_OVERHEAD_S = 0.025  # what does not count of a visit, and what is read beside it
+COMPILE_S = 0.4  # for a step that is not eager, in the mean of the three frameworks; PyTorch takes over twice as long
+COMPILED_BEFORE_S = 0.15  # the same where programs of the trials before are found: on a CPU
 CPU_FLOP_PER_S = 20e9  # of one core
 GPU_FLOP_PER_S = 5e12
 CPU_BYTES_PER_S = 10e9
@@ -217,19 +249,25 @@ GPU_BYTES_PER_S = 1e12
 
 
 def estimate(plan: Plan, cores: int) -> float:
-    """Seconds that the plan will take, roughly, on `cores` CPU cores: a start per trial and round, then every step."""
-    rounds = {(step.trial, *plan.round(step.cell)) for step in plan}
-    return WORKERS_START_S * len(rounds) + sum(_step_s(step.cell, plan.budget, cores, step.trial == 0) for step in plan)
+    """Seconds that the plan will take, roughly, on `cores` CPU cores: a start per trial and round, then every step.
+
+    What is not installed takes no time that is worth counting.
+    """
+    steps = plan.measurable
+    rounds = {(step.trial, *plan.round(step.cell)) for step in steps}
+    return WORKERS_START_S * len(rounds) + sum(_step_s(step.cell, plan.budget, cores, step.trial == 0) for step in steps)
 
 
 def _step_s(cell: Cell, budget: Budget, cores: int, first: bool) -> float:
-    """Seconds of one step: preparing it, twice in the first trial, warming it up, its long stay, and its visits."""
+    """Seconds of one step: preparing it, twice in the first trial, compiling and warming it up, its long stay, its visits."""
     on_cpu = cell.device.kind == "cpu"
     rate = CPU_FLOP_PER_S * min(cell.threads or cores, cores) if on_cpu else GPU_FLOP_PER_S
     moving_s = flops.least_bytes(cell) / (CPU_BYTES_PER_S if on_cpu else GPU_BYTES_PER_S)
     call_s = max(flops.nominal(cell.spec) * cell.direction.passes / rate, moving_s)
     warmup_s = max(budget.warmup_cpu_s if on_cpu else budget.warmup_gpu_s, budget.warmup_calls * call_s)
-    prepare_s = STEP_OVERHEAD_S + (0.0 if cell.mode is Mode.EAGER else COMPILE_S) + CHECK_CALLS * call_s
+    prepare_s = STEP_OVERHEAD_S + CHECK_CALLS * call_s
+    compile_s = 0.0 if cell.mode is Mode.EAGER else COMPILE_S if first or not on_cpu else COMPILED_BEFORE_S
     visit_s = VISIT_OVERHEAD_S + max(budget.visit_s, call_s) + (0.0 if on_cpu else 2 * budget.throughput_block_s)
     alone_s = budget.stay_s + (prepare_s if first else 0.0)
-    return alone_s + prepare_s + min(warmup_s, budget.warmup_max_s) + (budget.visits or FIRST_VISITS) * visit_s
+    visits = budget.visits or FIRST_VISITS
+    return alone_s + prepare_s + compile_s + min(warmup_s, budget.warmup_max_s) + visits * visit_s

@@ -5,7 +5,7 @@ Only text for messages belongs here; which values are allowed stands where they 
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.plain import plain
 
@@ -25,6 +25,11 @@ def show(value: object) -> str:
 def quote(text: str) -> str:
     """An expression in quotes, cut where nobody would read on."""
     return repr(text) if len(text) <= 10 * LONGEST else f"{text[: 10 * LONGEST]!r}..."
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Several words as people say them: `a, b and c`."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def hint(word: object, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from harness.cli.options import INTERRUPTED, UNFINISHED, say_how_far, stderr, stdout
+from harness.cli.options import INTERRUPTED, UNFINISHED, lacking, say_how_far, stderr, stdout
 from harness.cli.tables import words
 from harness.plan import Plan
 from harness.record import Record, Run, Status
@@ -32,7 +32,8 @@ class News:
         self._turn, self._visits, self._void = -1, 0, 0
         self._orders: set[int] = set()  # of the steps that this turn has visited
         self._before: set[int] = set()
-        self._total, self._failed = 0, 0  # visits; records that are not ok
+        self._total, self._failed = 0, 0  # visits; records that are not ok, but for what is not installed
+        self._absent = set[str]()  # the lines that said of backends that they are not installed
 
     def so_far(self) -> list[str]:
         """How far the run is."""
@@ -82,7 +83,12 @@ class News:
             self._trial, self._window, self._turns, self._before = trial, 0, 0, set()
 
     def _recorded(self, record: Record) -> Iterator[str]:
-        if record.status is not Status.OK:
+        backend = record.cell.backend
+        if record.status is Status.SKIPPED and self._plan and backend in self._plan.absent:
+            new = set(lacking({backend: self._plan.absent[backend]})) - self._absent
+            self._absent |= new
+            yield from new
+        elif record.status is not Status.OK:
             self._failed += 1
             told = f": {record.reason}" if record.reason else ""
             yield f"trial {record.trial + 1}: {record.cell} {words(record.status)}{told}"

@@ -1,7 +1,7 @@
 """What several commands share: options, exit codes, and the two consoles. Nothing heavy is imported before it is needed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,13 +109,35 @@ def stderr() -> "Console":
 
 def print_plan(plan: "Plan", seconds: float) -> None:
     """The cells on standard output, how many and how long on standard error."""
-    from harness import units
-
     for cell in plan.cells:
         typer.echo(cell)
+    for line in (size(plan, seconds), *lacking(missing(plan))):
+        typer.echo(line, err=True)
+
+
+def size(plan: "Plan", seconds: float) -> str:
+    """How many cells a plan has, which of them can be measured, and how long that takes, in a line."""
+    from harness import units
+    from harness.ask import planning
+
+    every, here = (len({step.cell for step in steps}) for steps in (plan.steps, plan.measurable))
+    absent = missing(plan)
     trials = len({step.trial for step in plan.steps})
-    told = f"{plan.suite}: {len(plan.cells)} cells x {trials} trials, about {units.wall(seconds)}{both_ways(plan)}"
-    typer.echo(told, err=True)
+    many = f"{here} of {every} cells" if absent else f"{every} cells"
+    many += f" x {trials} trials" if trials > 1 else ""
+    since = f", since {planning.not_installed(absent)}:" if absent else ","
+    return f"{plan.suite}: {many}{since} about {units.wall(seconds)}{both_ways(plan)}"
+
+
+def missing(plan: "Plan") -> dict[str, str]:
+    """Which backends of a plan's cells are not installed, each with the command that installs it."""
+    there = {cell.backend for cell in plan.cells}
+    return {name: remedy for name, remedy in plan.absent.items() if name in there}
+
+
+def lacking(absent: Mapping[str, str]) -> list[str]:
+    """A line for each backend that is not installed, with the command that installs it."""
+    return list(dict.fromkeys(f"  {name.partition('@')[0]}: not installed: {remedy}" for name, remedy in absent.items()))
 
 
 def both_ways(plan: "Plan") -> str:

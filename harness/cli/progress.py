@@ -17,7 +17,7 @@ from rich.text import Text
 from harness import units
 from harness.analysis.ranking import Sureness
 from harness.axes import Device
-from harness.cli.options import both_ways
+from harness.cli.options import lacking, missing, size
 from harness.cli.tables import STATUS_STYLES, words
 from harness.doctor import Finding, unseen_gpu
 from harness.execution.watcher import Watcher
@@ -38,6 +38,7 @@ class Screen(Watcher):
         self.visits, self.each, self.trials, self.turn = 0, 1, 1, ""
         self.profiles = self.to_profile = 0
         self.cells: dict[int, Cell] = {}  # by the order of the step
+        self.absent: Mapping[str, str] = {}
         self.live: Live | None = None
 
     def __enter__(self) -> "Screen":
@@ -63,13 +64,12 @@ class Screen(Watcher):
             self.console.print(line, style="bold red", markup=False, soft_wrap=True)
         if self.findings:
             self.console.print("convbench doctor tells more")
-        self.total, self.estimate_s, self.began = len(plan), seconds, time.monotonic()
+        self.absent = missing(plan)
+        self.total, self.estimate_s, self.began = len(plan.measurable), seconds, time.monotonic()
         self.cells, self.each = {step.order: step.cell for step in plan}, plan.budget.visits or FIRST_VISITS
         self.trials = plan.budget.trials
-        cells, trials = len(plan.cells), len({step.trial for step in plan.steps})
-        many = f"{cells} cells x {trials} trials" if trials > 1 else f"{cells} cells"
-        told = f"{plan.suite}: {many}, about {units.wall(seconds)}{both_ways(plan)}"
-        self.console.print(told, highlight=False, soft_wrap=True)
+        self.console.print(size(plan, seconds), highlight=False, markup=False, soft_wrap=True)
+        self.lacking(self.absent)
         if self.console.is_terminal:
             self.live = Live(console=self.console, auto_refresh=False, transient=True)
             self.live.start()
@@ -105,8 +105,15 @@ class Screen(Watcher):
         if self.live and visit.order in self.cells:
             self._draw(self.cells[visit.order])
 
+    def lacking(self, absent: Mapping[str, str]) -> None:
+        """A line for each backend that is not installed; its rows get none."""
+        for line in lacking(absent):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def recorded(self, record: Record) -> None:
         """One more."""
+        if record.status is Status.SKIPPED and record.cell.backend in self.absent:
+            return
         self.done += 1
         self.counts[record.status] += 1
         if self.live:

@@ -88,7 +88,7 @@ def list_(
         case What.CELLS:
             from harness.ask.selection import Selection
 
-            print_plan(*execute.prepare(load(suite or _missing_suite(what)), Selection(), 0, ceilings=False))
+            print_plan(*execute.prepare(load(suite or _missing_suite(what)), Selection(), 0, ceilings=False, listing=True))
         case What.BACKENDS:
             stdout().print(listing(("backend", "versions", "devices"), _backends()))
         case What.DEVICES:

@@ -90,7 +90,9 @@ def _tuned(suite: "Suite", over: list[str], options: RunOptions) -> "Suite":
     axes = tuning.parse(over or [",".join(tuning.DEFAULT)])
     if "threads" in axes and options.threads is not None:
         raise SelectionError("--threads: found beside --over threads; write --over threads=1,2")
-    narrowed = narrow(suite, options.selection())
+    selection = options.selection()
+    narrowed = narrow(suite, selection)
+    discovery.refuse_interpreters(narrowed, selection.interpreters)
     modes = discovery.modes(discovery.concerned(narrowed), narrowed.interpreters) if "mode" in axes else {}
     trials = 1 if options.quick and options.trials is None else options.trials
     return tuning.budget(tuning.tuned(narrowed, axes, modes, len(os.sched_getaffinity(0))), trials)

@@ -44,6 +44,7 @@ def profile(
     here, watching = environment.describe("", (), environment.machine_name(machine)), tolerant(watcher)
     with contextlib.nullcontext(lock) if lock else host.alone() as held:
         plan, _ = execute.prepare(suite, selection, 0, ceilings=False, watcher=watching)
+        watching.lacking(plan.absent)
         cells = profiles.of_plan(plan)
         if not cells:
             raise SelectionError(f"suite {suite.name!r}: no convolution is left to be profiled")

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from harness.ask import interpreters as paths
 from harness.ask.suite import Suite
-from harness.ask.wording import not_one_of
-from harness.axes import Device, Mode
+from harness.ask.wording import not_one_of, show
+from harness.axes import LABEL, Device, Mode
 from harness.backends import registry
-from harness.errors import SelectionError
+from harness.errors import SelectionError, SuiteError
 from harness.isolate import launcher, worker
 from harness.isolate.wire import Adapter, Hello
 from harness.plan import interpreter
@@ -29,6 +30,20 @@ def concerned(suite: Suite) -> tuple[str, ...]:
         if name.partition("@")[0] not in known:
             raise SelectionError(f"backend: {not_one_of(name, known)} (what is registered)")
     return tuple(dict.fromkeys(named))
+
+
+def refuse_interpreters(suite: Suite, given: Mapping[str, str]) -> None:
+    """Raises UserError where a path, by which cells of a suite are to be measured, is no file that can be executed.
+
+    `given` are those of the command line, each of which has to be one; of the suite's own it is those that are used.
+    """
+    backends = concerned(suite)
+    used = (*backends, *(f"{backend}{LABEL}{suite.standard}" for backend in backends))
+    named = {name if name in suite.interpreters else name.partition(LABEL)[0] for name in used}
+    for name, path in suite.interpreters.items():
+        if (name in given or name in named) and (why := paths.unusable(path)):
+            told = f"{name}: found {show(path)}, which {why}; allowed: {paths.ALLOWED}"
+            raise SelectionError(f"--python: {told}") if name in given else SuiteError(f"{suite.path}: [python]: {told}")
 
 
 def interpreters(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
@@ -77,6 +92,14 @@ def discover(backends: Iterable[str], given: Mapping[str, str] = MappingProxyTyp
     # A backend that cannot be loaded keeps its cells on the CPU: the launcher makes them rows that say why.
     answer_of = {name: answers.get(name) for name in here}
     return {name: answer.devices if isinstance(answer, Hello) else _CPU_ONLY for name, answer in answer_of.items()}
+
+
+def absent(
+    backends: Iterable[str], found: Iterable[str], given: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:  # fmt: skip
+    """The command that installs it, of each of these backends that is not installed; `found` are those of `discover`."""
+    told = adapters(set(backends).difference(found), given)
+    return {name: each.remedy for name, each in sorted(told.items()) if isinstance(each, Adapter) and not each.installed}
 
 
 def answers(backends: Iterable[str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, Hello | str]:

@@ -85,12 +85,14 @@ def select(overrides: Mapping[str, Any]) -> Selection:
 
 
 def prepare(
-    suite: Suite, selection: Selection, seed: int, *, aa: bool = False, ceilings: bool = True, watcher: Watcher | None = None
-) -> tuple[Plan, float]:
+    suite: Suite, selection: Selection, seed: int, *, aa: bool = False, ceilings: bool = True, watcher: Watcher | None = None,
+    listing: bool = False,
+) -> tuple[Plan, float]:  # fmt: skip
     """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for.
 
     The selection concerns the suite alone: ceilings join for whatever cells it leaves. A suite without a convolution has
-    nothing to be held against them, and is not joined; nor is an A/A run, which asks for noise alone.
+    nothing to be held against them, and is not joined; nor is an A/A run, which asks for noise alone. Only for a `listing` is
+    there a plan where none of its backends is installed.
     """
     narrowed, beside, backends = _asked(suite, selection, aa, ceilings)
     planning.refuse_too_many(narrowed, {})  # before anything is looked for
@@ -98,7 +100,10 @@ def prepare(
     devices = discovery.discover(backends, pythons)
     if watcher:
         watcher.discovered(devices)
-    plan = replace(planning.plan(narrowed, devices, seed, beside, AA if aa else ""), interpreters=pythons)
+    absent = discovery.absent(backends, devices, pythons)
+    plan = replace(planning.plan(narrowed, devices, seed, beside, AA if aa else "", absent), interpreters=pythons)
+    if not listing:
+        planning.refuse_unmeasurable(plan)
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
 
 
@@ -117,6 +122,7 @@ def check(suite: Suite, selection: Selection, *, aa: bool = False, ceilings: boo
 def _asked(suite: Suite, selection: Selection, aa: bool, ceilings: bool) -> tuple[Suite, Suite | None, tuple[str, ...]]:
     """What is left of the suite, the ceilings that join it, and the backends that are concerned."""
     narrowed = narrow(suite, selection)
+    discovery.refuse_interpreters(narrowed, selection.interpreters)
     joined = ceilings and not aa and any(workload.spec.is_convolution for workload in narrowed.workloads)
     return narrowed, suites.load(CEILINGS) if joined else None, discovery.concerned(narrowed)
 

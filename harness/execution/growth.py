@@ -78,7 +78,7 @@ def grown(plan: Plan, found: SoFar, spent_s: float) -> Plan | None:
     budget, trials = plan.budget, found.trials
     if not budget.races or trials >= budget.most_trials:
         return None
-    asked = [step.cell for step in plan.steps if step.trial == trials - 1 and step.cell.is_convolution]
+    asked = [step.cell for step in plan.measurable if step.trial == trials - 1 and step.cell.is_convolution]
     if trials >= ENOUGH_PAIRS:
         asked = _undecided(plan, found, asked)
     names = {str(cell) for cell in asked}

@@ -28,8 +28,9 @@ def fitting(text: str) -> Callable[[str], bool]:
 
 
 def of_plan(plan: Plan) -> list[Cell]:
-    """The cells of a plan that can be profiled: its convolutions, without twins that are there to be held against."""
-    return [cell for cell in plan.cells if cell.is_convolution and not re.search(NO_COMPETITOR, cell.backend)]
+    """The convolutions of a plan that can be profiled: of what is installed, without the twins to be held against."""
+    here = dict.fromkeys(step.cell for step in plan.measurable)
+    return [cell for cell in here if cell.is_convolution and not re.search(NO_COMPETITOR, cell.backend)]
 
 
 def missing(folder: Path, plan: Plan) -> list[Cell]:

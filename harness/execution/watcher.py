@@ -44,6 +44,9 @@ class Watcher:
     def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
         """The devices that each backend of the run sees, before it is planned."""
 
+    def lacking(self, absent: Mapping[str, str]) -> None:
+        """Which backends are not installed, each with the command that installs it, where no plan says so."""
+
 
 class _Tolerant(Watcher):
     """Tells a watcher until that fails: neither a terminal that is gone nor a mistake of who watches may end a run."""
@@ -80,6 +83,9 @@ class _Tolerant(Watcher):
 
     def discovered(self, devices: Mapping[str, Sequence[Device]]) -> None:
         self._tell(self._told.discovered, devices)
+
+    def lacking(self, absent: Mapping[str, str]) -> None:
+        self._tell(self._told.lacking, absent)
 
     def _tell(self, what: Callable[..., None], *news: object) -> None:
         try:

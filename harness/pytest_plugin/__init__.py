@@ -133,7 +133,9 @@ def _tests(collector: pytest.Collector, name: str | Path) -> list[CellTest]:
     only = config.getoption("convbench_backend")
     try:
         suite = narrow(suites.load(name), Selection(axes={"backend": only.split(",")} if only else {}))
-        cells = planning.cells(suite, discovery.discover(discovery.concerned(suite), suite.interpreters))
+        backends = discovery.concerned(suite)
+        found = discovery.discover(backends, suite.interpreters)
+        cells = planning.cells(suite, found, discovery.absent(backends, found, suite.interpreters))
     except UserError as error:
         raise collector.CollectError(str(error)) from None
     rounds: dict[object, list[Cell]] = {}

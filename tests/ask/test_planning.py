@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,57 @@ def test_no_cell_left_is_a_mistake(selection: Selection, found: dict[str, tuple[
     with pytest.raises(SelectionError) as caught:
         planning.cells(narrow(asked, selection), found)
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+ABSENT = {name: f"pip install 'convbench[{name}]'" for name in ("jax", "tensorflow")}
+HERE = {"torch": (CPU,), "numpy": (CPU,)}
+
+
+def test_where_no_backend_is_left_what_installs_one_is_named(smoke: Suite) -> None:
+    told = r"no backend is installed that could be measured: pip install 'convbench\[jax\]' or 'convbench\[tensorflow\]'$"
+    with pytest.raises(SelectionError, match=told):
+        planning.cells(smoke, {"numpy": (CPU,)}, ABSENT)
+
+
+def test_what_is_not_installed_is_planned_once_and_takes_no_time(beside: Suite) -> None:
+    first = suite.load("first")
+    plan = planning.plan(first, HERE, 1, beside, absent=ABSENT)
+    assert plan.absent == {name: ABSENT[name] for name in ("tensorflow", "jax")}
+    trials = {
+        name: Counter(step.trial for step in plan if step.cell.is_convolution and step.cell.backend == name)
+        for name in ("torch", "tensorflow", "jax")
+    }
+    assert trials == {"torch": dict.fromkeys(range(4), 34), "tensorflow": {0: 34}, "jax": {0: 34}}
+    assert {step.cell.backend for step in plan.measurable} == {"torch"}
+    alone = planning.plan(narrow(first, Selection(axes={"backend": ["torch"]})), HERE, 1, beside)
+    assert planning.estimate(plan, 2) == pytest.approx(planning.estimate(alone, 2))
+
+
+def test_a_twin_is_absent_as_its_backend_is_unless_it_has_an_interpreter_of_its_own(smoke: Suite) -> None:
+    asked = replace(smoke, standard="pinned", axes=replace(smoke.axes, backend=("torch", "jax")))
+    assert set(planning.plan(asked, HERE, 1, absent=ABSENT).absent) == {"jax", "jax@pinned"}
+    assert set(planning.plan(asked, HERE, 1, twin="aa", absent=ABSENT).absent) == {"jax", "jax@aa"}
+    own = replace(asked, interpreters={"jax@pinned": "/env/bin/python"})
+    assert set(planning.plan(own, HERE, 1, absent=ABSENT).absent) == {"jax"}
+    assert planning.plan(narrow(asked, Selection(axes={"backend": ["torch"]})), HERE, 1, absent=ABSENT).absent == {}
+
+
+def test_which_backends_are_not_installed_in_words() -> None:
+    assert planning.not_installed(ABSENT) == "jax and tensorflow are not installed"
+    assert planning.not_installed({"jax": "", "jax@pinned": "", "jax@aa": ""}) == "jax is not installed"
+    assert planning.not_installed({"torch@old": ""}) == "torch@old is not installed"
+    assert planning.remedy({**ABSENT, "jax@aa": ABSENT["jax"], "mine": "pip install mine"}) == (
+        "pip install 'convbench[jax]', 'convbench[tensorflow]' or mine"
+    )
+
+
+@pytest.mark.fault("no framework is installed", "one line names what installs it, and nothing is measured or stored")
+def test_a_plan_of_what_is_not_installed_is_refused(smoke: Suite) -> None:
+    asked = narrow(smoke, Selection(axes={"backend": ["jax", "tensorflow"]}))
+    told = r"no cell can be measured: jax and tensorflow are not installed: pip install 'convbench\[jax\]' or 'convbench"
+    with pytest.raises(SelectionError, match=told):
+        planning.refuse_unmeasurable(planning.plan(asked, HERE, 1, absent=ABSENT))
+    planning.refuse_unmeasurable(planning.plan(narrow(smoke, Selection(backends=("jax",))), HERE, 1, absent=ABSENT))
 
 
 def test_a_malformed_keyword_is_a_mistake_here_too(smoke: Suite) -> None:
@@ -257,19 +309,27 @@ CELL = Cell("w", SPEC, Direction.FPROP, "torch")
 
 
 def test_the_estimate_by_hand() -> None:
-    # 231 MFLOP at 20 GFLOP/s: 11.6 ms a call; a visit is 0.05 s and 0.015 s, and there are ten; 0.1 s of warm-up.
-    start, compiling, call = planning.WORKERS_START_S, planning.COMPILE_S, 2 * 64 * 64 * 56 * 56 * 9 / 20e9
-    prepare, visits = planning.STEP_OVERHEAD_S + 6 * call, 10 * 0.065
+    # 231 MFLOP at 20 GFLOP/s: 11.6 ms a call; a visit is 0.05 s and 0.025 s, and there are ten; 0.1 s of warm-up.
+    start, again, call = planning.WORKERS_START_S, planning.COMPILED_BEFORE_S, 2 * 64 * 64 * 56 * 56 * 9 / 20e9
+    prepare, visits = planning.STEP_OVERHEAD_S + 6 * call, 10 * 0.075
     assert planning.estimate(planned(CELL), 1) == pytest.approx(start + 2 * prepare + 0.1 + visits)
     compiled = planned(replace(CELL, mode=Mode.COMPILED))
-    assert planning.estimate(compiled, 1) == pytest.approx(start + 2 * (prepare + compiling) + 0.1 + visits)
+    once = start + 2 * prepare + planning.COMPILE_S + 0.1 + visits
+    assert planning.estimate(compiled, 1) == pytest.approx(once)
     on_gpu = planned(replace(CELL, device=GPU))  # 250 times as fast; and two blocks of throughput in each visit
-    assert planning.estimate(on_gpu, 1) == pytest.approx(start + 0.4 + 12 * call / 250 + 0.5 + visits + 10 * 2 * 0.05)
+    gpu_s = start + 2 * planning.STEP_OVERHEAD_S + 12 * call / 250 + 0.5 + visits + 10 * 2 * 0.05
+    assert planning.estimate(on_gpu, 1) == pytest.approx(gpu_s)
     # Two processes' worth of threads are a round of their own.
-    on_two, on_one = (2 * (0.2 + 6 * call / cores) + 0.1 + visits for cores in (2, 1))
+    on_two, on_one = (2 * (planning.STEP_OVERHEAD_S + 6 * call / cores) + 0.1 + visits for cores in (2, 1))
     assert planning.estimate(planned(CELL, replace(CELL, threads=1)), 2) == pytest.approx(2 * start + on_two + on_one)
     # Only the first trial has it alone before.
     assert planning.estimate(planned(CELL, trials=3), 1) == pytest.approx(3 * (start + prepare + 0.1 + visits) + prepare)
+    # What was compiled in it is found by those after it, on a CPU.
+    thrice = planned(replace(CELL, mode=Mode.COMPILED), trials=3)
+    assert planning.estimate(thrice, 1) == pytest.approx(once + 2 * (start + prepare + again + 0.1 + visits))
+    thrice_on_gpu = planned(replace(CELL, mode=Mode.COMPILED, device=GPU), trials=3)
+    prepare_s = planning.STEP_OVERHEAD_S + 6 * call / 250
+    assert planning.estimate(thrice_on_gpu, 1) == pytest.approx(3 * (gpu_s - prepare_s + planning.COMPILE_S) + prepare_s)
 
 
 def test_the_estimate_of_a_copy_is_its_traffic() -> None:

@@ -64,6 +64,20 @@ def test_each_turn_and_each_trial_is_told_and_the_table_in_the_end(tmp_path, cap
     assert any(line.startswith("conv") and "● " in line for line in lines[20:])
 
 
+def test_what_is_not_installed_is_a_line_for_each_backend(tmp_path) -> None:
+    remedies = {"torch": "pip install 'convbench[torch]'", "torch@pinned": "pip install 'convbench[torch]'"}
+    twin = dataclasses.replace(CELLS[-1], backend="torch@pinned")
+    folder = journal.create(tmp_path, RUN, dataclasses.replace(plan(1), absent=remedies))
+    news = follow.News(folder)
+    assert CELLS[-1].backend == "torch"
+    with journal.Journal(folder) as book:
+        for order, of in enumerate((*CELLS, twin)):
+            status = Status.SKIPPED if "torch" in of.backend else Status.ERROR
+            book.append(builders.failed(status, "why", of=of, order=order, run_id=RUN.id))
+    assert [line for line in news.lines() if "torch" in line] == ["  torch: not installed: pip install 'convbench[torch]'"]
+    assert follow.News(folder).so_far() == ["nothing is measured yet"]
+
+
 def test_a_record_that_is_not_ok_and_void_visits_are_told(tmp_path, capsys) -> None:
     folder = begun(tmp_path, 1)
 

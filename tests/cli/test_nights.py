@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,12 +101,12 @@ def test_a_busy_machine_gives_a_night_that_was_not_measured(
 
 def test_a_night_is_tagged_and_takes_the_options_of_run(scripted: Callable[..., Any]) -> None:
     options = ("--tag", "mine", "--seed", "7", "--threads", "2", "-k", "fprop", "--no-ceilings", "--machine", "lab-1")
-    options += ("--python", "numpy@pinned=/env/bin/python")
+    options += ("--python", f"numpy@pinned={sys.executable}")
     assert scripted(0, None, *options).exit_code == 0
     asked = scripted.asked  # type: ignore[attr-defined]
     assert asked["tags"] == ("nightly", "mine")
     assert asked["machine"] == "lab-1"
-    assert asked["selection"].interpreters == {"numpy@pinned": "/env/bin/python"}
+    assert asked["selection"].interpreters == {"numpy@pinned": sys.executable}
     assert (asked["seed"], asked["ceilings"], asked["selection"].keyword) == (7, False, "fprop")
     wrong = CliRunner().invoke(app, ["nightly", "small", "--wait", "soon"])
     assert isinstance(wrong.exception, UserError)

@@ -88,7 +88,9 @@ def test_what_cannot_be_asked_keeps_its_cells_and_what_is_absent_has_none(
 ) -> None:
     monkeypatch.setattr(discovery, "nvidia_driver", lambda: False)
     plant("crashes", "absent")
-    assert discovery.discover(["numpy", "crashes", "absent"]) == dict.fromkeys(["numpy", "crashes"], (Device("cpu"),))
+    found = discovery.discover(["numpy", "crashes", "absent"])
+    assert found == dict.fromkeys(["numpy", "crashes"], (Device("cpu"),))
+    assert discovery.absent(["numpy", "crashes", "absent"], found) == {"absent": "pip install no-such-package"}
 
 
 def test_with_a_gpu_only_those_are_asked_for_devices_that_could_be_looked_at(

@@ -17,14 +17,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import harness
 from harness import codec
 from harness.analysis.ranking import Sureness
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
+from harness.cli.progress import Screen
 from harness.errors import BusyError, MachineError, RunNotFoundError, SelectionError, StoreError, SuiteError, UserError
-from harness.execution import discovery, execute, host
+from harness.execution import afterwards, discovery, execute, host
 from harness.execution.watcher import Watcher
 from harness.isolate import launcher
 from harness.plan import Plan
@@ -171,20 +173,53 @@ def test_a_second_run_on_the_host_is_refused(tiny: Path, alone: Path, tmp_path: 
         harness.run(tiny, out=tmp_path / "results")
 
 
-def test_a_backend_that_is_not_installed_gives_rows_that_say_how_to_get_it(
-    tiny: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent = 'class Absent:\n    distributions = ("no_such_package_anywhere",)\n'
-    (tmp_path / "absent.py").write_text(absent)
+@pytest.fixture
+def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are two backends: numpy, and torch, whose package is not installed."""
+    (tmp_path / "absent.py").write_text('class Absent:\n    distributions = ("no_such_package_anywhere",)\n')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     point = EntryPoint("torch", "absent:Absent", discovery.registry.GROUP)
     mine = EntryPoint("numpy", "harness.backends.numpy:NumpyBackend", discovery.registry.GROUP)
     monkeypatch.setattr(discovery.registry.metadata, "entry_points", lambda group: [point, mine])
-    harness.run(tiny, out=tmp_path, backend=["numpy", "torch"], trials=1, direction="fprop")
+
+
+def test_a_backend_that_is_not_installed_gives_a_row_for_each_cell_that_says_how_to_get_it(
+    tiny: Path, alone: Path, tmp_path: Path, absent: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    selection = execute.select({"backend": ["numpy", "torch"], "trials": 2, "direction": "fprop"})
+    with Screen(Console(stderr=True, width=200)) as watcher:
+        execute.execute(suites.load(tiny), selection, out=tmp_path, watcher=watcher)
     rows = harness.load(tmp_path).set_index("backend")
     assert set(rows.loc["torch", "status"]) == {"skipped"}
     assert set(rows.loc["torch", "reason"]) == {"torch is not installed: pip install no_such_package_anywhere"}
+    assert set(rows.loc["torch", "trial"]) == {0}
     assert set(rows.loc["numpy", "status"]) == {"ok"}
+    assert (len(rows.loc["torch"]), len(rows.loc["numpy"])) == (2, 4)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("tiny: 2 of 4 cells x 2 trials, since torch is not installed: about ")
+    assert [line for line in told[1:] if "torch" in line] == ["  torch: not installed: pip install no_such_package_anywhere"]
+    assert [line.partition("]")[0] for line in told if line.startswith("[")] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+
+
+@pytest.mark.fault("no framework of a run is installed", "one line names the command that installs it, and nothing is stored")
+def test_a_run_of_what_is_not_installed_is_refused(tiny: Path, alone: Path, tmp_path: Path, absent: None) -> None:
+    told = "no cell can be measured: torch is not installed: pip install no_such_package_anywhere$"
+    with pytest.raises(SelectionError, match=told):
+        harness.run(tiny, out=tmp_path / "results", backend="torch")
+    with pytest.raises(SelectionError, match=told):
+        afterwards.profile(suites.load(tiny), execute.select({"backend": "torch"}), out=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    plan, seconds = execute.prepare(suites.load(tiny), execute.select({"backend": "torch"}), 0, listing=True)
+    assert (len(plan.cells), seconds) == (6, 0)
+
+
+def test_more_trials_are_made_of_what_is_installed(tiny: Path, alone: Path, tmp_path: Path, absent: None) -> None:
+    selection = execute.select({"backend": ["numpy", "torch"], "direction": "fprop", "time_s": 1e-9})
+    run = execute.execute(suites.load(tiny), selection, out=tmp_path)
+    execute.more(tmp_path / "runs" / run.id, time_s=20.0)
+    rows = harness.load(tmp_path)
+    assert rows.loc[rows["backend"] == "torch", "trial"].tolist() == [0, 0]
+    assert rows.loc[rows["backend"] == "numpy", "trial"].max() > 0
 
 
 @pytest.mark.fault("a plug-in crashes in a run", "its own rows are errors, the others are measured")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from harness.backends import packages, registry
 from harness.cli import app
-from harness.errors import UserError
+from harness.errors import SelectionError, SuiteError, UserError
 from harness.execution import discovery, execute
 from harness.isolate.wire import Adapter
 from harness.record import Record, Status
@@ -126,15 +126,49 @@ def test_a_suite_names_interpreters_relative_to_itself(suite: Callable[..., Path
 
 
 def test_the_twins_of_a_standard_have_the_interpreter_of_their_label(suite: Callable[..., Path], tmp_path: Path) -> None:
-    nowhere = tmp_path / "nowhere"
-    path = suite('standard = "pinned"', f'[python]\n"numpy@pinned" = "{nowhere}"')
+    broken = foreign.script(tmp_path / "python", "exit 3")
+    path = suite('standard = "pinned"', f'[python]\n"numpy@pinned" = "{broken}"')
     run = execute.run(path, out=tmp_path / "out", ceilings=False)
     told = measured(tmp_path / "out" / "runs" / run.id)
     assert {backend: record.status for backend, record in told.items()} == {
         "numpy": Status.OK,
         "numpy@pinned": Status.ERROR,
     }
-    assert "its interpreter cannot be started" in told["numpy@pinned"].reason
+    assert "its interpreter ended: exit code 3" in told["numpy@pinned"].reason
+
+
+@pytest.mark.fault(
+    "an interpreter that is named is no file, or may not be executed", "one line says so, and nothing is measured"
+)
+@pytest.mark.parametrize("command", [("run", "--dry-run"), ("run",), ("tune",), ("profile",), ("nightly", "--wait", "0s")])
+def test_a_path_at_which_nothing_can_be_started_is_a_mistake(
+    command: tuple[str, ...], suite: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("")
+    for name, path, why in (
+        ("numpy", "nope", "is no file"), ("numpy@old", "text", "may not be executed"), ("numpy", ".", "is no file"),
+    ):  # fmt: skip
+        found = (
+            f'{name}: found "{tmp_path / path}", which {why}; allowed: the path of a Python interpreter, as in env/bin/python'
+        )
+        done = CliRunner().invoke(app, [command[0], str(suite()), *command[1:], "--python", f"{name}={path}"])
+        assert (type(done.exception), str(done.exception)) == (SelectionError, f"--python: {found}")
+        told = suite(more=f'[python]\n"{name}" = "{path}"')
+        done = CliRunner().invoke(app, [command[0], str(told), *command[1:]])
+        assert (type(done.exception), str(done.exception)) == (SuiteError, f"{told}: [python]: {found}")
+    assert not (tmp_path / "results").exists()
+
+
+def test_of_a_suite_s_interpreters_those_that_are_used_have_to_be_there(suite: Callable[..., Path], tmp_path: Path) -> None:
+    path = suite('standard = "pinned"', '[python]\ntorch = "nope"')
+    with pytest.raises(SelectionError, match=r"^--python: torch: found .*/no\", which is no file"):  # what is typed is meant
+        execute.prepare(execute.suites.load(path), execute.select({"python": {"torch": "no"}}), 0)
+    plan, _ = execute.prepare(execute.suites.load(path), execute.select({}), 0)
+    assert {cell.backend for cell in plan.cells} == {"numpy", "numpy@pinned"}
+    path = suite('standard = "pinned"', '[python]\n"numpy@pinned" = "nope"')
+    with pytest.raises(UserError, match=r"\[python\]: numpy@pinned: found .*/nope\", which is no file"):
+        execute.prepare(execute.suites.load(path), execute.select({}), 0)
 
 
 @pytest.mark.parametrize(
