@@ -36,10 +36,15 @@ def hint(word: object, known: Iterable[str]) -> str:
     """`; did you mean "fprop"?` where a known name is near, else nothing."""
     text = str(word)[:LONGEST].lower()
     cases = {name.lower(): name for name in known}
-    near = [cases[name] for name in difflib.get_close_matches(text, cases)]
-    # Of two equally near, the one that begins alike: f32 is fp32 rather than tf32.
-    near.sort(key=lambda name: (-difflib.SequenceMatcher(None, name.lower(), text).ratio(), name[:1].lower() != text[:1]))
-    return f'; did you mean "{near[0]}"?' if near else ""
+    close = difflib.get_close_matches(text, cases)
+
+    def distance(name: str) -> tuple[bool, float, bool]:
+        """Those of the same letters come first: NCWH is NCHW, not NCW; of two as near one that begins alike: f32 is fp32."""
+        ratio = difflib.SequenceMatcher(None, name, text).ratio()
+        return sorted(name) != sorted(text), -ratio, name[:1] != text[:1]
+
+    near = sorted((name for name in cases if name in close), key=distance)
+    return f'; did you mean "{cases[near[0]]}"?' if near else ""
 
 
 def not_one_of(found: object, known: Iterable[str]) -> str:

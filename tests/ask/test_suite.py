@@ -251,6 +251,7 @@ WRONG = {
     "unknown mode": ('[axes]\nmode = ["jit"]\n' + WORKLOAD, ["[axes]", 'mode: found "jit"', "allowed: eager, compiled, xla"]),
     "unknown precision": ('[axes]\nprecision = ["f32"]\n' + WORKLOAD, ["precision", 'found "f32"', 'did you mean "fp32"?']),
     "unknown layout": ('[axes]\nlayout = ["CHWN"]\n' + WORKLOAD, ["layout", 'found "CHWN"', "NCHW, NHWC, NCW"]),
+    "layout with two letters in each other's place": ('[axes]\nlayout = ["NCWH"]\n' + WORKLOAD, ['did you mean "NCHW"?']),
     "unknown device": ('[axes]\ndevice = ["tpu"]\n' + WORKLOAD, ["device", 'found "tpu"', "cpu, gpu"]),
     "unknown optimizer": ('[axes]\noptimizer = ["adamw"]\n' + WORKLOAD, ["optimizer", 'did you mean "adam"?', "sgd, adam"]),
     "unknown cache": ('[axes]\ncache = ["warm"]\n' + WORKLOAD, ["cache", 'found "warm"', "hot, cold"]),
