@@ -26,19 +26,31 @@ def replacing(path: Path, *, sync: bool = False, mode: int | None = None) -> Ite
     With `sync` its content is on the disk before it gets the name, which a power cut may otherwise leave on an empty file.
     `mode` are its permissions, by default those of any new file.
     """
-    draft, descriptor = _draft(path)
+    with _named(path):
+        draft, descriptor = _draft(path)
+        try:
+            with open(descriptor, "wb") as file:
+                if mode is not None:
+                    os.fchmod(descriptor, mode)
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(descriptor)
+                draft.replace(path)  # while the lock on it tells `sweep` that somebody is here
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have what the system refuses told of `path`, where it is told of no file (the disk is full) or of the draft."""
     try:
-        with open(descriptor, "wb") as file:
-            if mode is not None:
-                os.fchmod(descriptor, mode)
-            yield file
-            file.flush()
-            if sync:
-                os.fsync(descriptor)
-            draft.replace(path)  # while the lock on it tells `sweep` that somebody is here
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if not error.strerror or not (error.filename is None or str(error.filename).endswith(_SUFFIX)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _draft(path: Path) -> tuple[Path, int]:

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import threading
@@ -31,6 +32,42 @@ def test_what_fails_half_way_leaves_the_old_file_and_no_draft(tmp_path: Path):
         fill()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.fault(
+    "a file cannot be written: its folder is read-only, a folder has its name, the disk is full", "one line names the file"
+)
+@pytest.mark.parametrize("call", ["open", "replace", "write"])
+def test_what_the_system_refuses_is_told_of_the_file_and_not_of_its_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    path = tmp_path / "run.json"
+
+    def refused(file: object, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    def fill() -> None:
+        with drafts.replacing(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    if call == "open":
+        monkeypatch.setattr(os, "open", refused)
+    if call == "replace":
+        path.mkdir()
+    expected = {"open": "[Errno 13] Permission denied", "replace": "[Errno 21] Is a directory"}
+    with pytest.raises(OSError) as caught:  # noqa: PT011  its whole text is looked at
+        fill() if call == "write" else drafts.write(path, "new")
+    assert str(caught.value) == f"{expected.get(call, '[Errno 28] No space left on device')}: '{path}'"
+    assert [each for each in tmp_path.iterdir() if each != path] == []
+
+
+def test_what_is_refused_of_another_file_is_told_of_that(tmp_path: Path):
+    def fill() -> None:
+        with drafts.replacing(tmp_path / "run.json"):
+            (tmp_path / "missing").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match="missing"):
+        fill()
 
 
 def test_a_link_in_the_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path):
