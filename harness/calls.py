@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from harness.axes import Direction, Layout, Precision
 from harness.spec import ConvSpec, TransposedSpec
 
+STEP = "a step"  # what calls are counted in, where nothing else is said
+
 # Elements of tensors as frameworks and libraries name them.
 _PRECISIONS = {
     "float64": Precision.FP64, "double": Precision.FP64, "f64": Precision.FP64,
@@ -17,7 +19,7 @@ _PRECISIONS = {
 
 @dataclass(frozen=True)
 class Call:
-    """One pass over a convolution that a model makes, `times` times in a step.
+    """One pass over a convolution that a model makes, `times` times in a step, or in what else `Seen.counts_of` names.
 
     `layout` is None where the tensors fit both. `remark` is what a reader should know of it.
     """
@@ -34,7 +36,7 @@ class Call:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What was seen and is no Call, `times` times in a step: what it is, why it is left out, its layer where that is known."""
+    """What was seen and is no Call, `times` times: what it is, why it is left out, its layer where that is known."""
 
     what: str
     why: str
@@ -57,7 +59,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that was seen of a step of a model. `source` says by what, `operations` how often each other operation was seen."""
+    """All that was seen of a model. `source` says by what, `operations` how often each other operation was seen.
+
+    `counts_of` says in what the calls are counted: in a step, or in all of a log in which the steps are not told apart.
+    """
 
     source: str
     calls: tuple[Call, ...] = ()
@@ -65,6 +70,7 @@ class Seen:
     operations: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     timing: Timing | None = None
+    counts_of: str = STEP
 
 
 def precision(name: str) -> Precision | None:

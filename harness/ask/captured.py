@@ -13,8 +13,9 @@ from pathlib import Path
 
 from harness import drafts, flops, units
 from harness.ask import files, shapes
+from harness.ask.suite import MOST_WORKLOADS, bounded
 from harness.axes import PASSES, Direction, Layout, Precision
-from harness.calls import Call, LeftOut, Seen, Timing
+from harness.calls import STEP, Call, LeftOut, Seen, Timing
 from harness.errors import CaptureError
 from harness.plain import plain
 from harness.spec import ConvSpec, TransposedSpec
@@ -25,7 +26,7 @@ _LONGEST_NAME, _LONGEST_SOURCE = 80, 300
 
 @dataclass(frozen=True)
 class Layer:
-    """A distinct convolution of a network: how often a step makes each pass over it, and the layers that do."""
+    """A distinct convolution of a network: how often each pass over it is made, and the layers that make it."""
 
     name: str
     spec: ConvSpec | TransposedSpec
@@ -42,13 +43,16 @@ class Layer:
 
     @property
     def flop(self) -> int:
-        """FLOP of all its passes in a step."""
+        """FLOP of all its passes."""
         return flops.nominal(self.spec) * sum(self.counts.values())
 
 
 @dataclass(frozen=True)
 class Captured:
-    """The convolutions of a step of a network, and what else was seen of it. `source` says by what, `target` of what."""
+    """The convolutions of a network, and what else was seen of it. `source` says by what, `target` of what.
+
+    `counts_of` says in what all counts and FLOP are: in a step, or in all of a log in which the steps are not told apart.
+    """
 
     name: str
     source: str
@@ -57,19 +61,20 @@ class Captured:
     notes: tuple[str, ...] = ()
     timing: Timing | None = None
     target: str = ""
+    counts_of: str = STEP
 
     @property
     def calls(self) -> int:
-        """Passes over convolutions in a step."""
+        """Passes over convolutions."""
         return sum(sum(layer.counts.values()) for layer in self.layers)
 
     def flop(self, direction: Direction) -> int:
-        """FLOP of all passes in this direction in a step."""
+        """FLOP of all passes in this direction."""
         return sum(flops.nominal(layer.spec) * layer.counts.get(direction, 0) for layer in self.layers)
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The passes that a step makes."""
+        """The passes that are made."""
         return tuple(each for each in PASSES if any(layer.counts.get(each) for layer in self.layers))
 
     def parts(self) -> list[tuple[Precision, Layout, tuple[Layer, ...]]]:
@@ -81,13 +86,15 @@ class Captured:
         return [(precision, layout, tuple(layers)) for (precision, layout), layers in ordered]
 
     def texts(self, suite: str = "") -> dict[str, str]:
-        """The suites and their tables, by the names of their files; `suite` is that of the first, else the network's name."""
-        if not self.layers:
-            left = ", ".join(f"{one.what} x {one.times}: {one.why}" for one in self.left_out)
-            raise CaptureError(f"no convolution that a suite can have; left out: {left}")
+        """The suites and their tables, by the names of their files; `suite` is that of the first, else the network's name.
+
+        Raises CaptureError for more layers than a suite may have.
+        """
         parts, told = self.parts(), {}
         for place, (precision, layout, layers) in enumerate(parts):
             name = (suite or self.name) + (f"-{precision}-{layout.lower()}" if place else "")
+            if len(layers) > MOST_WORKLOADS:
+                raise CaptureError(f"{name}: found {len(layers)} shapes; allowed in a suite: {MOST_WORKLOADS}")
             alone = "" if len(parts) == 1 else f"its layers in {precision} and {layout}"
             directions = [each for each in PASSES if any(layer.counts.get(each) for layer in layers)]
             rows = [(_row(layer, directions), _source(self.target, layer)) for layer in layers if not layer.spec.transposed]
@@ -103,13 +110,16 @@ class Captured:
         distinct = units.many(len(layers), "shape")
         left = sum(one.times for one in self.left_out)
         without = f"without {units.many(left, 'call')} left out" if left else ""
-        about = ", ".join(filter(None, [alone, without]))
+        of_step = self.counts_of == STEP
+        counted = "" if of_step else f"counts of {self.counts_of.partition(',')[0]}"
+        about = ", ".join(filter(None, [alone, counted, without]))
         network = f"{self.name} ({about})" if about else self.name
         lines = [
             f"{HEAD} from {plain(self.target) or 'a model'}, as seen by {plain(self.source)}.",
+            *([] if of_step else [f"# Its counts are those of {self.counts_of}."]),
             *(f"# Left out: {line}" for line in told_left_out(self.left_out)), "",
             "[suite]", f"name = {_quoted(name)}",
-            f"description = {_quoted(f'The convolutions of {self.name}: {calls} in a step, of {distinct}.')}", "",
+            f"description = {_quoted(f'The convolutions of {self.name}: {calls} in {self.counts_of}, of {distinct}.')}", "",
             "[axes]", *(f"{axis} = [{', '.join(map(_quoted, values))}]" for axis, values in axes.items()), "",
         ]  # fmt: skip
         if not all(layer.spec.transposed for layer in layers):
@@ -123,12 +133,15 @@ class Captured:
     def write(self, path: Path | str) -> list[Path]:
         """Write the suite to that file, its table beside it in `shapes/`, and further suites beside it; what was written.
 
-        Raises CaptureError where a file is in the way that was not written so.
+        Raises CaptureError where a file is in the way that was not written so, and for what would be too large for a suite.
         """
         path, written = Path(path), []
         suite = suite_name(path.stem)
         for name, text in self.texts(suite).items():
             file = path if name == f"{suite}.toml" else path.parent / name
+            most = files.MOST_SUITE_BYTES if name.endswith(".toml") else files.MOST_TABLE_BYTES
+            if (size := len(text.encode())) > most:
+                raise CaptureError(f"{file}: would have {units.size(size)}; allowed: {units.size(most)}")
             if name.endswith(".toml"):
                 _refuse_to_lose(file)
             written.append((file, text))
@@ -152,12 +165,20 @@ def _refuse_to_lose(file: Path) -> None:
 def collect(name: str, seen: Seen, *, target: str = "", anonymous: bool = False) -> Captured:
     """The layers that the calls are of. With `anonymous` no name of the user's is in it.
 
-    Calls whose tensors fit both layouts have that of most others.
+    Calls whose tensors fit both layouts have that of most others; those that are too large for a suite are left out. Raises
+    CaptureError where none remains.
     """
-    usual = _usual_layouts(seen.calls)
+    usual, left = _usual_layouts(seen.calls), list(seen.left_out)
     found: dict[tuple[ConvSpec | TransposedSpec, Precision, Layout], list[Call]] = {}
     for call in seen.calls:
+        if why := _too_large(call.spec):
+            left.append(LeftOut(f"{'transposed ' * call.spec.transposed}convolution", why, call.name, call.times))
+            continue
         found.setdefault((call.spec, call.precision, call.layout or usual[call.precision]), []).append(call)
+    left_out = _together(replace(one, name="") if anonymous else one for one in left)
+    if not found:
+        told = ", ".join(f"{one.what} x {one.times}: {one.why}" for one in left_out)
+        raise CaptureError(f"no convolution that a suite can have; left out: {told}")
     layers, taken = list[Layer](), set[str]()
     for number, ((spec, precision, layout), calls) in enumerate(found.items(), start=1):
         counts = {each: sum(call.times for call in calls if call.direction is each) for each in PASSES}
@@ -168,9 +189,18 @@ def collect(name: str, seen: Seen, *, target: str = "", anonymous: bool = False)
         remarks += [f"{with_bias} with bias, which -a bias=none,channel measures, too"] if with_bias else []
         unique = _unique(layer_name(names[0]) if names else f"conv{number}", taken)
         layers.append(Layer(unique, spec, precision, layout, counts, names, tuple(remarks)))
-    left = [replace(one, name="") for one in seen.left_out] if anonymous else seen.left_out
-    told = "" if anonymous else target
-    return Captured(suite_name(name), seen.source, tuple(layers), _together(left), seen.notes, seen.timing, told)
+    of = "" if anonymous else target
+    return Captured(suite_name(name), seen.source, tuple(layers), left_out, seen.notes, seen.timing, of, seen.counts_of)
+
+
+def _too_large(spec: ConvSpec | TransposedSpec) -> str:
+    """Why a convolution is too large for a suite and its table; empty where it is not."""
+    try:
+        bounded(spec)
+    except ValueError as error:
+        return str(error)
+    largest = max(map(max, spec.shapes(1)))
+    return f"{spec} has a size of {largest}; allowed: below 10^9" if largest >= 10**9 else ""  # as a table writes them
 
 
 def _usual_layouts(calls: Sequence[Call]) -> dict[Precision, Layout]:

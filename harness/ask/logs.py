@@ -5,6 +5,7 @@ oneDNN's verbose lines, a PyTorch profiler's chrome trace, and lines of benchdnn
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from harness import codec
 from harness.ask import shape_line
 from harness.ask.wording import show
 from harness.axes import PASSES, Direction, Layout, Precision
-from harness.calls import Call, LeftOut, Seen, layer, precision
+from harness.calls import STEP, Call, LeftOut, Seen, layer, precision
 from harness.errors import CaptureError
 from harness.plain import plain
 from harness.spec import ConvSpec, TransposedSpec
@@ -21,50 +22,52 @@ from harness.spec import ConvSpec, TransposedSpec
 _Found = Call | LeftOut
 
 
-def seen(text: str) -> Seen:
-    """What a log tells. Raises CaptureError for one of no dialect that is known, and for one without a convolution."""
+def seen(text: str, steps: int | None = None) -> Seen:
+    """What a log tells; `steps` is how many steps, all alike, are in one that does not mark them.
+
+    Raises CaptureError for a log of no dialect that is known, for one without a convolution, and for `steps` that it belies.
+    """
     if text.lstrip().startswith(("{", "[")):
-        return _counted("a chrome trace of PyTorch", *_trace(text))
+        return _counted("a chrome trace of PyTorch", *_trace(text), steps)
     lines = [line.strip() for line in text.splitlines()]
     for source, signs, read in _DIALECTS:
         of_it = [line for line in lines if signs.search(line)]
         if of_it:
-            return _counted(source, [found for line in of_it for found in read(line)], ())
+            return _counted(source, [found for line in of_it for found in read(line)], 0, steps)
     first = next(filter(None, lines), "")
+    if not first:
+        raise CaptureError("it is empty")
     raise CaptureError(
         "no log that is known: no line of oneDNN's verbose mode, benchdnn or MIOpenDriver, no trace; "
         f"the first is {show(first)}"
     )
 
 
-def _counted(source: str, found: Sequence[_Found], notes: Sequence[str]) -> Seen:
-    """What was found, equals counted. Raises CaptureError for nothing."""
+def _counted(source: str, found: Sequence[_Found], marked: int, steps: int | None) -> Seen:
+    """What was found, equals counted: in one step, where it is known how many steps there are and they are alike.
+
+    `marked` steps are told apart by the log, `steps` are said to be in it. Raises CaptureError for nothing, and for both.
+    """
     if not found:
         raise CaptureError(f"{source}: no convolution in it")
-    times: dict[_Found, int] = {}
-    for one in found:
-        times[one] = times.get(one, 0) + 1
-    steps, notes = _steps(notes), [note for note in notes if not note.startswith(_STEPS)]
-    if steps > 1:
-        if all(count % steps == 0 for count in times.values()):
-            times = {one: count // steps for one, count in times.items()}
-            notes = [*notes, f"{steps} steps are in it; counts are those of one"]
-        else:
-            notes = [*notes, f"{steps} steps are in it, which differ; counts are those of all together"]
-    calls, left = [], []
-    for one, count in times.items():
-        if isinstance(one, Call):
-            calls.append(replace(one, times=count))
-        else:
-            left.append(replace(one, times=count))
-    return Seen(source, tuple(calls), tuple(left), notes=tuple(notes))
-
-
-_STEPS = "steps: "
-
-
-def _steps(notes: Sequence[str]) -> int:
-    return next((int(note.removeprefix(_STEPS)) for note in notes if note.startswith(_STEPS)), 1)
+    if steps and marked:
+        raise CaptureError(f"--steps: found with a log that marks its steps, {marked} of them; allowed: with one that does not")
+    times, together = Counter(found), marked or steps or 0
+    odd = next((one for one, count in times.items() if together and count % together), None)
+    if odd is not None and steps:
+        told = f"{odd.spec}, {odd.direction}," if isinstance(odd, Call) else odd.what
+        raise CaptureError(f"--steps: found {steps}; {told} is {times[odd]} times in the log, which is no multiple of that")
+    notes, counts_of, of_one = tuple[str, ...](), STEP, 1
+    if not together:
+        counts_of = "the whole log, whose steps are not marked"
+        notes = ("--steps N says that N steps are in the log, and divides the counts",)
+    elif odd is not None:
+        counts_of = f"all {together} steps of the log, which differ"
+    elif together > 1:
+        of_one, notes = together, (f"{together} steps are in it; counts are those of one",)
+    calls = tuple(replace(one, times=count // of_one) for one, count in times.items() if isinstance(one, Call))
+    left = tuple(replace(one, times=count // of_one) for one, count in times.items() if isinstance(one, LeftOut))
+    return Seen(source, calls, left, notes=notes, counts_of=counts_of)
 
 
 # oneDNN and benchdnn --------------------------------------------------------------------------------------------------------
@@ -194,8 +197,8 @@ def _miopen(line: str) -> Iterator[_Found]:
 # PyTorch's profiler ---------------------------------------------------------------------------------------------------------
 
 
-def _trace(text: str) -> tuple[list[_Found], list[str]]:
-    """The calls in a chrome trace that was written with record_shapes=True, and how many steps are in it."""
+def _trace(text: str) -> tuple[list[_Found], int]:
+    """The calls in a chrome trace that was written with record_shapes=True, and how many steps are marked in it."""
     try:
         data = codec.parse(text)
     except ValueError as error:
@@ -211,7 +214,7 @@ def _trace(text: str) -> tuple[list[_Found], list[str]]:
         if name in ("aten::convolution", "aten::convolution_backward"):
             arguments = event.get("args")
             found += _traced(name, arguments if isinstance(arguments, dict) else {})
-    return found, [f"{_STEPS}{len(steps)}"] if steps else []
+    return found, len(steps)
 
 
 def _traced(name: str, arguments: dict[str, Any]) -> Iterator[_Found]:

@@ -254,16 +254,16 @@ def _conv(keys: Mapping[str, Any]) -> ConvSpec | TransposedSpec:
     padding, more = _pairs(keys["padding"], dims), keys.get("output_padding", 0)
     more = (more,) * dims if isinstance(more, int) else tuple(more)
     if keys.get("transposed"):
-        return _bounded(_transposed(numbers | sizes, padding, more))
+        return bounded(_transposed(numbers | sizes, padding, more))
     if any(more):
         raise ValueError(f"output_padding: found {show(list(more))} without transposed; allowed: with transposed = true")
     if padding == "valid":
-        return _bounded(ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims))
+        return bounded(ConvSpec(**numbers, **sizes, padding=((0, 0),) * dims))
     if padding == "same":
         # The rule needs a spec to be asked, and any spec with this much padding has an output.
         roomy = tuple((d * (r - 1),) * 2 for r, d in zip(sizes["kernel"], sizes["dilation"], strict=False))
         padding = ConvSpec(**numbers, **sizes, padding=roomy).same_padding()
-    return _bounded(ConvSpec(**numbers, **sizes, padding=tuple((low, high) for low, high in padding)))
+    return bounded(ConvSpec(**numbers, **sizes, padding=tuple((low, high) for low, high in padding)))
 
 
 def _transposed(sizes: Mapping[str, Any], padding: Any, more: tuple[int, ...]) -> TransposedSpec:
@@ -296,7 +296,7 @@ def _pairs(padding: Any, dims: int) -> Any:
 AnySpec = TypeVar("AnySpec", bound=WorkloadSpec)
 
 
-def _bounded(spec: AnySpec) -> AnySpec:
+def bounded(spec: AnySpec) -> AnySpec:
     """The same, if a computer could ever hold and compute it. Raises ValueError, which says what is the most."""
     x, w, y = map(math.prod, spec.shapes(1))
     most = max(x + spec.padding_elements, w, y)
@@ -317,7 +317,7 @@ def _by_hand(path: Path, parsed: document.Document) -> Iterator[tuple[str, Workl
                 case document.ConvTable():
                     yield place, Workload(name, _conv(dict(table)), table.count, table.network, counts=_counts(table.counts))
                 case document.GemmTable():
-                    yield place, Workload(name, _bounded(GemmSpec(table.m, table.n, table.k)))
+                    yield place, Workload(name, bounded(GemmSpec(table.m, table.n, table.k)))
                 case document.CopyTable():
                     yield place, Workload(name, CopySpec(table.nbytes))
 

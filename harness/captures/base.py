@@ -23,6 +23,9 @@ CAPTURES = {
     "jax": "harness.captures.jax:JaxCapture", "onnx": "harness.captures.onnx:OnnxCapture",
 }  # fmt: skip
 GROUP = "harness.captures"  # of the entry points by which other packages add captures
+BEYOND = 10**9  # every size of an input is below it, as in a table of shapes
+# The options of the command line that are arguments of `harness.capture`, too.
+_ARGUMENTS = {"--input": "inputs", "--framework": "framework", "--infer": "gradients=False"}
 
 
 def known() -> dict[str, str]:
@@ -47,6 +50,7 @@ class Request:
     name, `arguments` texts of Python literals that the callable is called with. Without `gradients` the forward pass alone is
     asked for, without `weights` the model is built without their memory. `real` computes all of it, and `timed` measures it.
     `precision` and `layout` are what the model is converted to, by the words of the axes; empty: it stays as it is.
+    `in_program` says that it is one of `harness.capture`, and not of the command line: messages name what each of them takes.
     """
 
     target: str = ""
@@ -60,6 +64,21 @@ class Request:
     timed: bool = False
     precision: str = ""
     layout: str = ""
+    in_program: bool = False
+
+    def option(self, name: str) -> str:
+        """An option by the name that messages give it: `--input`, in a program `inputs`."""
+        return _ARGUMENTS.get(name, f"convbench capture {name}") if self.in_program else name
+
+    def without_inputs(self, wants: str, *shape: int) -> CaptureError:
+        """What is said where there is no input: `wants` says what the model must be called with, as with such a shape."""
+        example = str(shape) if self.in_program else f"--input {','.join(map(str, shape))}"
+        return CaptureError(f"{self.option('--input')}: {wants}; give the shape of each, as in {example}")
+
+    def nothing_trained(self) -> CaptureError:
+        """What is said where a step would have no gradient."""
+        told = "nothing that the model gives depends on what is trained"
+        return CaptureError(f"{told}; {self.option('--infer')} leaves the gradients out")
 
 
 class Capture(ABC):

@@ -54,7 +54,7 @@ class JaxCapture(Capture):
         """What a step of the function asks for. Of its arguments those that hold several arrays are trained."""
         jax = self._jax
         if not inputs:
-            raise CaptureError(f"--input: the function wants {wanted(model)}; give the shape of each, as in --input 8,99,99,3")
+            raise request.without_inputs(f"the function wants {wanted(model)}", 8, 99, 99, 3)
         arguments = [jax.tree.map(self._ready, given, is_leaf=lambda each: isinstance(each, Input)) for given in inputs]
         about = [
             DATA if given is argument or hasattr(argument, "shape") else TRAINED

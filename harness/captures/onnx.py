@@ -40,19 +40,29 @@ class OnnxCapture(Capture):
 
     def capture(self, model: Any, inputs: Sequence[Any], request: Request) -> Seen:
         """What a step of the model asks for. `model` is the path of its file, or a ModelProto."""
-        onnx = self._onnx
-        if isinstance(model, str):
+        onnx, where = self._onnx, model if isinstance(model, str) else request.target or "model"
+        file = isinstance(model, str)
+        if file:
             try:
                 model = onnx.load(model, load_external_data=False)
+            except OSError as error:
+                raise CaptureError(f"{where}: cannot be read: {error.strerror or error}") from None
             except Exception as error:
-                raise CaptureError(f"{model}: cannot be read as ONNX: {type(error).__name__}") from None
+                raise CaptureError(f"{where}: cannot be read as ONNX: {type(error).__name__}") from None
+        if not self.takes(model):
+            raise CaptureError(f"{where}: found {type(model).__name__}; allowed: an onnx.ModelProto, or the path of a file")
+        if not file:  # it stays as it is
+            given, model = model, onnx.ModelProto()
+            model.CopyFrom(given)
+        if not model.graph.node:
+            raise CaptureError(f"{where}: a model of ONNX without any operation")
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-        _fix(model.graph, inputs, request.sizes)
+        _fix(model.graph, inputs, request)
         try:
             model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except Exception as error:
-            raise CaptureError(f"its shapes cannot be inferred: {error}") from None
+            raise CaptureError(f"{where}: its shapes cannot be inferred: {error}") from None
         notes = Notes()
         _Graph(notes, request.gradients).walk(model.graph, {})
         if any(call.direction is not Direction.FPROP for call in notes.calls):
@@ -61,21 +71,21 @@ class OnnxCapture(Capture):
         return notes.seen(f"ONNX {onnx.__version__}" + (f", a file of {producer}" if producer else ""))
 
 
-def _fix(graph: Any, inputs: Sequence[Any], sizes: dict[str, int]) -> None:
+def _fix(graph: Any, inputs: Sequence[Any], request: Request) -> None:
     """Give the inputs of a graph sizes, by their order and by the names of their dimensions; what was inferred before goes."""
-    parts = {tensor.name for tensor in graph.initializer}
+    parts, option, sizes = {tensor.name for tensor in graph.initializer}, request.option("--input"), request.sizes
     given = [value for value in graph.input if value.name not in parts]
     if len(inputs) > len(given):
         names = ", ".join(value.name for value in given)
-        raise CaptureError(f"--input: found {len(inputs)} shapes; allowed: {len(given)}, for {names}")
+        raise CaptureError(f"{option}: found {len(inputs)} shapes; allowed: {len(given)}, for {names}")
     symbols = {dim.dim_param: None for value in given for dim in value.type.tensor_type.shape.dim if dim.dim_param}
     if unknown := sizes.keys() - symbols.keys():
         names = ", ".join(symbols) or "no name, since all sizes are fixed"
-        raise CaptureError(f"--input: found {min(unknown)}; allowed: {names}")
+        raise CaptureError(f"{option}: found {min(unknown)}; allowed: {names}")
     for value, shape in zip(given, inputs, strict=False):
         dims = value.type.tensor_type.shape.dim
         if not isinstance(shape, Input) or len(shape.shape) != len(dims):
-            raise CaptureError(f"--input: allowed for {value.name}: {len(dims)} sizes, {_shown(dims)}")
+            raise CaptureError(f"{option}: allowed for {value.name}: {len(dims)} sizes, {_shown(dims)}")
         for dim, size in zip(dims, shape.shape, strict=True):
             dim.dim_value = size
     missing = {}
@@ -87,7 +97,8 @@ def _fix(graph: Any, inputs: Sequence[Any], sizes: dict[str, int]) -> None:
                 missing[dim.dim_param or "?"] = f"{value.name} ({_shown(value.type.tensor_type.shape.dim)})"
     if missing:
         named = "; ".join(f"{name} of {where}" for name, where in list(missing.items())[:_SOME_DIMENSIONS])
-        raise CaptureError(f"--input: sizes are missing: {named}; give --input {next(iter(missing))}=8, or the whole shape")
+        give = "give the whole shape" if request.in_program else f"give --input {next(iter(missing))}=8, or the whole shape"
+        raise CaptureError(f"{option}: sizes are missing: {named}; {give}")
     del graph.value_info[:]
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")

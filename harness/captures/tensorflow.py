@@ -54,7 +54,7 @@ class TensorFlowCapture(Capture):
         """What a step of the model asks for."""
         tf = self._tf
         if not inputs:
-            raise CaptureError(f"--input: the model wants {_wanted(model)}; give the shape of each, as in --input 8,224,224,3")
+            raise request.without_inputs(f"the model wants {_wanted(model)}", 8, 224, 224, 3)
         forward: set[str] = set()
 
         def step(*values: Any) -> Any:
@@ -67,7 +67,7 @@ class TensorFlowCapture(Capture):
                 return given
             trained = _trained(model, tape)
             if loss is None or not trained:
-                raise CaptureError("nothing that the model gives depends on what is trained; --infer leaves the gradients out")
+                raise request.nothing_trained()
             return given, [each for each in tape.gradient(loss, trained) if each is not None]
 
         signature = [self._signature(model, place, given) for place, given in enumerate(inputs)]

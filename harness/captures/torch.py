@@ -58,13 +58,13 @@ class TorchCapture(Capture):
             with self._without_numbers(request) as fake, notes.named(model):
                 arguments, named = self._arguments(model, inputs, request, fake)
                 with notes.watching():
-                    self._step(model, arguments, named, request.gradients)
+                    self._step(model, arguments, named, request)
             if request.timed and notes.calls:
                 arguments, named = self._arguments(model, inputs, replace(request, real=True), None)
-                step = partial(self._step, model, arguments, named, request.gradients)
+                step = partial(self._step, model, arguments, named, request)
                 taken = timing.known(notes, lambda: torch_timing.timed(self._torch, step))
         except Exception as error:
-            if (told := _told(error)) is None:
+            if (told := _told(error, request)) is None:
                 raise
             raise told from error
         finally:
@@ -112,7 +112,7 @@ class TorchCapture(Capture):
         torch = self._torch
         if not inputs:
             names = wanted(getattr(model, "forward", model))
-            raise CaptureError(f"--input: the model wants {names}; give the shape of each, as in --input 8,3,224,224")
+            raise request.without_inputs(f"the model wants {names}", 8, 3, 224, 224)
         first = next((tensor for tensor in _parameters(model) if tensor.is_floating_point()), None)
         kinds = torch.float32 if first is None else first.dtype
         device = "meta" if not request.weights else "cpu" if first is None else first.device
@@ -142,10 +142,10 @@ class TorchCapture(Capture):
         found = torch.utils._pytree.tree_map(ready, tuple(inputs))
         return ((), found[0]) if len(found) == 1 and isinstance(found[0], dict) else (found, {})
 
-    def _step(self, model: Any, arguments: tuple[Any, ...], named: dict[str, Any], gradients: bool) -> None:
+    def _step(self, model: Any, arguments: tuple[Any, ...], named: dict[str, Any], request: Request) -> None:
         """One step: the forward pass, and the gradients of the sum of all that it gives."""
         torch = self._torch
-        if not gradients:
+        if not request.gradients:
             with torch.no_grad():
                 model(*arguments, **named)
             return
@@ -154,7 +154,7 @@ class TorchCapture(Capture):
             trained = [each for each in given if isinstance(each, torch.Tensor) and each.requires_grad]
             sums = [each.float().sum() for each in trained if each.is_floating_point()]
             if not sums:
-                raise CaptureError("nothing that the model gives depends on what is trained; --infer leaves the gradients out")
+                raise request.nothing_trained()
             torch.stack(sums).sum().backward()
         for parameter in _parameters(model):
             parameter.grad = None
@@ -276,12 +276,13 @@ def _parameters(model: Any) -> list[Any]:
     return list(parameters())
 
 
-def _told(error: Exception) -> CaptureError | None:
+def _told(error: Exception, request: Request) -> CaptureError | None:
     """What is said of a step that came to nothing since its tensors have no numbers; None for any other error."""
+    computes = f"{request.option('--real')} computes the step"
     if any(kind.__name__ in _DATA for kind in type(error).__mro__) or "out of meta tensor" in str(error):
         operation = getattr(error, "func", None)
         what = "the values of a tensor" if operation is None else f"the result of {operation.name()}"
-        return CaptureError(f"the model needs {what} to go on; --real computes the step, with inputs of the callable or random")
+        return CaptureError(f"the model needs {what} to go on; {computes}, with inputs of the callable or random")
     if type(error).__name__ == "UnsupportedOperatorException":
-        return CaptureError("the model has an operation that PyTorch cannot do without numbers; --real computes the step")
+        return CaptureError(f"the model has an operation that PyTorch cannot do without numbers; {computes}")
     return None

@@ -60,6 +60,8 @@ def answer(request: Request) -> Answer:
         return Answer(seen(request))
     except CaptureError as error:
         return Answer(error=f"{error}{_where(error.__cause__)}")
+    except SystemExit as error:
+        return Answer(error=f"{request.target}: its code ended the process: {told(error)}")
     except Exception as error:
         return Answer(error=told(error))
 
@@ -86,7 +88,7 @@ def _is_users(file: str) -> bool:
 
 def seen(request: Request) -> Seen:
     """What is seen of a model that has yet to be made. Raises CaptureError, and whatever the user's code raises."""
-    kinds = _kinds(request.framework)
+    kinds = _kinds(request)
     reads = [kind for kind in kinds.values() if request.target.endswith(kind.suffixes or ("\0",))]
     if reads:
         if request.arguments:
@@ -114,17 +116,25 @@ def seen(request: Request) -> Seen:
 
 def of_model(model: Any, inputs: Sequence[Any], request: Request, kind: type[Capture] | None = None) -> Seen:
     """What is seen of a model, by this capture, or by that of the framework that it is of. Raises CaptureError."""
-    kinds = _kinds(request.framework)
+    kinds = _kinds(request)
     kind = kind or kinds.get(request.framework)
-    kind = kind or next((each for each in kinds.values() if each.takes(model)), None) or _loaded(kinds)
-    if kind is None:
-        raise CaptureError(f"it gives no model of a framework that is known; say which with --framework {', '.join(kinds)}")
-    return _made(kind).capture(model, inputs, _checked(kinds, kind, request))
+    kind = kind or next((each for each in kinds.values() if each.takes(model)), None)
+    function = callable(model) and not isinstance(model, type)
+    kind = kind or (_loaded(kinds) if function else None)
+    file = isinstance(model, str) and kind is not None and model.endswith(kind.suffixes or ("\0",))
+    if kind is None or not (function or file or kind.takes(model)):
+        where = f"{request.target} gives" if request.target else "model: found"
+        found = "None" if model is None else f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        if function:
+            option = request.option("--framework")
+            raise CaptureError(f"{where} {found}, of which the framework is not clear; {option} says it: {', '.join(kinds)}")
+        raise CaptureError(f"{where} {found}; allowed: a model of {kind.name if kind else ', '.join(kinds)}")
+    return _made(kind, request).capture(model, inputs, _checked(kinds, kind, request))
 
 
-def _kinds(framework: str) -> dict[str, type[Capture]]:
+def _kinds(request: Request) -> dict[str, type[Capture]]:
     """The captures by name, the one that is asked for among them; another package's that is broken is passed over otherwise."""
-    found = {}
+    found, framework, option = dict[str, type[Capture]](), request.framework, request.option("--framework")
     for name, target in known().items():
         try:
             found[name] = _resolve(target)
@@ -132,9 +142,9 @@ def _kinds(framework: str) -> dict[str, type[Capture]]:
             if name in CAPTURES:
                 raise
             if name == framework:
-                raise CaptureError(f"--framework {name}: its capture {target} cannot be had: {told(error)}") from None
+                raise CaptureError(f"{option} {name}: its capture {target} cannot be had: {told(error)}") from None
     if framework and framework not in found:
-        raise CaptureError(f"--framework: found {framework!r}; allowed: {', '.join(found)}")
+        raise CaptureError(f"{option}: found {framework!r}; allowed: {', '.join(found)}")
     return found
 
 
@@ -149,7 +159,7 @@ def _built(named: Callable[..., Any], kind: type[Capture] | None, request: Reque
         raise CaptureError(f"{request.target}: {error}{more}") from None
     except ValueError:  # it does not say what it takes
         pass
-    with _made(kind).building(request) if kind is not None else contextlib.nullcontext():
+    with _made(kind, request).building(request) if kind is not None else contextlib.nullcontext():
         return named(**arguments)
 
 
@@ -206,13 +216,13 @@ def _resolve(target: str) -> type[Capture]:
     return found
 
 
-def _made(kind: type[Capture]) -> Capture:
+def _made(kind: type[Capture], request: Request) -> Capture:
     """The capture, with its framework imported. Raises CaptureError where that is not there."""
     try:
         return kind()
     except ImportError as error:
         why = f"{kind.name} cannot be imported by this Python: {told(error)}"
-        raise CaptureError(f"{why}; --python names another one") from None
+        raise CaptureError(f"{why}; {request.option('--python')} names another one") from None
 
 
 def _literals(request: Request) -> dict[str, Any]:
@@ -244,17 +254,24 @@ def _callable(target: str) -> Any:
 
 
 def _module(name: str) -> Any:
+    no_module = (
+        f"{name}: no module and no Python file; allowed: module:callable, file.py:callable, or an .onnx file or a log alone"
+    )
+    if "/" in name or name.startswith("."):
+        raise CaptureError(no_module)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            if Path(name).is_file():
+                raise CaptureError(no_module) from None
             raise CaptureError(f"no module {error.name} for this Python; --python names another one") from None
         raise
 
 
 def _file(path: Path) -> Any:
     if not path.is_file():
-        raise CaptureError(f"no file {path}")
+        raise CaptureError(f"{path}: a folder; allowed: a file" if path.is_dir() else f"no file {path}")
     sys.path.insert(0, str(path.parent.absolute()))  # as for `python file.py`
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

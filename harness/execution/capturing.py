@@ -12,7 +12,7 @@ from harness import codec
 from harness.ask.captured import Captured, collect
 from harness.calls import Seen
 from harness.captures import worker
-from harness.captures.base import Input, Request
+from harness.captures.base import BEYOND, Input, Request
 from harness.errors import CaptureError
 from harness.isolate import interpreter, offspring
 from harness.isolate.log import Log
@@ -27,15 +27,20 @@ def capture(model: Any, *inputs: Any, name: str = "", gradients: bool = True, fr
 
     `inputs` are the framework's own arrays, or shapes as tuples of whole numbers. Without `gradients` it is the forward pass
     alone. `framework` says which one a plain function is of. The result's `write("suites/mine.toml")` makes a suite of it.
-    Raises CaptureError where no convolution can be seen.
+    Raises CaptureError where no convolution can be seen, and where no suite can have any of those that are.
     """
-    given = tuple(Input(tuple(each)) if _is_shape(each) else each for each in inputs)
-    seen = worker.of_model(model, given, Request(framework=framework, gradients=gradients))
+    given = tuple(map(_input, inputs))
+    seen = worker.of_model(model, given, Request(framework=framework, gradients=gradients, in_program=True))
     return collect(name or getattr(model, "__name__", type(model).__name__), seen)
 
 
-def _is_shape(given: Any) -> bool:
-    return isinstance(given, tuple | list) and bool(given) and all(type(size) is int for size in given)
+def _input(given: Any) -> Any:
+    """The Input of a shape; what is no shape stays as it is. Raises CaptureError for sizes out of bounds."""
+    if not isinstance(given, tuple | list) or not given or not all(type(size) is int for size in given):
+        return given
+    if not all(0 <= size < BEYOND for size in given):
+        raise CaptureError(f"inputs: found {tuple(given)}; allowed: sizes from 0 to below 10^9")
+    return Input(tuple(given))
 
 
 def in_process(request: Request, python: str | None = None, timeout_s: float = 600.0) -> Seen:
@@ -55,7 +60,7 @@ def in_process(request: Request, python: str | None = None, timeout_s: float = 6
             if text.endswith(b"\n"):
                 answer: worker.Answer = codec.loads(worker.Answer, text)
             else:
-                answer = worker.Answer(error=_end_of(running, log))
+                answer = worker.Answer(error=f"{request.target}: {_end_of(running, log)}")
         except OSError as error:  # no such interpreter, no process left
             raise CaptureError(f"--python: {python or 'this Python'}: {error.strerror or error}") from None
         except ValueError as error:
@@ -73,7 +78,7 @@ def in_process(request: Request, python: str | None = None, timeout_s: float = 6
 def _asked(connection: socket.socket, request: Request, timeout_s: float) -> bytes:
     """The line that answers a request, or what came of it before its process ended. Raises CaptureError where it is late."""
     deadline, text = time.monotonic() + timeout_s, bytearray()
-    late = CaptureError(f"took longer than {timeout_s:g} s and was ended; --timeout gives it more time")
+    late = CaptureError(f"{request.target}: took longer than {timeout_s:g} s and was ended; --timeout gives it more time")
     try:
         connection.settimeout(timeout_s)
         connection.sendall(codec.dumps(request).encode() + b"\n")

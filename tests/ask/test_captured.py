@@ -1,5 +1,6 @@
 """From calls to suites that the strict reader takes, and to what is said of them."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from harness.ask.captured import Captured, collect, told_left_out
 from harness.axes import Device, Layout, Precision
 from harness.calls import Call, Seen, layer
 from harness.errors import CaptureError
+from harness.spec import ConvSpec, TransposedSpec
 from tests.captures.seen import DGRAD, FPROP, NEXT, SEEN, STEM, UP, WGRAD
 
 
@@ -50,6 +52,58 @@ def test_the_suite_passes_the_strict_reader_and_measures_what_a_step_has(tmp_pat
     assert table[0].endswith("source,count_dgrad,count_wgrad")
     assert table[1].endswith("net.py:build; Stem.Conv 1; x was padded,0,")
     assert table[2].endswith(",1")
+
+
+def test_a_suite_says_where_its_counts_are_not_those_of_a_step(tmp_path: Path) -> None:
+    counts_of = "the whole log, whose steps are not marked"
+    captured(counts_of=counts_of).write(tmp_path / "net.toml")
+    text, loaded = (tmp_path / "net.toml").read_text(), suite.load(tmp_path / "net.toml")
+    assert f"\n# Its counts are those of {counts_of}.\n" in text
+    assert loaded.description == f"The convolutions of my-net: 11 calls in {counts_of}, of 3 shapes."
+    assert {work.network for work in loaded.workloads} == {"my-net (counts of the whole log, without 4 calls left out)"}
+    captured().write(tmp_path / "net.toml")
+    text, loaded = (tmp_path / "net.toml").read_text(), suite.load(tmp_path / "net.toml")
+    assert loaded.description == "The convolutions of my-net: 11 calls in a step, of 3 shapes."
+    assert "ounts" not in text.partition("[suite]")[0]
+
+
+def too_large(size: int) -> ConvSpec | TransposedSpec:
+    return layer((1, 3, size, size), (4, 3, 3, 3), [1], [(1, 1)], [1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (too_large(2_000_000), "n1 c3 k4 2000000x2000000 f3x3 p1x1 has a tensor of 1.6e+13 elements (padded); allowed: 2^40"),
+        (too_large(500_000), None),
+        (
+            layer((1, 1, 10**9), (1, 1, 1), [1], [(0, 0)], [1]),
+            "n1 c1 k1 1000000000 f1 has a size of 1000000000; allowed: below 10^9",
+        ),
+        (layer((1, 1, 10**9 - 1), (1, 1, 1), [1], [(0, 0)], [1]), None),
+    ],
+)
+def test_a_layer_that_no_suite_may_have_is_left_out(tmp_path: Path, spec: ConvSpec | TransposedSpec, why: str | None) -> None:
+    calls = (*SEEN.calls, Call(spec, FPROP, name="big", times=2), Call(spec, WGRAD, name="big"))
+    found = captured(calls=calls, left_out=())
+    found.write(tmp_path / "net.toml")
+    assert len(suite.load(tmp_path / "net.toml").workloads) == (4 if why is None else 3)
+    assert told_left_out(found.left_out) == ([] if why is None else [f"3 x convolution: {why} (big)"])
+    if why is not None:
+        with pytest.raises(
+            CaptureError, match=f"^{re.escape(f'no convolution that a suite can have; left out: convolution x 1: {why}')}$"
+        ):
+            captured(calls=calls[-1:], left_out=())
+
+
+def test_a_table_that_no_suite_may_have_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    specs = [layer((1, 1, size), (1, 1, 1), [1], [(0, 0)], [1]) for size in range(1, 10_002)]
+    calls = [Call(spec, FPROP, remark="x" * 90) for spec in specs]
+    with pytest.raises(CaptureError, match=r"^net: found 10001 shapes; allowed in a suite: 10000$"):
+        captured(calls=tuple(calls)).write(tmp_path / "net.toml")
+    with pytest.raises(CaptureError, match=r"shapes/net\.csv: would have 1\.\d+ MiB; allowed: 1(\.\d+)? MiB$"):
+        captured(calls=tuple(calls[1:])).write(tmp_path / "net.toml")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_gradients_no_other_pass_is_asked_for(tmp_path: Path) -> None:
@@ -103,7 +157,7 @@ def test_what_somebody_wrote_is_not_lost(tmp_path: Path) -> None:
 
 def test_a_network_that_a_suite_has_nothing_of() -> None:
     with pytest.raises(CaptureError, match="no convolution that a suite can have; left out: aten::deform x 4: deformable"):
-        captured(calls=()).texts()
+        captured(calls=())
 
 
 def test_a_network_of_transposed_layers_alone_needs_no_table(tmp_path: Path) -> None:

@@ -117,17 +117,64 @@ def test_a_trace_of_pytorch() -> None:
         ("n2 c3 k4 8x8 f3x3 s2x2 p1x1", FPROP, 1, True), ("n2 c3 k4 8x8 f3x3 s2x2 p1x1", WGRAD, 1, False),
     ]  # fmt: skip
     assert seen.calls[0].layout is Layout.CHANNELS_LAST
-    assert seen.notes == ("2 steps are in it; counts are those of one",)
+    assert (seen.notes, seen.counts_of) == (("2 steps are in it; counts are those of one",), "a step")
     differing = logs.seen(json.dumps([*STEPS, FORWARD]))
     assert differing.calls[0].times == 1
-    assert differing.notes == ("2 steps are in it, which differ; counts are those of all together",)
+    assert (differing.notes, differing.counts_of) == ((), "all 2 steps of the log, which differ")
+    alone = logs.seen(json.dumps([STEPS[0], FORWARD]))
+    assert (alone.calls[0].times, alone.notes, alone.counts_of) == (1, (), "a step")
+
+
+WHOLE = "the whole log, whose steps are not marked"
+THREE_STEPS = {
+    "trace": json.dumps([FORWARD, BACKWARD] * 3),
+    "onednn": "\n".join([onednn("forward_training", STEM_OF_ONEDNN), onednn("backward_weights", STEM_OF_ONEDNN)] * 3),
+    "benchdnn": "\n".join(["--dir=FWD_B ic16iw84oc16ow84kw5pw4dw1n", "--dir=BWD_W ic16iw84oc16ow84kw5pw4dw1n"] * 3),
+    "miopen": "MIOpenDriver conv -F 5\n" * 3,
+}
+
+
+@pytest.mark.parametrize("text", THREE_STEPS.values(), ids=THREE_STEPS)
+def test_counts_of_a_log_that_marks_no_steps_are_those_of_all_of_it_unless_they_are_told(text: str) -> None:
+    whole, one, three = logs.seen(text), logs.seen(text, 1), logs.seen(text, 3)
+    assert [(call.direction, call.times) for call in whole.calls] == [(FPROP, 3), (WGRAD, 3)]
+    assert (whole.counts_of, whole.notes) == (WHOLE, ("--steps N says that N steps are in the log, and divides the counts",))
+    assert [call.times for call in one.calls] == [3, 3]
+    assert (one.counts_of, one.notes) == ("a step", ())
+    assert [(call.direction, call.times) for call in three.calls] == [(FPROP, 1), (WGRAD, 1)]
+    assert (three.counts_of, three.notes) == ("a step", ("3 steps are in it; counts are those of one",))
+
+
+def test_what_is_left_out_is_divided_too() -> None:
+    text = "\n".join([onednn("forward_training", STEM_OF_ONEDNN), onednn("sideways", STEM_OF_ONEDNN)] * 2)
+    assert [one.times for one in logs.seen(text, 2).left_out] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "words"),
+    [
+        (
+            "\n".join([onednn("forward_training", STEM_OF_ONEDNN)] * 3),
+            2,
+            "^--steps: found 2; n1 c3 k64 224x224 f7x7 s2x2 p3x3, fprop, is 3 times in the log, which is no multiple of that$",
+        ),
+        (
+            json.dumps([*STEPS, *[FORWARD] * 4]),
+            2,
+            "^--steps: found with a log that marks its steps, 2 of them; allowed: with one that does not$",
+        ),
+    ],
+)
+def test_steps_that_a_log_belies_are_refused(text: str, steps: int, words: str) -> None:
+    with pytest.raises(CaptureError, match=words):
+        logs.seen(text, steps)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("hello\nworld", r'no log that is known: .*the first is "hello"'),
-        ("", 'the first is ""'),
+        (" \n", "^it is empty$"),
         ("{broken", "it is not JSON"),
         ("{}", "a chrome trace of PyTorch: no convolution in it"),
     ],

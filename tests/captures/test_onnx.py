@@ -1,9 +1,12 @@
 """What the capture of ONNX files sees. The files are made here; nothing is run."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import harness
 
 onnx = pytest.importorskip("onnx")
 
@@ -112,3 +115,33 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         see(str(tmp_path / "net.onnx"))
     with pytest.raises(CaptureError, match="no convolution seen; what was seen: Relu x 1"):
         see(file(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], [], [1, 2]))
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(CaptureError, match=r"^\S+/net\.onnx: a model of ONNX without any operation$"):
+        see(str(tmp_path / "net.onnx"))
+    with pytest.raises(
+        CaptureError, match=r"^net\.py:build: found function; allowed: an onnx\.ModelProto, or the path of a file$"
+    ):
+        OnnxCapture().capture(lambda x: x, (), Request("net.py:build"))
+
+
+def test_a_file_that_cannot_be_read_is_told_as_the_system_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(onnx, "load", refused)
+    with pytest.raises(CaptureError, match=r"^mine\.onnx: cannot be read: Permission denied$"):
+        see("mine.onnx")
+
+
+def test_within_a_program_messages_name_its_arguments(tmp_path: Path) -> None:
+    model = onnx.load(
+        file(tmp_path, [helper.make_node("Conv", ["x", "w"], ["y"])], [tensor("w", 4, 3, 1, 1)], ["batch", 3, 8, 8]),
+        load_external_data=False,
+    )
+    before = model.SerializeToString()
+    assert len(harness.capture(model, (2, 3, 8, 8)).layers) == 1
+    assert model.SerializeToString() == before
+    with pytest.raises(CaptureError, match=r"^inputs: sizes are missing: batch of x \(batch,3,8,8\); give the whole shape$"):
+        harness.capture(model)
+    with pytest.raises(CaptureError, match=r"^inputs: found 2 shapes; allowed: 1, for x$"):
+        harness.capture(model, (2, 3, 8, 8), (1,))

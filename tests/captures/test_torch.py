@@ -204,16 +204,17 @@ def test_what_a_model_gives_may_be_a_dataclass() -> None:
     assert count(see(Giving(), (1, 3, 8, 8)), WGRAD) == 1
 
 
+class Looking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if x.sum() < 1e9 else x
+
+
 def test_a_model_that_looks_at_its_data_is_told_of_and_can_be_computed() -> None:
-    class Looking(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Conv2d(3, 4, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.layer(x) if x.sum() < 1e9 else x
-
-    with pytest.raises(CaptureError, match=r"needs the result of aten::_local_scalar_dense.* --real"):
+    with pytest.raises(CaptureError, match=r"needs the result of aten::_local_scalar_dense.*; --real computes"):
         see(Looking(), (1, 3, 8, 8))
     assert count(see(Looking(), (1, 3, 8, 8), real=True), WGRAD) == 1
 
@@ -229,6 +230,43 @@ def test_a_model_that_looks_at_its_data_is_told_of_and_can_be_computed() -> None
 def test_what_cannot_be_seen_is_said(model: nn.Module, shapes: list[tuple[int, ...]], words: str) -> None:
     with pytest.raises(CaptureError, match=words):
         see(model, *shapes)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "more", "words"),
+    [
+        (42, [(1,)], {}, "^model: found int; allowed: a model of torch, tensorflow, jax, onnx$"),
+        (None, [(1,)], {"framework": "torch"}, "^model: found None; allowed: a model of torch$"),
+        (nn.Conv2d, [(1,)], {}, "^model: found the class Conv2d; allowed: a model of torch, "),
+        (nn.Conv2d(3, 4, 3), [], {}, r"^inputs: the model wants input; give the shape of each, as in \(8, 3, 224, 224\)$"),
+        (nn.Conv2d(3, 4, 3), [(1, 3, 8, 8)], {"framework": "caffe"}, "^framework: found 'caffe'; allowed: torch, "),
+        (nn.Conv2d(3, 4, 3), [(-1, 3, 8, 8)], {}, r"^inputs: found \(-1, 3, 8, 8\); allowed: sizes from 0 to below 10\^9$"),
+        (nn.Conv2d(3, 4, 3), [(10**9, 3, 8, 8)], {}, r"^inputs: found \(1000000000, 3, 8, 8\); allowed: sizes from 0 to below"),
+        (
+            nn.Conv2d(3, 4, 3),
+            [(0, 3, 32, 32)],
+            {},
+            "^no convolution that a suite can have; left out: convolution x 2: n is 0; at least 1",
+        ),
+        (
+            nn.Conv2d(3, 4, 3).requires_grad_(False),
+            [(1, 3, 8, 8)],
+            {},
+            "what is trained; gradients=False leaves the gradients out$",
+        ),
+        (
+            Looking(),
+            [(1, 3, 8, 8)],
+            {},
+            "; convbench capture --real computes the step, with inputs of the callable or random$",
+        ),
+    ],
+)
+def test_within_a_program_messages_name_its_arguments(
+    model: object, given: list[tuple[int, ...]], more: dict[str, str], words: str
+) -> None:
+    with pytest.raises(CaptureError, match=words):
+        harness.capture(model, *given, **more)  # type: ignore[arg-type]
 
 
 def test_a_dtype_that_is_none() -> None:

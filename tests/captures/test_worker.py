@@ -83,6 +83,9 @@ def test_a_function_of_jax_is_itself_the_model(net: Callable[[str], str]) -> Non
     assert [call.direction for call in ask("net.py:pair").calls] == [Direction.FPROP, Direction.WGRAD]
 
 
+MODELS = "a model of torch, tensorflow, jax, onnx"
+
+
 @pytest.mark.parametrize(
     ("text", "target", "more", "words"),
     [
@@ -106,9 +109,49 @@ def test_a_function_of_jax_is_itself_the_model(net: Callable[[str], str]) -> Non
         ("def build(width): pass", "", {"arguments": {"width": "__import__('os')"}}, "--arg width: found .*allowed: a number"),
         ("def build():\n    raise RuntimeError('no\\nweights')", "", {}, r"^RuntimeError: no \(net.py, line 2\)$"),
         ("import missing_package", "", {}, r"^ModuleNotFoundError: No module named 'missing_package' \(net.py, line 1\)$"),
-        ("build = lambda: 3", "", {}, "it gives no model of a framework that is known; say which with --framework torch"),
+        ("build = lambda: 3", "", {}, f"^net.py:build gives int; allowed: {MODELS}$"),
+        ("def build():\n    pass", "", {}, f"^net.py:build gives None; allowed: {MODELS}$"),
+        ("def build():\n    yield 1", "", {}, f"^net.py:build gives generator; allowed: {MODELS}$"),
+        ("async def build():\n    pass", "", {}, f"^net.py:build gives coroutine; allowed: {MODELS}$"),
+        (
+            "class Net:\n    pass\n\n\ndef build():\n    return Net",
+            "",
+            {},
+            "^net.py:build gives the class Net; allowed: a model of ",
+        ),
+        (
+            "build = lambda: print",
+            "",
+            {},
+            "^net.py:build gives builtin_function_or_method, of which the framework is not clear; --framework says it: torch, ",
+        ),
         ("build = lambda: 3", "", {"framework": "caffe"}, "--framework: found 'caffe'; allowed: torch, tensorflow, jax, onnx"),
-        ("import os\nos._exit(7)", "", {}, "^its process ended: exit code 7$"),
+        ("import os\nos._exit(7)", "", {}, "^net.py:build: its process ended: exit code 7$"),
+        (
+            "import sys\n\n\ndef build():\n    sys.exit(0)",
+            "",
+            {},
+            r"^net.py:build: its code ended the process: SystemExit: 0 \(net.py, line 5\)$",
+        ),
+        (
+            "raise SystemExit('no data')",
+            "",
+            {},
+            r"^net.py:build: its code ended the process: SystemExit: no data \(net.py, line 1\)$",
+        ),
+        (
+            "",
+            "../o/net.onnx:build",
+            {},
+            r"^../o/net.onnx: no module and no Python file; allowed: module:callable, file.py:callable, ",
+        ),
+        ("", ".net:build", {}, "^.net: no module and no Python file; allowed: module:callable"),
+        (
+            "open('net.txt', 'w').close()",
+            "net.txt:build",
+            {},
+            "^net.txt: no module and no Python file; allowed: module:callable",
+        ),
         ("import os\nprint('last words', flush=True)\nos.abort()", "", {}, "killed by SIGABRT; last output: last words$"),
     ],
 )
