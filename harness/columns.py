@@ -134,7 +134,7 @@ _SAMPLE = {
 _FIGURES = {
     "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
     "trials": Column("int64", "", "Trials with status ok."),
-    "samples": Column("Int64", "", "Samples that count, over all trials; missing: they were removed."),
+    "samples": Column("Int64", "", "Samples that count, over all trials; missing: they are not in the store."),
     "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians, each over the clean samples of all visits of the trial."),
     "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
     "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),

@@ -228,7 +228,7 @@ class Extent:
         if not self.planned:
             return f"{self.tag}: {units.many(self.measurements_made, 'measurement')}{so_far}, of how many is not known"
         if self.trials > 1:
-            counted = f"{self.measurements_made} of {self.measurements} measurements"
+            counted = f"{self.measurements_made} of {units.many(self.measurements, 'measurement')}"
             told = f"{self.tag}: {counted}{so_far} ({units.many(self.cells, 'cell')} x {self.trials} trials)"
         else:
             told = f"{self.tag}: {self.cells_made} of {units.many(self.cells, 'cell')}{so_far}"

@@ -141,7 +141,7 @@ def _shortcoming(before: CellSide, after: CellSide) -> str:
         return f"another shape: {before.row['shape']} in base, {after.row['shape']} in new"
     sides = {"base": before, "new": after}
     if gone := [name for name, side in sides.items() if side.pruned]:
-        return f"samples of {' and '.join(gone)} removed: no interval is kept, the ratio is that of the medians"
+        return f"samples of {' and '.join(gone)} not in the store: no interval is kept, the ratio is that of the medians"
     missing = {name: side.row for name, side in sides.items() if not side.ok}
     if missing:
         return "; ".join(

@@ -32,8 +32,8 @@ _SUM = ("sum_ns", "sum_low_ns", "sum_high_ns")
 def networks(summary: pd.DataFrame, figures: Mapping[str, Figures]) -> pd.DataFrame:
     """One row with SUM_COLUMNS per network, setting and direction, and one for the three passes together.
 
-    `figures` are those of `times.figures`, by run id. Where a run has none of its cells, since its samples were removed, a sum
-    is that of the medians, without an interval. What `-k` left out is not in the run and not in the sum.
+    `figures` are those of `times.figures`, by run id. Where a run has none of its cells, since its samples are not in
+    the store, a sum is that of the medians, without an interval. What `-k` left out is not in the run and not in the sum.
     """
     rows = []
     for told, members in sums(summary[of_convolutions(summary)], SETTING):

@@ -66,7 +66,7 @@ def summarize(records: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_kept(summary: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the figures of runs whose samples were removed, as `kept` has them, a frame with NIGHT_COLUMNS.
+    """The summary with the figures of runs whose samples are not in the store, as `kept` has them, a frame with NIGHT_COLUMNS.
 
     Kept are the median, the yardstick beside it and the flags that bar a verdict; what follows from them is made anew. The
     interval, the spread and the other flags of the samples are not known, and so is their number.

@@ -82,10 +82,15 @@ def _compare(view: View, given: Given) -> Content:
 def _workloads(view: View, given: Given) -> Content:
     drawn = each("lat", latency.latency, view, view.drawn)
     published = elsewhere.section(view, given.beside)
+    heats = [tables.heat(view, device) for device in view.devices]
+    short = [(tables.SHORT[status], words) for status, words in opening.FAILURE_WORDS.items() if view.count(status)]
     return Content(
         {
-            "heats": [tables.heat(view, device) for device in view.devices],
-            "short": [(tables.SHORT[status], words) for status, words in opening.FAILURE_WORDS.items() if view.count(status)],
+            "heats": heats,
+            "heat_notes": tables.heat_notes(view, heats, short, visited=_visited(given), whole=given.extent is None),
+            "heat_barred": any(
+                cell.text.endswith("!") for heat in heats for _, lines in heat.rows for _, row in lines for cell in row
+            ),
             "networks": tables.networks(view, given.networks),
             "tuned": settings.best(given.tuned, given.run.tuned),
             "tuned_networks": settings.networks(given.tuned_networks),
@@ -204,13 +209,18 @@ def _failures(view: View, given: Given) -> Content:
 def _results(view: View, given: Given) -> Content:
     if not len(view.cells):
         return Content(empty=EMPTY_RUN)
-    return Content({"left_out": embedded.missing(view, given)}, count=str(len(view.cells)))
+    data = {"left_out": embedded.missing(view, given), "results_notes": embedded.notes(view)}
+    return Content(data, count=str(len(view.cells)))
 
 
 def _method(view: View, given: Given) -> Content:
     words = [(str(flag), flag.words, flag.bars_verdict) for flag in Flag]
-    visited = given.run.method_version >= VISITS_SINCE
-    return Content({"flag_words": words, "method": provenance.method(given.run), "visited": visited})
+    return Content({"flag_words": words, "method": provenance.method(given.run), "visited": _visited(given)})
+
+
+def _visited(given: Given) -> bool:
+    """Whether the trials of the run were cut into visits."""
+    return given.run.method_version >= VISITS_SINCE
 
 
 def _data_files(view: View, given: Given) -> Content:

@@ -264,6 +264,5 @@ def _rows(canvas: Canvas, axes: Axes, rates: pd.DataFrame, view: View, at: dict[
         least, lower, median, upper, most = same["value"].quantile(_QUANTILES)
         axes.plot([least, most], [y, y], color=sentinel("line"), lw=2, zorder=2)
         axes.plot([lower, upper], [y, y], color=look.sentinel(), lw=2, zorder=3)
-        shapes = f"{len(same)} shape{'s' if len(same) > 1 else ''}"
-        words = f"{label}, {block}: median {median:.3g} over {shapes}, from {least:.3g} to {most:.3g}"
+        words = f"{label}, {block}: median {median:.3g} over {units.many(len(same), 'shape')}, from {least:.3g} to {most:.3g}"
         canvas.dots(axes, look, mode, [median], [y], [words])

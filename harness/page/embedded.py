@@ -168,6 +168,16 @@ def as_json(view: View, given: Given, nights: int = NIGHTS) -> Markup:
     return written(everything)
 
 
+def notes(view: View) -> str:
+    """What the marks beside a factor mean, and what stands in brackets behind it: of those that the table has."""
+    marks = {"best": "● lowest of its workload and direction", "tie": "○ as good", "undecided": "~ not decided"}
+    found = set(standing(view.cells))
+    told = [", ".join(words for name, words in marks.items() if name in found)] if found & marks.keys() else []
+    if view.cells["vs_best_low"].notna().any():
+        told.append("in brackets the interval of the factor, for all competitors at once")
+    return f"{'; '.join(told)}." if told else ""
+
+
 def packed(text: str) -> Markup:
     """The embedded JSON compressed, as base64 of gzip."""
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())

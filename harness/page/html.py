@@ -17,12 +17,20 @@ from markupsafe import Markup
 
 from harness import units
 from harness.axes import Mode
+from harness.outcome import ENOUGH_PAIRS, ENOUGH_TRIALS, EQUIVALENT, TRIALS_FOR_T_INTERVAL, UNCHANGED
 from harness.page import builders, canvas, embedded, palette, spark, tables
 from harness.page.sections import SECTIONS, Content, Given, Section
+from harness.page.standings import FEWEST_FOR_INTERVAL
 from harness.page.svg import clean, speakable
 from harness.page.view import View, flag_words, prepare, who
-from harness.record import Run, Status
+from harness.record import CONTENDED_SHARE, CONTENDED_VISIT, Run, Status
 
+# The limits of rules that the templates name.
+_LIMITS = {
+    "pairs": ENOUGH_PAIRS, "equivalent": EQUIVALENT, "trials": ENOUGH_TRIALS, "unchanged": UNCHANGED,
+    "trials_for_t": TRIALS_FOR_T_INTERVAL, "workloads": FEWEST_FOR_INTERVAL,
+    "contended": f"{100 * CONTENDED_SHARE:.0f} %", "contended_visit": f"{100 * CONTENDED_VISIT:.0f} %",
+}  # fmt: skip
 MOST_SCALED = 4  # kinds of scaling that the head of the page names
 
 
@@ -126,7 +134,7 @@ def _scaled(view: View) -> list[str]:
     """What was changed of the workloads for this run, and of how many: `n=1 for 16 (54 workloads)`; the most frequent first."""
     workloads = view.cells.drop_duplicates("key")["scaled"].map(clean)
     counts = workloads[workloads != ""].value_counts()
-    told = [f"{what} ({count} workload{'s' if count > 1 else ''})" for what, count in counts.head(MOST_SCALED).items()]
+    told = [f"{what} ({units.many(count, 'workload')})" for what, count in counts.head(MOST_SCALED).items()]
     return [*told, "others in the column scaled of the data"] if len(counts) > MOST_SCALED else told
 
 
@@ -176,6 +184,7 @@ def _helpers(view: View) -> dict[str, object]:
         "icon": lambda backend, mode=str(Mode.EAGER): tables.icon(view, backend, mode),
         "symbols": symbols(view.looks, (palette.fill_of(mode) for mode in (*view.modes, Mode.EAGER))),
         "units": units,
+        "limits_of": _LIMITS,
         "Status": Status,
         "flag_sentence": flag_words,
         "case_link": embedded.case_link,

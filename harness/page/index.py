@@ -67,8 +67,9 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
     known.sort(key=lambda digest: (digest.started_at, digest.run_id))
     looks = palette.looks({ratio.backend for digest in known for ratio in (*digest.over_first, *digest.over_baseline)})
     most = max((max(digest.count(Outcome.SLOWER), digest.count(Outcome.FASTER)) for digest in known), default=0)
-    rows = [_row(digest, looks, most, digest.run_id in pages) for digest in reversed(known)]
-    rows += [_unknown(run_id, looks, run_id in pages) for run_id, digest in reversed([*digests.items()]) if digest is None]
+    columns = [name for name in looks if name in {ratio.backend for digest in known for ratio in digest.over_baseline}]
+    rows = [_row(digest, columns, most, digest.run_id in pages) for digest in reversed(known)]
+    rows += [_unknown(run_id, columns, run_id in pages) for run_id, digest in reversed([*digests.items()]) if digest is None]
     trends = _trends(known)
     charts = [_trend(name, same, looks, f"trend-{place}") for place, (name, same) in enumerate(trends[:MOST_PANELS])]
     broken = tuple(f"{chart.name}: {chart.failure}" for chart in charts if chart.failure)
@@ -81,7 +82,8 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
         "charts": charts,
         "left_out": len(trends) - len(charts),
         "rows": rows,
-        "looks": looks,
+        "columns": columns,
+        "unjudged": any(row.level.words == NOT_JUDGED for row in rows),
         "suites": len({digest.suite for digest in known}) > 1,
         "machines": sorted({row.machine for row in rows} - {units.MISSING}),
         "machine_words": sorted({(digest.machine_id, digest.machine) for digest in known}),
@@ -109,7 +111,7 @@ def _level(digest: Digest) -> Tag:
     return Tag(known.tone, known.tag) if known else Tag("", clean(level).replace("_", " "))
 
 
-def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Row:
+def _row(digest: Digest, columns: Sequence[str], most: int, page: bool) -> Row:
     judged = bool(digest.verdicts)
     slower, faster = digest.count(Outcome.SLOWER), digest.count(Outcome.FASTER)
     means = {ratio.backend: ratio.ratio for ratio in digest.over_baseline}
@@ -126,7 +128,7 @@ def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Ro
         slower=str(slower) if judged else units.MISSING,
         bars=_bars(faster, slower, most),
         new_failures=str(digest.new_failures) if digest.level else units.MISSING,
-        means=[_change(means.get(name)) for name in looks],
+        means=[_change(means.get(name)) for name in columns],
         validity=_validity(digest),
         measured=f"{digest.measured} / {digest.cells}",
         remarks=_cut("; ".join(clean(part) for part in (digest.unfinished, why, *digest.changes) if part)),
@@ -134,11 +136,11 @@ def _row(digest: Digest, looks: Mapping[str, Look], most: int, page: bool) -> Ro
     )
 
 
-def _unknown(run_id: str, looks: Mapping[str, Look], page: bool) -> Row:
+def _unknown(run_id: str, columns: Sequence[str], page: bool) -> Row:
     dash = units.MISSING
     return Row(
         clean(run_id), clean(run_id), dash, dash, dash, Tag("", NO_SUMMARY), "no_summary", dash, dash, Markup(""), dash,
-        [dash] * len(looks), None, dash, "", page,
+        [dash] * len(columns), None, dash, "", page,
     )  # fmt: skip
 
 
@@ -147,9 +149,16 @@ def _validity(digest: Digest) -> Tag | None:
         if count := sum(check.result is result for check in digest.validity):
             return Tag(
                 result.tone,
-                f"{result.icon} {result.words}" if result is Result.PASS else f"{result.icon} {count} {result.words}",
+                f"{result.icon} {_counted(result, count)}",
             )
     return None
+
+
+def _counted(result: Result, count: int) -> str:
+    """So many checks in words: `pass`, `2 failed`, `1 warning`."""
+    if result is Result.PASS:
+        return result.words
+    return units.many(count, result.words) if result is Result.WARNING else f"{count} {result.words}"
 
 
 def _change(ratio: float | None) -> str:
@@ -201,12 +210,10 @@ def _trend(name: str, same: Sequence[Digest], looks: Mapping[str, Look], figure:
         ]
     )
     cells = sorted(set(points["cells"]))
-    many = f"{cells[0]}" if len(cells) == 1 else f"{cells[0]} to {cells[-1]}"
-    note = (
-        f"Geometric mean of time over the first night, {many} cases per backend that both nights have. Below 1 is faster. "
-        "Dashed: something on the machine or in its software changed."
-    )
+    many = units.many(cells[0], "case") if len(cells) == 1 else f"{cells[0]} to {cells[-1]} cases"
+    note = f"Geometric mean of time over the first night, {many} per backend that both nights have. Below 1 is faster."
     changes = [(date2num(moment), digest.changes[0]) for digest, moment in zip(same, moments, strict=True) if digest.changes]
+    note += " Dashed: something on the machine or in its software changed." if changes else ""
     desc = "One line per backend over the nights; the last value stands at its end."
     backends = tuple((backend, "") for backend in looks if backend in set(points["backend"]))
     return draw(figure, name, desc, lambda: _lines(points, changes, looks), note=note, legend=backends)

@@ -55,7 +55,7 @@ def of_run(run: Run, view: View, duration_s: float | None, command: str) -> list
         ("Command", cut(command or run.command) or units.MISSING),
         ("Started", f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Took", units.MISSING if duration_s is None else units.wall(duration_s)),
-        ("Cells, trials", f"{len(view.cells)} cells, {_trials(view)} per cell"),
+        ("Cells, trials", f"{units.many(len(view.cells), 'cell')}, {_trials(view)} per cell"),
         ("Seed", str(run.seed)),
         ("Commit", run.commit or units.MISSING),
         ("convbench", f"{run.harness_version}, {method(run)}"),
@@ -74,7 +74,7 @@ def _trials(view: View) -> str:
     if not trials:
         return "no trials"
     most = trials[-1]
-    return f"{most} trial{'s' if most > 1 else ''}" if len(trials) == 1 else f"{trials[0]} to {most} trials"
+    return units.many(most, "trial") if len(trials) == 1 else f"{trials[0]} to {most} trials"
 
 
 def machines(run: Run, view: View) -> Comparison:
@@ -123,7 +123,7 @@ def ceilings(best: pd.DataFrame | None, summary: pd.DataFrame, view: View) -> li
     """
     found = []
     for row in rows_of(best, Ceiling) if best is not None else ():
-        threads = f", {row.threads} {'thread' if row.threads == 1 else 'threads'}" if row.threads else ""
+        threads = f", {units.many(row.threads, 'thread')}" if row.threads else ""
         copies = pd.isna(row.flop_per_s)
         what = f"Best copy on {row.device}" if copies else f"Best matrix product on {row.device} in {row.precision}"
         rate = units.byte_rate(row.bytes_per_s) if copies else units.flop_rate(row.flop_per_s)

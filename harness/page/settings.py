@@ -16,11 +16,15 @@ MOST_LINES = 300  # the rest is in the CSV of `convbench show RUN --tuned`
 
 @dataclass(frozen=True)
 class Best:
-    """The lines of a tuning, of `total` in all: workload, shape, direction, backend, setting, time, gain, how sure."""
+    """The lines of a tuning, of `total` in all: workload, shape, direction, backend, setting, time, gain, how sure.
+
+    `marks` says what the marks mean that stand beside a backend.
+    """
 
     default: str
     lines: list[tuple[str, ...]]
     total: int
+    marks: str
 
 
 def best(found: pd.DataFrame | None, over: Mapping[str, str]) -> Best | None:
@@ -34,7 +38,9 @@ def best(found: pd.DataFrame | None, over: Mapping[str, str]) -> Best | None:
         gain = units.ratio_interval(row.gain, row.gain_low, row.gain_high)
         what = row.workload, row.shape, direction_words(row.direction), row.backend + mark, row.setting or units.MISSING
         lines.append(tuple(map(clean, (*what, units.duration(row.median_ns), gain, sure.get(row.choice, row.choice)))))
-    return Best(setting(over), lines, len(found))
+    shown = found.head(MOST_LINES)
+    marks = {"● fastest backend": shown["best"].any(), "○ another as good": (shown["tie"] & ~shown["best"]).any()}
+    return Best(setting(over), lines, len(found), ", ".join(words for words, there in marks.items() if there))
 
 
 def networks(rolled: pd.DataFrame | None) -> list[tuple[str, ...]]:

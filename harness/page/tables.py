@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from harness import units
 from harness.axes import Direction
 from harness.flags import Flag
+from harness.outcome import ENOUGH_PAIRS, EQUIVALENT
 from harness.page import spark
 from harness.page.palette import HEAT_STEPS, fill_of
 from harness.page.svg import clean
@@ -26,6 +27,7 @@ SHORT = {
     Status.NOT_RUN: "n/r", Status.UNSUPPORTED: "n/s", Status.SKIPPED: units.MISSING,
 }  # fmt: skip
 _SERIOUS = (Status.INCORRECT, Status.CRASHED, Status.ERROR, Status.OOM, Status.TIMEOUT, Status.NOT_RUN, Status.UNSUPPORTED)
+_NOT_ASKED, _NOT_KEPT = "not asked for", "n/k"
 MEDIAN = "median"  # the estimator whose change is that of the times shown
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?")
 
@@ -55,6 +57,11 @@ class Networks:
 
     heads: list[str]
     rows: list[tuple[str, str, str, str, list[str]]]
+
+    @property
+    def gaps(self) -> bool:
+        """Whether any time is missing."""
+        return any(units.MISSING in times for *_, times in self.rows)
 
 
 @dataclass(frozen=True)
@@ -137,9 +144,43 @@ def heat(view: View, device: str) -> Heat:
     return Heat(device, heads, rows, len(worst), legend, shapes, mode_of)
 
 
+def heat_notes(view: View, heats: Sequence[Heat], short: Sequence[tuple[str, str]], *, visited: bool, whole: bool) -> list[str]:
+    """What the marks of these tables mean, in sentences: of those that stand there alone.
+
+    `short` are the words of what stands for a status. `visited`: the trials of the run were cut into visits. `whole`: it has
+    ended, before which nothing is decided.
+    """
+    cells = [cell for heat in heats for _, lines in heat.rows for _, of_row in lines for cell in of_row]
+    texts = {cell.text for cell in cells if cell.title != _NOT_ASKED}
+    factors = [cell for cell in cells if cell.kind.startswith("h")]
+    where = f"Within a workload and direction{', over all backends and modes' if len(view.modes) > 1 else ''}:"
+    told = [] if view.ranked else ["This run was not ranked: times instead of factors."]
+    if "●" in texts:
+        by = "visit by visit in the same turn" if visited else "trial by trial"
+        known = any(cell.interval for cell in factors)
+        how = f", {by}, under it the interval that holds for all of them at once" if known else ""
+        others = f", the other cells show their factor to it{how}"
+        told.append(f"{where} ● is the lowest{others if factors else ''}.")
+    elif factors:
+        told.append(f"{where} the factor to the lowest time.")
+    if any(text.startswith("○") for text in texts):
+        told.append(f"○ is as good: the interval of its time over the lowest ends under {EQUIVALENT:.2f}.")
+    if any(text.startswith("~") for text in texts):
+        few = f"its interval holds 1 and more than {EQUIVALENT:.2f}, or there are under {ENOUGH_PAIRS} pairs of processes"
+        few += ", or a flag bars it" if any(text.endswith("!") for text in texts) else ""
+        told.append(f"“~” stands by a factor that is not decided: {few if whole else 'nothing is, before the run has ended'}.")
+    if any(cell.kind != "h0" for cell in factors):
+        told.append("A stronger colour is slower; it is full at 4×.")
+    if view.ranked and any(cell.kind == "unranked" for cell in cells):
+        told.append("A time in italics is not ranked.")
+    told += [f"{word} {words}." for word, words in short if word in texts]
+    told += [f"{units.MISSING} {_NOT_ASKED}."] if any(cell.title == _NOT_ASKED for cell in cells) else []
+    return told + ([f"{_NOT_KEPT} its figure is not kept."] if _NOT_KEPT in texts else [])
+
+
 def _of_case(case: Case | None) -> Cell:
     """The cell of a case in the heat table, which opens the case."""
-    return Cell(units.MISSING, kind="none", title="not asked for") if case is None else replace(_heat_cell(case), i=case.i)
+    return Cell(units.MISSING, kind="none", title=_NOT_ASKED) if case is None else replace(_heat_cell(case), i=case.i)
 
 
 def _heat_cell(row: Case) -> Cell:
@@ -149,7 +190,7 @@ def _heat_cell(row: Case) -> Cell:
             SHORT[status], kind="none" if status is Status.SKIPPED else "failed", title=first_line(row.reason) or status
         )
     if pd.isna(row.median_ns):
-        return Cell("n/k", kind="none", title="its figure is not kept")
+        return Cell(_NOT_KEPT, kind="none", title="its figure is not kept")
     time, doubt = units.duration(row.median_ns), " !" if row.barred_by else ""
     if pd.isna(row.vs_best):
         return Cell(f"{time}{doubt}", kind="unranked", title="not ranked")

@@ -7,6 +7,7 @@ from datetime import UTC
 import numpy as np
 import pandas as pd
 
+from harness import units
 from harness.analysis import roofline
 from harness.analysis.gate import NightJudgement
 from harness.analysis.history import History
@@ -54,7 +55,8 @@ def _ended(reading: Reading, standing: Standing) -> Digest:
     failed = any(Status(status).failed for status in counts)
     counted = {} if judged is None else judged.cases["verdict"].value_counts().to_dict()
     verdicts = {Outcome(str(name)).words: int(count) for name, count in counted.items()}
-    plain = f"{counts.get(Status.OK, 0)} of {len(asked)} cells have a checked figure" + (f"; {ends}." if ends else ".")
+    cells = f"{units.many(len(asked), 'cell')} {'has' if len(asked) == 1 else 'have'}"
+    plain = f"{counts.get(Status.OK, 0)} of {cells} a checked figure" + (f"; {ends}." if ends else ".")
     if reading.extent:
         failed, plain = True, f"{reading.extent.words.capitalize()}. {plain}"
     return replace(

@@ -64,7 +64,7 @@ def keep(of: Stored, make: Callable[[Stored], pd.DataFrame], figures: int) -> No
 
 
 def kept(of: Stored) -> pd.DataFrame | None:
-    """The table of a run whose samples were removed, with NIGHT_COLUMNS: what is left of its figures; None where none is."""
+    """What is left of the figures of a run whose samples are not in the store, with NIGHT_COLUMNS; None where nothing is."""
     if (of.folder / journal.JOURNAL).exists():
         return None
     table = _read(of, 0)

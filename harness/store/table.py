@@ -419,7 +419,7 @@ def _sealed_last(folder: Path) -> bool:
 
 
 def pruned(folder: str | Path) -> bool:
-    """Whether the samples of a run were removed: neither they nor its journal are there."""
+    """Whether the samples of a run are not in the store, nor the journal that they could be made of again."""
     return not (Path(folder) / SAMPLES).exists() and _journal_size(Path(folder)) is None
 
 

@@ -95,7 +95,7 @@ def test_compare_gives_the_ratio_of_the_medians_and_no_verdict(pair: tuple[Path,
     found = comparing.compare(*map(table.load, pair)).set_index("cell")
     row = found.loc[stored.SLOW]
     assert row["verdict"] == "uncertain"
-    assert row["why"] == "samples of base removed: no interval is kept, the ratio is that of the medians"
+    assert row["why"] == "samples of base not in the store: no interval is kept, the ratio is that of the medians"
     assert row["ratio"] == row["new_ns"] / row["base_ns"] == pytest.approx(1.5, rel=0.02)
     assert pd.isna(row["ratio_low"])
 

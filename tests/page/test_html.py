@@ -21,7 +21,10 @@ from harness.outcome import Level
 from harness.page import embedded, html, sections, standings, view
 from harness.page.charts import latency
 from harness.record import VISITS_SINCE
+from harness.review import pages
+from harness.review.reading import Reading
 from harness.spec import Cell
+from tests import builders, settings
 from tests.page import synthetic
 from tests.page.soundness import HOSTILE, SECTIONS, rows_of, sound
 
@@ -57,10 +60,18 @@ def test_the_page_with_what_settings_are_worth_is_sound(made):
 
 def test_how_a_run_was_measured_is_said_as_its_method_had_it(made, text, undrawn):
     visits = html.render(made.summary, made.samples, dataclasses.replace(made.run, method_version=VISITS_SINCE))
-    turns, cells = "In every turn each prepared case is visited once", "One cell is measured after the other"
-    for one, other, told in ((visits, text, turns), (text, visits, cells)):
-        assert told in one
-        assert told not in other
+    of_visits = (
+        "In every turn each prepared case is visited once", "over 20 % of the block while", "it counts as all others do",
+        "median of the process's visits", "visit by visit in the same turn",
+    )  # fmt: skip
+    of_trials = (
+        "One cell is measured after the other", "over 1 % of the block while", "no figure counts them",
+        "the trial's clean samples", "trial by trial",
+    )  # fmt: skip
+    for one, other, words in ((visits, text, of_visits), (text, visits, of_trials)):
+        for told in words:
+            assert told in one
+            assert told not in other
 
 
 def test_the_policy_names_what_stands_in_the_page(text):
@@ -138,6 +149,33 @@ def test_the_head_says_what_was_scaled(made, text, undrawn):
     summary = made.summary.assign(scaled=made.summary["workload"].map(lambda name: "n=1 for 16" if name == "example" else ""))
     assert "Scaled for this run: n=1 for 16 (1 workload)." in html.render(summary, made.samples, made.run)
     assert "Scaled for this run" not in text
+
+
+NOUNS = "case|cell|check|layer|measurement|night|pair|process|row|run|sample|shape|thread|trial|turn|visit|window|workload"
+
+
+def test_one_of_anything_is_no_plural(tmp_path):
+    """The page of a single cell that was visited once in its only trial, as it is stored."""
+    only = Reading(settings.run(tmp_path, [builders.cell()], trials=1, turns=1))
+    shown = re.sub(r"<[^>]+>", "", pages.page(only).text)
+    assert re.findall(rf"(?<![\d.,–-])1 (?:{NOUNS})e?s\b", shown) == []
+    assert re.search(r"\b1 cell\b", shown)
+
+
+def test_a_mark_that_stands_nowhere_is_not_explained(made, undrawn):
+    plain = made.summary.assign(best=False, tie=False, decided=False, vs_best_low=np.nan, vs_best_high=np.nan)
+    text = html.render(plain, made.samples, made.run)
+    for id in ("results", "workloads"):
+        assert not set("●○") & set(re.sub(r"<svg.*?</svg>", "", section(text, id)))
+    assert "in brackets" not in text
+
+
+def test_no_interval_is_spoken_of_where_there_is_none():
+    made = few()
+    text = rendered(dataclasses.replace(made, summary=made.summary.assign(ci_low_ns=np.nan, ci_high_ns=np.nan)))
+    assert "Median latency, cpu" in text
+    assert "through a marker" not in text
+    assert "through a marker is its 95 % interval" in rendered(made)
 
 
 def test_the_head_counts_right(text):

@@ -111,6 +111,35 @@ def test_a_plain_run_was_not_judged():
     assert "No machine has two judged nights" in text
 
 
+def note(text: str) -> str:
+    return text[text.index('<section id="runs"') :].partition('<p class="note">')[2].partition("</p>")[0]
+
+
+def test_a_column_or_word_is_explained_only_where_it_stands():
+    judged = rendered(nights(3))
+    assert "geomean %" in judged
+    assert "Geomean: " in note(judged)
+    assert "Not judged: " not in note(judged)
+    plain = digest(1, level="", verdicts={}, over_baseline=(), validity=(), new_failures=0)  # a trend has its backends yet
+    text = rendered({plain.run_id: plain})
+    assert "geomean %" not in text
+    assert "Geomean: " not in note(text)
+    assert "Not judged: the run was held against no other." in note(text)
+
+
+def test_dashes_in_a_trend_are_explained_only_where_there_is_one():
+    still = {each.run_id: each for each in (digest(at, changes=()) for at in range(3))}
+    assert "Dashed: " not in rendered(still)
+    assert "Dashed: " in rendered({each.run_id: each for each in (digest(at) for at in (8, 9, 10))})
+
+
+def test_several_warnings_are_warnings():
+    several = digest(1, validity=(Validity("one", Result.WARNING, ""), Validity("two", Result.WARNING, "")))
+    failed = digest(2, validity=(Validity("one", Result.FAILED, ""),) * 2)
+    shown = rows(rendered({each.run_id: each for each in (several, failed)}))
+    assert [row[-3] for row in shown] == ["✕ 2 failed", "! 2 warnings"]
+
+
 def test_a_run_without_a_digest_is_listed_and_one_without_a_page_has_no_link():
     digests = nights(3)
     digests["20260104T000000-first-abcd"] = None

@@ -1,10 +1,13 @@
 """The tables of the page: factors to the lowest time, failures, change points, flags."""
 
+import re
+
 import pandas as pd
 import pytest
 
 from harness import units
 from harness.axes import OPTIONS
+from harness.columns import RANK_COLUMNS
 from harness.flags import Flag
 from harness.page import tables
 from harness.page.view import prepare
@@ -143,3 +146,38 @@ def test_a_factor_in_the_heat_table_has_its_interval_and_the_fastest_has_none(vi
         assert (low, high) == pytest.approx((factor / 1.03, factor * 1.03), abs=0.02)
         assert cell.interval in cell.title
     assert not any(cell.interval for cell in cells if cell.kind == "best")
+
+
+def explained(summary: pd.DataFrame, *, visited: bool = True, whole: bool = True) -> tuple[str, str]:
+    """The texts of the cells of the table, and what is said of them."""
+    view = prepare(summary)
+    heats = [tables.heat(view, device) for device in view.devices]
+    short = [(tables.SHORT[status], str(status)) for status in tables.SHORT if view.count(status)]
+    texts = [cell.text for _, lines in heats[0].rows for _, cells in lines for cell in cells]
+    return " ".join(texts), " ".join(tables.heat_notes(view, heats, short, visited=visited, whole=whole))
+
+
+MARKS = {"●": "● is the lowest", "○": "○ is as good", "~": "“~” stands by", "OOM": "OOM oom.", "n/s": "n/s unsupported."}
+
+
+@pytest.mark.parametrize("without", [(), ("best",), ("tie",), ("best", "tie")])
+def test_of_the_marks_in_the_table_those_that_stand_there_are_explained(made, without: tuple[str, ...]):
+    ok = made.summary[made.summary["status"] == "ok"].reset_index(drop=True)
+    for summary in (made.summary, ok, ok[ok["best"]], ok[ok["best"] | ok["tie"]]):
+        texts, told = explained(summary.assign(**dict.fromkeys(without, False)))
+        for mark, words in MARKS.items():
+            assert (words in told) is (mark in texts), (mark, told)
+        assert ("not asked for" in told) is ("–" in texts)
+        assert ("a stronger colour" in told.lower()) is bool(re.search(r"\b1\.[1-9]|\b[2-9]", texts))
+
+
+def test_how_factors_were_made_is_said_as_the_run_was_measured(made):
+    assert "visit by visit in the same turn, under it the interval" in explained(made.summary)[1]
+    assert "trial by trial, under it the interval" in explained(made.summary, visited=False)[1]
+    bare = explained(made.summary.assign(vs_best_low=float("nan"), vs_best_high=float("nan")))[1]
+    assert "turn" not in bare
+    assert "under it" not in bare
+    cut = made.summary.assign(best=False, tie=False, decided=False)
+    assert "not decided: nothing is, before the run has ended." in explained(cut, whole=False)[1]
+    unranked = made.summary.drop(columns=list(RANK_COLUMNS))
+    assert explained(unranked)[1].startswith("This run was not ranked: times instead of factors.")

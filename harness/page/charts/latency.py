@@ -29,14 +29,13 @@ def latency(view: View, device: str, name: str) -> Drawn:
     """Median latency with its 95 % interval, a panel per direction, a row per backend and mode."""
     drawn, total = widest(view.drawn[view.drawn["device"] == device])
     shown = drawn.groupby(["key", "words"]).ngroups
-    note = (
-        "Further left is faster. The band spans a group from its fastest to its slowest, "
-        "the line through a marker is its 95 % interval."
-    )
+    known = (drawn["ci_low_ns"] < drawn["ci_high_ns"]).any()
+    note = "Further left is faster. The band spans a group from its fastest to its slowest"
+    note += ", the line through a marker is its 95 % interval." if known else "."
     if shown < total:
         note = f"The {shown} of {total} groups in which backends differ most; all are in the table of results. " + note
     note += "".join(f" {told}" for told in (view.undrawn.strip(), view.tuning) if told)
-    caption = f"Median latency with 95 % intervals, {device}"
+    caption = f"Median latency{' with 95 % intervals' if known else ''}, {device}"
     desc = "A panel per direction, a group of rows per workload, a marker per backend and mode at its median."
     return draw(name, caption, desc, lambda: _latency(view, drawn), note=note, legend=legend(drawn))
 

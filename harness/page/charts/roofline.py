@@ -12,6 +12,7 @@ from harness.page.canvas import Canvas, Drawn, decades, draw, log_axis
 from harness.page.charts.layout import FOOT, HEAD, by_look, legend
 from harness.page.palette import sentinel
 from harness.page.view import View
+from harness.page.view import threads as in_words
 
 _COLUMNS = 3
 _TERA = 1e12
@@ -47,7 +48,7 @@ def roofs(view: View, ceilings: pd.DataFrame | None, device: str) -> dict[tuple[
             continue
         flat = here.loc[here["precision"] == precision, "flop_per_s"].dropna()
         slope = here["bytes_per_s"].dropna()
-        label = precision + (f", {threads} {'thread' if threads == 1 else 'threads'}" if several else "")
+        label = precision + (f", {in_words(threads)}" if several else "")
         if len(flat) or len(slope):
             found[precision, threads] = Roof(
                 label, float(flat.max()) if len(flat) else None, float(slope.max()) if len(slope) else None
@@ -75,8 +76,8 @@ def roofline(view: View, device: str, ceilings: pd.DataFrame | None, name: str) 
     flat, slope = any(roof.flop_per_s for roof in known.values()), any(roof.bytes_per_s for roof in known.values())
     missing = [what for what, there in (("matrix product", flat), ("copy", slope)) if not there]
     note = (
-        f"{over} of {len(rows)} cells lie above the roof (shaded). Rates are effective ones, since fast algorithms do fewer "
-        "FLOP than are counted: such a cell is a reason to look, not a record. " if known else ""
+        f"Above the roof (shaded): {over} of {units.many(len(rows), 'cell')}. Rates are effective ones, since fast "
+        "algorithms do fewer FLOP than are counted: such a cell is a reason to look, not a record. " if known else ""
     )  # fmt: skip
     note += "Left of the bend the memory limits, right of it the arithmetic. " if flat and slope else ""
     note += f"Not measured in this run: {' and '.join(missing)}, so there is no such line. " if missing else ""

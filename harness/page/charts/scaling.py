@@ -59,7 +59,8 @@ def scaling(view: View, found: Sequence[Sweep], name: str) -> Drawn:
     rows = pd.concat([sweep.rows for sweep in shown])
     device = rows["device"].iloc[0]
     failed = sorted(set(rows.loc[rows["status"] != str(Status.OK), "status"]))
-    note = "Higher is faster. Upright line: 95 % interval. Dotted: " + (
+    known = (rows["ci_low_ns"] < rows["ci_high_ns"]).any()
+    note = f"Higher is faster. {'Upright line: 95 % interval. ' if known else ''}Dotted: " + (
         "proportional to the smallest batch; where a line bends away from it, the device is full."
         if axis == "batch"
         else "as many pixels per second as at the smallest size."

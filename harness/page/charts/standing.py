@@ -56,12 +56,13 @@ def forest(view: View, found: Sequence[Standing], name: str = "forest") -> Drawn
         f"{device}: " + ", ".join(f"{one.direction} {one.common} of {one.total}" for one in found if one.device == device)
         for device in dict.fromkeys(one.device for one in found)
     )
+    known = any(line.interval for blocks in panels.values() for block in blocks for line in block.lines)
+    line = f"Line: 95 % bootstrap interval over workloads, from {FEWEST_FOR_INTERVAL} workloads on. " if known else ""
     note = (
-        "Further left is faster; 1× would be the lowest time in every workload. Line: 95 % bootstrap interval over workloads, "
-        f"from {FEWEST_FOR_INTERVAL} workloads on. Only workloads count in which all backends of the row have a "
-        f"time, and no flag bars a verdict on it: {common}. {view.swept}"
+        f"Further left is faster; 1× would be the lowest time in every workload. {line}Only workloads count in which all "
+        f"backends of the row have a time, and no flag bars a verdict on it: {common}. {view.swept}"
     ).strip()
-    caption = "Geometric mean of time ÷ lowest, with 95 % intervals over workloads"
+    caption = f"Geometric mean of time ÷ lowest{', with 95 % intervals over workloads' if known else ''}"
     desc = "A panel per device, a block per direction, a row per backend at its geometric mean of time over the lowest."
     backends = dict.fromkeys(line.backend for blocks in panels.values() for block in blocks for line in block.lines)
     legend = tuple((backend, "") for backend in view.looks if backend in backends)
@@ -220,7 +221,7 @@ def _ecdf(canvas: Canvas, axes: Axes, factors: pd.Series, look: Look, edge: floa
     at = [factor for factor in (1.0, 1.5, 2.0, 3.0, edge) if factor <= edge]
     share = [float((factors <= factor * (1 + 1e-9)).mean()) for factor in at]
     words = [
-        f"{look.words}: {units.percent(each)} of {len(factors)} cases within {factor:.3g}×"
+        f"{look.words}: {units.percent(each)} of {units.many(len(factors), 'case')} within {factor:.3g}×"
         for factor, each in zip(at, share, strict=True)
     ]
     canvas.dots(axes, look, str(Mode.EAGER), at, share, words)

@@ -9,7 +9,7 @@
         row.hidden = !FILTERS.every((key) => !chosen(key) || row.dataset[key] === chosen(key));
         count += !row.hidden;
       }
-      $("count").textContent = count ? `${count} of ${rows.length} runs` : "No run matches the filters.";
+      $("count").textContent = count ? `${count} of ${rows.length} run${rows.length === 1 ? "" : "s"}` : "No run matches the filters.";
     };
     const route = () => {
       const [place, query = ""] = location.hash.slice(1).split("?"), asked = new URLSearchParams(query);

@@ -209,7 +209,7 @@
       const key = shown[at].key;
       head.ariaSort = state.sort === key ? "ascending" : state.sort === "-" + key ? "descending" : null;
     });
-    $("count").textContent = found.length ? `Rows ${first + 1}–${first + part.length} of ${found.length} (${D.n} cases in all)` : "No case matches the filters.";
+    $("count").textContent = found.length ? `Rows ${first + 1}–${first + part.length} of ${found.length} (${D.n} case${D.n === 1 ? "" : "s"} in all)` : "No case matches the filters.";
     $("prev").disabled = !page;
     $("next").disabled = page >= pages - 1;
     ["q", ...FILTERS].forEach((key) => { if ($("f-" + key).value !== state[key]) $("f-" + key).value = state[key]; });

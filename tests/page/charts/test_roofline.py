@@ -16,7 +16,7 @@ CEILINGS = pd.DataFrame(
 def test_points_above_the_roof_are_counted_and_none_is_clipped(view):
     drawn = roofline.roofline(view, "cpu", CEILINGS, "roof")
     over = view.ok["flop_per_s"] > np.minimum(40e9, view.ok["intensity_flop_per_byte"] * 20e9)
-    assert drawn.note.startswith(f"{int(over.sum())} of {len(view.ok)} cells lie above the roof")
+    assert drawn.note.startswith(f"Above the roof (shaded): {int(over.sum())} of {len(view.ok)} cells.")
     assert marks(drawn) == sorted(view.ok["i"])
     assert "40.0 GFLOP/s fp32" in drawn.svg
     assert "20.0 GB/s" in drawn.svg
