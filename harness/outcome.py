@@ -4,6 +4,7 @@ Every word knows how it is shown: `tone` is the class of its colour on a page ("
 how people read it.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -240,7 +241,8 @@ class Extent:
         """The same, and how to go on; `out` is the store where the command would not look there by itself."""
         if self.going or not self.resumable:
             return self.words
-        return f"{self.words}, resume with `convbench run --resume {self.run_id}{f' --out {out}' if out else ''}`"
+        command = shlex.join(["convbench", "run", "--resume", self.run_id, *(["--out", out] if out else [])])
+        return f"{self.words}, resume with `{command}`"
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def test_the_total_comes_from_the_plan(tmp_path: Path) -> None:
     extent = Reading(killed(tmp_path, 5)).extent
     assert extent.words == "cut off: 5 of 9 cells"
     assert extent.sentence() == f"cut off: 5 of 9 cells, resume with `convbench run --resume {RUN}`"
+    assert extent.sentence("my runs") == f"cut off: 5 of 9 cells, resume with `convbench run --resume {RUN} --out 'my runs'`"
 
 
 @pytest.mark.fault("a run was killed amid its trials", "measurements are counted")

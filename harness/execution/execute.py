@@ -210,7 +210,9 @@ def more(
         if held:
             held.tell(run.id)
         if not run.finished_at:
-            raise UserError(f"{folder} has not ended: convbench run --resume {folder} goes on with it")
+            raise UserError(
+                f"{folder} has not ended: {shlex.join(['convbench', 'run', '--resume', str(folder)])} goes on with it"
+            )
         if not (folder / journal.JOURNAL).exists():
             raise UserError(f"{folder} was trimmed to its tables: nothing can be added to it")
         if other := _other(run):

@@ -160,6 +160,8 @@ def test_within_a_program(tmp_path: Any) -> None:
     assert captured.flop(FPROP) == sum(flops.nominal(layer.spec) * layer.count for layer in captured.layers)
     assert sum(layer.count for layer in captured.layers if layer.spec.transposed) == 4
     assert captured.left_out == ()
+    with pytest.raises(CaptureError, match=r"^inputs: the function wants x; give the shape of each, as in \(8, 99, 99, 3\)$"):
+        harness.capture(lambda x: x, framework="jax")
 
 
 # The share of a step -----------------------------------------------------------------------------------------------------

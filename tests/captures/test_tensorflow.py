@@ -140,6 +140,8 @@ def test_within_a_program_a_model_of_keras_stays_as_it_is() -> None:
     assert captured.layers == harness.capture(model, tf.zeros((2, 8, 8, 3))).layers
     assert [(str(layer.spec), dict(layer.counts)) for layer in captured.layers] == [("n2 c3 k4 8x8 f3x3", {FPROP: 1, WGRAD: 1})]
     assert all((old == new).all() for old, new in zip(before, model.get_weights(), strict=True))
+    with pytest.raises(CaptureError, match=r"^inputs: the model wants .*; give the shape of each, as in \(8, 224, 224, 3\)$"):
+        harness.capture(model)
 
 
 def test_what_is_no_plain_convolution_is_left_out_by_name() -> None:
