@@ -180,10 +180,11 @@ _COMPARED = {
 }  # fmt: skip
 
 _RANKED = {
-    "best": Column("bool", "", "Whether it is the fastest of those that share workload, direction and setting, and no flag bars a verdict on it."),
+    "competitors": Column("int64", "", "How many others it is compared with, those that are ranked of its workload, direction and setting; 0: none, or it is not ranked."),
+    "best": Column("bool", "", "Whether it is the fastest of those that share workload, direction and setting, and no flag bars a verdict on it; never without a competitor, or by one trial alone."),
     "tie": Column("bool", "", "Whether it is another that is known to be as good: the interval of its time over the fastest ends under 1.02."),
     "decided": Column("bool", "", "Whether it is known to take longer than the fastest, or to be as good; of the fastest, whether that is so of all others."),
-    "vs_best": Column("float64", "", "Time over that of the fastest, by the pairs of their processes; drawn to 1 by what picking the fastest does, where it is not known to take longer; missing: not ranked."),
+    "vs_best": Column("float64", "", "Time over that of the fastest, by the pairs of their processes; drawn to 1 by what picking the fastest does, where it is not known to take longer; 1 without a competitor; missing: not ranked."),
     "vs_best_low": Column("float64", "", "Lower end of the interval of the time over the fastest, whichever that is; missing: under 2 pairs."),
     "vs_best_high": Column("float64", "", "Upper end of it. In a group of equals all intervals hold 1 in 95 of 100 runs."),
     "vs_best_pairs": Column("int64", "", "Pairs of processes, one of the cell and one of the fastest, that were compared."),
@@ -217,7 +218,7 @@ _ALONG = {
     "factor_high": Column("float64", "", "Upper end of it."),
     "process_pairs": Column("int64", "", "Pairs of processes that were compared, one of either cell in each trial; one process where both cells are of one."),
     "paired": Column("string", "", "visits: by the median of the ratios of visits in the same turn; trials: by the ratio of the figures of a trial; empty: not at all."),
-    "difference": Column("string", "", "slower, faster, equivalent (within 2 %), or undecided, as under 4 pairs or a flag that bars a verdict."),
+    "difference": Column("string", "", "slower, faster, equivalent (within 2 %), or undecided, as under 4 pairs, under a flag that bars a verdict, or in a run that has not ended."),
 }  # fmt: skip
 
 _EXPLAINED = {

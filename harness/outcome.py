@@ -224,13 +224,13 @@ class Extent:
 
     @property
     def words(self) -> str:
-        """`cut off: 43 of 99 cells`; with several trials the measurements, since a cell is measured once in each."""
+        """`cut off: 43 of 99 cells`; of several trials `cut off: 144 of 396 measurements of 99 cells`, each once in a trial."""
         so_far = " so far" if self.going else ""
         if not self.planned:
             return f"{self.tag}: {units.many(self.measurements_made, 'measurement')}{so_far}, of how many is not known"
         if self.trials > 1:
             counted = f"{self.measurements_made} of {units.many(self.measurements, 'measurement')}"
-            told = f"{self.tag}: {counted}{so_far} ({units.many(self.cells, 'cell')} x {self.trials} trials)"
+            told = f"{self.tag}: {counted} of {units.many(self.cells, 'cell')}{so_far}"
         else:
             told = f"{self.tag}: {self.cells_made} of {units.many(self.cells, 'cell')}{so_far}"
         if self.ceilings_made < self.ceilings:

@@ -352,6 +352,11 @@ class Run:
         return {each.machine_id: each.hardware for each in told}
 
     @property
+    def ended(self) -> bool:
+        """Whether it was measured to its end. Before that nothing of it is decided: what is missing might change it."""
+        return self.finished_at is not None
+
+    @property
     def ours(self) -> bool:
         """Whether convbench measured it; a run that another program measured bars every verdict beside ours."""
         return self.method_version != OTHERS_METHOD

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from harness import codec
 from harness.analysis import judgement
-from harness.axes import Direction
+from harness.axes import Direction, Mode
 from harness.cli import app
 from harness.execution import host
 from harness.nights import notify
@@ -23,7 +23,7 @@ from harness.review import nights as nights_of
 from harness.review.reading import Reading, overview
 from harness.store import journal, table
 from harness.store.table import Stored
-from tests import builders, stored
+from tests import builders, settings, stored
 
 RUN = "20260301T023000-small-0000"
 WORKLOADS = ("one", "two", "three")
@@ -77,7 +77,15 @@ def test_the_total_comes_from_the_plan(tmp_path: Path) -> None:
 @pytest.mark.fault("a run was killed amid its trials", "measurements are counted")
 def test_trials_that_are_missing_count_too(tmp_path: Path) -> None:
     extent = Reading(killed(tmp_path, 14, trials=3)).extent
-    assert extent.words == "cut off: 14 of 27 measurements (9 cells x 3 trials)"
+    assert extent.words == "cut off: 14 of 27 measurements of 9 cells"
+
+
+@pytest.mark.fault("cells leave a run before its last trial", "what is missing of it is counted by what its plan has")
+def test_cells_that_leave_early_are_counted_as_they_were_planned(tmp_path: Path) -> None:
+    folder = killed(tmp_path, 9, trials=1)
+    steps = [*journal.read_plan(folder).steps, Step(1, 9, CELLS[0]), Step(1, 10, CELLS[1]), Step(2, 11, CELLS[0])]
+    journal.write_plan(folder, Plan("small", tuple(steps), 7, Budget()))
+    assert Reading(folder).extent.words == "cut off: 9 of 12 measurements of 9 cells"
 
 
 @pytest.mark.fault("a run was killed amid its ceilings", "they are counted apart")
@@ -168,6 +176,23 @@ def test_its_page_has_no_green_no_winner_and_says_how_to_go_on(tmp_path: Path) -
     compared = text[text.index('<section id="compare"') : text.index('<section id="workloads"')]
     assert "Not compared: cut off: 5 of 9 cells" in compared
     assert "●" not in text[text.index('<section id="workloads"') : text.index('<section id="roofline"')]
+
+
+@pytest.mark.fault("a run was cut off", "no setting of it is slower or faster, in the table, along an axis or on its page")
+def test_a_run_that_was_cut_off_decides_nothing_on_any_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = settings.cells(workload=("one", "two"), mode=(Mode.EAGER, Mode.COMPILED))
+    ended = Reading(settings.run(tmp_path / "ended", cells))
+    cut = Reading(settings.run(tmp_path / "results", cells, finished=False))
+    assert set(ended.along("mode")["difference"]) == {"faster"}
+    assert set(cut.along("mode")["difference"]) == set(cut.worth["mode"]["difference"]) == {"undecided"}
+    assert cut.along("mode")["factor"].tolist() == ended.along("mode")["factor"].tolist()
+    assert not cut.ranking[["best", "tie", "decided"]].any(axis=None)
+    assert ["beside eager: 2 faster." in pages.page(each).text for each in (ended, cut)] == [True, False]
+    monkeypatch.chdir(tmp_path)
+    code, printed = said("show", "latest", "--by", "mode")
+    assert (code, "of 2 cells beside eager: 2 undecided\n" in printed) == (5, True)
+    assert "the run has not ended: nothing of it is decided" in printed
+    assert "under 4 pairs" not in printed
 
 
 @pytest.mark.fault(

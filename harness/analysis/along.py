@@ -27,16 +27,18 @@ USUAL = {
 _LAYOUTS = {layout.text(ndim) for layout in Layout for ndim in (1, 2, 3)}
 
 
-def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | None = None) -> pd.DataFrame:
+def along(
+    summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | None = None, ended: bool = True
+) -> pd.DataFrame:  # fmt: skip
     """One row with ALONG_COLUMNS per cell that has a figure and a partner: the cell that is alike but has `base` on that axis.
 
     Two cells are compared by their pairs of processes, as `pairs` says, and their variance is shared with the other
     comparisons of the same two backends; `visited` is the frame of `visits.visits`. Where they were never visited in the same
     turn, a pair is the ratio of their figures in a trial. Each interval holds for itself: of 20 comparisons of equals one is
     expected to be called slower or faster. `base` is a value of the column, as text; NCHW and NHWC stand for their forms of
-    other dimensions, too; None: that of `usual_base`. The frame's `attrs` are `base`, the base that was taken, and
-    `tuning_differs`, whether kernels of some but one of the two cells of a row were chosen by trying them. Raises ValueError
-    for another axis than AXES, and for a base that no cell with a figure has.
+    other dimensions, too; None: that of `usual_base`. Of a run that has not `ended` nothing is decided. The frame's `attrs` are
+    `base`, the base that was taken, `ended`, and `tuning_differs`, whether kernels of some but one of the two cells of a row
+    were chosen by trying them. Raises ValueError for another axis than AXES, and for a base that no cell with a figure has.
     """
     if axis not in AXES:
         raise ValueError(f"{axis!r:.60} is no axis to compare along; choose from {', '.join(AXES)}")
@@ -55,17 +57,22 @@ def along(summary: pd.DataFrame, visited: pd.DataFrame, axis: str, base: str | N
     pairs = key[~at_base].assign(left=np.flatnonzero(~at_base)).merge(partners, on=names)[["left", "right"]].sort_values("left")
     left, right = pairs["left"].to_numpy(), pairs["right"].to_numpy()
     compared = _compared(cells, left, right, turns(visited))
+    if not ended:
+        compared["difference"] = np.full(len(left), "undecided")
     frame = typed(cells.iloc[left].reset_index(drop=True).assign(**compared)[list(ALONG_COLUMNS)])
-    frame.attrs |= {"base": base, "tuning_differs": axis != "autotune" and _tuning_differs(cells, left, right)}
+    differs = axis != "autotune" and _tuning_differs(cells, left, right)
+    frame.attrs |= {"base": base, "ended": ended, "tuning_differs": differs}
     return frame
 
 
-def varied(summary: pd.DataFrame, visited: pd.DataFrame, axes: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def varied(
+    summary: pd.DataFrame, visited: pd.DataFrame, axes: Iterable[str], ended: bool = True
+) -> Iterator[tuple[str, pd.DataFrame]]:  # fmt: skip
     """Each of these axes in which convolutions differ that can be compared, with their rows of `along` by its usual base."""
     figures = summary[summary["median_ns"].notna() & of_convolutions(summary)]
     for axis in axes:
         if figures[axis].nunique() > 1:
-            found = along(summary, visited, axis)
+            found = along(summary, visited, axis, ended=ended)
             kept = found[of_convolutions(found) & found["factor"].notna()]
             if len(kept):
                 kept.attrs |= found.attrs

@@ -141,13 +141,16 @@ def _fill(found: dict[str, np.ndarray], rows: np.ndarray, groups: Groups, place:
     is_fastest = np.arange(rows.shape[1]) == place.fastest[:, None]
     sure = ~barred[each, place.fastest][:, None]  # beside a fastest that a flag bars nothing is
     known = place.decided & sure
-    found["best"][rows] = is_fastest & sure
+    beside = groups.pairs[each, :, place.fastest]
+    found["competitors"][rows] = rows.shape[1] - 1
+    # By one pair of processes no interval is known, and without a competitor there is nothing to be the fastest of.
+    found["best"][rows] = is_fastest & sure & (beside > 1).any(axis=1, keepdims=True)
     found["tie"][rows] = place.equivalent & ~is_fastest & sure
     found["decided"][rows] = np.where(is_fastest, sure & (known | is_fastest).all(axis=1, keepdims=True), known)
-    unknown = np.where(np.isinf(place.high), np.nan, 0.0)
+    unknown = np.where(np.isinf(place.high) | (rows.shape[1] == 1), np.nan, 0.0)
     found["vs_best"][rows] = np.exp(place.shown)
     found["vs_best_low"][rows], found["vs_best_high"][rows] = np.exp(place.low + unknown), np.exp(place.high + unknown)
-    found["vs_best_pairs"][rows] = groups.pairs[each, :, place.fastest]
+    found["vs_best_pairs"][rows] = beside
 
 
 @dataclass(frozen=True)

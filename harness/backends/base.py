@@ -340,8 +340,14 @@ def unsupported(backend: Backend, cell: Cell) -> str | None:
 
     An adapter is not asked about what no framework can measure.
     """
-    if reason := impossible(cell) or backend.supports(cell):
-        return reason
+    return impossible(cell) or backend.supports(cell) or undeclared(backend, cell)
+
+
+def undeclared(backend: Backend | type[Backend], cell: Cell) -> str | None:
+    """Why a backend cannot measure a cell by what its class says of itself, in one sentence; None where that is no reason.
+
+    It takes no framework: `autotunes`, `switches`, `biases`, `epilogues` and `apis` are those of the class.
+    """
     if cell.autotune is not Autotune.DEFAULT and not backend.autotunes:
         return f"{backend.name} does not say how its kernels are chosen: only autotune=default can be measured"
     if cell.switch is not Switch.DEFAULT and cell.switch not in backend.switches:

@@ -15,7 +15,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.axes import Api, Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.axes import Autotune, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import base, hlo, jax_calls, jax_profile, jax_script, jax_transposed, nvidia, traces
 from harness.backends import jax_settings as settings
 from harness.backends.base import DTYPES, Backend, Operands, Prepared, Results, by_name
@@ -100,15 +100,7 @@ class JaxBackend(Backend):
 
     def supports(self, cell: Cell) -> str | None:
         """Everything but TF32 on a CPU, Adam in 16 bits, and a mode of its own for XLA, which it always runs through."""
-        if cell.mode not in self.modes:
-            return f"JAX has no mode {cell.mode}"
-        if cell.api is Api.LAYER:
-            return "JAX itself has no layer objects: those of flax call lax.conv_general_dilated, as api=default does"
-        if reason := nvidia.lacks(cell, lambda: settings.capability(self._device)):
-            return reason
-        if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
-            return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
-        return None
+        return settings.lacks(cell) or nvidia.lacks(cell, lambda: settings.capability(self._device))
 
     def process_wide(self, cell: Cell) -> str:
         """Whether the x64 mode is on. It is part of the key of every compiled program, so that a change of it compiles anew."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from harness.axes import UPDATED, Api, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Precision
 from harness.backends import base, jax_transposed
 from harness.backends.base import DTYPES, Script
+from harness.backends.jax_settings import lacks
 from harness.spec import Cell
 
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for a cell that JAX has no call for."""
-    if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED) or cell.api is not Api.DEFAULT:
+    if not cell.is_convolution or cell.api is not Api.DEFAULT or lacks(cell):
         return None
     return Script(
         imports=_imports(cell),

@@ -1,18 +1,30 @@
-"""What a process of JAX is set to, how it chooses the kernels of a GPU, and what JAX tells of the GPU that it may use."""
+"""What a process of JAX is set to, what JAX has no call for, how it chooses a GPU's kernels, and what it tells of the GPU."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from harness.axes import Switch
+from harness.axes import Api, Mode, Optimizer, Precision, Switch
 from harness.backends import nvidia
+from harness.spec import Cell
 
 # Of openxla/xla, xla/debug_options_flags.cc. A process whose XLA does not know one ends, and its cells say so.
 FLAGS = {
     Switch.YNN_OFF: "--xla_cpu_experimental_ynn_fusion_type=", Switch.ISA_AVX2: "--xla_cpu_max_isa=AVX2",
     Switch.ISA_AVX512: "--xla_cpu_max_isa=AVX512",
 }  # fmt: skip
+
+
+def lacks(cell: Cell) -> str | None:
+    """Why JAX has no call for a cell, on whatever machine; None where it has one. It takes no JAX."""
+    if cell.mode not in (Mode.EAGER, Mode.COMPILED):
+        return f"JAX has no mode {cell.mode}"
+    if cell.api is Api.LAYER:
+        return "JAX itself has no layer objects: those of flax call lax.conv_general_dilated, as api=default does"
+    if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
+        return f"JAX computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
+    return None
 
 
 def switching(choice: Switch) -> dict[str, str]:

@@ -101,11 +101,9 @@ class TensorFlowBackend(Backend):
         """What has no kernel. Without this the ops fail, some with a message that does not name the cause."""
         if cell.mode not in self.modes:
             return f"TensorFlow has no mode {cell.mode}"
-        if reason := nvidia.lacks(cell, lambda: settings.capability(self._tf, self._gpu)):
+        if reason := nvidia.lacks(cell, lambda: settings.capability(self._tf, self._gpu)) or geometry.lacks(cell):
             return reason
-        if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
-            return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
-        return (geometry.lacks_api(cell) or self._lacks(cell)) if cell.is_convolution else None
+        return self._lacks(cell) if cell.is_convolution else None
 
     def _lacks(self, cell: Cell) -> str | None:
         """The convolutions that this build has no kernel for."""

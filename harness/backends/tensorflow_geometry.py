@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.axes import Api, Bias, Direction, Layout, Mode
+from harness.axes import Api, Bias, Direction, Layout, Mode, Optimizer, Precision
 from harness.spec import Cell, ConvSpec
 
 if TYPE_CHECKING:
@@ -214,6 +214,13 @@ def runs_all(cell: Cell) -> bool:
     A graph and a program of XLA lose both, since nothing uses them; what XLA compiles inside of a graph keeps them.
     """
     return taped(cell) and (cell.mode is Mode.EAGER or (cell.mode is Mode.COMPILED and compiled_inside(cell)))
+
+
+def lacks(cell: Cell) -> str | None:
+    """Why TensorFlow has no call for a cell, whatever the build; None where it may have one."""
+    if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
+        return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
+    return lacks_api(cell) if cell.is_convolution else None
 
 
 def lacks_api(cell: Cell) -> str | None:

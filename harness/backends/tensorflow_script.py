@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from harness.axes import Api, Bias, Direction, Epilogue, Mode, Optimizer, Precision
 from harness.backends import base
 from harness.backends.base import DTYPES, Script
-from harness.backends.tensorflow_geometry import Geometry, compiled_inside, lacks_api, lacks_depthwise, runs_all, taped
+from harness.backends.tensorflow_geometry import Geometry, compiled_inside, lacks, lacks_depthwise, runs_all, taped
 from harness.spec import Cell
 
 _BARE = {name: name for name in ("x", "w", "b", "dy")}
@@ -28,7 +28,7 @@ class _Op(NamedTuple):
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for anything else. What has no kernel fails in the program as it does here."""
-    if not cell.is_convolution or lacks_api(cell):
+    if not cell.is_convolution or lacks(cell):
         return None
     geometry = Geometry(cell)
     keras = (("keras", "tf.keras.__version__"),) if cell.direction is Direction.TRAIN or geometry.layer else ()

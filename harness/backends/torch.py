@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from harness.axes import Api, Device, Direction, Epilogue, Layout, Mode, Optimizer, Precision, Switch
+from harness.axes import Api, Device, Direction, Epilogue, Layout, Mode, Optimizer, Switch
 from harness.backends import base, nvidia, onednn, torch_calls, torch_layer, torch_profile, torch_programs, torch_script
 from harness.backends import torch_settings as settings
 from harness.backends.base import ALREADY_DONE, DTYPES, Backend, Operands, Prepared, Results, by_name
@@ -85,14 +85,8 @@ class TorchBackend(Backend):
 
     def supports(self, cell: Cell) -> str | None:
         """What PyTorch has no call for, or this machine no compiler."""
-        if cell.mode not in self.modes:
-            return f"PyTorch has no mode {cell.mode}"
-        if cell.is_convolution and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
-            return "PyTorch has no channels-last memory format for 1-D convolutions; they are measured with -a layout=NCW"
-        if cell.spec.transposed and not cell.spec.pads_evenly:
-            return "PyTorch's transposed convolutions take the same padding on both sides of a dimension only"
-        if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
-            return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
+        if reason := settings.lacks(cell):
+            return reason
         if reason := nvidia.lacks(cell, lambda: self._torch.cuda.get_device_capability(self._device)):
             return reason
         if cell.device.kind == "gpu" and (reason := settings.no_kernels(self._torch, self._device)):

@@ -5,19 +5,13 @@ from __future__ import annotations
 from harness.axes import Api, Autotune, Bias, Direction, Epilogue, Layout, Mode, Optimizer, Switch
 from harness.backends import base, torch_layer
 from harness.backends.base import DTYPES, Script
-from harness.backends.torch_settings import fp32_precision
+from harness.backends.torch_settings import fp32_precision, lacks
 from harness.spec import Cell, ConvSpec, TransposedSpec
 
 
 def script(cell: Cell) -> Script | None:
     """The program of a convolution; None for a cell that PyTorch has no call for."""
-    if not cell.is_convolution or cell.mode not in (Mode.EAGER, Mode.COMPILED):
-        return None
-    if cell.api not in (Api.DEFAULT, Api.LAYER):
-        return None
-    if cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
-        return None
-    if cell.spec.transposed and not cell.spec.pads_evenly:
+    if not cell.is_convolution or cell.api not in (Api.DEFAULT, Api.LAYER) or lacks(cell):
         return None
     device, versions = "cpu", [("torch", "torch.__version__")]
     if cell.device.kind != "cpu":

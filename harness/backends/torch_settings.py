@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Any
 
-from harness.axes import VARIABLES, Autotune, Mode, Precision, Switch
+from harness.axes import VARIABLES, Autotune, Layout, Mode, Optimizer, Precision, Switch
 from harness.backends import nvidia
 from harness.backends.base import Build
 from harness.spec import Cell
@@ -108,6 +108,19 @@ def board(torch: Any, device: Any) -> dict[str, str]:
     if torch.distributed.is_available() and torch.distributed.is_nccl_available():
         told["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))
     return {name: value for name, value in told.items() if value}
+
+
+def lacks(cell: Cell) -> str | None:
+    """Why PyTorch has no call for a cell, on whatever machine; None where it has one. It takes no PyTorch."""
+    if cell.mode not in (Mode.EAGER, Mode.COMPILED):
+        return f"PyTorch has no mode {cell.mode}"
+    if cell.is_convolution and cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1:
+        return "PyTorch has no channels-last memory format for 1-D convolutions; they are measured with -a layout=NCW"
+    if cell.spec.transposed and not cell.spec.pads_evenly:
+        return "PyTorch's transposed convolutions take the same padding on both sides of a dimension only"
+    if cell.optimizer is Optimizer.ADAM and cell.precision is Precision.FP16:
+        return "Adam's epsilon of 1e-8 is 0 in fp16: no step comes of it"
+    return None
 
 
 def no_compiler(cell: Cell) -> str | None:

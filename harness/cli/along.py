@@ -44,7 +44,7 @@ def table(compared: pd.DataFrame, axis: str) -> Table:
         made.add_row(
             *map(Text, named), units.ratio_interval(row.factor, row.factor_low, row.factor_high),
             Text(row.difference, _DIFFERENCES.get(row.difference, "")),
-            f"{row.process_pairs} {row.paired}" if row.paired else units.MISSING,
+            units.many(row.process_pairs, row.paired.removesuffix("s")) if row.paired else units.MISSING,
         )  # fmt: skip
     return made
 
@@ -67,6 +67,8 @@ def lines(compared: pd.DataFrame, axis: str, base: str) -> list[str]:
     told += [how for paired, how in _PAIRED.items() if (compared["paired"] == paired).any()]
     if compared.attrs.get("tuning_differs"):
         told.append(TUNING_DIFFERS)
-    if (compared["process_pairs"] < ENOUGH_PAIRS).any():
+    if not compared.attrs.get("ended", True):
+        told.append("the run has not ended: nothing of it is decided")
+    elif (compared["process_pairs"] < ENOUGH_PAIRS).any():
         told.append(f"nothing is decided under {ENOUGH_PAIRS} pairs of processes")
     return told

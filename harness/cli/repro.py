@@ -23,25 +23,23 @@ app = typer.Typer()
 @app.command(epilog="Example: convbench repro latest -k 'rn50_conv1 and wgrad and torch and eager' > report.py")
 def repro(
     run: Annotated[str, typer.Argument(help="An id, a path, latest, latest~1 or tag:WORD.")],
-    cell: Annotated[str | None, typer.Argument(help="The id of a cell, as convbench show prints it.")] = None,
+    cell: Annotated[str | None, typer.Argument(help="A cell, as convbench show names it: by its id, or shortened.")] = None,
     out: Out = Path("results"),
-    keyword: Annotated[str | None, typer.Option("-k", help="Instead of the id, a pytest -k expression that fits one.")] = None,
+    keyword: Annotated[str | None, typer.Option("-k", help="Instead of it, a pytest -k expression that fits one.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="The text of an issue, with the program in it.")] = False,
 ) -> None:
     """Print a cell of a run as a program that needs numpy and the framework alone.
 
     It has the same operands and the same call, checks some elements against the definition in float64, and times it as the
-    run did: on the same cores, with the same environment variables. Cold caches are not in it.
+    run did: on the same cores, with the same environment variables. Cold caches are not in it. What cannot be measured has no
+    program.
     """
-    from harness.axes import Cache
     from harness.measure import script as scripts
     from harness.review.reading import Reading
 
     reading = Reading(folder_of(out, run))
     row = _chosen(reading, cell, keyword)
     asked = _cell(row)
-    if asked.cache is Cache.COLD:
-        raise UserError(f"{row.cell}: cold caches are not in a script; name the cell with hot ones")
     written, environment = _script(asked, row.cell), _environment(reading.run, row)
     facts = _facts(row, asked, reading.run, environment)
     told = [_title(row, asked), *(f"{name}: {text}" for name, text in facts if name not in ("call", "pass", "convolution"))]
@@ -53,16 +51,19 @@ def _chosen(reading: "Reading", cell: str | None, keyword: str | None) -> Any:
     """The row of the summary of the cell that is asked for. Raises SelectionError where that is none, or several."""
     from harness.ask import expression
     from harness.ask.wording import hint, show
+    from harness.cli.tables import short_ids
     from harness.rows import rows
 
     if (cell is None) == (keyword is None):
         raise SelectionError("repro: name one cell, by its id or by -k")
     frame = reading.ranking
     if cell is not None:
-        found = frame[frame["cell"] == cell]
-        if found.empty:
-            near = hint(cell, frame["cell"])
-            raise SelectionError(f"cell: found {show(cell)}{near}{'' if near else ', which the run does not have'}")
+        short = short_ids(frame)
+        found = frame[(frame["cell"] == cell) | (short == cell)]
+        if len(found) != 1:
+            near, such = hint(cell, [*frame["cell"], *short]), ", ".join(frame["cell"].iloc[:2])
+            allowed = f"allowed: what convbench show {reading.run.id} lists{f', such as {such}' if such else ''}"
+            raise SelectionError(f"cell: found {show(cell)}{near or ';'} {allowed}")
     else:
         try:
             found = frame[frame["cell"].map(expression.keyword(keyword or "")).astype(bool)]
@@ -75,34 +76,56 @@ def _chosen(reading: "Reading", cell: str | None, keyword: str | None) -> Any:
 
 
 def _cell(row: Any) -> "Cell":
-    """The cell that a row is of: each axis has a column of its name. Raises UserError for what is no convolution."""
+    """The cell that a row is of: each axis has a column of its name.
+
+    Raises UserError for one that could not be measured, for cold caches, and for what is no convolution.
+    """
     from harness.ask import axes
+    from harness.axes import Cache
+    from harness.record import Status
     from harness.spec import Cell, parse_workload
 
+    if row.status == Status.UNSUPPORTED:
+        raise UserError(f"{row.cell}: {' '.join(row.reason.split())}")
     spec = parse_workload(row.shape)
     if not spec.is_convolution:
         raise UserError(f"{row.cell}: only a convolution can be written as a script")
     told = {axis: getattr(row, axis) for axis in axes.NAMES}
-    return Cell(row.workload, spec, **{axis: axes.parse(axis, value) for axis, value in told.items() if value != ""})
+    cell = Cell(row.workload, spec, **{axis: axes.parse(axis, value) for axis, value in told.items() if value != ""})
+    if cell.cache is Cache.COLD:
+        raise UserError(f"{row.cell}: cold caches are not in a script; name the cell with hot ones")
+    return cell
 
 
 def _script(cell: "Cell", id: str) -> "Script":
-    """What the adapter writes. Raises UserError where it writes nothing, or cannot be asked."""
-    from harness.axes import Api
+    """What the adapter writes. Raises UserError where it cannot measure the cell, writes nothing, or cannot be asked."""
     from harness.backends import registry
     from harness.isolate.worker import refusal
 
     name = cell.backend.partition("@")[0]
     target = registry.find(name)
     try:
-        kind = registry.resolve(target)
-        knows = cell.api in (Api.DEFAULT, *getattr(kind, "apis", ()))  # one that does not would write its default call
-        written: Script | None = kind.script(cell) if hasattr(kind, "script") and knows else None
+        found = written(registry.resolve(target), cell)
     except Exception as error:  # another package's adapter
         raise UserError(f"{name} cannot write a script of {id}: {refusal(error)}") from None
-    if written is None:
+    if found is None:
         raise UserError(f"{name} cannot write a script of {id}")
-    return written
+    if isinstance(found, str):
+        raise UserError(f"{id}: {found}")
+    return found
+
+
+def written(kind: Any, cell: "Cell") -> "Script | str | None":
+    """What an adapter's class writes of a cell; the reason where it cannot measure it; None where it writes nothing.
+
+    It is asked what a measurement asks, as far as that takes no framework.
+    """
+    from harness.backends import base
+
+    if reason := base.impossible(cell) or base.undeclared(kind, cell):
+        return reason
+    script: Script | None = kind.script(cell) if hasattr(kind, "script") else None
+    return script
 
 
 def _environment(run: "Run", row: Any) -> "Environment":
@@ -116,9 +139,12 @@ def _environment(run: "Run", row: Any) -> "Environment":
 def _title(row: Any, cell: "Cell") -> str:
     """What is reported, in a line: the call, what it is of, and how long it takes or what became of it."""
     from harness import units
+    from harness.record import Status
 
-    came = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns) if row.status == "ok" else row.status
-    return f"{row.op or cell.backend}: {cell.direction.words} of {row.shape}, {cell.precision}, {cell.layout_text}: {came}"
+    came = {Status.OK: units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns)}
+    came |= dict.fromkeys((Status.SKIPPED, Status.NOT_RUN), "not measured")
+    told = came.get(Status(row.status), row.status)
+    return f"{row.op or cell.backend}: {cell.direction.words} of {row.shape}, {cell.precision}, {cell.layout_text}: {told}"
 
 
 def _facts(row: Any, cell: "Cell", run: "Run", environment: "Environment") -> list[tuple[str, str]]:
@@ -155,7 +181,7 @@ def _measured(row: Any) -> str:
     from harness import units
 
     if row.status != "ok":
-        return f"{row.status}: {row.reason}"
+        return f"{row.status.replace('_', ' ')}: {row.reason}"
     told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns) + ("" if math.isnan(row.ci_low_ns) else " (95 %)")
     told = f"{told} over {units.many(row.trials, 'trial')}"
     least = "" if math.isnan(row.min_ns) else f", least {units.duration(row.min_ns)}"

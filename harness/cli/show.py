@@ -87,7 +87,7 @@ def show(
     elif asked and not side_by_side:
         _print_instead(asked[0], reading, kept, format)
     else:
-        _print_summary(_sorted_by(sort)(_of(reading.ranking, kept)), side_by_side, format, kept is not None)
+        _print_summary(reading, _sorted_by(sort)(_of(reading.ranking, kept)), side_by_side, format, kept is not None)
     if unfinished:
         raise typer.Exit(UNFINISHED)
 
@@ -204,14 +204,17 @@ def _print_networks(found: "pd.DataFrame", format: TableFormat) -> None:
     stdout().print(told, markup=False, soft_wrap=True)
 
 
-def _print_summary(summary: "pd.DataFrame", side_by_side: bool, format: TableFormat, chosen: bool) -> None:
+def _print_summary(
+    reading: "Reading", summary: "pd.DataFrame", side_by_side: bool, format: TableFormat, chosen: bool
+) -> None:  # fmt: skip
     """Print the summary; of cells that were chosen also which call was timed, where it is not the one that users make."""
     from harness.cli import tables
     from harness.store import exchange
 
     if format is TableFormat.TABLE:
         console = stdout()
-        console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, console.width >= WIDE_FROM))
+        wide = console.width >= WIDE_FROM
+        console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, wide, reading.ranking))
         calls = tables.calls(summary) if chosen else ()
         for line in [*tables.tuning(summary), *(tables.shapes(summary) if side_by_side else ()), *calls]:
             stdout().print(line, markup=False, soft_wrap=True)

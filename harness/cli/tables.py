@@ -30,13 +30,16 @@ STATUS_STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: 
 
 
 def key(summary: pd.DataFrame) -> list[str]:
-    """What the marks of `closing` mean, and what its intervals do not hold where they are of single processes."""
-    marked = "best" not in summary or summary["best"].any()
-    marks = "● fastest   ○ as good, within 2 %   " if marked else ""
-    lines = [marks + "* under a flag that bars a verdict: see convbench show"]
-    if "vs_best_low" in summary and summary["vs_best_low"].notna().any():
-        lines += ["×: time over the fastest, visit by visit in the same turn, with an interval for all competitors at once"]
-        lines += ["~: not decided"] if (summary["vs_best"].notna() & ~summary["best"] & ~summary["decided"]).any() else []
+    """What the marks of `closing` mean, as far as they stand there, and what intervals of single processes do not hold."""
+    best = "best" in summary and bool(summary["best"].any())
+    marks = ["● fastest   ○ as good, within 2 %"] if best else []
+    barred = "* under a flag that bars a verdict: see convbench show"
+    marks += [barred] if best or (roofline.asked_for(summary)["barred_by"] != "").any() else []
+    lines = ["   ".join(marks)] if marks else []
+    if "competitors" in summary and len(compared := summary[summary["vs_best"].notna() & (summary["competitors"] > 0)]):
+        known = ", with an interval for all competitors at once" if compared["vs_best_low"].notna().any() else ""
+        lines += [f"×: time over the fastest, visit by visit in the same turn{known}"]
+        lines += ["~: not decided"] if (~compared["best"] & ~compared["decided"]).any() else []
     lines += tuning(summary)
     within = roofline.asked_for(summary)["ci_method"].isin(["within", "visits"]).any()
     warning = "± holds within a process: what processes differ by is not in it, which takes 3 trials; nothing is decided by one"
@@ -121,7 +124,7 @@ def _figure(row: Any | None) -> Text:
     mark = "● " if best else "○ " if tie else ""
     told = units.timed(row.median_ns, row.ci_low_ns, row.ci_high_ns)
     text = f"{mark}{told}{'*' if row.barred_by else ''}"
-    if not best and not pd.isna(getattr(row, "vs_best_low", math.nan)):
+    if not best and getattr(row, "competitors", 0) > 0 and not pd.isna(row.vs_best):
         text += f"\n{_factor(row)}"
     return Text(text, "bold green" if best else "")
 
@@ -146,10 +149,10 @@ def calls(summary: pd.DataFrame) -> list[str]:
     return [f"{backend}, {units.many(len(cells), 'cell')} by {op}: {reason}" for (backend, op, reason), cells in groups]
 
 
-def cells_table(summary: pd.DataFrame, wide: bool = True) -> Table:
+def cells_table(summary: pd.DataFrame, wide: bool = True, whole: pd.DataFrame | None = None) -> Table:
     """Every cell on a line of its own, with its main figures; where there are no columns for all, with those that say most.
 
-    Then a cell has only those parts of its id that differ between cells, and its flags or why it failed stand under it.
+    Then a cell has its short id, by `short_ids` of the `whole` run, and its flags or why it failed stand under it.
     """
     table = Table(show_edge=False, pad_edge=False)
     for title in ("cell", "status"):
@@ -159,7 +162,7 @@ def cells_table(summary: pd.DataFrame, wide: bool = True) -> Table:
     texts = (["kernel"] if "kernel" in summary else []) + ["flags"] if wide else []  # runs that were profiled have kernels
     for title in texts:
         table.add_column(title, overflow="fold")
-    named = _Cells() if wide else _ShortCells(summary)
+    named = _Cells() if wide else _ShortCells(summary if whole is None else whole)
     for row in rows(summary):
         status = Status(row.status)
         told = row.flags.replace(",", ", ") or row.reason
@@ -173,25 +176,30 @@ def cells_table(summary: pd.DataFrame, wide: bool = True) -> Table:
     return table
 
 
+def short_ids(summary: pd.DataFrame) -> pd.Series:
+    """The cells of a run by workload, direction, backend, and the values of what else differs between them."""
+    others = ("mode", "optimizer", "device", "precision", "layout", "cache", "threads", *OPTIONS)
+    axes = ["workload", "direction", "backend", *(name for name in others if summary[name].nunique() > 1)]
+    told = ["/".join(filter(None, map(str, values))) for values in summary[axes].itertuples(index=False)]
+    return pd.Series(told, index=summary.index, dtype=object)
+
+
 class _ShortCells:
-    """The parts of cells' ids that differ, and under them in small what there is to say of the cell."""
+    """The short ids of the cells of a run, and under each in small what there is to say of the cell."""
 
     def __init__(self, summary: pd.DataFrame) -> None:
-        more = [
-            name
-            for name in ("mode", "optimizer", "device", "precision", "layout", "cache", "threads", *OPTIONS)
-            if summary[name].nunique() > 1
-        ]
-        self.axes = ("workload", "direction", "backend", *more)
+        self.of = dict(zip(summary["cell"], short_ids(summary), strict=True))
 
     def __call__(self, row: Any) -> Text:
-        told = Text("/".join(filter(None, (str(getattr(row, axis)) for axis in self.axes))))
+        told = Text(self.of[row.cell])
         more = row.flags.replace(",", ", ") or row.reason
         return told.append(f"\n  {more}", "dim") if more else told
 
 
 def _factor(row: Any) -> str:
-    """Time over the fastest with its interval, and `~` where it is not decided."""
+    """Time over the fastest with its interval, and `~` where it is not decided; a dash without a competitor."""
+    if not row.competitors:
+        return units.MISSING
     if row.best or pd.isna(row.vs_best):
         return units.ratio(row.vs_best)
     return f"{'' if row.decided else '~'}{units.ratio_interval(row.vs_best, row.vs_best_low, row.vs_best_high)}"

@@ -25,6 +25,12 @@ ELEMENTS = 24  # of each result that are compared
 _WIDTH = 120
 _AT_START = ("LD_", "MALLOC_", "GLIBC_")  # variables that are read when a process starts, so that it cannot set them itself
 _FIRST_WRONG = re.compile(r"\b(y|dx|dw|db|w|b) is wrong in [^:]*?, the first at \[([0-9]+(?:, [0-9]+)*)\]")
+_SECONDS = (  # how long it times, before the framework is imported
+    'SECONDS = sys.argv[1] if len(sys.argv) > 1 else "3"',
+    'if not SECONDS.replace(".", "", 1).isdecimal():',
+    '    print(f"report.py: found {SECONDS!r}; allowed: a number of seconds, such as 10 or 0.5", file=sys.stderr)',
+    "    sys.exit(2)",
+)
 
 
 def program(
@@ -48,6 +54,7 @@ def program(
             f"os.sched_setaffinity(0, {{{cores}}} & os.sched_getaffinity(0) or os.sched_getaffinity(0))",
         ),
         ("import gc, math, platform, sys, time", "from pathlib import Path", "import numpy as np"),
+        _SECONDS,
         script.imports,
         _drawn(cell, seed),
         script.operands,
@@ -271,7 +278,7 @@ def waited_ns(file=Path("/proc/thread-self/schedstat")):  # for how long this th
 print(op)
 first = once()
 check(first)
-seconds, took = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0, block(1)
+seconds, took = float(SECONDS), block(1)
 gc.disable()
 for span in (min(seconds, 1.0), seconds):  # a warm-up, then what counts: blocks of 50 us at least
     calls, times, waited, begun = math.ceil(50_000 / took), [], waited_ns(), time.perf_counter_ns()

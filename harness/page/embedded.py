@@ -75,7 +75,7 @@ def columns(view: View) -> list[Column]:
         Column("ci", "95 % interval", "± %", "1"),
         Column("change", "Change", "%", "+"),
         Column("verdict", "Verdict", kind="tag"),
-        Column("factor", "÷ lowest", "×", "2", case=True, of="vs_best"),
+        Column("factor", "÷ lowest", "×", "2", case=True, of="factor"),
         Column("rate", "Rate", "TFLOP/s", "3", case=True, of="flop_per_s", per=1e12),
         Column("ceiling", "Of ceiling", "%", "%", case=True),
         Column("peak", "Peak", "MiB", "3", case=True),

@@ -192,8 +192,8 @@ def _heat_cell(row: Case) -> Cell:
     if pd.isna(row.median_ns):
         return Cell(_NOT_KEPT, kind="none", title="its figure is not kept")
     time, doubt = units.duration(row.median_ns), " !" if row.barred_by else ""
-    if pd.isna(row.vs_best):
-        return Cell(f"{time}{doubt}", kind="unranked", title="not ranked")
+    if pd.isna(row.vs_best) or row.alone:
+        return Cell(f"{time}{doubt}", kind="unranked", title=STANDINGS[_standing(row)])
     if row.best:
         return Cell("●", kind="best", title=f"lowest: {time}")
     factor = f"{row.vs_best:.2f}" if row.vs_best < 99.5 else f"{row.vs_best:.0f}"
@@ -206,7 +206,7 @@ def _heat_cell(row: Case) -> Cell:
 # How a ranked cell stands beside the lowest time of its comparison.
 STANDINGS = {
     "best": "the lowest", "longer": "takes longer than the lowest", "tie": "as good as the lowest",
-    "undecided": "beside the lowest not decided", "": "not ranked",
+    "undecided": "beside the lowest not decided", "alone": "without a competitor", "": "not ranked",
 }  # fmt: skip
 
 
@@ -214,6 +214,8 @@ def _standing(row: Case) -> str:
     """The key of STANDINGS for a cell of the view."""
     if pd.isna(row.vs_best):
         return ""
+    if row.alone:
+        return "alone"
     return "best" if row.best else "tie" if row.tie else "longer" if row.decided else "undecided"
 
 

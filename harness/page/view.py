@@ -58,6 +58,7 @@ class Case:
     best: bool
     tie: bool
     decided: bool
+    alone: bool
     max_rel_err: float
     tolerance: float
 
@@ -75,7 +76,8 @@ class View:
     that vary), `work` (the same without the axes in which cells compete, so that they are in one group), `name` and `row` (the
     workload to be read, without and with the axes), `varies` (those axes alone), `words`
     (the direction), `who` (backend and mode in words), `case` (all of that), `order_in_group` (backends and modes in
-    their fixed order), `counted` (whether it counts in means over workloads: see `sweeps`).
+    their fixed order), `counted` (whether it counts in means over workloads: see `sweeps`), `alone` (whether it is ranked
+    without a competitor), `factor` (`vs_best`, missing for what is alone).
     """
 
     cells: pd.DataFrame
@@ -156,6 +158,8 @@ def prepare(summary: pd.DataFrame) -> View:
         cells[factor] = cells[factor].astype("float64")
     for mark in ("best", "tie", "decided", "tuning_differs"):
         cells[mark] = cells[mark].astype(object).eq(True)
+    cells["alone"] = cells["vs_best"].notna() & cells["competitors"].eq(0)
+    cells["factor"] = cells["vs_best"].mask(cells["alone"])
 
     for axis, option in OPTIONS.items():
         cells[axis] = cells[axis].where(cells[axis] != "", str(option.default))

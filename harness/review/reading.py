@@ -122,7 +122,7 @@ class Reading:
         if self.cells is not None:  # the ceilings stay, since the cells are held against them
             summary = summary[summary["cell"].isin(self.cells) | ~of_convolutions(summary)]
         ranked = ranking.rank(summary, self.visits, level=self._level)
-        people = for_people(ranking.unfinished(ranked) if self.run.finished_at is None else ranked)
+        people = for_people(ranked if self.run.ended else ranking.unfinished(ranked))
         return called.with_kernel(people, self.kernels)
 
     @property
@@ -130,7 +130,7 @@ class Reading:
         """What one look may take of the probability of an error, where the run was looked at after each trial."""
         if not self.run.most_trials:
             return None
-        last = None if self.run.finished_at is None else int(self.summary["trials"].max())
+        last = int(self.summary["trials"].max()) if self.run.ended else None
         return Looks(self.run.most_trials, last).level
 
     @cached_property
@@ -143,17 +143,17 @@ class Reading:
 
         Without a base it is the usual one. Raises ValueError as `analysis.along` does.
         """
-        return along(self.ranking, self.visits, axis, base)
+        return along(self.ranking, self.visits, axis, base, self.run.ended)
 
     @cached_property
     def worth(self) -> dict[str, pd.DataFrame]:
         """What its settings are worth: the frame of `along` beside the usual base for each axis that has pairs, by its name."""
-        return dict(varied(self.ranking, self.visits, SETTINGS))
+        return dict(varied(self.ranking, self.visits, SETTINGS, self.run.ended))
 
     @cached_property
     def beside_settings(self) -> tuple[str, str] | None:
         """Another axis along which its cells can be compared, with the usual base there; None where there is none."""
-        found = varied(self.ranking, self.visits, BESIDE)
+        found = varied(self.ranking, self.visits, BESIDE, self.run.ended)
         return next(((axis, str(frame.attrs["base"])) for axis, frame in found), None)
 
     @cached_property
@@ -208,7 +208,7 @@ class Reading:
         if not self.run.tuned:
             return framed([], TUNED_COLUMNS)
         summary = for_people(self.summary if self.cells is None else self.summary[self.summary["cell"].isin(self.cells)])
-        return tuning.tuned(summary, self.visits, self.run.tuned, self._level, self.run.finished_at is not None)
+        return tuning.tuned(summary, self.visits, self.run.tuned, self._level, self.run.ended)
 
     @cached_property
     def tuned_networks(self) -> pd.DataFrame:
@@ -235,7 +235,7 @@ class Reading:
     @cached_property
     def extent(self) -> Extent | None:
         """How far it came, where it has not ended; None for one that has."""
-        return None if self.run.finished_at else extent_of(self.of, self.records)
+        return None if self.run.ended else extent_of(self.of, self.records)
 
     @cached_property
     def aa(self) -> AANoise | None:

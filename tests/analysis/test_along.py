@@ -107,6 +107,14 @@ def test_under_four_pairs_nothing_is_decided_and_of_one_no_interval_is_known():
     assert one["factor_low"].isna().all()
 
 
+def test_of_a_run_that_has_not_ended_nothing_is_decided():
+    blocks = frames.samples_frame(records := [*trials(cell(), 1000), *trials(cell(backend="jax"), 3000)])
+    summary = summarize(frames.records_frame(records, [], "small"), blocks)
+    found = along(summary, visits(blocks), "backend", "torch", ended=False)
+    assert (found["difference"].tolist(), found.attrs["ended"]) == (["undecided"], False)
+    assert found["factor"].tolist() == pytest.approx([3])
+
+
 def test_cells_without_a_figure_take_no_part():
     records = [*trials(cell(), 1000), failed(Status.OOM, "no memory", of=cell(backend="jax"))]
     assert compared(records, "backend", "torch").empty

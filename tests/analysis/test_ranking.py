@@ -119,19 +119,30 @@ def test_visits_in_the_same_turn_are_compared_with_each_other():
     assert found["vs_best_low"].tolist()[1] > 1.02
     # With the visits of one of them in other turns the same times say nothing.
     apart = blocks.assign(turn=blocks["turn"].mask(blocks["cell"] == str(cell(backend="b")), blocks["turn"] + 1000))
-    assert marks(rank(summary, visits(apart))) == {"a": "●", "b": "~"}
+    assert marks(rank(summary, visits(apart))) == {"a": "~", "b": "~"}
 
 
-@pytest.mark.fault("a run has one trial", "the factor has a `~`, and nothing is decided")
+@pytest.mark.fault("a run has one trial", "each factor has a `~`, nothing is decided, and nobody is marked as the fastest")
 def test_one_trial_decides_nothing():
     found = ranked(*trials(1000, backend="a"), *trials(9000, backend="b"))
-    assert marks(found) == {"a": "●", "b": "~"}
+    assert marks(found) == {"a": "~", "b": "~"}
     assert found["vs_best"].tolist() == pytest.approx([1, 9])
+    assert found["competitors"].tolist() == [1, 1]
+
+
+@pytest.mark.fault("a cell has no competitor", "it is not marked as the fastest, and has no factor with an interval")
+@pytest.mark.parametrize("flags", [(), (Flag.CONTENDED,)])
+def test_a_cell_without_a_competitor_is_the_fastest_of_nothing(flags: tuple[Flag, ...]):
+    alone = trials(1000, 1010, 990, 1000, backend="a", flags=flags)
+    found = ranked(*alone, failed(Status.OOM, "no memory", of=cell(backend="b")))
+    assert found["competitors"].tolist() == [0, 0]
+    assert not found[["best", "tie"]].any(axis=None)
+    assert found[["vs_best_low", "vs_best_high"]].isna().all(axis=None)
 
 
 def test_without_the_samples_nothing_is_decided():
     summary, _ = framed(*trials(1000, 1010, 990, backend="a"), *trials(2000, 2020, 1990, backend="b"))
-    assert marks(rank(summary)) == {"a": "●", "b": "~"}
+    assert marks(rank(summary)) == {"a": "~", "b": "~"}
 
 
 @pytest.mark.fault("the lowest time is under a flag that bars a verdict", "nobody is marked or called fastest")
@@ -159,7 +170,8 @@ def test_a_time_of_which_no_sample_was_clean_never_wins():
 @pytest.mark.fault("a control (`torch@aa`) has the lowest time", "it is not ranked")
 def test_a_control_never_wins():
     found = ranked(*trials(900, 910, 890, 900, backend="torch@aa"), *trials(1000, 1010, 990, 1000, backend="torch"))
-    assert marks(found) == {"torch@aa": "", "torch": "●!"}
+    assert marks(found) == {"torch@aa": "", "torch": "<"}
+    assert (found["competitors"] == 0).all()
 
 
 def test_a_label_is_a_competitor_like_any_other():
@@ -191,18 +203,19 @@ def test_ranks_keep_the_summary_and_its_index():
 
 def test_times_of_zero_are_ranked_without_a_word():
     found = ranked(record([0] * 30, of=cell(backend="a")), record([5] * 30, of=cell(backend="b")))
-    assert found["best"].tolist() == [True, False]
+    assert found["vs_best"].tolist()[0] == 1 < found["vs_best"].tolist()[1]
 
 
 def test_what_failed_or_is_unranked_takes_no_part():
     records = [
         record([10] * 30, of=cell(backend="numpy")),
         failed(Status.INCORRECT, "wrong", of=cell(backend="jax")),
-        *trials(100, 110, backend="torch"),
-    ]
-    assert ranked(*records)["best"].tolist() == [False, False, True]
-    assert ranked(*records, unranked=frozenset())["best"].tolist() == [True, False, False]
-    assert ranked(*records[:2])["best"].tolist() == [False, False]
+        *trials(100, 110, backend="torch"), *trials(300, 310, backend="tensorflow"),
+    ]  # fmt: skip
+    assert ranked(*records)["best"].tolist() == [False, False, True, False]
+    both = [*trials(10, 10, backend="numpy"), *records[1:]]
+    assert ranked(*both, unranked=frozenset())["best"].tolist() == [True, False, False, False]
+    assert ranked(*both)["best"].tolist() == [False, False, True, False]
 
 
 def test_the_reference_under_another_name_is_not_ranked_either():

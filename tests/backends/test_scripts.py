@@ -78,7 +78,8 @@ def test_it_imports_numpy_and_its_framework_alone(name: str, precision: Precisio
             asked = dataclasses.replace(cell, precision=precision, device=device)
             if (script := kind.script(asked)) is None:
                 line = cell.layout is Layout.CHANNELS_LAST and cell.conv.ndim == 1
-                assert line or not cell.spec.pads_evenly or cell.api is not Api.DEFAULT
+                adam = cell.optimizer is Optimizer.ADAM  # whose constants vanish in 16 bits
+                assert line or not cell.spec.pads_evenly or cell.api is not Api.DEFAULT or adam
                 continue
             text = program(asked, script, [], builders.environment(), 7)
             if scripts.lines(text) <= read:  # what it imports, others import
@@ -129,7 +130,7 @@ def test_it_is_short_enough_to_be_read():
     """By its lines of code, with the longest call: a training step that is compiled."""
     for name in BACKENDS:
         kind = registry.resolve(registry.find(name))
-        for direction, most in ((Direction.DGRAD, 95), (Direction.TRAIN, 140)):
+        for direction, most in ((Direction.DGRAD, 99), (Direction.TRAIN, 144)):
             optimizer = Optimizer.ADAM if direction is Direction.TRAIN else None
             cell = scripts.cell(name, scripts.PLAIN, direction, mode=Mode.COMPILED, optimizer=optimizer)
             lines = program(cell, kind.script(cell), [], builders.environment(), 7).splitlines()

@@ -117,6 +117,13 @@ def test_under_four_pairs_nothing_is_decided_and_that_is_said(tmp_path: Path) ->
     said = convbench(tmp_path, "show", "--by", "mode").stdout
     assert "undecided" in said
     assert "nothing is decided under 4 pairs of processes" in said
+    assert "3 visits" in said
+
+
+def test_one_pair_is_one_visit(tmp_path: Path) -> None:
+    settings.run(tmp_path / "results", settings.cells(mode=(Mode.EAGER, Mode.COMPILED)), trials=1)
+    said = convbench(tmp_path, "show", "--by", "mode").stdout
+    assert re.search(r"undecided +1 visit *$", said, re.M)
 
 
 def test_the_convolutions_of_a_network_are_added_up_with_an_interval(tmp_path: Path) -> None:

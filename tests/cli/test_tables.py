@@ -13,6 +13,7 @@ from harness.flags import Flag
 from harness.record import Status
 from tests.analysis.test_compare import BOTH, CALM, LOADED, QUIET, base, new, noise, side
 from tests.analysis.test_noise import measured, pair, ratios
+from tests.analysis.test_ranking import framed
 from tests.builders import cell, failed, record
 
 
@@ -150,6 +151,31 @@ def test_a_factor_stands_with_its_interval_in_both_tables_and_the_key_says_what_
     assert "visit by visit in the same turn, with an interval for all competitors at once" in told
     assert "~: not decided" in told
     assert "not decided" not in " ".join(tables.key(compared_run(1.0, 1.25, 1.5)))
+
+
+def told(summary: pd.DataFrame) -> tuple[str, str]:
+    """The closing table of a summary, and what is said under it."""
+    return shown(tables.closing(summary)), " ".join(tables.key(summary))
+
+
+@pytest.mark.fault("a cell has no competitor", "it has neither a mark nor a factor, and none is explained under the table")
+@pytest.mark.parametrize("flags", [(), (Flag.CONTENDED,)])
+def test_a_lone_cell_has_neither_mark_nor_factor_nor_legend(flags):
+    alone = rank(*framed(*(record([1_000_000] * 30, trial=trial, flags=flags) for trial in range(4))))
+    table, legend = told(alone)
+    assert not set("●○~×") & set(table + legend)
+    assert ("*" in table, "* under a flag" in legend) == (bool(flags), bool(flags))
+    assert "×" not in shown(tables.cells_table(alone))
+
+
+@pytest.mark.fault("a run has one trial", "no cell is marked as the fastest, and each factor has a `~`")
+def test_after_one_trial_nobody_is_marked_and_every_factor_is_there():
+    records = [record([round(1e6 * factor)] * 30, of=cell(backend=name)) for factor, name in ((1, "a"), (1.25, "b"))]
+    table, legend = told(rank(*framed(*records)))
+    assert "~1.25×" in table
+    assert "●" not in table + legend
+    assert "nothing is decided by one" in legend
+    assert "×: time over the fastest, visit by visit in the same turn ~: not decided" in legend
 
 
 def test_in_80_columns_no_name_and_no_figure_is_cut():

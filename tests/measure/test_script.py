@@ -3,6 +3,7 @@
 import ast
 import gc
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,16 @@ def of_reference(cell: Cell, spoil: str = "") -> Script:
     copied = "    got = {name: np.array(value) for name, value in handle.items()}"
     result = ("def result(handle):", copied, f"    {spoil or 'pass'}", "    return got")
     return Script((*IMPORTS, spec), tuple(tensors), call, result, "a call", versions=(("numpy again", "np.__version__"),))
+
+
+@pytest.mark.parametrize("told", ["abc", "-1", "nan", "inf", "1e3", "."])
+def test_what_is_no_number_of_seconds_is_refused_in_one_line(told: str, tmp_path: Path):
+    cell = Cell("a", parse_workload(SPECS[0]), Direction.FPROP, "numpy")
+    text = program(cell, of_reference(cell), [], builders.environment(), 7)
+    (tmp_path / "report.py").write_text(text)
+    said = subprocess.run([sys.executable, "report.py", told], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == f"report.py: found {told!r}; allowed: a number of seconds, such as 10 or 0.5\n"
 
 
 def run(

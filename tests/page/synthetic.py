@@ -59,12 +59,14 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     at = fastest.fillna(0).astype(int)
     barred = summary["barred_by"] != ""
     sure = fastest.notna() & ~barred & ~barred.to_numpy()[at]
-    best = (fastest == summary.index) & ~barred
+    competitors = known.groupby(same)["median_ns"].transform("size").reindex(summary.index).fillna(1).astype("int64") - 1
+    best = (fastest == summary.index) & ~barred & (competitors > 0)
     apart = summary["ci_low_ns"].to_numpy() > summary["ci_high_ns"].to_numpy()[at]
-    tie, decided = sure & ~best & ~apart, sure
+    tie, decided = sure & ~best & ~apart & (competitors > 0), sure
     factor = (summary["median_ns"] / summary["median_ns"].to_numpy()[at]).where(fastest.notna())
     interval = {"vs_best_low": factor / 1.03, "vs_best_high": factor * 1.03, "vs_best_pairs": 4}
-    return summary.assign(best=best, tie=tie, decided=decided, vs_best=factor, tuning_differs=False, **interval)
+    marks = {"competitors": competitors, "best": best, "tie": tie, "decided": decided}
+    return summary.assign(**marks, vs_best=factor, tuning_differs=False, **interval)
 
 
 def modes(made: "Made") -> dict[str, pd.DataFrame]:

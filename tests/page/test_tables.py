@@ -15,7 +15,7 @@ from tests.page import synthetic
 
 
 def test_marks_of_the_lowest_of_ties_and_of_what_is_not_decided(made, view):
-    undecided = made.summary["vs_best"].notna() & ~made.summary[["best", "tie", "decided"]].any(axis=1)
+    undecided = (made.summary["competitors"] > 0) & ~made.summary[["best", "tie", "decided"]].any(axis=1)
     heat = tables.heat(view, "cpu")
     drawn = [cell.text for _, lines in heat.rows for _, cells in lines for cell in cells]
     assert sum(cell.startswith("●") for cell in drawn) == int(made.summary["best"].sum())
@@ -25,6 +25,13 @@ def test_marks_of_the_lowest_of_ties_and_of_what_is_not_decided(made, view):
     assert barred
     assert all(cell.startswith("~") for cell in barred)
     assert (drawn.count("WRONG"), drawn.count("OOM"), drawn.count("T/O"), drawn.count("n/s")) == (1, 2, 1, 2)
+
+
+def test_a_case_without_a_competitor_shows_its_time_and_no_factor(made, view):
+    alone = made.summary[made.summary["vs_best"].notna() & (made.summary["competitors"] == 0)]
+    drawn = [cell for _, lines in tables.heat(view, "cpu").rows for _, cells in lines for cell in cells]
+    told = [(cell.text, cell.kind) for cell in drawn if cell.title == "without a competitor"]
+    assert told == [(units.duration(ns), "unranked") for ns in alone["median_ns"]] != []
 
 
 def test_a_workload_is_one_row_of_the_heat_table_where_each_backend_has_one_mode(made):
