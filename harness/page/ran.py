@@ -287,7 +287,7 @@ def _case(cell: Cell, profile: Profiled | None, kernels: Sequence[Kernel], trace
         told if rest else "",
         file=_IN_NAMES.sub("-", cell.slug) + ".json.gz",
         href=f"data:application/gzip;base64,{packed}" if fits else "",
-        kept=clean(profile.trace),
+        kept=clean(profile.trace) if packed else "",  # one that is lost, or was left out of a copy, is not named
     )
 
 

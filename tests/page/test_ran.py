@@ -144,6 +144,14 @@ def test_a_trace_is_carried_along_as_long_as_it_fits_and_else_its_place_is_told(
     assert f"runs/{small.run.id}/traces/" in text
 
 
+def test_no_page_names_a_trace_that_is_not_in_the_store(small) -> None:
+    calls = synthetic.calls(small, ASKED)
+    whole = given(small, calls)
+    lost = dataclasses.replace(whole, ran=dataclasses.replace(whole.ran, traces={}))
+    assert "Trace of three calls" in html.build(whole).text
+    assert "Trace of three calls" not in html.build(lost).text
+
+
 def test_of_many_groups_those_are_shown_of_which_something_is_said(small, monkeypatch) -> None:
     calls = synthetic.calls(small, ASKED)
     summary, found = synthetic.ran(small, calls)
