@@ -7,20 +7,23 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from harness.axes import Device, Direction
+from harness.axes import Device, Direction, Mode
 from harness.page import html, index
 from harness.page.sections import Given
 from harness.review import pages
 from harness.review.reading import Reading
 from harness.spec import Cell, ConvSpec
+from tests import builders, settings
 from tests.page import synthetic
 from tests.page.test_index import nights
+from tests.page.test_worth import OTHERS
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -71,6 +74,26 @@ def shapes(tmp_path_factory):
 def real(tmp_path_factory):
     """The page that `convbench report` makes of the run of three frameworks that is kept in results/samples."""
     return pages.publish(Reading(SAMPLE), tmp_path_factory.mktemp("real")).path
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """The page of a run of three backends in two modes that was cut off in its fourth trial."""
+    every = settings.cells(
+        workload=("conv1", "conv2"), backend=("jax", "tensorflow", "torch"), mode=(Mode.EAGER, Mode.COMPILED)
+    )
+    folder = settings.run(tmp_path_factory.mktemp("cut"), every, trials=3, finished=False)
+    return written(tmp_path_factory, pages.page(Reading(folder)).text)
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory):
+    """The page of a run of one backend whose cells differ in every setting that a page has a table of."""
+    plain = builders.cell(threads=1)
+    folder = settings.run(
+        tmp_path_factory.mktemp("settled"), [plain, *(replace(plain, **{axis: value}) for axis, value in OTHERS.items())]
+    )
+    return written(tmp_path_factory, pages.page(Reading(folder)).text)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +191,39 @@ def test_the_page_never_scrolls_sideways(opened, request, what, width):
     page = opened(request.getfixturevalue(what), viewport={"width": width, "height": 800})
     keep(page, f"{what}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+WIDTHS = (360, 400, 480, 600, 700, 760, 880, 1000, 1001, 1100, 1200, 1300, 1400, 1600)
+# What no box that scrolls holds and that reaches beyond the window, and what a box cuts that does not scroll.
+CUT = """width => [...document.querySelectorAll('main *')].filter(each => {
+    const box = each.getBoundingClientRect(), scrolls = each.closest('.scroll, .fig');
+    if (!box.width || each.closest('.sr, .symbols, dialog')) return false;
+    if (each === scrolls) return each.scrollWidth > each.clientWidth && getComputedStyle(each).overflowX !== 'auto';
+    return !scrolls && box.right > width + 0.5;
+}).map(each => each.outerHTML.slice(0, 90))"""
+
+
+@pytest.mark.parametrize("what", ["path", "real", "cut", "settled", "listed"])
+def test_no_table_is_cut_at_any_width(opened, request, what):
+    """A table fits, or scrolls in a box of its own; that of the checks fits from the width of a small tablet on."""
+    page = opened(request.getfixturevalue(what))
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert page.locator("table").count() == page.locator(".scroll > table").count() > 0
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(f"({CUT})({width})") == [], width
+        checks = page.locator("[aria-label='Validity checks']")
+        if checks.count() and width >= 700:
+            assert checks.evaluate("box => box.scrollWidth - box.clientWidth") == 0, width
+    keep(page, f"{what}-open")
+
+
+def test_the_checks_of_a_run_that_was_cut_off_say_all_that_they_have_to(opened, cut):
+    page = opened(cut, viewport={"width": 1200, "height": 900})
+    box = page.locator("[aria-label='Validity checks']").bounding_box()
+    told = page.locator("[aria-label='Validity checks'] td", has_text="Blocks every verdict.").bounding_box()
+    assert told["x"] + told["width"] <= box["x"] + box["width"]
 
 
 def test_the_policy_holds(browser, path):
