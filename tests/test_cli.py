@@ -80,7 +80,7 @@ def test_a_dry_run_lists_the_cells_and_measures_nothing(measured) -> None:
     runs = list((folder / "results" / "runs").iterdir())
     said = convbench(folder, "run", "tiny", "--dry-run", "-k", "plain and wgrad")
     assert said.stdout.splitlines() == ["plain/wgrad/numpy/eager/cpu/fp32/nhwc/hot/t0"]
-    assert "1 cells x 3 trials" in said.stderr
+    assert "1 cell x 3 trials" in said.stderr
     assert list((folder / "results" / "runs").iterdir()) == runs
 
 

@@ -123,7 +123,7 @@ def size(plan: "Plan", seconds: float) -> str:
     every, here = (len({step.cell for step in steps}) for steps in (plan.steps, plan.measurable))
     absent = missing(plan)
     trials = len({step.trial for step in plan.steps})
-    many = f"{here} of {every} cells" if absent else f"{every} cells"
+    many = f"{f'{here} of ' if absent else ''}{units.many(every, 'cell')}"
     many += f" x {trials} trials" if trials > 1 else ""
     since = f", since {planning.not_installed(absent)}:" if absent else ","
     return f"{plan.suite}: {many}{since} about {units.wall(seconds)}{both_ways(plan)}"

@@ -1,14 +1,15 @@
 """What commands write, and where: whole files at places that a user named, and nothing outside of them."""
 
 import io
-import os
-import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from harness.cli import transfer
+from harness.errors import SelectionError
 from harness.review import pages
 from harness.review.reading import Reading
 from harness.store import journal, table
@@ -52,14 +53,19 @@ def test_a_dash_is_standard_output(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["all.csv", "all.json", "results"]
 
 
-def test_no_parquet_is_written_to_a_terminal(place: Path) -> None:
-    ours, theirs = pty.openpty()
-    command = [*CONVBENCH, "export", "latest", "--format", "parquet", "--to", "-"]
-    said = subprocess.run(command, cwd=place, env=environment(place), stdout=theirs, stderr=subprocess.PIPE, check=False)
-    os.close(theirs)
-    os.close(ours)
-    assert said.returncode == 2
-    assert said.stderr.startswith(b"convbench: --to: found - for parquet, and standard output is a terminal")
+class Terminal(io.TextIOWrapper):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_parquet_is_written_to_a_terminal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(shown))
+    with pytest.raises(SelectionError, match=r"^--to: found - for parquet, and standard output is a terminal; allowed: a file"):
+        transfer.export(["latest"], Path("-"), place / "results", transfer.ExportFormat.PARQUET)
+    assert shown.getvalue() == b""
 
 
 def test_a_redirected_standard_output_stays_the_file_that_it_is(place: Path) -> None:

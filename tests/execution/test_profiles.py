@@ -1,7 +1,7 @@
 """Profiles of a run: after its last trial, later, and by themselves; by a scripted launcher, and once by a real one."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import harness
 from harness.ask import suite as suites
 from harness.ask.selection import Selection
+from harness.axes import Device
 from harness.errors import SelectionError
 from harness.execution import afterwards, execute, host
 from harness.execution.watcher import Watcher
@@ -250,3 +251,18 @@ def test_a_real_child_says_that_nothing_watches_the_reference(tmp_path: Path, mo
     (row,) = harness.profiles(done.folder).to_dict("records")
     assert row["problem"] == "nothing watches this backend"
     assert row["effective_cores"] > 0
+
+
+def test_what_is_not_installed_is_said_and_not_profiled(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told(Watcher):
+        absent: dict[str, str] | None = None
+
+        def lacking(self, absent: Mapping[str, str]) -> None:
+            self.absent = dict(absent)
+
+    monkeypatch.setattr(execute.discovery, "discover", lambda *_: {"numpy": (Device("cpu"),)})
+    monkeypatch.setattr(execute.discovery, "absent", lambda *_: {"torch": "pip install torch"})
+    told = Told()
+    done = afterwards.profile(suites.load("tiny"), Selection(axes={"backend": ["numpy", "torch"]}), watcher=told)
+    assert told.absent == {"torch": "pip install torch"}
+    assert {cell.split("/")[2] for cell in children.asked[-1]} == {cell.split("/")[2] for cell in done.cells} == {"numpy"}
