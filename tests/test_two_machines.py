@@ -1,5 +1,6 @@
 """Nights and runs of two machines in one store: each has its own history, and what is printed first says that they differ."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,19 @@ def test_history_says_first_that_machines_differ_and_has_the_nights_of_both(stor
     assert sorted(line.rpartition("(")[2] for line in now) == [f"machine {ALPHA})", f"machine {BETA})"]
     assert said.stdout.count(ALPHA) == 12
     assert said.stdout.count(BETA) == 10
+
+
+@pytest.mark.fault("a terminal has too few columns for the list of runs", "no id is folded, so that it can be copied")
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+def test_the_list_of_runs_names_machines_and_never_folds_an_id(store: Path, width: str) -> None:
+    said = convbench(store.parent, "list", "runs", COLUMNS=width, FORCE_COLOR="1").stdout
+    said = re.sub(r"\x1b\[[\d;]*m", "", said)
+    text = " ".join(said.split())
+    for of in table.stored(store):
+        assert of.run.id in said
+        for machine, words in of.run.machines.items():
+            assert f"{words} ({machine})" in text
+    assert max(map(len, said.splitlines())) <= int(width)
 
 
 @pytest.mark.fault("the newest machine lacks a cell", "its history is shown")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.kernels import AXES, MOST_WIDTH, varied, who
-from harness.cli.options import TableFormat, stdout
+from harness.cli.options import TableFormat, say_which, stdout
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TOLD = (
 
 
 def print_explained(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat) -> None:
-    """What ran and why on standard output: as text, or the frame of explanations in another format.
+    """What ran and why on standard output: as text that says first of which run, or the frame of explanations otherwise.
 
     `chosen` keeps the rows that are asked for. Raises SelectionError where the run has no profile.
     """
@@ -36,6 +36,7 @@ def print_explained(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.Dat
     if format is not TableFormat.TABLE:
         sys.stdout.write(exchange.render(explanations, format.value))
         return
+    say_which(reading.run)
     console = stdout()
     for line in lines(profiles, reading.kernels, explanations, console.width):
         console.print(line, markup=False, soft_wrap=True)

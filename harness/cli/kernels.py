@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import units
 from harness.axes import OPTIONS
-from harness.cli.options import TableFormat, stdout
+from harness.cli.options import TableFormat, say_which, stdout
 from harness.errors import SelectionError
 from harness.plan import setting
 from harness.profile import Kind
@@ -23,10 +23,13 @@ MOST_WIDTH = 120  # columns
 AXES = ("precision", "layout", "cache", "device", "threads", *OPTIONS)  # of which a cell is told where they vary
 
 
-def print_kernels(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat) -> None:
+def print_kernels(
+    reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataFrame]", format: TableFormat, named: bool = False
+) -> None:  # fmt: skip
     """Print what ran on standard output: as text, or the frame of kernels in another format.
 
-    `chosen` keeps the rows that are asked for. Raises SelectionError where no cell of the run was profiled.
+    `chosen` keeps the rows that are asked for, `named` has the text say which run it is of. Raises SelectionError where no cell
+    of the run was profiled.
     """
     from harness.review.reading import for_people
     from harness.store import exchange
@@ -38,6 +41,8 @@ def print_kernels(reading: "Reading", chosen: "Callable[[pd.DataFrame], pd.DataF
     if format is not TableFormat.TABLE:
         sys.stdout.write(exchange.render(kernels, format.value))
         return
+    if named:
+        say_which(reading.run)
     console = stdout()
     for line in lines(profiles, kernels, min(console.width, MOST_WIDTH)):
         console.print(line, soft_wrap=True)

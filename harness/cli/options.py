@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from harness.ask.suite import Suite
     from harness.cli.console import Console
     from harness.plan import Plan
+    from harness.record import Run
     from harness.review.reading import Reading
 
 INTERNAL, FAILED_CELLS, BLOCKED, UNFINISHED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 5, 4, 2, 130
+
+NARROW = 80  # columns: what a terminal has where nobody made it wider
 
 Out = Annotated[Path, typer.Option("--out", help="The store of runs.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]
@@ -91,6 +94,20 @@ def say_how_far(reading: "Reading", out: Path, on_stdout: bool = True, side: str
     elsewhere = "" if out == Path("results") else str(out)
     console.print(f"{side}{extent.sentence(elsewhere)}", markup=False, soft_wrap=True)
     return True
+
+
+def say_which(run: "Run") -> None:
+    """Say on standard output which run is shown: its id, when it began, on which machine, and with which versions."""
+    import textwrap
+    from datetime import UTC
+
+    first = [next(iter(each.packages.items())) for each in run.environments if each.packages]
+    versions = ", ".join(sorted({f"{name} {version}" for name, version in first}))
+    began, console = f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC", stdout()
+    told = "; ".join(filter(None, (run.id, began, *run.machines.values(), versions)))
+    width = min(console.width, NARROW)
+    for line in textwrap.wrap(told, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def stdout() -> "Console":

@@ -1,6 +1,7 @@
 """What is there, and what came of it: `list`, `compare`, `report` and `doctor`; `show` has a room of its own."""
 
 import sys
+import textwrap
 import warnings
 from datetime import UTC
 from enum import StrEnum
@@ -76,8 +77,7 @@ def list_(
 
     match what:
         case What.RUNS:
-            headings = ("run", "suite", "tags", "started (UTC)", "ok", "failed", "not run", "wall time", "state")
-            stdout().print(listing(headings, _runs(out)))
+            _print_runs(out)
         case What.SUITES:
             named = [(name, load(str(path)).description) for name, path in sorted(suites.available().items())]
             stdout().print(listing(("suite", "what it is for"), named))
@@ -254,8 +254,29 @@ def _compare_published(run: str, published: str, out: Path, format: CompareForma
         stderr().print(line, markup=False, soft_wrap=True)
 
 
-def _runs(out: Path) -> list[tuple[str, ...]]:
-    """The runs of a store as rows of text. A damaged run is named on standard error."""
+RUN_HEADINGS = ("run", "suite", "tags", "started (UTC)", "ok", "failed", "not run", "wall time", "state")
+WIDEST = 1000  # columns, in which a table is measured as if nothing bounded it
+
+
+def _print_runs(out: Path) -> None:
+    """Print the runs of a store, a line each, or a paragraph where a line would be folded; an id is never folded."""
+    from harness.cli.tables import listing
+
+    runs, console = _runs(out), stdout()
+    table = listing(list(runs[0]) if runs else RUN_HEADINGS, [list(run.values()) for run in runs])
+    if console.measure(table, options=console.options.update(width=WIDEST)).maximum <= console.width:
+        console.print(table)
+        return
+    for run in runs:
+        (_, id), *rest = run.items()
+        console.print(id, soft_wrap=True)
+        told = "; ".join(f"{name} {text}" for name, text in rest if text)
+        for line in textwrap.wrap(told, console.width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False):
+            console.print(line, soft_wrap=True)
+
+
+def _runs(out: Path) -> list[dict[str, str]]:
+    """The runs of a store as texts by RUN_HEADINGS, and machines where there are several. Damaged ones are named on stderr."""
     from harness import units
     from harness.review.reading import overview
 
@@ -264,8 +285,14 @@ def _runs(out: Path) -> list[tuple[str, ...]]:
         listed = overview(out)
     for message in dict.fromkeys(str(warning.message) for warning in left_out):
         typer.echo(f"convbench: {message}", err=True)
-    return [
-        (one.run.id, one.run.suite, ", ".join(one.run.tags), f"{one.run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
-         str(one.ok), str(one.failed), str(one.not_run), units.wall(one.run.wall_s), one.state)
-        for one in listed
-    ]  # fmt: skip
+    several = len({machine for one in listed for machine in one.run.machines}) > 1
+    rows = []
+    for one in listed:
+        began = f"{one.run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}"
+        counts = str(one.ok), str(one.failed), str(one.not_run)
+        texts = one.run.id, one.run.suite, ", ".join(one.run.tags), began, *counts, units.wall(one.run.wall_s), one.state
+        row = dict(zip(RUN_HEADINGS, texts, strict=True))
+        if several:
+            row["machine"] = "; ".join(f"{words} ({machine})" for machine, words in one.run.machines.items())
+        rows.append(row)
+    return rows

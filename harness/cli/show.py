@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.explained import print_explained
 from harness.cli.kernels import print_kernels
-from harness.cli.options import UNFINISHED, Out, TableFormat, folder_of, say_how_far, stderr, stdout
+from harness.cli.options import UNFINISHED, Out, TableFormat, folder_of, say_how_far, say_which, stderr, stdout
 from harness.cli.tuned import print_tuned
 from harness.errors import SelectionError
 
@@ -81,7 +81,7 @@ def show(
         stderr().print(line, markup=False, soft_wrap=True)
     unfinished = say_how_far(reading, out, on_stdout=format is TableFormat.TABLE)
     if by:
-        _print_along(_along(reading, by, base), by, _sorted_by(sort), kept, format)
+        _print_along(reading, _along(reading, by, base), by, _sorted_by(sort), kept, format)
     elif not asked and reading.records.empty and len(reading.profiles):  # a run of profiles alone
         _print_instead("--kernels", reading, kept, format)
     elif asked and not side_by_side:
@@ -111,17 +111,21 @@ def _print_instead(asked: str, reading: "Reading", kept: Callable[[str], bool] |
 
     match asked:
         case "--spent":
+            say_which(reading.run)
             stdout().print(tables.spent_table(reading.spent))
         case "--networks":
             if reading.networks.empty:
-                raise SelectionError("--networks: no workload of this run was taken from a table of shapes")
-            _print_networks(reading.networks, format)
+                where = "network = ... in [[workload]] or [[workloads_from]]"
+                raise SelectionError(f"--networks: no workload of this run names a network ({where})")
+            _print_networks(reading, format)
         case "--tuned":
             if not reading.run.tuned:
                 raise SelectionError(f"--tuned: run {reading.run.id} is no tuning: convbench tune makes one")
+            if format is TableFormat.TABLE:
+                say_which(reading.run)
             print_tuned(reading, format)
         case "--kernels":
-            print_kernels(reading, lambda frame: _of(frame, kept), format)
+            print_kernels(reading, lambda frame: _of(frame, kept), format, named=True)
         case "--explain":
             print_explained(reading, lambda frame: _of(frame, kept), format)
 
@@ -173,7 +177,7 @@ def _along(reading: "Reading", axis: str, base: str | None) -> "pd.DataFrame":
 
 
 def _print_along(
-    compared: "pd.DataFrame", axis: str, ordered: "Callable[[pd.DataFrame], pd.DataFrame]",
+    reading: "Reading", compared: "pd.DataFrame", axis: str, ordered: "Callable[[pd.DataFrame], pd.DataFrame]",
     kept: Callable[[str], bool] | None, format: TableFormat,
 ) -> None:  # fmt: skip
     """Print what a setting is worth; as data with sentences on standard error."""
@@ -184,24 +188,29 @@ def _print_along(
     told = along.lines(shown, axis, base)
     if format is not TableFormat.TABLE:
         sys.stdout.write(exchange.render(shown, format.value))
-    elif len(shown):
+    else:
+        say_which(reading.run)
+    if format is TableFormat.TABLE and len(shown):
         stdout().print(along.title(shown, axis, base), markup=False, soft_wrap=True)
         stdout().print(along.table(shown, axis))
     for line in told:
         (stdout() if format is TableFormat.TABLE else stderr()).print(line, markup=False, soft_wrap=True)
 
 
-def _print_networks(found: "pd.DataFrame", format: TableFormat) -> None:
+def _print_networks(reading: "Reading", format: TableFormat) -> None:
     from harness.analysis.networks import by_pass
     from harness.cli import tables
     from harness.store import exchange
 
+    found = reading.networks
     if format is not TableFormat.TABLE:
         sys.stdout.write(exchange.render(found, format.value))
         return
+    say_which(reading.run)
     stdout().print(tables.networks(by_pass(found)))
-    told = "each trial added up by itself; the interval is a 95 % one over trials, within this run"
-    stdout().print(told, markup=False, soft_wrap=True)
+    known = found["sum_low_ns"].notna().any()
+    told = "the interval is a 95 % one over trials, within this run" if known else "an interval takes two trials"
+    stdout().print(f"each trial added up by itself; {told}", markup=False, soft_wrap=True)
 
 
 def _print_summary(
@@ -212,6 +221,7 @@ def _print_summary(
     from harness.store import exchange
 
     if format is TableFormat.TABLE:
+        say_which(reading.run)
         console = stdout()
         wide = console.width >= WIDE_FROM
         console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, wide, reading.ranking))

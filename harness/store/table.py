@@ -186,9 +186,8 @@ def find(path: str | Path, which: str) -> Path:
     if not back and which and _is_run(Path(which)):
         return Path(which)
     found, left_out = _listing(path)
-    for why in left_out:
-        if not isinstance(why, RunNotFoundError):  # it may be the one that is meant
-            journal.warn(f"left out: {why}")
+    for why in left_out:  # it may be the one that is meant
+        journal.warn(f"left out: {why}")
     ids = [run.id for _, run in found]
     if back:
         steps = int(back[1] or 0)

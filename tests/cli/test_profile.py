@@ -66,7 +66,8 @@ def stored(profiles: tuple[Profile, ...]) -> Path:
 def test_backends_stand_above_one_another_with_their_kernels_by_time(folder: Path) -> None:
     said = convbench(folder.parents[2], "show", "--kernels")
     assert (said.returncode, said.stderr) == (0, "")
-    lines = [line.rstrip() for line in said.stdout.splitlines()]
+    which, *lines = [line.rstrip() for line in said.stdout.splitlines()]
+    assert which.startswith("20260301-")
     assert lines == [
         "conv fprop  n1 c1 k2 4x4 f3x3 p1x1",
         "  torch eager  1.00 µs",

@@ -10,7 +10,7 @@ import harness
 from harness.axes import Direction, Layout, Mode
 from harness.cli import along
 from harness.columns import SUM_COLUMNS
-from tests import settings
+from tests import builders, settings
 from tests.cli.test_tables import shown
 from tests.command import convbench
 
@@ -23,14 +23,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         workload=("rn50_res2_3x3", "conv1"), direction=(Direction.FPROP, Direction.WGRAD), backend=("tensorflow", "torch"),
         mode=(Mode.EAGER, Mode.COMPILED), layout=(Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST),
     )  # fmt: skip
-    settings.run(place / "results", of)
+    settings.run(place / "results", of, environments=(builders.environment(),))
     return place
 
 
 def test_a_setting_is_held_against_the_usual_one_cell_by_cell(folder: Path) -> None:
     said = convbench(folder, "show", "--by", "mode")
     assert (said.returncode, said.stderr) == (0, "")
-    lines = said.stdout.splitlines()
+    which, *lines = said.stdout.splitlines()
+    assert which == "20260301-023000-small-aaaa; 2026-03-01 02:30 UTC; Some CPU, 2 cores; torch 2.13"
     assert lines[0] == "mode: compiled over eager; cpu, fp32, hot, all cores"
     assert lines[2].split() == [
         "conv1", "fprop", "tensorflow", "NCHW", "0.800×", "(0.800", "to", "0.800)", "faster", "4", "visits",
@@ -39,6 +40,28 @@ def test_a_setting_is_held_against_the_usual_one_cell_by_cell(folder: Path) -> N
         "of 16 cells beside eager: 16 faster", "visits: ratios of visits in the same turn, by pairs of processes",
     ]  # fmt: skip
     assert len(lines) == 2 + 16 + 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("--side-by-side",), ("--spent",), ("--by", "layout")])
+def test_it_says_first_which_run_it_shows_and_as_data_it_does_not(folder: Path, arguments: tuple[str, ...]) -> None:
+    said = convbench(folder, "show", *arguments, COLUMNS="80").stdout
+    assert said.startswith("20260301-023000-small-aaaa; 2026-03-01 02:30 UTC; Some CPU, 2 cores; torch 2.13\n")
+    for format in ("csv", "json", "md") if not arguments else ():
+        assert "Some CPU" not in convbench(folder, "show", "--format", format).stdout
+
+
+def test_what_it_says_of_the_run_stays_within_80_columns(tmp_path: Path) -> None:
+    packages = {"torch": "2.13.0+cpu", "jax": "0.10.2", "tensorflow": "2.21.0", "another-package-of-a-long-name": "1.0"}
+    here = [builders.environment(backend=name, packages={name: version, "numpy": "2"}) for name, version in packages.items()]
+    settings.run(
+        tmp_path / "results", settings.cells(), id="20260301T023000-a-suite-of-a-long-name-abcd", environments=(*here,)
+    )
+    lines = convbench(tmp_path, "show").stdout.splitlines()
+    assert lines[:3] == [
+        "20260301T023000-a-suite-of-a-long-name-abcd; 2026-03-01 02:30 UTC; Some CPU, 2",
+        "  cores; another-package-of-a-long-name 1.0, jax 0.10.2, tensorflow 2.21.0,",
+        "  torch 2.13.0+cpu",
+    ]  # fmt: skip
 
 
 def test_another_base_turns_the_ratio_around(folder: Path) -> None:
@@ -88,7 +111,7 @@ def test_a_mistake_is_told_in_one_line_that_says_what_there_is(folder: Path, arg
 def test_an_axis_of_one_value_is_answered_with_a_sentence(folder: Path) -> None:
     said = convbench(folder, "show", "--by", "threads")
     assert said.returncode == 0
-    assert said.stdout.startswith("Nothing to compare: no cell with a figure has a partner with threads 0")
+    assert said.stdout.splitlines()[1].startswith("Nothing to compare: no cell with a figure has a partner with threads 0")
     assert convbench(folder, "show", "--by", "precision", "--format", "json").stdout == "[]\n"
 
 
@@ -138,3 +161,16 @@ def test_the_convolutions_of_a_network_are_added_up_with_an_interval(tmp_path: P
     assert rows["torch"]["sum_ns"] == pytest.approx(6e6, rel=0.01)
     assert rows["torch"]["sum_low_ns"] < rows["torch"]["sum_ns"] < rows["torch"]["sum_high_ns"]
     assert rows["jax"]["sum_trials"] == 4
+
+
+def test_after_one_trial_no_interval_of_a_sum_is_spoken_of(tmp_path: Path) -> None:
+    settings.run(tmp_path / "results", settings.cells(network=("Net",), scaled=("",)), trials=1)
+    said = convbench(tmp_path, "show", "--networks").stdout
+    assert said.endswith("each trial added up by itself; an interval takes two trials\n")
+    assert "±" not in said
+
+
+def test_a_run_of_no_network_says_how_a_suite_names_one(folder: Path) -> None:
+    said = convbench(folder, "show", "--networks")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "names a network (network = ... in [[workload]] or [[workloads_from]])" in said.stderr

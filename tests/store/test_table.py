@@ -266,11 +266,22 @@ def test_a_run_is_found_by_every_name_it_goes_by(tmp_path):
         make_run(tmp_path, id)
     (tmp_path / "runs" / "zzz-no-run").mkdir()
     folder = tmp_path / "runs"
-    assert table.find(tmp_path, "latest") == table.find(tmp_path, "latest~0") == folder / THIRD
-    assert table.find(tmp_path, "latest~2") == folder / FIRST
+    for which, id in (("latest", THIRD), ("latest~0", THIRD), ("latest~2", FIRST), ("20260301", FIRST)):
+        with pytest.warns(UserWarning, match="left out: .*zzz-no-run is no run"):
+            assert table.find(tmp_path, which) == folder / id
     assert table.find(tmp_path, SECOND) == folder / SECOND
-    assert table.find(tmp_path, "20260301") == folder / FIRST
     assert table.find(tmp_path / "elsewhere", str(folder / FIRST)) == folder / FIRST
+
+
+@pytest.mark.fault("the run.json of the newest run is lost or empty", "`latest` is the run before, and a warning names it")
+@pytest.mark.parametrize("lost", [True, False])
+def test_latest_is_told_to_be_another_where_the_newest_is_damaged(tmp_path, lost):
+    make_run(tmp_path, FIRST)
+    broken = make_run(tmp_path, SECOND) / journal.RUN
+    broken.unlink() if lost else broken.write_text("")
+    for which in ("latest", "latest~0"):
+        with pytest.warns(UserWarning, match=f"left out: .*{SECOND}"):
+            assert table.find(tmp_path, which) == tmp_path / "runs" / FIRST
 
 
 def test_a_run_is_found_by_its_tag_the_latest_first(tmp_path):
