@@ -63,13 +63,15 @@ def _compare(view: View, given: Given) -> Content:
         return Content(
             empty="No case has a time that could be ranked: there is nothing to compare." if len(view.cells) else EMPTY_RUN
         )
-    figures = [standing.forest(view, found)] if any(one.means for one in found) else []
+    several = any(one.backends > 1 for one in found)
+    figures = [standing.forest(view, found)] if several and any(one.means for one in found) else []
     if given.judged is not None and (faster := standing.speedup(view, given.judged)):
         figures.append(faster)
-    figures.append(standing.profile(view))
+    if several:
+        figures.append(standing.profile(view))
     worths = worth.worth(view, given.worth)
     data = {
-        "standings": found,
+        "standings": found if several else [],
         "standings_notes": notes(found),
         "compared_figures": figures,
         "worths": worths,

@@ -134,8 +134,7 @@ def _value(axis: str, value: object) -> str:
 def _ratio(one: Beside | None) -> Ratio | None:
     if one is None:
         return None
-    low, high = units.ratio(one.factor_low), units.ratio(one.factor_high)
-    interval = "" if units.MISSING in (low, high) else f"{low.rstrip('×')} to {high.rstrip('×')}"
+    interval = units.bounds(one.factor_low, one.factor_high)
     title = f"{one.difference}, by {units.many(one.process_pairs, 'pair')} of processes, paired by {one.paired}"
     tone = one.difference if one.difference in ("slower", "faster") else ""
     return Ratio(f"{_ICONS[one.difference]} {units.ratio(one.factor)}", interval, tone, title)

@@ -143,6 +143,13 @@ def test_the_note_explains_the_marks_and_the_pairs_that_stand_there(reading: Rea
     assert "figures of a trial, as the two were not visited in the same turn. ~ not decided, as under 4 pairs or" in told
 
 
+def test_of_an_interval_without_end_it_is_said_that_it_is_wide(reading: Reading) -> None:
+    frame = reading.worth["layout"].assign(factor_low=1e-19, factor_high=1e19)
+    frame.attrs |= reading.worth["layout"].attrs
+    (told,) = worth.worth(prepare(reading.ranking), {"layout": frame})
+    assert {ratio.interval for *_, ratios in told.rows for ratio in ratios if ratio} == {"uncertain by over 10×"}
+
+
 def test_a_matrix_product_in_two_precisions_is_no_case(tmp_path: Path) -> None:
     precisions = (Precision.FP32, Precision.BF16)
     product = {"workload": "product", "spec": GemmSpec(8, 8, 8), "direction": Direction.NONE}
