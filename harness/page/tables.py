@@ -79,6 +79,12 @@ class Heat:
     shapes: list[str]  # of each row
     mode_of: Mapping[str, str]
 
+    @property
+    def factors(self) -> bool:
+        """Whether any cell shows a factor, or is the lowest of several."""
+        kinds = {cell.kind for _, lines in self.rows for _, cells in lines for cell in cells}
+        return any(kind == "best" or kind.startswith("h") for kind in kinds)
+
 
 def icon(view: View, backend: str, mode: str) -> str:
     """The id of the symbol that stands for a backend in a mode."""
@@ -171,8 +177,10 @@ def heat_notes(view: View, heats: Sequence[Heat], short: Sequence[tuple[str, str
         told.append(f"“~” stands by a factor that is not decided: {few if whole else 'nothing is, before the run has ended'}.")
     if any(cell.kind != "h0" for cell in factors):
         told.append("A stronger colour is slower; it is full at 4×.")
-    if view.ranked and any(cell.kind == "unranked" for cell in cells):
-        told.append("A time in italics is not ranked.")
+    plain = {cell.title for cell in cells if cell.kind == "unranked"} if view.ranked else set()
+    why = {STANDINGS["alone"]: "has no competitor", STANDINGS[""]: "is not ranked"}
+    if words_of := [words for title, words in why.items() if title in plain]:
+        told.append(f"A time in italics {' or '.join(words_of)}.")
     told += [f"{word} {words}." for word, words in short if word in texts]
     told += [f"{units.MISSING} {_NOT_ASKED}."] if any(cell.title == _NOT_ASKED for cell in cells) else []
     return told + ([f"{_NOT_KEPT} its figure is not kept."] if _NOT_KEPT in texts else [])

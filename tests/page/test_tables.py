@@ -186,5 +186,8 @@ def test_how_factors_were_made_is_said_as_the_run_was_measured(made):
     assert "under it" not in bare
     cut = made.summary.assign(best=False, tie=False, decided=False)
     assert "not decided: nothing is, before the run has ended." in explained(cut, whole=False)[1]
+    reference = made.summary.assign(vs_best=made.summary["vs_best"].where(made.summary["backend"] != "jax"))
+    assert "in italics has no competitor." in explained(made.summary)[1]
+    assert "in italics has no competitor or is not ranked." in explained(reference)[1]
     unranked = made.summary.drop(columns=list(RANK_COLUMNS))
     assert explained(unranked)[1].startswith("This run was not ranked: times instead of factors.")
