@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from harness.cli.options import INTERRUPTED, UNFINISHED, lacking, say_how_far, stderr, stdout
+from harness.cli.options import INTERRUPTED, UNFINISHED, lacking, say_how_far, say_which, stderr, stdout
 from harness.cli.tables import words
 from harness.plan import Plan
 from harness.record import Record, Run, Status
@@ -115,12 +115,13 @@ def _plan(folder: Path) -> Plan | None:
 
 
 def follow(folder: Path, out: Path, pause: Callable[[float], None] = time.sleep) -> None:
-    """Print what comes of a run until it has ended, and then its table. Raises typer.Exit if it was cut off, or on Ctrl-C."""
+    """Print which run it is, what comes of it until it ends, and its table. Raises typer.Exit if it was cut off, on Ctrl-C."""
     from harness.cli.run import print_end
     from harness.review.reading import Reading, goes_on
 
     news, quiet = News(folder), 0
     console, ended = stdout(), _Ended(folder)
+    say_which(journal.read_run(folder))
     try:
         for line in news.so_far():
             console.print(line, soft_wrap=True)

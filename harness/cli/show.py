@@ -226,7 +226,8 @@ def _print_summary(
         wide = console.width >= WIDE_FROM
         console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, wide, reading.ranking))
         calls = tables.calls(summary) if chosen else ()
-        for line in [*tables.tuning(summary), *(tables.shapes(summary) if side_by_side else ()), *calls]:
+        under = [*tables.key(summary), *tables.shapes(summary)] if side_by_side else tables.tuning(summary)
+        for line in [*under, *calls]:
             stdout().print(line, markup=False, soft_wrap=True)
     else:
         sys.stdout.write(exchange.render(summary, format.value))

@@ -38,7 +38,9 @@ def ended(folder: Path) -> None:
 def told(folder: Path, steps: Iterator[object], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What is printed where at each pause the next of these steps is made."""
     follow.follow(folder, folder.parent.parent, lambda _: next(steps, None))
-    return capsys.readouterr().out.splitlines()
+    which, *lines = capsys.readouterr().out.splitlines()
+    assert which.startswith(RUN.id)
+    return lines
 
 
 def trial_by_trial(folder: Path, trials: int, end: Callable[[Path], None]) -> Iterator[None]:
@@ -134,7 +136,7 @@ def test_a_run_that_was_cut_off_ends_the_following_with_a_sentence(tmp_path, cap
         told(folder, trial_by_trial(folder, 1, lambda _: None), capsys)
     lines = capsys.readouterr().out.splitlines()
     assert left.value.exit_code == 5
-    assert lines[3] == "trial 1, window 1, turn 3: 4 visits"
+    assert lines[4] == "trial 1, window 1, turn 3: 4 visits"
     assert "--resume" in lines[-1]
 
 

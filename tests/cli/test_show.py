@@ -50,6 +50,12 @@ def test_it_says_first_which_run_it_shows_and_as_data_it_does_not(folder: Path, 
         assert "Some CPU" not in convbench(folder, "show", "--format", format).stdout
 
 
+def test_side_by_side_says_what_its_marks_mean(folder: Path) -> None:
+    said = convbench(folder, "show", "--side-by-side").stdout
+    assert "● fastest   ○ as good, within 2 %" in said
+    assert "×: time over the fastest, visit by visit in the same turn, with an interval for all competitors at once" in said
+
+
 def test_what_it_says_of_the_run_stays_within_80_columns(tmp_path: Path) -> None:
     packages = {"torch": "2.13.0+cpu", "jax": "0.10.2", "tensorflow": "2.21.0", "another-package-of-a-long-name": "1.0"}
     here = [builders.environment(backend=name, packages={name: version, "numpy": "2"}) for name, version in packages.items()]

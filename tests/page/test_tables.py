@@ -1,5 +1,6 @@
 """The tables of the page: factors to the lowest time, failures, change points, flags."""
 
+import dataclasses
 import re
 
 import pandas as pd
@@ -32,6 +33,19 @@ def test_a_case_without_a_competitor_shows_its_time_and_no_factor(made, view):
     drawn = [cell for _, lines in tables.heat(view, "cpu").rows for _, cells in lines for cell in cells]
     told = [(cell.text, cell.kind) for cell in drawn if cell.title == "without a competitor"]
     assert told == [(units.duration(ns), "unranked") for ns in alone["median_ns"]] != []
+
+
+def test_the_note_says_what_a_time_in_italics_is(view):
+    def told(view):
+        return [
+            note
+            for note in tables.heat_notes(view, [tables.heat(view, "cpu")], [], visited=True, whole=True)
+            if "italics" in note
+        ]
+
+    unranked = dataclasses.replace(view, cells=view.cells.assign(vs_best=float("nan")))
+    assert told(view) == ["A time in italics has no competitor."]
+    assert told(unranked) == ["A time in italics is not ranked."]
 
 
 def test_a_workload_is_one_row_of_the_heat_table_where_each_backend_has_one_mode(made):
