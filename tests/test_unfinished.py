@@ -167,7 +167,7 @@ def test_its_page_has_no_green_no_winner_and_says_how_to_go_on(tmp_path: Path) -
     head = text[text.index('<section id="verdict"') : text.index('<section id="validity"')]
     assert '<div class="verdict warn">' in head
     assert "! cut off</span> 5 of 9 cells have a checked figure; 4 were not run." in head
-    assert f"Cut off: 5 of 9 cells, resume with convbench run --resume {RUN}." in head
+    assert f"Cut off: 5 of 9 cells, resume with <code>convbench run --resume {RUN}</code>." in head
     assert "fast" not in re.findall(r'class="tile ([a-z]*)"', head)
     assert "is fastest" not in head
     assert "complete" not in head
@@ -211,7 +211,7 @@ def test_beside_a_baseline_no_verdict_is_drawn_from_it(tmp_path: Path) -> None:
     head = pages.page(Reading(cut), Reading(whole)).text
     head = head[head.index('<section id="verdict"') : head.index('<section id="validity"')]
     assert "! cut off</span>" in head
-    assert f"resume with convbench run --resume {RUN}." in head
+    assert f"resume with <code>convbench run --resume {RUN}</code>." in head
 
 
 @pytest.mark.fault("the baseline was cut off", "what it never ran is new, not fixed")

@@ -151,7 +151,10 @@ def without_baseline(view: View, duration_s: float | None, extent: Extent | None
                 if extent
                 else []
                 if pruned
-                else [*_winners(view, found), *filter(None, [view.tuning, view.swept])]
+                else [
+                    *_winners(view, found),
+                    *filter(None, [view.tuning, view.swept if any(one.backends > 1 for one in found) else ""]),
+                ]
             ),
             *(_pruned(view) if pruned else []),
             "No baseline: nothing to compare this run with.",
@@ -168,8 +171,8 @@ def _pruned(view: View) -> list[str]:
 
 def _unfinished(extent: Extent) -> str:
     """How far the run came, how to resume it, and what the page does not say before it is whole."""
-    told = extent.sentence().replace("`", "")
-    return f"{told[0].upper()}{told[1:]}. No backend is called the fastest before all of it is measured."
+    told = extent.sentence()
+    return coded(f"{told[0].upper()}{told[1:]}. No backend is called the fastest before all of it is measured.")
 
 
 def beside_baseline(

@@ -26,6 +26,11 @@ class Best:
     total: int
     marks: str
 
+    @property
+    def intervals(self) -> bool:
+        """Whether any gain has an interval."""
+        return any("(" in gain for *_, gain, _ in self.lines)
+
 
 def best(found: pd.DataFrame | None, over: Mapping[str, str]) -> Best | None:
     """The lines for the frame of `analysis.tuning.tuned`; None where nothing was tuned."""

@@ -38,6 +38,17 @@ def test_a_line_has_the_setting_its_gain_and_how_sure_it_is():
     ]  # fmt: skip
 
 
+def test_marks_and_intervals_are_explained_where_a_line_has_them():
+    tie = ROW | {"choice": "equal", "equal_to": "NHWC eager", "best": False, "tie": True}
+    bare = ROW | {"best": False, "gain_low": np.nan, "gain_high": np.nan}
+    for rows, marks, intervals in (
+        ([ROW, tie], "● fastest backend, ○ another as good", True), ([ROW], "● fastest backend", True), ([bare], "", False),
+    ):  # fmt: skip
+        found = settings.best(framed(rows, TUNED_COLUMNS), {"layout": "NHWC"})
+        assert found is not None
+        assert (found.marks, found.intervals) == (marks, intervals)
+
+
 def test_a_long_table_is_cut_and_says_of_how_many():
     found = settings.best(framed([ROW] * (settings.MOST_LINES + 1), TUNED_COLUMNS), {"layout": "NHWC"})
     assert found is not None
