@@ -1,9 +1,10 @@
 """In which order and with how much effort cells are measured: Budget, Step and Plan. Pure data, JSON-able through `codec`."""
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from harness.axes import COMPETING, OPTIONS, Device, Precision
+from harness.axes import COMPETING, NO_COMPETITOR, OPTIONS, Device, Precision
 from harness.spec import Cell
 
 FIRST_VISITS = 10  # of a trial of which nothing is known yet
@@ -110,6 +111,12 @@ class Plan:
     def measurable(self) -> tuple[Step, ...]:
         """The steps of backends that are installed."""
         return tuple(step for step in self.steps if step.cell.backend not in self.absent)
+
+    @property
+    def profilable(self) -> tuple[Cell, ...]:
+        """The convolutions that can be profiled: of what is installed, without the twins to be held against."""
+        cells = dict.fromkeys(step.cell for step in self.measurable)
+        return tuple(cell for cell in cells if cell.is_convolution and not re.search(NO_COMPETITOR, cell.backend))
 
     @property
     def stays_s(self) -> float:

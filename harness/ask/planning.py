@@ -242,6 +242,7 @@ CHECK_CALLS = 6  # calls beside those that are timed and those that warm up
 VISIT_OVERHEAD_S = 0.025  # what does not count of a visit, and what is read beside it
 COMPILE_S = 0.4  # for a step that is not eager, in the mean of the three frameworks; PyTorch takes over twice as long
 COMPILED_BEFORE_S = 0.15  # the same where programs of the trials before are found: on a CPU
+PROFILE_S = 0.8  # for a convolution that is profiled after the last trial
 CPU_FLOP_PER_S = 20e9  # of one core
 GPU_FLOP_PER_S = 5e12
 CPU_BYTES_PER_S = 10e9
@@ -255,7 +256,16 @@ def estimate(plan: Plan, cores: int) -> float:
     """
     steps = plan.measurable
     rounds = {(step.trial, *plan.round(step.cell)) for step in steps}
-    return WORKERS_START_S * len(rounds) + sum(_step_s(step.cell, plan.budget, cores, step.trial == 0) for step in steps)
+    steps_s = sum(_step_s(step.cell, plan.budget, cores, step.trial == 0) for step in steps)
+    return WORKERS_START_S * len(rounds) + steps_s + PROFILE_S * len(to_profile(plan))
+
+
+def to_profile(plan: Plan) -> list[Cell]:
+    """The convolutions that a plan wants profiled. Raises ValueError where its expression is none."""
+    if plan.profile is None:
+        return []
+    fits = expression.keyword(plan.profile) if plan.profile else lambda cell: True
+    return [cell for cell in plan.profilable if fits(str(cell))]
 
 
 def _step_s(cell: Cell, budget: Budget, cores: int, first: bool) -> float:

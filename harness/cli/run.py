@@ -128,7 +128,10 @@ def _asked(options: RunOptions, limit_s: float) -> bool:
         suites.append(of_lines(options.convs))
     if options.dry_run:
         for suite in suites:
-            print_plan(*execute.prepare(suite, selection, options.seed, aa=options.aa, ceilings=options.ceilings))
+            planned = execute.prepare(
+                suite, selection, options.seed, aa=options.aa, ceilings=options.ceilings, profile=options.profile
+            )  # fmt: skip
+            print_plan(*planned)
         return False
     for suite in suites:  # before the host's lock is asked for, so that a mistake is told at once
         execute.check(suite, selection, aa=options.aa, ceilings=options.ceilings, machine=options.machine)

@@ -45,7 +45,7 @@ def profile(
     with contextlib.nullcontext(lock) if lock else host.alone() as held:
         plan, _ = execute.prepare(suite, selection, 0, ceilings=False, watcher=watching)
         watching.lacking(plan.absent)
-        cells = profiles.of_plan(plan)
+        cells = plan.profilable
         if not cells:
             raise SelectionError(f"suite {suite.name!r}: no convolution is left to be profiled")
         folder = _that_timed(Path(out), suite.name, cells, here)

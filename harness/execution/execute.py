@@ -86,7 +86,7 @@ def select(overrides: Mapping[str, Any]) -> Selection:
 
 def prepare(
     suite: Suite, selection: Selection, seed: int, *, aa: bool = False, ceilings: bool = True, watcher: Watcher | None = None,
-    listing: bool = False,
+    profile: str | None = None, listing: bool = False,
 ) -> tuple[Plan, float]:  # fmt: skip
     """The plan on this machine and the estimate of its seconds. Raises UserError for what cannot be asked for.
 
@@ -101,7 +101,8 @@ def prepare(
     if watcher:
         watcher.discovered(devices)
     absent = discovery.absent(backends, devices, pythons)
-    plan = replace(planning.plan(narrowed, devices, seed, beside, AA if aa else "", absent), interpreters=pythons)
+    planned = planning.plan(narrowed, devices, seed, beside, AA if aa else "", absent)
+    plan = replace(planned, interpreters=pythons, profile=profile)
     if not listing:
         planning.refuse_unmeasurable(plan)
     return plan, planning.estimate(plan, len(os.sched_getaffinity(0)))
@@ -144,8 +145,7 @@ def execute(
     here = environment.describe("", (), environment.machine_name(machine))
     watcher = tolerant(watcher)
     with contextlib.nullcontext(lock) if lock or refusal else host.alone() as held:
-        plan, _ = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher)
-        plan = replace(plan, profile=profile)
+        plan, _ = prepare(suite, selection, seed, aa=aa, ceilings=ceilings, watcher=watcher, profile=profile)
         run = begun(suite, plan, out, here, [*tags, AA] if aa else tags, seed, command, "" if aa else suite.standard)
         if held:
             held.tell(run.id)

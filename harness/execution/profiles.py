@@ -1,13 +1,11 @@
 """Profiles of a run's cells, kept in its journal as they come: after its last trial, or later."""
 
 import contextlib
-import re
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from harness import drafts
 from harness.ask import expression
-from harness.axes import NO_COMPETITOR
 from harness.errors import SelectionError
 from harness.execution.interrupts import Interrupts
 from harness.execution.watcher import Watcher
@@ -27,20 +25,14 @@ def fitting(text: str) -> Callable[[str], bool]:
         raise SelectionError(f"--profile: {error}") from None
 
 
-def of_plan(plan: Plan) -> list[Cell]:
-    """The convolutions of a plan that can be profiled: of what is installed, without the twins to be held against."""
-    here = dict.fromkeys(step.cell for step in plan.measurable)
-    return [cell for cell in here if cell.is_convolution and not re.search(NO_COMPETITOR, cell.backend)]
-
-
 def missing(folder: Path, plan: Plan) -> list[Cell]:
-    """The cells of a run that its plan wants profiled and that lack one: of those that `of_plan` has those that were timed."""
+    """The cells of a run that its plan wants profiled and that lack one, of those that were timed."""
     if plan.profile is None:
         return []
     found, fits = journal.scan(folder), fitting(plan.profile)
     timed = {str(record.cell) for record in found.records if record.status is Status.OK}
     lacking = timed - {str(profile.cell) for profile in found.profiles if profile.kernels}
-    return [cell for cell in of_plan(plan) if str(cell) in lacking and fits(str(cell))]
+    return [cell for cell in plan.profilable if str(cell) in lacking and fits(str(cell))]
 
 
 def keep(

@@ -14,7 +14,7 @@ from harness.analysis import due
 from harness.analysis.due import Profiled, Why
 from harness.analysis.gate import NightJudgement
 from harness.digest import Digest
-from harness.execution import host, profiles
+from harness.execution import host
 from harness.profile import Profile
 from harness.record import Run
 from harness.review import comparing, pages
@@ -73,7 +73,7 @@ def profile(
     night_s = reading.run.took_s
     if reading.run.finished_at is None or not night_s:
         return None
-    cells = {str(cell): cell for cell in profiles.of_plan(journal.read_plan(folder))}
+    cells = {str(cell): cell for cell in journal.read_plan(folder).profilable}
     candidates = due.candidates(reading.judgement.cases, reading.night.history, cells, lambda run: _spent_s(reading.other(run)))
     budget_s, began_s = due.SHARE * night_s, clock()
     chosen = due.due(candidates, budget_s, _start_s(reading))

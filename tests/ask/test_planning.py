@@ -332,6 +332,15 @@ def test_the_estimate_by_hand() -> None:
     assert planning.estimate(thrice_on_gpu, 1) == pytest.approx(3 * (gpu_s - prepare_s + planning.COMPILE_S) + prepare_s)
 
 
+def test_the_estimate_has_the_profiles_that_are_asked_for() -> None:
+    pairs = itertools.product(("stem", "last"), ("torch", "torch@pinned", "jax"))
+    cells = [replace(CELL, workload=name, backend=backend) for name, backend in pairs]
+    plain = replace(planned(*cells, trials=2), absent={"jax": "pip install jax"})
+    for expression, many in ((None, 0), ("", 2), ("stem", 1), ("jax", 0)):
+        more_s = planning.estimate(replace(plain, profile=expression), 2) - planning.estimate(plain, 2)
+        assert more_s == pytest.approx(many * planning.PROFILE_S)
+
+
 def test_the_estimate_of_a_copy_is_its_traffic() -> None:
     beside = planning.WORKERS_START_S + 2 * planning.STEP_OVERHEAD_S + 10 * planning.VISIT_OVERHEAD_S
     copy = replace(CELL, spec=CopySpec(10**9), direction=Direction.NONE)  # 0.2 s at 10 GB/s, read and written
