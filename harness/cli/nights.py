@@ -18,6 +18,7 @@ from harness.cli.options import (
     TableFormat,
     known_suites,
     load,
+    must_be_file,
     print_plan,
     seconds,
     stderr,
@@ -89,6 +90,7 @@ def nightly(
         machine=machine, pythons=python or (), profiles=profiles,
     )  # fmt: skip
     options.check_tags()
+    must_be_file("--junit", junit)
     with interruptible():
         _attended(options, junit, webhook)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.record import Run
     from harness.review.reading import Reading
 
+STDOUT = "-"  # as tools call it
 INTERNAL, FAILED_CELLS, BLOCKED, UNFINISHED, SLOWER, USAGE, INTERRUPTED = 1, 5, 5, 5, 4, 2, 130
 
 NARROW = 80  # columns: what a terminal has where nobody made it wider
@@ -43,6 +44,12 @@ def seconds(option: str, text: str) -> float:
     if not told:
         raise SelectionError(f"{option}: found {text!r}; allowed: a number with s, m, h or d, such as 30m")
     return float(told[1]) * _UNITS[told[2] or "s"]
+
+
+def must_be_file(option: str, path: Path | None) -> None:
+    """Raises SelectionError for `-`, which tools call standard output: what else is printed goes there."""
+    if str(path) == STDOUT:
+        raise SelectionError(f"{option}: found {STDOUT}; allowed: a file, since other lines go to standard output")
 
 
 def share(option: str, text: str) -> float:

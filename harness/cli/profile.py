@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import run_options as option
-from harness.cli.options import FAILED_CELLS, Out, TableFormat, load, stderr
+from harness.cli.options import FAILED_CELLS, Out, TableFormat, load, must_be_file, stderr
 from harness.cli.run import command, interruptible, waiting
 from harness.cli.run_options import RunOptions
 from harness.errors import SelectionError
@@ -74,6 +74,7 @@ def profile(
         threads=threads, timeout=timeout, dry_run=False, aa=False, resume=None, wait=wait, ceilings=False, machine=machine,
         pythons=python or (),
     )  # fmt: skip
+    must_be_file("--trace", trace)
     if print_command:
         typer.echo(shlex.join([*TOOLS[print_command], *_run(options)]))
         told = "not run, and not checked: the tool's own help says what it counts; all of a run is in it, not the calls alone"

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Out, folder_of
+from harness.cli.options import STDOUT, Out, folder_of
 from harness.errors import SelectionError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.review.reading import Reading
-
-STDOUT = "-"  # as tools call it
 
 app = typer.Typer()
 

@@ -53,6 +53,14 @@ def test_a_dash_is_standard_output(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["all.csv", "all.json", "results"]
 
 
+@pytest.mark.parametrize(("command", "option"), [(("profile", "smoke"), "--trace"), (("nightly", "smoke"), "--junit")])
+def test_what_is_beside_other_lines_goes_to_no_standard_output(place: Path, command: tuple[str, ...], option: str) -> None:
+    said = convbench(place, *command, option, "-")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == f"convbench: {option}: found -; allowed: a file, since other lines go to standard output\n"
+    assert [path.name for path in place.iterdir()] == ["results"]
+
+
 class Terminal(io.TextIOWrapper):
     """A terminal that keeps what is written to it."""
 
