@@ -34,6 +34,11 @@ class Flag(StrEnum):
         """Whether a figure is never called faster or slower once more than half of its trials raise flags of this kind."""
         return self in _BARRING
 
+    @property
+    def without_visits(self) -> bool:
+        """Whether it is raised in runs alone whose trials were not cut into visits."""
+        return self in _WITHOUT_VISITS
+
 
 _FLAG_WORDS = {
     Flag.NOT_CONVERGED: "In a run without visits: a cap on time or samples was reached before the stopping rule was content.",
@@ -57,4 +62,7 @@ _FLAG_WORDS = {
 _BARRING = {
     Flag.NOT_CONVERGED, Flag.CONTENDED, Flag.THROTTLED, Flag.RECOMPILED, Flag.UNSTEADY_WARMUP, Flag.FEW_SAMPLES, Flag.BIMODAL,
     Flag.DRIFT,
+}  # fmt: skip
+_WITHOUT_VISITS = {
+    Flag.NOT_CONVERGED, Flag.BIMODAL, Flag.DRIFT, Flag.NOISY, Flag.OUTLIERS, Flag.AUTOCORRELATED,
 }  # fmt: skip

@@ -216,8 +216,9 @@ def _results(view: View, given: Given) -> Content:
 
 
 def _method(view: View, given: Given) -> Content:
-    words = [(str(flag), flag.words, flag.bars_verdict) for flag in Flag]
-    return Content({"flag_words": words, "method": provenance.method(given.run), "visited": _visited(given)})
+    visited = _visited(given)
+    words = [(str(flag), flag.words, flag.bars_verdict) for flag in Flag if not (visited and flag.without_visits)]
+    return Content({"flag_words": words, "method": provenance.method(given.run), "visited": visited})
 
 
 def _visited(given: Given) -> bool:

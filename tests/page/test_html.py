@@ -17,6 +17,7 @@ import pytest
 from harness import units
 from harness.axes import Direction, Mode, Precision
 from harness.columns import RANK_COLUMNS, SAMPLE_COLUMNS, SUMMARY_COLUMNS
+from harness.flags import Flag
 from harness.outcome import Level
 from harness.page import embedded, html, sections, standings, view
 from harness.page.charts import latency
@@ -66,7 +67,7 @@ def test_how_a_run_was_measured_is_said_as_its_method_had_it(made, text, undrawn
     )  # fmt: skip
     of_trials = (
         "One cell is measured after the other", "over 1 % of the block while", "no figure counts them",
-        "the trial's clean samples", "trial by trial",
+        "the trial's clean samples", "trial by trial", "<dt>bimodal</dt>",
     )  # fmt: skip
     for one, other, words in ((visits, text, of_visits), (text, visits, of_trials)):
         for told in words:
@@ -149,6 +150,12 @@ def test_the_head_says_what_was_scaled(made, text, undrawn):
     summary = made.summary.assign(scaled=made.summary["workload"].map(lambda name: "n=1 for 16" if name == "example" else ""))
     assert "Scaled for this run: n=1 for 16 (1 workload)." in html.render(summary, made.samples, made.run)
     assert "Scaled for this run" not in text
+
+
+def test_a_flag_says_of_which_runs_it_is():
+    assert {flag for flag in Flag if flag.without_visits} == {
+        flag for flag in Flag if flag.words.startswith("In a run without")
+    }
 
 
 NOUNS = "case|cell|check|layer|measurement|night|pair|process|row|run|sample|shape|thread|trial|turn|visit|window|workload"
