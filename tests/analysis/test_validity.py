@@ -272,7 +272,7 @@ def test_how_sure_the_comparisons_are(width: float, result: Result, told: str) -
     frame = summary(workload=[f"conv{place // 2}" for place in range(20)]).assign(
         best=[True, False] * 10, tie=False, decided=[True] * 10 + [False] * 10, vs_best=[1.0, 1.5] * 10,
         vs_best_pairs=[0, 4] * 10, vs_best_low=[1.0, 1.5 / width] * 10, vs_best_high=[1.0, 1.5 * width] * 10,
-        tuning_differs=False,
+        tuning_differs=False, competitors=1,
     )  # fmt: skip
     frame = frame.assign(**dict.fromkeys(["run_id", "precision", "layout", "cache", "optimizer"], "x"), threads=0)
     assert set(RANK_COLUMNS) <= set(frame.columns)
