@@ -83,6 +83,7 @@ def render(digests: Mapping[str, Digest | None], pages: Collection[str]) -> html
         "left_out": len(trends) - len(charts),
         "rows": rows,
         "columns": columns,
+        "compared": any(row.faster != units.MISSING or row.new_failures != units.MISSING for row in rows),
         "unjudged": any(row.level.words == NOT_JUDGED for row in rows),
         "suites": len({digest.suite for digest in known}) > 1,
         "machines": sorted({row.machine for row in rows} - {units.MISSING}),
