@@ -135,7 +135,7 @@ _FIGURES = {
     "barred_by": Column("string", "", "Flags that bar a verdict, joined by commas; empty unless more than half of the trials raise one."),
     "trials": Column("int64", "", "Trials with status ok."),
     "samples": Column("Int64", "", "Samples that count, over all trials; missing: they are not in the store."),
-    "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians, each over the clean samples of all visits of the trial."),
+    "median_ns": Column("float64", "ns", "Time of one call: the median of the trials' medians, each over the samples of all visits of the trial; in a run without visits over its clean ones."),
     "ci_low_ns": Column("float64", "ns", "Lower end of the 95 % interval of median_ns."),
     "ci_high_ns": Column("float64", "ns", "Upper end of the 95 % interval of median_ns."),
     "ci_method": Column("string", "", "trials: t-interval on the logs of the trials' medians, each of fresh processes; under 3 trials order statistics within a process: visits, of the medians of its visits, or within, of its samples where there are no visits. None of them knows another hour."),
@@ -227,7 +227,7 @@ _EXPLAINED = {
     "sentence": Column("string", "", "What the rule says of the call."),
     "rule_share": Column("float64", "", "Share of the call that the sentence is about; missing: it is about a factor alone, or the share is not known."),
     "rule_factor": Column("float64", "", "Factor that the sentence is about: time over that of a faster call, FLOP over those of the convolution, calls in a pass, steps by which an input is spread, or cores used over threads; missing: it is about a share alone."),
-    "remedy": Column("string", "", "A setting that removed the like in an example; empty: none is known."),
+    "remedy": Column("string", "", "A setting with which the like was small or gone in an example; empty: none is known."),
 }  # fmt: skip
 
 _TUNED = {

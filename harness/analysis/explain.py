@@ -54,7 +54,7 @@ _BY_XLA = frozenset({"", "Eigen"})  # who computes a convolution that XLA gave t
 class Explanation:
     """What a rule says of a call: a sentence with the share of the call or the factor that it is about.
 
-    `remedy` is a setting with which it was seen to go; empty where none is known.
+    `remedy` is a setting with which it was small or gone in an example; empty where none is known.
     """
 
     sentence: str

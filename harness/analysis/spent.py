@@ -13,12 +13,12 @@ PROOF = ("check", "memory")
 def spent(records: pd.DataFrame, wall_s: float | None) -> pd.DataFrame:
     """Columns step, seconds, share, meaning, in the order of columns.SPENT; `rest` is what of the wall time nobody booked.
 
-    Shares are of the wall time, of the sum where a run was cut off and has none. The rest is planning, sealing and probing.
+    Shares are of the wall time, of the sum where a run was cut off and has none. The rest is planning, probing, profiling and sealing.
     """
     seconds = {step: float(records[f"spent_{step}_ns"].sum()) / 1e9 for step in SPENT}
     total = wall_s if wall_s is not None else sum(seconds.values())
     seconds[REST] = max(total - sum(seconds.values()), 0.0)
-    meanings = {**SPENT, REST: "of planning, probing and sealing."}
+    meanings = {**SPENT, REST: "of planning, probing, profiling and sealing."}
     return pd.DataFrame(
         [(step, took, took / total if total else 0.0, meanings[step]) for step, took in seconds.items()],
         columns=["step", "seconds", "share", "meaning"],

@@ -113,8 +113,6 @@ class TensorFlowBackend(Backend):
             "grouped convolutions": spec.groups > 1 and (cell.spec.transposed or not geometry.depthwise(spec)),
             "dilated convolutions": max(spec.dilation) > 1,
         }
-        if cell.spec.transposed and geometry.pads_beforehand(spec):
-            return "TensorFlow's transposed 3-D convolution takes paddings SAME and VALID only"
         doubtful = [kind for kind, applies in kinds.items() if applies]
         if not doubtful or (cell.device.kind != "cpu" and spec.ndim < 3):
             return None

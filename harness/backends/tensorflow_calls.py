@@ -128,20 +128,27 @@ def taped(tf: Any, geometry: Geometry, cell: Cell, layer: Any) -> tuple[str, Bin
     It is bound to x and (w, dy) or (w, b, dy), and a layer, which has its own w and b, to x and (None, dy).
     """
     name, bind = forward(tf, geometry, cell, layer)
-    in_x, biased, variables = cell.direction is Direction.DGRAD, cell.bias is Bias.CHANNEL, layer and parameters(layer)
+    in_x = cell.direction is Direction.DGRAD
 
-    def call(x: Any, *others: Any) -> Any:
-        *given, dy = others
-        own = variables or given
-        of = x if in_x else own if biased else own[0]
+    def call(x: Any, w: Any, dy: Any) -> Any:
+        of = x if in_x else w if layer is None else layer.kernel.value
         with tf.GradientTape() as tape:
             if in_x or layer is None:  # a variable is watched by itself
+                tape.watch(of)
+            y = bind(x, w)()
+        return tape.gradient(y, of, dy)
+
+    def biased_call(x: Any, *others: Any) -> Any:
+        *given, dy = others
+        of = given if layer is None else parameters(layer)
+        with tf.GradientTape() as tape:
+            if layer is None:
                 tape.watch(of)
             y = bind(x, *given)()
         return tape.gradient(y, of, dy)
 
-    text = f"{name}, GradientTape.gradient of {geometry.taped_for}"
-    return text, lambda x, others: partial(call, x, *others)
+    text, chosen = f"{name}, GradientTape.gradient of {geometry.taped_for}", biased_call if "db" in cell.outputs else call
+    return text, lambda x, others: partial(chosen, x, *others)
 
 
 def _convolution(tf: Any, geometry: Geometry) -> tuple[str, Bind]:

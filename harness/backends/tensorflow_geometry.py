@@ -220,7 +220,11 @@ def lacks(cell: Cell) -> str | None:
     """Why TensorFlow has no call for a cell, whatever the build; None where it may have one."""
     if cell.optimizer is Optimizer.ADAM and cell.precision in (Precision.BF16, Precision.FP16):
         return f"Keras computes Adam's constants in {cell.precision}, where 0.999 is 1 or 1e-8 is 0: no step comes of it"
-    return lacks_api(cell) if cell.is_convolution else None
+    if not cell.is_convolution:
+        return None
+    if cell.spec.transposed and pads_beforehand(cell.conv):
+        return "TensorFlow's transposed 3-D convolution takes paddings SAME and VALID only"
+    return lacks_api(cell)
 
 
 def lacks_api(cell: Cell) -> str | None:

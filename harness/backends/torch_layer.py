@@ -66,7 +66,7 @@ def called(
     """
     (name, told), (x, *parameters, dy), named = described(cell), operands, text(cell)
     layer, grad = getattr(torch.nn, name)(**told, device="meta"), torch.autograd.grad  # on a real device it would draw a weight
-    layer.weight, *_ = parameters
+    layer.weight = parameters[0]
     if cell.bias is Bias.CHANNEL:
         layer.bias = parameters[1]
     if cell.direction.single:
@@ -76,14 +76,16 @@ def called(
         of = x if cell.direction is Direction.DGRAD else parameters
         return named, lambda: grad(forward(x), of, dy)
 
-    def loss_of(x: Any, *parameters: Any) -> tuple[Any, Any]:
+    def loss_of(x: Any, w: Any, b: Any = None) -> tuple[Any, Any]:
         y = layer(x)
         return y, y.square().mean()
 
     both = compiled(loss_of) if cell.mode is Mode.COMPILED else loss_of
 
-    def gradients() -> Any:
-        y, loss = both(x, *parameters)
-        return (y, loss, *grad(loss, (x, *parameters)))
+    given = (x, *parameters)
 
-    return named, torch_calls.step(both, optimizer, x, *parameters) if cell.direction is Direction.TRAIN else gradients
+    def gradients() -> Any:
+        y, loss = both(*given)
+        return (y, loss, *grad(loss, given))
+
+    return named, torch_calls.step(both, optimizer, *given) if cell.direction is Direction.TRAIN else gradients

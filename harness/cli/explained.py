@@ -66,7 +66,7 @@ def lines(profiles: "pd.DataFrame", kernels: "pd.DataFrame", explanations: "pd.D
             if row.op_reason:
                 yield from _wrapped(f"call: {row.op}: {row.op_reason}", width, "    ")
         for place, row in enumerate(rows(explanations[explanations["cell"].isin(block["cell"])])):
-            remedy = f" In an example {row.remedy} removed it." if row.remedy else ""
+            remedy = f" In an example it was small or gone with {row.remedy}." if row.remedy else ""
             of = f"{varied(row, varying)}: " if varying else ""
             yield from _wrapped(f"{of}{row.sentence}{remedy}", width, "       " if place else "  why  ")
         yield ""

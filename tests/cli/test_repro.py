@@ -135,7 +135,10 @@ def test_what_no_measurement_would_take_is_refused_though_none_was_asked(tmp_pat
     assert str(said.exception) == f"{layer}: api=layer can be measured with epilogue=none only"
 
 
-SHAPES = ("n1 c4 k4 9x9 f3x3 p1x1", "n1 c4 k4 9 f3 p0-1", "transposed n1 c4 k4 5x5 f3x3 p1-0x0", "n1 c4 k8 9x9 f3x3 s2x2 g4")
+SHAPES = (
+    "n1 c4 k4 9x9 f3x3 p1x1", "n1 c4 k4 9 f3 p0-1", "transposed n1 c4 k4 5x5 f3x3 p1-0x0", "n1 c4 k8 9x9 f3x3 s2x2 g4",
+    "transposed n1 c4 k4 5x5x5 f3x3x3 s2x2x2 p1x1x1 o1x1x1",
+)  # fmt: skip
 CHANGED = {
     "bias": (Bias.CHANNEL,), "epilogue": (Epilogue.RELU,), "api": (Api.LAYER, Api.DEPTHWISE), "autotune": (Autotune.ON,),
     "switch": (Switch.ONEDNN_OFF, Switch.YNN_OFF), "operands": (Values.DENORMAL,),

@@ -72,7 +72,7 @@ def test_the_terminal_says_what_ran_and_why(place: Path) -> None:
     assert (said.returncode, said.stderr) == (0, "")
     assert said.stdout.count("brg_conv_fwd:avx512_core") == 3
     told = " ".join(said.stdout.split())  # lines are as wide as a terminal
-    assert told.count(f"why {SENTENCE} In an example layout NHWC removed it.") == len(torch_cells())
+    assert told.count(f"why {SENTENCE} In an example it was small or gone with layout NHWC.") == len(torch_cells())
     only = convbench(place, "show", "latest", "--explain", "-k", "torch", "--format", "csv").stdout
     rows = list(csv.DictReader(io.StringIO(only)))
     assert sorted(row["cell"] for row in rows) == sorted(torch_cells())
@@ -109,7 +109,7 @@ def test_the_summary_names_the_kernel_of_a_run_that_was_profiled(place: Path) ->
 def test_the_page_has_it_with_the_trace_that_is_there(place: Path) -> None:
     made = pages.page(Reading(table.find(place / "results", "latest")))
     assert made.broken == ()
-    assert f"<li>{SENTENCE} In an example <b>layout NHWC</b> removed it.</li>" in made.text
+    assert f"<li>{SENTENCE} In an example it was small or gone with <b>layout NHWC</b>.</li>" in made.text
     assert "3 of 4 cells have a profile" in made.text
     assert made.text.count("<a download=") == 1
     assert "Trace of three calls: " not in made.text  # those of the other two are not in the store, and are not named
