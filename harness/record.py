@@ -352,6 +352,11 @@ class Run:
         return {each.machine_id: each.hardware for each in told}
 
     @property
+    def visited(self) -> bool:
+        """Whether its trials were cut into visits."""
+        return self.method_version >= VISITS_SINCE
+
+    @property
     def ended(self) -> bool:
         """Whether it was measured to its end. Before that nothing of it is decided: what is missing might change it."""
         return self.finished_at is not None

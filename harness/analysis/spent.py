@@ -13,7 +13,8 @@ PROOF = ("check", "memory")
 def spent(records: pd.DataFrame, wall_s: float | None) -> pd.DataFrame:
     """Columns step, seconds, share, meaning, in the order of columns.SPENT; `rest` is what of the wall time nobody booked.
 
-    Shares are of the wall time, of the sum where a run was cut off and has none. The rest is planning, probing, profiling and sealing.
+    Shares are of the wall time, of the sum where a run was cut off and has none. The rest is planning, probing, profiling
+    and sealing.
     """
     seconds = {step: float(records[f"spent_{step}_ns"].sum()) / 1e9 for step in SPENT}
     total = wall_s if wall_s is not None else sum(seconds.values())

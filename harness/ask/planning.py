@@ -59,9 +59,14 @@ def remedy(absent: Absent) -> str:
     return listed([first, *(command.removeprefix("pip install ") for command in others)], "or")
 
 
+def named(absent: Absent) -> list[str]:
+    """The backends to name: one with a label is not, beside the one that it is another version of."""
+    return [name for name in absent if name.rpartition(LABEL)[0] not in absent]
+
+
 def not_installed(absent: Absent) -> str:
-    """`jax and torch are not installed`. A backend with a label is not named beside the one that it is another version of."""
-    names = [name for name in absent if name.rpartition(LABEL)[0] not in absent]
+    """`jax and torch are not installed`."""
+    names = named(absent)
     return f"{listed(names)} {'is' if len(names) == 1 else 'are'} not installed"
 
 

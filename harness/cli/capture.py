@@ -77,7 +77,7 @@ def capture(
     limit_s = seconds("--timeout", timeout)
     request = _request(target, input_ or [], arg or [], framework, precision, layout)
     if no_weights and (real or time):
-        raise CaptureError(f"--no-weights: found beside {'--real' if real else '--time'}, which computes a step with them")
+        raise CaptureError(f"--no-weights: found beside {'--real' if real else '--time'}, which computes a step with weights")
     request = replace(request, gradients=not infer, weights=not no_weights, real=real, timed=time)
     name = "model" if anonymous else _name(target)
     path = out or Path(f"{name}.toml")

@@ -161,7 +161,9 @@ def missing(plan: "Plan") -> dict[str, str]:
 
 def lacking(absent: Mapping[str, str]) -> list[str]:
     """A line for each backend that is not installed, with the command that installs it."""
-    return list(dict.fromkeys(f"  {name.partition('@')[0]}: not installed: {remedy}" for name, remedy in absent.items()))
+    from harness.ask import planning
+
+    return [f"  {name}: not installed: {absent[name]}" for name in planning.named(absent)]
 
 
 def both_ways(plan: "Plan") -> str:

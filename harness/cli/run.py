@@ -250,7 +250,7 @@ def _print_results(reading: "Reading") -> None:
 
     run, summary, console = reading.run, reading.ranking, stdout()
     console.print(tables.closing(summary))
-    for line in tables.key(summary):
+    for line in tables.key(summary, visited=run.visited):
         console.print(line, markup=False)
     for line in tables.shapes(summary):
         console.print(line, markup=False, soft_wrap=True)

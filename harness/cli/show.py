@@ -208,9 +208,12 @@ def _print_networks(reading: "Reading", format: TableFormat) -> None:
         return
     say_which(reading.run)
     stdout().print(tables.networks(by_pass(found)))
-    known = found["sum_low_ns"].notna().any()
-    told = "the interval is a 95 % one over trials, within this run" if known else "an interval takes two trials"
-    stdout().print(f"each trial added up by itself; {told}", markup=False, soft_wrap=True)
+    told = "each trial added up by itself; an interval takes two trials"
+    if reading.pruned:
+        told = "the medians added up, without an interval, which takes the samples of the run"
+    elif found["sum_low_ns"].notna().any():
+        told = "each trial added up by itself; the interval is a 95 % one over trials, within this run"
+    stdout().print(told, markup=False, soft_wrap=True)
 
 
 def _print_summary(
@@ -226,7 +229,8 @@ def _print_summary(
         wide = console.width >= WIDE_FROM
         console.print(tables.closing(summary) if side_by_side else tables.cells_table(summary, wide, reading.ranking))
         calls = tables.calls(summary) if chosen else ()
-        under = [*tables.key(summary), *tables.shapes(summary)] if side_by_side else tables.tuning(summary)
+        key = [*tables.key(summary, visited=reading.run.visited), *tables.shapes(summary)]
+        under = key if side_by_side else tables.tuning(summary)
         for line in [*under, *calls]:
             stdout().print(line, markup=False, soft_wrap=True)
     else:

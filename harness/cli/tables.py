@@ -29,16 +29,21 @@ _SEVERITIES = {Severity.BLOCKING: "bold red", Severity.WARNING: "yellow", Severi
 STATUS_STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.NOT_RUN: "yellow"}
 
 
-def key(summary: pd.DataFrame) -> list[str]:
-    """What the marks of `closing` mean, as far as they stand there, and what intervals of single processes do not hold."""
+def key(summary: pd.DataFrame, *, visited: bool = True) -> list[str]:
+    """What the marks of `closing` mean, as far as they stand there, and what intervals of single processes do not hold.
+
+    `visited`: the trials of the run were cut into visits.
+    """
     best = "best" in summary and bool(summary["best"].any())
     marks = ["● fastest   ○ as good, within 2 %"] if best else []
-    barred = "* under a flag that bars a verdict: see convbench show"
-    marks += [barred] if best or (roofline.asked_for(summary)["barred_by"] != "").any() else []
+    barred = "* under a flag that bars a verdict: show without --side-by-side names it"
+    marks += [barred] if (roofline.asked_for(summary)["barred_by"] != "").any() else []
     lines = ["   ".join(marks)] if marks else []
     if "competitors" in summary and len(compared := summary[summary["vs_best"].notna() & (summary["competitors"] > 0)]):
         known = ", with an interval for all competitors at once" if compared["vs_best_low"].notna().any() else ""
-        lines += [f"×: time over the fastest, visit by visit in the same turn{known}"]
+        paired = "visit by visit in the same turn" if visited else "trial by trial"
+        by = paired if (compared["vs_best_pairs"] > 0).any() else "by medians alone, since the store has no pairs"
+        lines += [f"×: time over the fastest, {by}{known}"]
         lines += ["~: not decided"] if (~compared["best"] & ~compared["decided"]).any() else []
     lines += tuning(summary)
     within = roofline.asked_for(summary)["ci_method"].isin(["within", "visits"]).any()

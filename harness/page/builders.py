@@ -13,7 +13,6 @@ from harness.page.charts.layout import each
 from harness.page.sections import Content, Given
 from harness.page.standings import notes, standings
 from harness.page.view import Case, View
-from harness.record import VISITS_SINCE
 from harness.rows import rows_of
 
 EMPTY_RUN = "This run holds no case."
@@ -89,7 +88,7 @@ def _workloads(view: View, given: Given) -> Content:
     return Content(
         {
             "heats": heats,
-            "heat_notes": tables.heat_notes(view, heats, short, visited=_visited(given), whole=given.extent is None),
+            "heat_notes": tables.heat_notes(view, heats, short, visited=given.run.visited, whole=given.extent is None),
             "heat_barred": any(
                 cell.text.endswith("!") for heat in heats for _, lines in heat.rows for _, row in lines for cell in row
             ),
@@ -216,14 +215,9 @@ def _results(view: View, given: Given) -> Content:
 
 
 def _method(view: View, given: Given) -> Content:
-    visited = _visited(given)
+    visited = given.run.visited
     words = [(str(flag), flag.words, flag.bars_verdict) for flag in Flag if not (visited and flag.without_visits)]
     return Content({"flag_words": words, "method": provenance.method(given.run), "visited": visited})
-
-
-def _visited(given: Given) -> bool:
-    """Whether the trials of the run were cut into visits."""
-    return given.run.method_version >= VISITS_SINCE
 
 
 def _data_files(view: View, given: Given) -> Content:

@@ -135,8 +135,8 @@ def test_the_command_in_the_end_measures_all_of_it(
         (["net.py:build", "--input", "1000000000"], "--input: found '1000000000'; allowed: sizes below 10^9"),
         (["net.py:build", "--input", "batch=2", "--input", "batch=3"], "--input: found batch twice; allowed: once"),
         (["net.py:build", "--arg", "width=8", "--arg", "width=9"], "--arg: found width twice; allowed: once"),
-        (["net.py:build", "--real", "--no-weights"], "--no-weights: found beside --real, which computes a step with them"),
-        (["net.py:build", "--time", "--no-weights"], "--no-weights: found beside --time, which computes a step with them"),
+        (["net.py:build", "--real", "--no-weights"], "--no-weights: found beside --real, which computes a step with weights"),
+        (["net.py:build", "--time", "--no-weights"], "--no-weights: found beside --time, which computes a step with weights"),
         (["net.py:build", "--steps", "3"], "--steps: found with a model, of which one step is seen; allowed: with a log"),
         (
             ["twice.txt", "--steps", "3"],

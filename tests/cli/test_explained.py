@@ -35,8 +35,7 @@ def test_frameworks_stand_above_one_another_and_the_sentences_under_them() -> No
         "  torch eager       2.40 ms  89/1/0/10    89 % jit:avx512_core",
         "  why  tensorflow computes in its own operator Conv2DBackpropFilter by Eigen,",
         "       not in oneDNN: 79 % of the call. It takes 5.88× the time of torch with",
-        "       jit:avx512_core. In an example it was small or gone with",
-        "       padding SAME.",
+        "       jit:avx512_core. In an example it was small or gone with padding SAME.",
         "",
         "rn50_conv1 fprop  n1 c3 k64 224x224 f7x7 s2x2 p3x3",
     ]

@@ -1,6 +1,7 @@
 """The sentences and tables of a comparison and of an A/A run."""
 
 import io
+import math
 
 import pandas as pd
 import pytest
@@ -137,6 +138,7 @@ def compared_run(*factors: float) -> pd.DataFrame:
     return ranked.assign(
         vs_best_low=[factor / 1.03 for factor in factors], vs_best_high=[factor * 1.03 for factor in factors],
         best=[factor == 1 for factor in factors], decided=[factor > 1.1 for factor in factors],
+        vs_best_pairs=[4 * (factor != 1) for factor in factors],
     )  # fmt: skip
 
 
@@ -151,6 +153,13 @@ def test_a_factor_stands_with_its_interval_in_both_tables_and_the_key_says_what_
     assert "visit by visit in the same turn, with an interval for all competitors at once" in told
     assert "~: not decided" in told
     assert "not decided" not in " ".join(tables.key(compared_run(1.0, 1.25, 1.5)))
+
+
+def test_the_key_says_by_what_times_were_compared():
+    ranked = compared_run(1.0, 1.25)
+    assert "time over the fastest, trial by trial" in " ".join(tables.key(ranked, visited=False))
+    pruned = ranked.assign(vs_best_pairs=0, vs_best_low=math.nan, vs_best_high=math.nan)
+    assert "time over the fastest, by medians alone, since the store has no pairs" in tables.key(pruned)[1]
 
 
 def told(summary: pd.DataFrame) -> tuple[str, str]:
