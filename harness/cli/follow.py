@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from harness.cli.options import INTERRUPTED, UNFINISHED, lacking, say_how_far, say_which, stderr, stdout
+from harness.cli.options import INTERRUPTED, UNFINISHED, lacking, missing, say_how_far, say_which, stderr, stdout
 from harness.cli.tables import words
 from harness.plan import Plan
 from harness.record import Record, Run, Status
@@ -85,8 +85,8 @@ class News:
     def _recorded(self, record: Record) -> Iterator[str]:
         backend = record.cell.backend
         if record.status is Status.SKIPPED and self._plan and backend in self._plan.absent:
-            new = set(lacking({backend: self._plan.absent[backend]})) - self._absent
-            self._absent |= new
+            new = [line for line in lacking(missing(self._plan)) if line not in self._absent]
+            self._absent.update(new)
             yield from new
         elif record.status is not Status.OK:
             self._failed += 1

@@ -10,6 +10,7 @@ from harness.ask import planning, suite
 from harness.ask.selection import Selection, narrow
 from harness.ask.suite import Suite, Workload
 from harness.axes import Autotune, Cache, Device, Direction, Layout, Mode, Optimizer, Precision
+from harness.cli.options import lacking
 from harness.errors import SelectionError
 from harness.plan import Budget, Plan, Step
 from harness.spec import Cell, ConvSpec, CopySpec, GemmSpec
@@ -128,6 +129,8 @@ def test_which_backends_are_not_installed_in_words() -> None:
     assert planning.not_installed(ABSENT) == "jax and tensorflow are not installed"
     assert planning.not_installed({"jax": "", "jax@pinned": "", "jax@aa": ""}) == "jax is not installed"
     assert planning.not_installed({"torch@old": ""}) == "torch@old is not installed"
+    assert lacking({"jax": "a", "jax@old": "a"}) == ["  jax: not installed: a"]
+    assert lacking({"torch@old": "b"}) == ["  torch@old: not installed: b"]  # torch itself is there
     assert planning.remedy({**ABSENT, "jax@aa": ABSENT["jax"], "mine": "pip install mine"}) == (
         "pip install 'convbench[jax]', 'convbench[tensorflow]' or mine"
     )
