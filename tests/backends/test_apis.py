@@ -37,6 +37,7 @@ SPECS = {
     "depthwise_line_dilated": "n2 c4 k8 12 f3 p2 d2 g4", "as_wide_as_channels": "n2 c3 k5 4x5 f1x1",
 }  # fmt: skip
 WIDE, F, D, W = "as_wide_as_channels", Direction.FPROP, Direction.DGRAD, Direction.WGRAD
+Measured = Callable[..., dict[Cell, Record]]
 REFUSED = {  # by api and workload, what TensorFlow's reason says
     ("layer", "lopsided"): "SAME and VALID only", ("layer", "transposed"): "transposed layer",
     ("layer", "depthwise_volume"): None,  # as the build has it
@@ -46,18 +47,21 @@ REFUSED = {  # by api and workload, what TensorFlow's reason says
 }  # fmt: skip
 
 
-def cells(backend: str) -> Iterator[Cell]:
-    """Each kind of convolution in every direction, eager; a plain one in the other modes; what only TensorFlow has."""
+def cells(backend: str, whole: bool) -> Iterator[Cell]:
+    """Each kind of convolution in every direction, eager; a plain one in the other modes; what only TensorFlow has.
+
+    In part: of the kinds that are not plain the forward pass and the filter gradient alone.
+    """
     apis = [Api.LAYER, Api.DEPTHWISE] if backend == "tensorflow" else [Api.LAYER]
     for api, name, (direction, optimizer) in itertools.product(apis, SPECS, ASKED):
         if api is Api.DEPTHWISE and not name.startswith(("plain", "depthwise")):
             continue
-        if optimizer is not Optimizer.ADAM or name == "plain":
+        if name == "plain" or (optimizer is not Optimizer.ADAM and (whole or direction in (F, W))):
             layout = FIRST if backend == "torch" and "line" in name else LAST
             yield cell(backend, name, direction, api, optimizer=optimizer, layout=layout)
     for name, direction in itertools.product(("plain", "depthwise"), (Direction.FPROP, Direction.WGRAD)):
         yield cell(backend, name, direction, Api.LAYER, layout=FIRST)
-    yield from with_bias(backend)
+    yield from with_bias(backend, whole)
     for mode in sorted(registry.resolve(registry.find(backend)).modes - {Mode.EAGER}):
         for direction, optimizer in ASKED:
             few = backend != "torch" or direction in (Direction.FPROP, Direction.DGRAD, Direction.TRAIN)
@@ -68,11 +72,11 @@ def cells(backend: str) -> Iterator[Cell]:
             yield cell(backend, "grouped", Direction.DGRAD, Api.LAYER, mode=mode, layout=LAST)
 
 
-def with_bias(backend: str) -> Iterator[Cell]:
+def with_bias(backend: str, whole: bool) -> Iterator[Cell]:
     """Layers that have a bias, which is none in the input gradient; and TensorFlow's depthwise op with one."""
     biased = [(direction, optimizer) for direction, optimizer in ASKED if direction is not Direction.DGRAD]
     for name, (direction, optimizer) in itertools.product(("plain", "depthwise", "line", "transposed"), biased):
-        if optimizer is not Optimizer.ADAM or name == "plain":
+        if name == "plain" or (optimizer is not Optimizer.ADAM and (whole or direction in (F, W))):
             layout = FIRST if backend == "torch" and "line" in name else LAST
             yield cell(backend, name, direction, Api.LAYER, optimizer=optimizer, bias=Bias.CHANNEL, layout=layout)
         if backend == "tensorflow" and optimizer is not Optimizer.ADAM and name == "plain":
@@ -92,24 +96,25 @@ def cell(backend: str, name: str, direction: Direction, api: Api, **axes: object
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Cell, Record]]:
-    """The records of a backend's cells; skips where its framework is not installed."""
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """The records of a backend's cells, in part or of all; skips where its framework is not installed."""
 
     @cache
-    def result(backend: str) -> dict[Cell, Record]:
+    def result(backend: str, whole: bool = False) -> dict[Cell, Record]:
         if not registry.installed(backend):
             pytest.skip(f"{backend} is not installed")
-        steps = tuple(Step(0, order, one) for order, one in enumerate(cells(backend)))
+        steps = tuple(Step(0, order, one) for order, one in enumerate(cells(backend, whole)))
         answers = Launcher("apis", tmp_path_factory.mktemp(backend)).execute(Plan("apis", steps, 7, BUDGET))
         return {answer.cell: answer for answer in answers if isinstance(answer, Record)}
 
     return result
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["part", "whole"])
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
-def test_each_call_is_right_or_refused_with_a_reason(measured: Callable[[str], dict[Cell, Record]], backend: str):
-    records = measured(backend)
-    assert len(records) == len(list(cells(backend)))
+def test_each_call_is_right_or_refused_with_a_reason(measured: Measured, backend: str, whole: bool):
+    records = measured(backend, whole)
+    assert len(records) == len(list(cells(backend, whole)))
     right = {one: found for one, found in records.items() if not mistaken(one)}
     bad = {str(one): f"{found.status}: {found.reason}" for one, found in right.items() if found.status is not Status.OK}
     may = {str(one) for one in records if backend == "tensorflow" and (str(one.api), one.workload) in REFUSED}
@@ -125,7 +130,7 @@ def mistaken(one: Cell) -> bool:
     return (one.backend, one.api, one.bias, one.layout) == ("tensorflow", Api.LAYER, Bias.CHANNEL, FIRST) and wide
 
 
-def test_a_bias_that_keras_adds_along_the_width_is_found_out(measured: Callable[[str], dict[Cell, Record]]):
+def test_a_bias_that_keras_adds_along_the_width_is_found_out(measured: Measured):
     wrong = {str(one.direction): found for one, found in measured("tensorflow").items() if mistaken(one)}
     assert {name: found.status for name, found in wrong.items()} == dict.fromkeys(("fprop", "wgrad"), Status.INCORRECT)
     assert "y is wrong" in str(wrong["fprop"].reason)
@@ -163,7 +168,8 @@ OPS = {
 OPS_WITH_BIAS = {
     ("torch", "plain", Direction.FPROP, Mode.EAGER): "nn.Conv2d(bias=True)",
     ("torch", "plain", Direction.WGRAD, Mode.EAGER): "nn.Conv2d(bias=True), autograd.grad of w and b",
-    ("torch", "transposed", Direction.BPROP, Mode.EAGER): "nn.ConvTranspose2d(bias=True), mean(y^2), autograd.grad",
+    ("torch", "transposed", Direction.WGRAD, Mode.EAGER): "nn.ConvTranspose2d(bias=True), autograd.grad of w and b",
+    ("torch", "plain", Direction.BPROP, Mode.EAGER): "nn.Conv2d(bias=True), mean(y^2), autograd.grad",
     ("tensorflow", "plain", Direction.FPROP, Mode.EAGER): "keras.layers.Conv2D(use_bias=True)",
     ("tensorflow", "depthwise", Direction.WGRAD, Mode.EAGER):
         "keras.layers.DepthwiseConv2D(use_bias=True), GradientTape.gradient of w and b",
@@ -175,7 +181,7 @@ NAMED = {(*key, Bias.NONE): op for key, op in OPS.items()} | {(*key, Bias.CHANNE
 
 @pytest.mark.parametrize(("backend", "workload", "direction", "mode", "bias"), NAMED)
 def test_the_layer_that_was_called_is_named(
-    measured: Callable[[str], dict[Cell, Record]], backend: str, workload: str, direction: Direction, mode: Mode, bias: Bias
+    measured: Measured, backend: str, workload: str, direction: Direction, mode: Mode, bias: Bias
 ):
     (found,) = {
         record.op
@@ -300,14 +306,14 @@ def test_jax_drops_the_forward_pass_of_a_gradient_where_it_compiles():
 
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
-def test_no_call_but_that_of_one_gradient_has_more_in_it(measured: Callable[[str], dict[Cell, Record]], backend: str):
+def test_no_call_but_that_of_one_gradient_has_more_in_it(measured: Measured, backend: str):
     for one, record in measured(backend).items():
         if record.status is Status.OK and one.direction not in (D, W) and one.spec.pads_evenly:
             assert Flag.COMPOSITE not in record.flags, str(one)
             assert "the forward pass" not in record.op_reason, str(one)
 
 
-def test_tensorflow_s_depthwise_op_is_called_where_it_is_asked_for(measured: Callable[[str], dict[Cell, Record]]):
+def test_tensorflow_s_depthwise_op_is_called_where_it_is_asked_for(measured: Measured):
     ops = {
         (one.workload, str(one.direction)): record.op
         for one, record in measured("tensorflow").items()
