@@ -224,7 +224,7 @@ class Extent:
 
     @property
     def words(self) -> str:
-        """`cut off: 43 of 99 cells`; of several trials `cut off: 144 of 396 measurements of 99 cells`, each once in a trial."""
+        """`cut off: 43 of 99 cells`; of several trials `cut off: 144 of 396 measurements of 99 cells`."""
         so_far = " so far" if self.going else ""
         if not self.planned:
             return f"{self.tag}: {units.many(self.measurements_made, 'measurement')}{so_far}, of how many is not known"

@@ -49,6 +49,11 @@ def many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+def threads(number: int) -> str:
+    """A number of threads in words; 0 stands for all cores."""
+    return many(number, "thread") if number else "all cores"
+
+
 def milliseconds(ns: float | None) -> str:
     """A time in ms without its unit, for a column whose header carries it."""
     return MISSING if ns is None or math.isnan(ns) else _significant(ns / 1e6, 4)

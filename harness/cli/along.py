@@ -17,15 +17,11 @@ def title(compared: pd.DataFrame, axis: str, base: str) -> str:
     alike = [value for name, value in one.items() if name not in OPTIONS]
     alike += [f"{name} {one[name]}" for name, option in OPTIONS.items() if one.get(name, option.default) != option.default]
     threads = compared["threads"].unique()
-    alike += [_threads(threads[0])] if axis != "threads" and len(threads) == 1 else []
+    alike += [units.threads(threads[0])] if axis != "threads" and len(threads) == 1 else []
     return f"{axis}: {values[0] if len(values) == 1 else 'others'} over {base}; {', '.join(alike)}"
 
 
 _SETTING = ("backend", "mode", "device", "precision", "layout", "cache", *OPTIONS)
-
-
-def _threads(number: int) -> str:
-    return units.many(number, "thread") if number else "all cores"
 
 
 def table(compared: pd.DataFrame, axis: str) -> Table:

@@ -273,13 +273,8 @@ def said(cells: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 
 def _axis(axis: str, value: object) -> str:
     if axis == "threads":
-        return threads(int(str(value)))
+        return units.threads(int(str(value)))
     return short(f"{axis} {value}" if axis in OPTIONS else str(value))
-
-
-def threads(number: int) -> str:
-    """A number of threads in words; 0 stands for all cores."""
-    return units.many(number, "thread") if number else "all cores"
 
 
 def _place(known: list[str], value: str) -> int:

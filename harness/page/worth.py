@@ -12,7 +12,7 @@ from harness.axes import OPTIONS, Direction
 from harness.outcome import ENOUGH_PAIRS, EQUIVALENT, TUNING_DIFFERS, Outcome, tally
 from harness.page.svg import clean
 from harness.page.tables import Named, named
-from harness.page.view import AXES, View, direction_words, said, short, threads
+from harness.page.view import AXES, View, direction_words, said, short
 from harness.rows import rows_of
 
 MOST_ROWS = 24  # of one axis: those with the largest factors
@@ -128,7 +128,7 @@ def _worth(view: View, axis: str, frame: pd.DataFrame, told: Mapping[Any, Any]) 
 
 
 def _value(axis: str, value: object) -> str:
-    return threads(int(str(value))) if axis == "threads" else clean(str(value))
+    return units.threads(int(str(value))) if axis == "threads" else clean(str(value))
 
 
 def _ratio(one: Beside | None) -> Ratio | None:

@@ -12,7 +12,6 @@ from harness.page.canvas import Canvas, Drawn, decades, draw, log_axis
 from harness.page.charts.layout import FOOT, HEAD, by_look, legend
 from harness.page.palette import sentinel
 from harness.page.view import View
-from harness.page.view import threads as in_words
 
 _COLUMNS = 3
 _TERA = 1e12
@@ -48,7 +47,7 @@ def roofs(view: View, ceilings: pd.DataFrame | None, device: str) -> dict[tuple[
             continue
         flat = here.loc[here["precision"] == precision, "flop_per_s"].dropna()
         slope = here["bytes_per_s"].dropna()
-        label = precision + (f", {in_words(threads)}" if several else "")
+        label = precision + (f", {units.threads(threads)}" if several else "")
         if len(flat) or len(slope):
             found[precision, threads] = Roof(
                 label, float(flat.max()) if len(flat) else None, float(slope.max()) if len(slope) else None
